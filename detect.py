@@ -1,0 +1,27 @@
+"""Ask a model questions and say which of its answers are hallucinated, and how one can know.
+
+Examples:
+    python detect.py
+    python detect.py detector=sensitive questions.num=1000
+    python detect.py questions=file questions.path=questions.jsonl model=gpt2-small
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from ghosttrack.config import DetectProgram, load
+from ghosttrack.launch import program
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="detect")
+@program
+def main(cfg: DictConfig) -> None:
+    """Compose, check, detect."""
+    config = load(cfg, DetectProgram)
+    from ghosttrack.pipelines.detect import detect  # torch only once the settings are right
+
+    detect(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Read the residual streams of a language model over a corpus into an activation store.
+
+Examples:
+    python extract.py
+    python extract.py layers=[2,4] corpus.num_tokens=100000
+    python extract.py model=gpt2-small corpus=text corpus.path=wiki.txt
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from ghosttrack.config import ExtractProgram, load
+from ghosttrack.launch import program
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="extract")
+@program
+def main(cfg: DictConfig) -> None:
+    """Compose, check, extract."""
+    config = load(cfg, ExtractProgram)
+    from ghosttrack.pipelines.extract import extract  # torch only once the settings are right
+
+    extract(config)
+
+
+if __name__ == "__main__":
+    main()

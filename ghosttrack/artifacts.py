@@ -1,0 +1,304 @@
+"""Named, hashed, atomically committed result folders.
+
+An artefact is a folder `<root>/<kind>/<name>-<id>/` with a `manifest.json`. Its id is a hash of
+what determines its bytes, so the same configuration finds the same artefact and a changed setting
+can never meet a stale file. It is written under a hidden sibling name and renamed when complete: a
+folder that has a manifest is whole, whatever was killed when.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from ghosttrack import __version__
+from ghosttrack.errors import DataError
+
+FORMAT = 1
+"""Version of the layout of artefacts; a change gives every artefact a new id."""
+
+KINDS = ("models", "activations", "saes", "answers", "tracks", "detectors", "evaluations")
+
+log = logging.getLogger(__name__)
+
+
+class Artifact(NamedTuple):
+    """A complete artefact."""
+
+    path: Path
+    id: str
+    """12 hex digits of the SHA-256 of its identity."""
+    manifest: dict[str, Any]
+    built: bool
+    """False where it was found complete."""
+
+
+def artifact_id(identity: Mapping[str, object]) -> str:
+    """Hash what determines an artefact's bytes to 12 hex digits.
+
+    >>> artifact_id({"k": 16, "layers": [0, 1]}) == artifact_id({"layers": [0, 1], "k": 16})
+    True
+    """
+    canonical = json.dumps(
+        {"format": FORMAT, **identity}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def folder_of(root: Path, kind: str, name: str, identity: Mapping[str, object]) -> Path:
+    """Say where an artefact of this identity lies, complete or not yet."""
+    assert kind in KINDS, kind
+    return root / kind / f"{name}-{artifact_id(identity)}"
+
+
+def build(
+    root: Path,
+    kind: str,
+    name: str,
+    identity: Mapping[str, object],
+    write: Callable[[Path], None],
+    *,
+    distributed: bool = False,
+) -> Artifact:
+    """Return the artefact of this identity, writing it first where it is not complete.
+
+    Of several processes that ask at once one writes and the others wait. `write` gets a folder that
+    survives a crash: called again after a kill it finds what was there and goes on from it.
+
+    Args:
+        root: Folder of one model, `outputs/<model>`.
+        kind: One of `KINDS`.
+        name: Readable prefix of the folder.
+        identity: JSON values that determine the artefact's bytes.
+        write: Fills the folder that it is given.
+        distributed: Every rank calls `write` (training under DDP); rank 0 holds the lock and
+            commits, the others end their process when their part is done.
+
+    Raises:
+        DataError: The folder cannot be written, or a complete one does not match its name.
+    """
+    final = folder_of(root, kind, name, identity)
+    if is_complete(final):
+        return read(final, kind)
+    partial = final.with_name(f".{final.name}.partial")
+    if _rank() > 0:
+        if not distributed:
+            return _wait_for(final, kind)
+        write(partial)
+        raise SystemExit(0)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{final.parent}: cannot be written ({error.strerror}); set output_root=<folder>"
+        ) from error
+    with _lock(final):
+        if is_complete(final):
+            return read(final, kind)
+        partial.mkdir(exist_ok=True)
+        started = time.time()
+        write(partial)
+        _commit(partial, final, {"kind": kind, "identity": dict(identity)}, started)
+    return read(final, kind)._replace(built=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether an artefact was committed; a folder without a manifest is not one."""
+    return (folder / "manifest.json").is_file()
+
+
+def read(folder: Path, kind: str | None = None, *, verify: bool = False) -> Artifact:
+    """Open a complete artefact.
+
+    Args:
+        folder: The artefact's folder.
+        kind: What it must be; None takes any.
+        verify: Compare every file's checksum, not only names and sizes.
+
+    Raises:
+        DataError: No manifest, another kind, an identity that does not hash to the folder's name,
+            or a missing, truncated or changed file.
+    """
+    if not is_complete(folder):
+        raise DataError(f"{folder}: no manifest.json, so no complete artefact; build it again")
+    manifest = read_json(folder / "manifest.json")
+    if kind is not None and manifest["kind"] != kind:
+        raise DataError(f"{folder}: is of kind {manifest['kind']!r}, expected {kind!r}")
+    expected = artifact_id(manifest["identity"])
+    if manifest["id"] != expected:
+        raise DataError(
+            f"{folder}/manifest.json: id {manifest['id']} does not match its identity ({expected});"
+            " delete the folder to build it again"
+        )
+    for name, facts in manifest["files"].items():
+        _check_file(folder / name, facts, verify=verify)
+    return Artifact(folder, manifest["id"], manifest, built=False)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file under a temporary name, then rename it: readers never see half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
+    """Read a JSON file.
+
+    Raises:
+        DataError: It is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error}); delete its folder to rebuild") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_path(path: Path) -> str:
+    """Hash a file, or a folder's files with their names, by content and never by location.
+
+    Raises:
+        DataError: There is nothing at `path`.
+    """
+    if path.is_file():
+        return sha256_file(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    digest = hashlib.sha256()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _check_file(path: Path, facts: Mapping[str, Any], *, verify: bool) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: is missing; delete its artefact's folder to build it again")
+    size = path.stat().st_size
+    if size != facts["bytes"]:
+        raise DataError(
+            f"{path}: has {size} bytes, its manifest says {facts['bytes']};"
+            " delete its artefact's folder to build it again"
+        )
+    if verify and (actual := sha256_file(path)) != facts["sha256"]:
+        raise DataError(
+            f"{path}: SHA-256 is {actual[:12]}..., its manifest says {facts['sha256'][:12]}...;"
+            " delete its artefact's folder to build it again"
+        )
+
+
+def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -> None:
+    """Checksum, fsync, manifest, rename."""
+    files: dict[str, dict[str, object]] = {}
+    for file in sorted(item for item in partial.rglob("*") if item.is_file()):
+        _fsync(file)
+        files[file.relative_to(partial).as_posix()] = {
+            "bytes": file.stat().st_size,
+            "sha256": sha256_file(file),
+        }
+    manifest = {
+        "id": artifact_id(facts["identity"]),
+        **facts,
+        "files": files,
+        "seconds": round(time.time() - started, 3),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+    }
+    write_json(partial / "manifest.json", manifest)
+    _fsync(partial)
+    partial.rename(final)
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(final: Path) -> "_Lock":
+    return _Lock(final)
+
+
+class _Lock:
+    """Hold the right to build one artefact; the kernel frees it when its owner dies.
+
+    The owner's pid and host stand beside the lock for whoever waits.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self._lock = FileLock(final.with_name(f".{final.name}.lock"))
+        self._owner = final.with_name(f".{final.name}.owner")
+        self._name = final.name
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            owner = self._owner.read_text() if self._owner.is_file() else "another process"
+            log.info("%s is being built by %s: waiting for it", self._name, owner)
+            self._lock.acquire()
+        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+
+    def __exit__(self, *_: object) -> None:
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+
+def _wait_for(final: Path, kind: str) -> Artifact:
+    while not is_complete(final):
+        time.sleep(0.2)
+    return read(final, kind)
+
+
+def _rank() -> int:
+    """Global rank as torchrun, SLURM and Lightning's launcher set it; 0 outside of them."""
+    for name in ("RANK", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "numpy", "scikit-learn", "safetensors")
+    return {
+        "ghosttrack": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def _git_commit() -> str:
+    """Commit of this source tree; empty outside a checkout."""
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout.strip()

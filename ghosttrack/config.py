@@ -1,0 +1,134 @@
+"""The three programs' schemas, and the strict `load` between Hydra and everything else.
+
+Values stand in `conf/`, names and types here and beside the package that they configure. Hydra
+answers a mistyped override by itself; `load` answers what Hydra lets through.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ghosttrack.data.config import CorpusConfig, ExtractConfig, QuestionsConfig, StoreConfig
+from ghosttrack.detector.config import DetectorConfig
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.config import ModelConfig
+from ghosttrack.sae.config import SAEConfig, TrainRunConfig
+
+Schema = TypeVar("Schema")
+
+
+@dataclass
+class ExtractProgram:
+    """Settings of `extract.py`: a model reads a corpus, an activation store comes out."""
+
+    model: ModelConfig
+    corpus: CorpusConfig
+    store: StoreConfig
+    extract: ExtractConfig
+    layers: Any
+    """`all`, or a list of block indices from 0; OmegaConf has no union of the two."""
+    device: str
+    """Where the language model runs: `auto`, `cpu`, `cuda` or `cuda:<n>`."""
+    output_root: str
+    """Folder under which everything is written."""
+    seed: int
+    """Seeds every random choice."""
+    auto: bool
+    """Build what is missing upstream; false names the command that does."""
+    verify: bool
+    """Compare the checksum of every file of every artefact that is read."""
+
+    def __post_init__(self) -> None:
+        _check_layers(self.layers)
+
+
+@dataclass
+class TrainProgram(ExtractProgram):
+    """Settings of `train.py`: activations in, an SAE bank out."""
+
+    sae: SAEConfig
+    train: TrainRunConfig
+    trainer: dict[str, Any]
+    """Arguments of `pytorch_lightning.Trainer`."""
+    logger: dict[str, Any]
+    """A Lightning logger."""
+
+
+@dataclass
+class DetectProgram(TrainProgram):
+    """Settings of `detect.py`: questions in, answers, tracks and an evaluation out."""
+
+    questions: QuestionsConfig
+    detector: DetectorConfig
+
+
+def register() -> None:
+    """Make the schemas known to Hydra under the names that the primary configs use."""
+    store = ConfigStore.instance()
+    store.store(name="extract_schema", node=ExtractProgram)
+    store.store(name="train_schema", node=TrainProgram)
+    store.store(name="detect_schema", node=DetectProgram)
+
+
+register()
+
+
+def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
+    """Turn a composed config into its dataclass, refusing what Hydra lets through.
+
+    Raises:
+        ConfigError: A required setting is missing, a key is unknown (a stray `+key=`), or a value
+            is impossible.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError("; ".join(f"{key} is required; set {key}=..." for key in missing))
+    for key, suggestion in _stray_keys(cfg, schema, ""):
+        raise ConfigError(
+            f"{key} is not a setting" + (f"; did you mean {suggestion}?" if suggestion else "")
+        )
+    try:
+        return cast("Schema", OmegaConf.to_object(cfg))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def resolve_layers(layers: object, n_layers: int) -> list[int]:
+    """List the block indices that the setting `layers` names, in ascending order.
+
+    Raises:
+        ConfigError: A layer that the model does not have, or one named twice.
+    """
+    if layers == "all":
+        return list(range(n_layers))
+    chosen = sorted(cast("Sequence[int]", layers))
+    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
+    if outside:
+        raise ConfigError(f"layers must be in 0..{n_layers - 1} for this model, got {outside}")
+    return chosen
+
+
+def _check_layers(layers: object) -> None:
+    is_list = isinstance(layers, list) and all(type(layer) is int for layer in layers)
+    if layers != "all" and not (is_list and layers):
+        raise ConfigError(f"layers must be 'all' or a list of block indices, got {layers!r}")
+    if is_list and len(set(cast("list[int]", layers))) < len(cast("list[int]", layers)):
+        raise ConfigError(f"layers must name each block once, got {layers!r}")
+
+
+def _stray_keys(node: DictConfig, schema: type, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield (full key, nearest setting or "") of each key that the schema does not have."""
+    types = {field.name: field.type for field in fields(schema)}  # pyright: ignore[reportArgumentType]
+    for key in map(str, node):
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            yield prefix + key, prefix + near[0] if near else ""
+        elif is_dataclass(types[key]):
+            yield from _stray_keys(
+                cast("DictConfig", node[key]), cast("type", types[key]), f"{prefix}{key}."
+            )

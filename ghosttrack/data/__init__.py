@@ -1,0 +1,1 @@
+"""What models and SAEs read: corpora, questions, stored and streamed activations."""

@@ -1,0 +1,109 @@
+"""Settings of corpora, questions and the activation store."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ghosttrack.errors import ConfigError
+
+
+class CorpusKind(Enum):
+    """Where unlabelled text comes from."""
+
+    ghostworld = "ghostworld"
+    text = "text"
+
+
+class QuestionKind(Enum):
+    """Where questions come from."""
+
+    ghostworld = "ghostworld"
+    file = "file"
+
+
+class StoreDtype(Enum):
+    """Number format in which activations rest on disk."""
+
+    bf16 = "bfloat16"
+    fp16 = "float16"
+    fp32 = "float32"
+
+
+@dataclass
+class CorpusConfig:
+    """The text that SAEs learn from."""
+
+    kind: CorpusKind
+    name: str
+    path: str | None
+    """Text file or folder of them (`corpus=text`): .txt or .jsonl, as `data/corpora.py` reads it."""
+    context: int
+    """Tokens per context window; longer documents are cut into windows."""
+    num_tokens: int
+    """Tokens to train on, positions dropped by `store.skip_first` not counted."""
+    heldout_tokens: int
+    """Tokens of further documents kept apart for metrics; a fifth of a corpus that is too short."""
+
+    def __post_init__(self) -> None:
+        if self.kind is CorpusKind.text and self.path is None:
+            raise ConfigError("corpus.path is required; set corpus.path=<file or folder>")
+        for field in ("context", "num_tokens", "heldout_tokens"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"corpus.{field} must be at least 1, got {getattr(self, field)}")
+
+
+@dataclass
+class StoreConfig:
+    """How activations rest on disk."""
+
+    dtype: StoreDtype
+    skip_first: int
+    """Leading positions of every window that are not kept (GPT-2's position 0 has a huge norm)."""
+    shard_tokens: int
+    """Tokens per shard; extraction resumes at the last complete one."""
+
+    def __post_init__(self) -> None:
+        if self.skip_first < 0:
+            raise ConfigError(f"store.skip_first must be at least 0, got {self.skip_first}")
+        if self.shard_tokens < 1:
+            raise ConfigError(f"store.shard_tokens must be at least 1, got {self.shard_tokens}")
+
+
+@dataclass
+class ExtractConfig:
+    """How the language model is run over the corpus."""
+
+    batch_size: int
+    """Windows per forward pass; changes speed and memory, not results."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"extract.batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass
+class QuestionsConfig:
+    """What the model is asked."""
+
+    kind: QuestionKind
+    name: str
+    path: str | None
+    """JSONL or CSV with `question, answers[, group, subject, ...]` (`questions=file`)."""
+    num: int
+    """At most this many, drawn with `seed`; every group keeps at least one while it can."""
+    template: str
+    """The prompt around a question of a file, for example "Q: {question}\\nA:"."""
+    max_new_tokens: int
+    """Longest answer, in tokens."""
+    stop: list[str]
+    """Texts that end an answer; not part of it."""
+
+    def __post_init__(self) -> None:
+        if self.kind is QuestionKind.file and self.path is None:
+            raise ConfigError("questions.path is required; set questions.path=<jsonl or csv>")
+        if "{question}" not in self.template:
+            raise ConfigError("questions.template must contain {question}")
+        for field in ("num", "max_new_tokens"):
+            if getattr(self, field) < 1:
+                raise ConfigError(
+                    f"questions.{field} must be at least 1, got {getattr(self, field)}"
+                )

@@ -1,0 +1,1 @@
+"""From tracks to a score: statistics, interventions, baselines, classifiers, calibration."""

@@ -1,0 +1,1 @@
+"""From scores to claims: splits, cross-fitting, metrics, intervals."""

@@ -1,0 +1,110 @@
+"""Run a program's task: faults as one line, every sweep job in a process of its own."""
+
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ghosttrack.errors import ConfigError, GhostTrackError
+
+Task = Callable[[DictConfig], None]
+
+STATUS = "status.json"
+"""What became of a sweep job, in the job's folder."""
+
+
+def program(task: Task) -> Callable[[DictConfig], int | None]:
+    """Wrap a Hydra task function.
+
+    A sweep job is run again as a single run in a fresh process: Lightning starts the other ranks of
+    a DDP job by repeating the command line, which inside a sweep would start a second sweep; and
+    CUDA memory, process groups, W&B and random states begin anew. Outside a sweep, a fault that the
+    user can mend ends the program with one line and status 1; `HYDRA_FULL_ERROR=1` shows the
+    traceback.
+    """
+
+    @functools.wraps(task)
+    def run(cfg: DictConfig) -> int | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _run_job()
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            task(cfg)
+            return None
+        try:
+            task(cfg)
+        except GhostTrackError as error:
+            kind = "config: " if isinstance(error, ConfigError) else ""
+            _exit(f"{kind}{error}", 1)
+        except KeyboardInterrupt:
+            _exit("interrupted: the same command goes on from the last complete point", 130)
+        return None
+
+    return run
+
+
+class SweepSummary(Callback):
+    """Hydra callback: end a sweep with one line per job, and with status 1 if any failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Read every job's status file and say how the sweep went."""
+        files = sorted(
+            Path(config.hydra.sweep.dir).glob(f"*/{STATUS}"),
+            key=lambda file: (len(file.parent.name), file.parent.name),
+        )
+        jobs = [json.loads(file.read_text()) for file in files]
+        log = logging.getLogger(__name__)
+        for job in jobs:
+            state = "done" if job["exit"] == 0 else f"FAILED ({job['exit']})"
+            log.info(
+                "%s: %s in %.0f s",
+                " ".join(job["overrides"]) or "(defaults)",
+                state,
+                job["seconds"],
+            )
+        failed = sum(job["exit"] != 0 for job in jobs)
+        if failed:
+            where = config.hydra.sweep.dir
+            _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {where}", 1)
+
+
+def _run_job() -> int:
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    command = [
+        sys.executable,
+        str(Path(hydra.runtime.cwd, sys.argv[0])),
+        *overrides,
+        f"hydra.run.dir={_quote(str(folder))}",
+        "hydra.mode=RUN",
+    ]
+    started = time.monotonic()
+    status = subprocess.run(command, check=False).returncode
+    record = {
+        "overrides": overrides,
+        "exit": status,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    (folder / STATUS).write_text(json.dumps(record, indent=2) + "\n")
+    return status
+
+
+def _quote(value: str) -> str:
+    """Quote a value so that Hydra's override grammar takes it literally."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _exit(message: str, status: int) -> None:
+    sys.stderr.write(message + "\n")
+    raise SystemExit(status)

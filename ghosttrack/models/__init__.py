@@ -1,0 +1,1 @@
+"""The frozen language model under study: loading, residual streams, generation, scoring."""

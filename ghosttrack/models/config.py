@@ -1,0 +1,51 @@
+"""Settings of the language model under study."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ghosttrack.errors import ConfigError
+
+
+class Dtype(Enum):
+    """Number format that the language model runs in."""
+
+    fp32 = "float32"
+    bf16 = "bfloat16"
+    fp16 = "float16"
+
+
+@dataclass
+class ModelConfig:
+    """Which causal language model, and the sizes that follow from it."""
+
+    name: str
+    """Names the folder under `output_root` that holds everything made with this model."""
+    hub: str | None
+    """Hugging Face id of the preset; null for the embedded model."""
+    path: str | None
+    """Local folder (or hub id) to load instead of the preset; sizes then come from its config."""
+    revision: str | None
+    """Git revision on the hub; null takes the default branch."""
+    n_layers: int
+    """Transformer blocks of the preset; checked against the loaded model unless `path` is set."""
+    d_model: int
+    """Width of the preset's residual stream; checked likewise."""
+    context: int
+    """Tokens per context window in extraction."""
+    d_sae: int
+    """Default SAE width for this model; `sae.d_sae` interpolates it."""
+    extract_batch_size: int
+    """Default sequences per forward pass; `extract.batch_size` interpolates it."""
+    dtype: Dtype
+    """Number format of weights and activations."""
+    prepend_bos: bool
+    """Start every text with the tokenizer's BOS token (EOS where there is none)."""
+    trust_remote_code: bool
+    """Run model code that comes with a hub repository; off unless you trust it."""
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ConfigError(f"model.name must be a plain folder name, got {self.name!r}")
+        for field in ("n_layers", "d_model", "context", "d_sae", "extract_batch_size"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"model.{field} must be at least 1, got {getattr(self, field)}")

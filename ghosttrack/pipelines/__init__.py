@@ -1,0 +1,1 @@
+"""Extract, train, detect: each reads like a method section."""

@@ -1,0 +1,1 @@
+"""From claims to what people read: tables, figures, one HTML page, W&B."""

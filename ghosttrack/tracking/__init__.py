@@ -1,0 +1,1 @@
+"""Observations in, tracks out: pure NumPy, no torch, no Hydra."""

@@ -1,0 +1,128 @@
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ghosttrack.artifacts import artifact_id, build, hash_path, read, write_json
+from ghosttrack.errors import DataError
+
+IDENTITY = {"model": "m", "k": 16}
+
+
+def write_one(folder: Path) -> None:
+    (folder / "numbers.txt").write_text("1 2 3")
+
+
+def test_the_same_identity_is_built_once(tmp_path: Path) -> None:
+    calls: list[Path] = []
+
+    def write(folder: Path) -> None:
+        calls.append(folder)
+        write_one(folder)
+
+    first = build(tmp_path, "saes", "topk", IDENTITY, write)
+    second = build(tmp_path, "saes", "topk", dict(reversed(IDENTITY.items())), write)
+    assert len(calls) == 1
+    assert first.built
+    assert not second.built
+    assert first.path == second.path
+    assert first.path.name == f"topk-{artifact_id(IDENTITY)}"
+
+
+def test_another_setting_gives_another_folder(tmp_path: Path) -> None:
+    first = build(tmp_path, "saes", "topk", IDENTITY, write_one)
+    second = build(tmp_path, "saes", "topk", {**IDENTITY, "k": 32}, write_one)
+    assert first.path != second.path
+
+
+def test_a_failed_build_leaves_no_artefact_but_keeps_its_partial_files(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        build(tmp_path, "saes", "topk", IDENTITY, fail)
+    assert not [item for item in (tmp_path / "saes").iterdir() if not item.name.startswith(".")]
+
+    def resume(folder: Path) -> None:
+        assert (folder / "half.txt").read_text() == "half"
+        write_one(folder)
+
+    assert build(tmp_path, "saes", "topk", IDENTITY, resume).built
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    (path / "numbers.txt").write_text("1 2")
+    with pytest.raises(DataError, match=r"numbers\.txt: has 3 bytes, its manifest says 5"):
+        read(path)
+
+
+def test_a_changed_byte_is_found_when_asked_for(tmp_path: Path) -> None:
+    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    (path / "numbers.txt").write_text("1 2 4")
+    read(path)
+    with pytest.raises(DataError, match=r"numbers\.txt: SHA-256"):
+        read(path, verify=True)
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    with pytest.raises(DataError, match="is of kind 'saes', expected 'tracks'"):
+        read(path, "tracks")
+
+
+def test_an_edited_identity_is_refused(tmp_path: Path) -> None:
+    artifact = build(tmp_path, "saes", "topk", IDENTITY, write_one)
+    write_json(
+        artifact.path / "manifest.json", {**artifact.manifest, "identity": {**IDENTITY, "k": 99}}
+    )
+    with pytest.raises(DataError, match="does not match its identity"):
+        read(artifact.path)
+
+
+def test_content_decides_a_hash_and_location_does_not(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").write_text("same")
+    assert hash_path(tmp_path / "a") == hash_path(tmp_path / "b")
+    (tmp_path / "b" / "x.txt").write_text("other")
+    assert hash_path(tmp_path / "a") != hash_path(tmp_path / "b")
+
+
+def _slow_build(root: Path, log: Path) -> None:
+    def write(folder: Path) -> None:
+        with log.open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        write_one(folder)
+
+    build(root, "saes", "topk", IDENTITY, write)
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    log = tmp_path / "log"
+    workers = [context.Process(target=_slow_build, args=(tmp_path, log)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert log.read_text() == "x"
+
+
+def _die_holding_the_lock(root: Path) -> None:
+    build(root, "saes", "topk", IDENTITY, lambda _: os._exit(9))
+
+
+def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("fork").Process(
+        target=_die_holding_the_lock, args=(tmp_path,)
+    )
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 9
+    assert build(tmp_path, "saes", "topk", IDENTITY, write_one).built

@@ -1,0 +1,121 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from ghosttrack.config import (
+    DetectProgram,
+    ExtractProgram,
+    TrainProgram,
+    load,
+    resolve_layers,
+)
+from ghosttrack.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
+REQUIRED = {
+    "corpus": {"text": ["corpus.path=some.txt"]},
+    "questions": {"file": ["questions.path=some.csv"]},
+}
+"""What an option asks the user for."""
+
+
+@contextmanager
+def composed(program: str, *overrides: str) -> Iterator[DictConfig]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield compose(program, overrides=list(overrides))
+
+
+def options() -> list[tuple[str, str]]:
+    """Every option of every group of ours, but Hydra's own and the stages' shared values."""
+    groups = [item for item in sorted(CONF.iterdir()) if item.is_dir()]
+    return [
+        (group.name, option.stem)
+        for group in groups
+        if group.name not in ("hydra", "stage")
+        for option in sorted(group.glob("*.yaml"))
+    ]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_defaults_load(program: str) -> None:
+    with composed(program) as cfg:
+        assert load(cfg, PROGRAMS[program]).seed == 0
+
+
+@pytest.mark.parametrize(("group", "option"), options())
+def test_every_option_loads(group: str, option: str) -> None:
+    required = REQUIRED.get(group, {}).get(option, [])
+    prefix = "+" if group in ("experiment", "sweep") else ""
+    with composed("detect", f"{prefix}{group}={option}", *required) as cfg:
+        load(cfg, DetectProgram)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sae.kk=64", "Key 'kk' not in 'SAEConfig'"),
+        ("sae.k=abc", "Value 'abc' of type 'str' could not be converted to Integer"),
+        ("sae=topkk", "Could not find 'sae/topkk'"),
+        ("trainer.max_step=3", "Key 'max_step' is not in struct"),
+    ],
+)
+def test_hydra_answers_a_wrong_override_at_composition(override: str, message: str) -> None:
+    with pytest.raises(HydraException) as caught, composed("train", override):
+        pass
+    text = f"{caught.value} {caught.value.__cause__}"
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+sae.kk=64", "sae.kk is not a setting; did you mean sae.k?"),
+        ("+foo=1", "foo is not a setting"),
+        ("+train.sorce=store", "train.sorce is not a setting; did you mean train.source?"),
+        ("corpus=text", "corpus.path is required; set corpus.path=..."),
+        ("sae.k=9999", "sae.k must be in 1..sae.d_sae=512, got 9999"),
+        ("sae.d_sae=8", "sae.k must be in 1..sae.d_sae=8, got 16"),
+        ("layers=[0,0]", "layers must name each block once, got [0, 0]"),
+        ("layers=some", "layers must be 'all' or a list of block indices, got 'some'"),
+        ("model.name=a/b", "model.name must be a plain folder name, got 'a/b'"),
+    ],
+)
+def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:
+    with composed("train", override) as cfg, pytest.raises(ConfigError) as caught:
+        load(cfg, TrainProgram)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("model", "n_layers", "d_model", "d_sae", "batch"),
+    [
+        ("gpt2-small", 12, 768, 4096, 32),
+        ("gpt2-medium", 24, 1024, 5120, 16),
+        ("phi-2", 32, 2560, 10240, 8),
+    ],
+)
+def test_a_model_brings_the_sizes_that_follow_from_it(
+    model: str, n_layers: int, d_model: int, d_sae: int, batch: int
+) -> None:
+    with composed("train", f"model={model}") as cfg:
+        config = load(cfg, TrainProgram)
+    assert (config.model.n_layers, config.model.d_model) == (n_layers, d_model)
+    assert config.sae.d_sae == d_sae
+    assert config.extract.batch_size == batch
+    assert config.corpus.context == 512
+
+
+def test_layers_resolve_to_ascending_blocks() -> None:
+    assert resolve_layers("all", 3) == [0, 1, 2]
+    assert resolve_layers([2, 0], 3) == [0, 2]
+
+
+def test_a_layer_beyond_the_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"layers must be in 0..5 for this model, got \[9\]"):
+        resolve_layers([1, 9], 6)

@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = '''
+import os
+import hydra
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.launch import program
+
+@hydra.main(version_base="1.3", config_path=None)
+@program
+def main(cfg):
+    print(f"pid {os.getpid()} x {cfg.get('x')!r}")
+    if cfg.get("x") == 13:
+        raise ConfigError("x must not be 13")
+    if cfg.get("x") == 14:
+        raise DataError("some/file: is missing")
+    if cfg.get("x") == 15:
+        raise KeyboardInterrupt
+
+if __name__ == "__main__":
+    main()
+'''
+
+SUMMARY = "+hydra.callbacks.summary._target_=ghosttrack.launch.SweepSummary"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "app.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def run(script: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(script), *overrides],
+        cwd=script.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "status", "line"),
+    [
+        (13, 1, "config: x must not be 13"),
+        (14, 1, "some/file: is missing"),
+        (15, 130, "interrupted: the same command goes on from the last complete point"),
+    ],
+)
+def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, line: str) -> None:
+    result = run(script, f"+x={x}")
+    assert result.returncode == status
+    assert result.stderr == line + "\n"
+
+
+def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(script: Path) -> None:
+    result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", SUMMARY)
+    assert result.returncode == 1
+    assert "1 of 3 sweep jobs failed" in result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith("pid")]
+    assert [line.split(" x ")[1] for line in lines] == ["1", "13", "'a b'"]
+    assert len({line.split()[1] for line in lines}) == 3
+    jobs = [json.loads((script.parent / f"sweep/{n}/status.json").read_text()) for n in range(3)]
+    assert [job["exit"] for job in jobs] == [0, 1, 0]
+    assert jobs[0]["overrides"] == ["+x=1"]
+
+
+def test_a_sweep_without_failures_succeeds(script: Path) -> None:
+    result = run(script, "-m", "+x=1,2", "hydra.sweep.dir=sweep", SUMMARY)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,28 @@
+"""Train a bank of sparse autoencoders, one per layer, all at once.
+
+Examples:
+    python train.py
+    python train.py sae.k=16 layers=[2,4]
+    python train.py model=gpt2-small corpus=text corpus.path=wiki.txt trainer=ddp
+    python train.py -m sae.d_sae=256,512 sae.k=8,16
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from ghosttrack.config import TrainProgram, load
+from ghosttrack.launch import program
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@program
+def main(cfg: DictConfig) -> None:
+    """Compose, check, train."""
+    config = load(cfg, TrainProgram)
+    from ghosttrack.pipelines.train import train  # torch only once the settings are right
+
+    train(config)
+
+
+if __name__ == "__main__":
+    main()
