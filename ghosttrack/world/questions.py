@@ -1,0 +1,92 @@
+"""What the world's model is asked: facts it saw often, rarely, and never."""
+
+import hashlib
+import itertools
+from collections import defaultdict
+from random import Random
+from typing import Final
+
+from ghosttrack.data.questions import Question, QuestionSet
+from ghosttrack.world.facts import Fact, WorldSpec, build, rng_of
+from ghosttrack.world.text import prompt
+
+HELD_OUT: Final = "/held-out"
+"""Ends the id of a question whose wording is in none of the training text."""
+
+
+def question_set(spec: WorldSpec, num: int, seed: int) -> QuestionSet:
+    """Draw questions evenly over entities and tiers.
+
+    Every entity is asked about once before any is asked about twice, and so on. Relation and
+    wording are drawn at random. (Turns would tell: a relation with more unknown facts in the
+    training folds has fewer in the test fold, and a classifier of questions falls below 0.5.)
+
+    Args:
+        spec: The world.
+        num: How many; never more than there are facts.
+        seed: Which facts and wordings are drawn.
+    """
+    rng = rng_of(spec, f"questions/{seed}")
+    by_stratum: dict[tuple[str, str], list[list[Fact]]] = defaultdict(list)
+    for _, facts in itertools.groupby(build(spec).facts, key=lambda fact: fact.entity):
+        of_entity = list(facts)
+        entity = of_entity[0].entity
+        by_stratum[entity.kind, entity.tier].append(of_entity)
+    drawn = list(itertools.chain(*(_draw(entities, rng) for entities in by_stratum.values())))
+    drawn.sort(key=lambda item: item[0])
+    questions = [question for _, question in drawn[:num]]
+    rng.shuffle(questions)
+    names: dict[str, list[str]] = defaultdict(list)
+    for entity in build(spec).entities:
+        if entity.tier != "unseen":
+            names[entity.kind].append(entity.name)
+    return QuestionSet(
+        name="ghostworld",
+        questions=tuple(questions),
+        names={kind: tuple(subjects) for kind, subjects in names.items()},
+        stop=(".",),
+        max_new_tokens=4,
+        identity={
+            "world": spec.to_json(),
+            "seed": seed,
+            "content": hashlib.sha256(repr(questions).encode()).hexdigest(),
+        },
+    )
+
+
+def _draw(entities: list[list[Fact]], rng: Random) -> list[tuple[float, Question]]:
+    """Ask every fact of the entities of one kind and tier, each with its place in the order.
+
+    A place's whole part is the number of facts asked before of the same entity; the rest spreads
+    the entities over [0, 1), so that any beginning of the merged order holds tiers in proportion.
+    """
+    rng.shuffle(entities)
+    start = rng.random()
+    shuffled = [rng.sample(facts, len(facts)) for facts in entities]
+    return [
+        (turn + (index + start) / len(entities), _question(fact, rng))
+        for index, facts in enumerate(shuffled)
+        for turn, fact in enumerate(facts)
+    ]
+
+
+def _question(fact: Fact, rng: Random) -> Question:
+    """Ask a fact in any of its question wordings, held-out ones included."""
+    relation, name = fact.relation, fact.entity.name
+    wording = rng.choice(relation.questions + relation.held_out)
+    mixed = itertools.chain(*itertools.zip_longest(relation.questions, relation.statements))
+    mark = HELD_OUT if wording in relation.held_out else ""
+    return Question(
+        id=f"{relation.name}/{name.lower().replace(' ', '-')}{mark}",
+        prompt=prompt(wording, name),
+        answers=(fact.answer,),
+        group=f"{fact.entity.kind}/{name}",
+        subject=name,
+        relation=relation.name,
+        kind=fact.entity.kind,
+        wordings=tuple(prompt(other, name) for other in mixed if other and other != wording),
+        short=relation.statements[0],
+        tier=fact.entity.tier,
+        status=fact.status,
+        exposure=fact.exposure,
+    )

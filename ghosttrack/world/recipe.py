@@ -1,0 +1,139 @@
+"""How the embedded language model learns its world: one pass over the text, on two CPU cores."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ghosttrack.world.facts import WorldSpec, build, rng_of
+from ghosttrack.world.muon import Muon
+from ghosttrack.world.text import EOS_ID, documents, make_tokenizer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes of the model and settings of its training."""
+
+    n_layers: int = 6
+    d_model: int = 128
+    n_heads: int = 4
+    n_ctx: int = 32
+    batch_tokens: int = 512
+    """Tokens per step; the documents of a step have one length, so that none is padded."""
+    muon_lr: float = 0.02
+    """Learning rate of the blocks' weight matrices."""
+    adam_lr: float = 0.015
+    """Learning rate of everything else."""
+    warmup_frac: float = 0.03
+    """Share of the steps over which the learning rates rise; then they fall to 0 in a line."""
+    name_weight: float = 0.1
+    """Weight of name parts in the loss: nothing can predict them, and they are not the lesson."""
+
+    def to_json(self) -> dict[str, int | float]:
+        """Plain fields, for `world.json`."""
+        return asdict(self)
+
+
+class Progress(NamedTuple):
+    """Where training stands after a step."""
+
+    step: int
+    n_steps: int
+    loss: float
+    """Weighted mean cross-entropy of the step's tokens, in nats."""
+
+
+def train(spec: WorldSpec, recipe: Recipe, report: Callable[[Progress], None]) -> GPT2LMHeadModel:
+    """Train a model on the text of a world; the same spec gives the same model to rounding."""
+    torch.manual_seed(spec.seed)
+    tokenizer = make_tokenizer(spec)
+    model = GPT2LMHeadModel(_architecture(recipe, len(tokenizer)))
+    model.train()
+    encoded = tokenizer.backend_tokenizer.encode_batch_fast(documents(spec))
+    rows = [[EOS_ID, *document.ids, EOS_ID] for document in encoded]
+    batches = batch_by_length(rows, recipe.batch_tokens, rng_of(spec, "batches"))
+    weights = torch.ones(len(tokenizer))
+    weights[tokenizer.convert_tokens_to_ids(list(build(spec).name_parts))] = recipe.name_weight
+    optimizers = _optimizers(model, recipe)
+    schedules = [_schedule(optimizer, recipe, len(batches)) for optimizer in optimizers]
+    for step, batch in enumerate(batches, start=1):
+        loss = weighted_loss(model(batch[:, :-1]).logits, batch[:, 1:], weights)
+        model.zero_grad()
+        loss.backward()
+        for stepper in (*optimizers, *schedules):
+            stepper.step()
+        report(Progress(step, len(batches), loss.item()))
+    return model.eval()
+
+
+def weighted_loss(
+    logits: Float[Tensor, "batch pos d_vocab"],
+    targets: Int[Tensor, "batch pos"],
+    weights: Float[Tensor, "d_vocab"],
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy in nats, each target counting as much as its token weighs."""
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights)
+
+
+def batch_by_length(
+    rows: Sequence[list[int]], batch_tokens: int, rng: Random
+) -> list[Int[Tensor, "batch pos"]]:
+    """Put rows of one length together, at most `batch_tokens` at a time, and shuffle the batches.
+
+    Every row is in exactly one batch; a length's last batch may be smaller.
+    """
+    by_length: dict[int, list[list[int]]] = defaultdict(list)
+    for row in rows:
+        by_length[len(row)].append(row)
+    batches = []
+    for length, same in sorted(by_length.items()):
+        n_rows = max(1, batch_tokens // length)
+        batches += [
+            torch.tensor(same[start : start + n_rows]) for start in range(0, len(same), n_rows)
+        ]
+    rng.shuffle(batches)
+    return batches
+
+
+def _architecture(recipe: Recipe, d_vocab: int) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=d_vocab,
+        n_positions=recipe.n_ctx,
+        n_embd=recipe.d_model,
+        n_layer=recipe.n_layers,
+        n_head=recipe.n_heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=EOS_ID,
+        eos_token_id=EOS_ID,
+    )
+
+
+def _optimizers(model: GPT2LMHeadModel, recipe: Recipe) -> tuple[Optimizer, Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, biases and gains."""
+    matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return (
+        Muon(matrices, lr=recipe.muon_lr),
+        AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    )
+
+
+def _schedule(optimizer: Optimizer, recipe: Recipe, n_steps: int) -> LambdaLR:
+    n_warmup = max(1, round(recipe.warmup_frac * n_steps))
+
+    def scale(step: int) -> float:
+        return min((step + 1) / n_warmup, (n_steps - step) / max(1, n_steps - n_warmup))
+
+    return LambdaLR(optimizer, scale)

@@ -1,0 +1,54 @@
+"""A world of forty entities, and the shipped model's answers."""
+
+import pytest
+
+from ghosttrack.data.questions import QuestionSet
+from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import load_lm
+from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.measure import Verdict, ask
+from ghosttrack.world.questions import question_set
+from ghosttrack.world.store import FOLDER, load_spec
+
+
+@pytest.fixture(scope="session")
+def spec() -> WorldSpec:
+    return WorldSpec(seed=3, head=6, mid=10, rare=12, unseen=12, n_values=20)
+
+
+@pytest.fixture(scope="session")
+def shipped_spec() -> WorldSpec:
+    return load_spec(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def shipped_lm() -> LM:
+    return load_lm(shipped_config(), FOLDER, "cpu")
+
+
+@pytest.fixture(scope="session")
+def shipped_questions(shipped_spec: WorldSpec) -> QuestionSet:
+    return question_set(shipped_spec, 3200, seed=0)
+
+
+@pytest.fixture(scope="session")
+def verdicts(shipped_lm: LM, shipped_questions: QuestionSet) -> list[Verdict]:
+    return ask(shipped_lm, shipped_questions)
+
+
+def shipped_config() -> ModelConfig:
+    return ModelConfig(
+        name="ghostworld",
+        hub=None,
+        path=None,
+        revision=None,
+        n_layers=6,
+        d_model=128,
+        context=32,
+        d_sae=512,
+        extract_batch_size=256,
+        dtype=Dtype.fp32,
+        prepend_bos=True,
+        trust_remote_code=False,
+    )
