@@ -1,0 +1,212 @@
+"""A frozen causal language model: residual streams, logits and what links the two."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
+
+
+class Forward(NamedTuple):
+    """One full pass; positions outside the mask hold arbitrary numbers."""
+
+    residuals: Float[Tensor, "layer batch pos d_model"]
+    logits: Float[Tensor, "batch pos d_vocab"]
+
+
+class _DeepestBlockReachedError(Exception):
+    """Ends a forward pass whose remaining blocks nobody asked for."""
+
+
+class LM:
+    """A language model that only answers; nothing here changes it.
+
+    Layer *l* means the output of block *l*. Rows may be padded on either side: tokens are moved to
+    the front before the pass and back after it, so a causal model never sees the padding, needs no
+    attention mask and gives each row the numbers that it would have alone.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prepend_bos: bool,
+        identity: dict[str, str],
+        revision: str = "",
+    ) -> None:
+        """Wrap a loaded model.
+
+        Args:
+            model: Set to evaluation and frozen here.
+            tokenizer: Its tokenizer.
+            prepend_bos: Start every text with the BOS token, or EOS where there is none.
+            identity: What determines the model's answers (see `model_identity`).
+            revision: Commit of the hub repository, for manifests; empty for a folder.
+
+        Raises:
+            ConfigError: No BOS or EOS token to prepend, or the model's parts are not known.
+        """
+        self.model = model.eval().requires_grad_(requires_grad=False)
+        self.tokenizer = tokenizer
+        self.parts = find_parts(model)
+        self.n_layers = len(self.parts.blocks)
+        self.d_vocab, self.d_model = self.parts.head.weight.shape
+        self.n_ctx: int = getattr(model.config, "max_position_embeddings", None) or 2**31
+        self.device: torch.device = self.parts.embed.weight.device
+        self.prefix_ids = _prefix_ids(tokenizer) if prepend_bos else []
+        self.identity = identity
+        self.revision = revision
+
+    def encode(self, text: str, *, prefix: bool = True) -> list[int]:
+        """Turn text into token ids; `prefix` puts `prefix_ids` before them."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        return [*self.prefix_ids, *ids] if prefix else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn token ids into text, special tokens included."""
+        text = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+    @torch.no_grad()
+    def residuals(
+        self,
+        ids: Int[Tensor, "batch pos"],
+        mask: Bool[Tensor, "batch pos"],
+        layers: Sequence[int],
+        *,
+        masked: Bool[Tensor, "batch pos"] | None = None,
+    ) -> Float[Tensor, "layer batch pos d_model"]:
+        """Read the residual stream after the given blocks; the pass ends at the deepest.
+
+        Args:
+            ids: Token ids; any valid id where `mask` is False.
+            mask: True where there is a token. Where it is False the result is arbitrary.
+            layers: Block indices from 0; the result follows their order.
+            masked: Tokens that enter as the mean token embedding instead of their own.
+        """
+        order = _tokens_first(mask)
+        if order is None:
+            return self._read(self._embed(ids, masked), layers)
+        masked = None if masked is None else masked.gather(1, order)
+        resid = self._read(self._embed(ids.gather(1, order), masked), layers)
+        back = order.to(self.device).argsort(dim=1)[None, :, :, None]
+        return resid.gather(2, back.expand_as(resid))
+
+    @torch.no_grad()
+    def forward(
+        self,
+        ids: Int[Tensor, "batch pos"],
+        mask: Bool[Tensor, "batch pos"],
+        layers: Sequence[int] = (),
+    ) -> Forward:
+        """Run one full pass for all logits and, on the way, the residual streams of `layers`."""
+        resid = self.residuals(ids, mask, [*layers, self.n_layers - 1])
+        return Forward(resid[:-1], self.unembed(resid[-1]))
+
+    @torch.no_grad()
+    def advance(
+        self, ids: Int[Tensor, "batch pos"], cache: DynamicCache
+    ) -> Float[Tensor, "batch d_vocab"]:
+        """Append unpadded tokens to a key-value cache; return the logits of the next token."""
+        output = self.parts.trunk(
+            inputs_embeds=self._embed(ids, None), past_key_values=cache, use_cache=True
+        )
+        return self._cap(self.parts.head(output.last_hidden_state[:, -1]))
+
+    @torch.no_grad()
+    def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
+        """Apply the final norm and the head: the logits if the model ended here (logit lens)."""
+        resid = resid.to(self.device, self.parts.head.weight.dtype)
+        return self._cap(self.parts.head(self.parts.norm(resid)))
+
+    @torch.no_grad()
+    def readout(self, token_ids: Int[Tensor, "..."]) -> Float[Tensor, "... d_model"]:
+        """Return the directions whose dot product with a residual makes tokens' logits.
+
+        `logit[y] = readout(y) . resid / final_scale(resid) + const(y)`: rows of W_U times the final
+        norm's gain, minus their mean where the norm centres. `const` is the norm's bias read by W_U
+        plus the head's own bias. Exact unless the model caps its logits.
+        """
+        rows = self.parts.head.weight[token_ids.to(self.device)].float() * self.norm.gain
+        return rows - rows.mean(-1, keepdim=True) if self.norm.is_centred else rows
+
+    def final_scale(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
+        """Return the final norm's divisor for a residual, at any layer."""
+        return self.norm.scale(resid.to(self.device))
+
+    @cached_property
+    def norm(self) -> FinalNorm:
+        """Gain, centring and epsilon of the final norm."""
+        return final_norm(self.parts.norm, self.parts.head.weight)
+
+    @cached_property
+    def mean_embedding(self) -> Float[Tensor, " d_model"]:
+        """Mean row of the token embedding: a token that says nothing in particular."""
+        weight = self.parts.embed.weight
+        return weight.mean(0, dtype=torch.float32).to(weight.dtype)
+
+    def _embed(
+        self, ids: Int[Tensor, "batch pos"], masked: Bool[Tensor, "batch pos"] | None
+    ) -> Float[Tensor, "batch pos d_model"]:
+        assert ids.shape[1] <= self.n_ctx, f"{ids.shape[1]} tokens in a context of {self.n_ctx}"
+        embeds = self.parts.embed(ids.to(self.device))
+        if masked is None:
+            return embeds
+        return torch.where(masked.to(self.device)[..., None], self.mean_embedding, embeds)
+
+    def _read(
+        self, embeds: Float[Tensor, "batch pos d_model"], layers: Sequence[int]
+    ) -> Float[Tensor, "layer batch pos d_model"]:
+        assert layers, "no layer asked for"
+        assert all(0 <= layer < self.n_layers for layer in layers), layers
+        found: dict[int, Tensor] = {}
+        deepest = max(layers)
+        hooks = [
+            self.parts.blocks[layer].register_forward_hook(_keep(found, layer, layer == deepest))
+            for layer in sorted(set(layers))
+        ]
+        try:
+            with suppress(_DeepestBlockReachedError):
+                self.parts.trunk(inputs_embeds=embeds, use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack([found[layer] for layer in layers])
+
+    def _cap(self, logits: Tensor) -> Tensor:
+        cap = self.parts.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _keep(found: dict[int, Tensor], layer: int, is_last: bool) -> Callable[..., None]:
+    def hook(_block: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        found[layer] = output if isinstance(output, Tensor) else output[0]
+        if is_last:
+            raise _DeepestBlockReachedError
+
+    return hook
+
+
+def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token_id, int):
+            return [token_id]
+    raise ConfigError(
+        "model.prepend_bos=true, but the tokenizer has neither BOS nor EOS; set it to false"
+    )
+
+
+def _tokens_first(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"] | None:
+    """Order that moves each row's tokens to the front; None where they are there already."""
+    if not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        return None
+    return mask.int().argsort(dim=1, descending=True, stable=True)

@@ -1,0 +1,184 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import DynamicCache
+
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.lm import LM
+from tests.support import tiny
+
+# Two orders of the same float32 sums; numbers are of order 1 to 10.
+ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def _tokens(n_rows: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(1, 100, (n_rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def _all(ids: Tensor) -> Tensor:
+    return torch.ones_like(ids, dtype=torch.bool)
+
+
+def test_residuals_are_the_hidden_states_except_the_last_which_has_the_norm_applied(lm: LM):
+    ids = _tokens(3, 9)
+    resid = lm.residuals(ids, _all(ids), [0, 1, 2])
+    with torch.no_grad():
+        hidden = lm.model(ids, output_hidden_states=True).hidden_states
+        normed = lm.parts.norm(resid[2])
+    torch.testing.assert_close(resid[0], hidden[1], **ROUNDING)
+    torch.testing.assert_close(resid[1], hidden[2], **ROUNDING)
+    torch.testing.assert_close(normed, hidden[3], **ROUNDING)
+    assert not torch.allclose(resid[2], hidden[3], atol=1e-2)
+
+
+def test_residuals_follow_the_order_of_the_layers_asked_for(gpt2: LM):
+    ids = _tokens(2, 5)
+    both = gpt2.residuals(ids, _all(ids), [2, 0])
+    assert torch.equal(both[0], gpt2.residuals(ids, _all(ids), [2])[0])
+    assert torch.equal(both[1], gpt2.residuals(ids, _all(ids), [0])[0])
+
+
+def test_the_pass_ends_at_the_deepest_layer_and_never_reaches_the_head(lm: LM):
+    ran: list[str] = []
+    watched = {"block 1": lm.parts.blocks[1], "block 2": lm.parts.blocks[2]}
+    watched |= {"norm": lm.parts.norm, "head": lm.parts.head}
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+        for name, module in watched.items()
+    ]
+    ids = _tokens(2, 5)
+    lm.residuals(ids, _all(ids), [0, 1])
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["block 1"]
+
+
+def test_no_hook_stays_behind(gpt2: LM):
+    ids = _tokens(2, 5)
+    gpt2.residuals(ids, _all(ids), [0, 1])
+    assert not any(block._forward_hooks for block in gpt2.parts.blocks)
+
+
+def test_residuals_can_enter_a_graph_that_trains_something_else(gpt2: LM):
+    ids = _tokens(2, 5)
+    weight = torch.ones(gpt2.d_model, requires_grad=True)
+    (gpt2.residuals(ids, _all(ids), [1]) * weight).sum().backward()
+    assert weight.grad is not None
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    left=st.integers(0, 4),
+    right=st.integers(0, 4),
+    pad=st.integers(0, 99),
+)
+def test_padding_on_either_side_changes_no_number(
+    lm: LM, lengths: list[int], left: int, right: int, pad: int
+):
+    width = left + max(lengths) + right
+    ids = torch.full((len(lengths), width), pad)
+    mask = torch.zeros((len(lengths), width), dtype=torch.bool)
+    rows = [_tokens(1, n, seed=i) for i, n in enumerate(lengths)]
+    for i, row in enumerate(rows):
+        start = left if i % 2 else width - right - lengths[i]
+        ids[i, start : start + lengths[i]] = row[0]
+        mask[i, start : start + lengths[i]] = True
+    padded = lm.forward(ids, mask, [0, 2])
+    for i, row in enumerate(rows):
+        alone = lm.forward(row, _all(row), [0, 2])
+        torch.testing.assert_close(
+            padded.residuals[:, i, mask[i]], alone.residuals[:, 0], **ROUNDING
+        )
+        torch.testing.assert_close(padded.logits[i, mask[i]], alone.logits[0], **ROUNDING)
+
+
+def test_logits_are_the_models_own(lm: LM):
+    ids = _tokens(3, 9)
+    with torch.no_grad():
+        expected = lm.model(ids).logits
+    torch.testing.assert_close(lm.forward(ids, _all(ids)).logits, expected, **ROUNDING)
+
+
+def test_the_lens_at_the_last_layer_is_the_models_logits(lm: LM):
+    ids = _tokens(2, 6)
+    out = lm.forward(ids, _all(ids), [2])
+    torch.testing.assert_close(lm.unembed(out.residuals[0]), out.logits, **ROUNDING)
+
+
+def test_direct_logit_attribution_gives_the_logit_differences_of_any_two_inputs(lm: LM):
+    """The constant of a token drops out between inputs, so the whole identity is compared."""
+    ids = _tokens(4, 6)
+    out = lm.forward(ids, _all(ids), [2])
+    resid, candidates = out.residuals[0], torch.tensor([3, 50, 99])
+    attributed = resid @ lm.readout(candidates).T / lm.final_scale(resid)[..., None]
+    constant = (out.logits[..., candidates] - attributed).flatten(0, 1)
+    torch.testing.assert_close(constant, constant[:1].expand_as(constant), atol=1e-4, rtol=0)
+    assert attributed.std() > 0.1
+
+
+def test_a_mean_centring_norm_has_centred_readouts(lm: LM):
+    is_layer_norm = isinstance(lm.parts.norm, torch.nn.LayerNorm)
+    assert lm.norm.is_centred == is_layer_norm
+    means = lm.readout(torch.arange(20)).mean(-1).abs().max()
+    assert (means < 1e-6) == is_layer_norm
+
+
+def test_masked_tokens_enter_as_the_mean_embedding(lm: LM):
+    ids = _tokens(2, 6)
+    masked = torch.zeros_like(ids, dtype=torch.bool)
+    masked[0, 2:4] = True
+    weight = lm.parts.embed.weight
+    embeds = weight[ids].clone()
+    embeds[0, 2:4] = weight.mean(0)
+    with torch.no_grad():
+        hidden = lm.model(inputs_embeds=embeds, output_hidden_states=True).hidden_states
+    resid = lm.residuals(ids, _all(ids), [1], masked=masked)
+    torch.testing.assert_close(resid[0], hidden[2], **ROUNDING)
+
+
+def test_what_a_masked_token_was_does_not_matter_on_padded_rows_either(gpt2: LM):
+    ids, other = _tokens(2, 6), _tokens(2, 6)
+    other[:, 3] = 7
+    mask = _all(ids)
+    mask[:, 0] = False
+    masked = torch.zeros_like(mask)
+    masked[:, 3] = True
+    first = gpt2.residuals(ids, mask, [2], masked=masked)
+    second = gpt2.residuals(other, mask, [2], masked=masked)
+    assert torch.equal(first[:, mask], second[:, mask])
+    assert not torch.allclose(first[:, mask], gpt2.residuals(ids, mask, [2])[:, mask])
+
+
+def test_a_cache_gives_the_logits_of_the_whole_text(lm: LM):
+    ids = _tokens(3, 8)
+    cache = DynamicCache(config=lm.model.config)
+    lm.advance(ids[:, :5], cache)
+    lm.advance(ids[:, 5:6], cache)
+    logits = lm.advance(ids[:, 6:], cache)
+    torch.testing.assert_close(logits, lm.forward(ids, _all(ids)).logits[:, -1], **ROUNDING)
+
+
+def test_text_comes_back_from_its_tokens_after_the_prefix(gpt2: LM):
+    ids = gpt2.encode("Who was born in Paris?")
+    assert ids[:1] == gpt2.prefix_ids == [gpt2.tokenizer.eos_token_id]
+    assert gpt2.encode("Who was born in Paris?", prefix=False) == ids[1:]
+    assert gpt2.decode(ids[1:]) == "who was born in paris ?"
+
+
+def test_no_prefix_where_it_is_not_asked_for_and_an_error_where_there_is_none(gpt2: LM):
+    bare = LM(gpt2.model, gpt2.tokenizer, prepend_bos=False, identity={})
+    assert bare.prefix_ids == []
+
+    nameless = tiny.tiny_tokenizer()
+    nameless.bos_token = nameless.eos_token = None
+    with pytest.raises(ConfigError, match=r"model\.prepend_bos"):
+        LM(gpt2.model, nameless, prepend_bos=True, identity={})
+
+
+def test_too_many_tokens_for_the_context_are_refused_before_the_pass(gpt2: LM):
+    ids = _tokens(1, gpt2.n_ctx + 1)
+    with pytest.raises(AssertionError, match=f"context of {gpt2.n_ctx}"):
+        gpt2.residuals(ids, _all(ids), [0])

@@ -1,0 +1,169 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.config import Dtype
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import Sizes, load_lm, model_identity, sizes, untrained
+from tests.models.conftest import model_config
+from tests.support import tiny
+
+NOWHERE = Path("/nowhere")
+
+
+@pytest.fixture
+def copy(folders: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folders["gpt2"], tmp_path / "copy"))
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_loaded_model_is_frozen_and_in_evaluation(lm: LM):
+    assert not lm.model.training
+    assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+    assert (lm.n_layers, lm.d_model, lm.n_ctx) == (tiny.N_LAYERS, tiny.D_MODEL, tiny.N_CTX)
+    assert lm.d_vocab == len(tiny.VOCABULARY)
+
+
+def test_the_fused_gelu_changes_logits_by_rounding_only(folders: dict[str, Path]):
+    for family in ("gpt2", "phi"):
+        lm = load_lm(model_config(), folders[family], "cpu")
+        stock = AutoModelForCausalLM.from_pretrained(folders[family]).eval()
+        ids = torch.arange(40).reshape(2, 20)
+        with torch.no_grad():
+            expected = stock(ids).logits
+        torch.testing.assert_close(lm.model(ids).logits, expected, atol=1e-5, rtol=0)
+        assert any(isinstance(m, torch.nn.GELU) for m in lm.model.modules())
+
+
+def test_loading_prints_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]):
+    load_lm(model_config(), folders["gpt2"], "cpu")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_sizes_are_the_presets_unless_a_path_is_set(folders: dict[str, Path]):
+    assert sizes(model_config(n_layers=12, d_model=768), NOWHERE) == Sizes(12, 768)
+    config = model_config(path=str(folders["gpt_neox"]), n_layers=12, d_model=768)
+    assert sizes(config, NOWHERE) == Sizes(tiny.N_LAYERS, tiny.D_MODEL)
+
+
+def test_a_path_goes_before_the_preset_and_brings_its_own_sizes(folders: dict[str, Path]):
+    config = model_config(path=str(folders["llama"]), hub="some/preset", n_layers=12, d_model=768)
+    assert load_lm(config, NOWHERE, "cpu").n_layers == tiny.N_LAYERS
+
+
+def test_a_preset_of_other_sizes_is_refused_with_both(folders: dict[str, Path]):
+    with pytest.raises(
+        ConfigError, match=r"model\.n_layers=12 and model\.d_model=32.* has 3 and 32"
+    ):
+        load_lm(model_config(n_layers=12), folders["gpt2"], "cpu")
+
+
+def test_a_context_longer_than_the_model_reads_is_refused(folders: dict[str, Path]):
+    with pytest.raises(ConfigError, match=r"model\.context=65, but the model reads 64"):
+        load_lm(model_config(context=65), folders["gpt2"], "cpu")
+
+
+def test_identity_follows_content_not_place(folders: dict[str, Path], copy: Path):
+    original = load_lm(model_config(), folders["gpt2"], "cpu").identity
+    assert load_lm(model_config(), copy, "cpu").identity == original
+    assert load_lm(model_config(dtype=Dtype.bf16), copy, "cpu").identity != original
+    assert load_lm(model_config(prepend_bos=False), copy, "cpu").identity != original
+
+
+def test_another_weight_tokenizer_or_config_is_another_identity(copy: Path):
+    before = load_lm(model_config(), copy, "cpu").identity
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    _edit(copy / "tokenizer_config.json", note="changed")
+    _edit(copy / "config.json", note="changed")
+    after = load_lm(model_config(), copy, "cpu").identity
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {"weights", "tokenizer", "config"}
+
+
+def test_identity_is_known_without_loading_the_model(folders: dict[str, Path]):
+    lm = load_lm(model_config(), folders["phi"], "cpu")
+    assert model_identity(model_config(), folders["phi"]) == lm.identity
+
+
+def test_an_untrained_model_has_the_shape_but_nothing_of_the_weights(lm: LM):
+    before = torch.random.get_rng_state()
+    blank, again = untrained(lm, 3), untrained(lm, 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert (blank.n_layers, blank.d_model, blank.d_vocab) == (lm.n_layers, lm.d_model, lm.d_vocab)
+    assert blank.identity != lm.identity
+    ids = torch.tensor([[1, 2, 3]])
+    everything = torch.ones_like(ids, dtype=torch.bool)
+    logits = blank.forward(ids, everything).logits
+    assert torch.equal(logits, again.forward(ids, everything).logits)
+    assert not torch.allclose(logits, lm.forward(ids, everything).logits, atol=0.1)
+    assert not torch.allclose(logits, untrained(lm, 4).forward(ids, everything).logits, atol=1e-3)
+
+
+def test_weights_come_in_the_number_format_asked_for(folders: dict[str, Path]):
+    lm = load_lm(model_config(dtype=Dtype.bf16), folders["llama"], "cpu")
+    assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
+    ids = torch.tensor([[1, 2, 3]])
+    out = lm.forward(ids, torch.ones_like(ids, dtype=torch.bool), [0])
+    assert out.residuals.dtype == out.logits.dtype == torch.bfloat16
+
+
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"model\.path: .*empty does not hold a model"):
+        load_lm(model_config(path=str(tmp_path / "empty")), NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        pytest.param("config.json", "{", id="config is not JSON"),
+        pytest.param("config.json", '{"model_type": "martian"}', id="unknown family"),
+        pytest.param("model.safetensors", "short", id="weights are cut off"),
+        pytest.param("tokenizer.json", "{", id="tokenizer is not JSON"),
+    ],
+)
+def test_a_broken_folder_is_one_line_that_names_it(copy: Path, file: str, content: str):
+    (copy / file).write_text(content)
+    with pytest.raises(ConfigError, match="copy") as caught:
+        load_lm(model_config(), copy, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy: Path):
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary |= {f"extra{i}": len(vocabulary) + i for i in range(9)}
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match=r"tokenizer .* tokens, the model only"):
+        load_lm(model_config(), copy, "cpu")
+
+
+def test_logits_made_in_an_unknown_way_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    forward = torch.nn.LayerNorm.forward
+    monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda self, x: forward(self, x) + 1)
+    unembed = LM.unembed
+    monkeypatch.setattr(LM, "unembed", lambda self, resid: unembed(self, resid) * 2)
+    with pytest.raises(ConfigError, match=r"GPT2LMHeadModel .* makes its logits in a way"):
+        load_lm(model_config(), copy, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_that_is_not_there_is_no_silent_cpu(folders: dict[str, Path]):
+    with pytest.raises(ConfigError, match="device=cuda"):
+        load_lm(model_config(), folders["gpt2"], "cuda")
+
+
+def test_a_device_of_no_such_name_is_refused(folders: dict[str, Path]):
+    with pytest.raises(ConfigError, match="device must be auto"):
+        load_lm(model_config(), folders["gpt2"], "abacus")

@@ -1,0 +1,94 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghosttrack.errors import DataError
+from ghosttrack.models.lm import LM
+from ghosttrack.models.score import score, token_statistics
+
+TOKEN = st.integers(0, 99)
+PAIRS = st.lists(
+    st.tuples(st.lists(TOKEN, min_size=1, max_size=6), st.lists(TOKEN, max_size=3)), max_size=6
+)
+
+
+def test_statistics_of_a_distribution_worked_out_by_hand():
+    # Probabilities 1/2, 1/4, 1/4: entropy (1/2) ln 2 + (1/2) ln 4 = 1.5 ln 2; margin ln 2.
+    logits = torch.tensor([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]]) * math.log(2)
+    numbers = token_statistics(logits, torch.tensor([0, 2]))
+    expected = [-math.log(2), -math.log(4)]
+    torch.testing.assert_close(numbers.logprobs, torch.tensor(expected))
+    torch.testing.assert_close(numbers.entropies, torch.full((2,), 1.5 * math.log(2)))
+    torch.testing.assert_close(numbers.max_probs, torch.full((2,), 0.5))
+    torch.testing.assert_close(numbers.margins, torch.full((2,), math.log(2)))
+    assert numbers.is_top.tolist() == [True, False]
+
+
+def test_a_token_of_no_probability_adds_no_entropy():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]])
+    numbers = token_statistics(logits, torch.tensor([2]))
+    assert float(numbers.entropies) == pytest.approx(math.log(2))
+    assert float(numbers.logprobs) == -math.inf
+
+
+@settings(max_examples=4, deadline=None)
+@given(pairs=PAIRS, batch_tokens=st.integers(1, 40))
+def test_scores_are_those_of_full_logits_row_by_row(
+    lm: LM, pairs: list[tuple[list[int], list[int]]], batch_tokens: int
+):
+    scores = score(lm, [p for p, _ in pairs], [a for _, a in pairs], batch_tokens=batch_tokens)
+    assert len(scores) == len(pairs)
+    for (prompt, answer), found in zip(pairs, scores, strict=True):
+        with torch.no_grad():
+            logits = lm.model(torch.tensor([[*prompt, *answer]])).logits[0]
+        expected = [logits[len(prompt) - 1 + j].log_softmax(-1) for j in range(len(answer))]
+        for j, row in enumerate(expected):
+            top = row.sort(descending=True).values
+            np.testing.assert_allclose(found.logprobs[j], row[answer[j]], atol=2e-5)
+            np.testing.assert_allclose(found.entropies[j], -(row.exp() * row).sum(), atol=2e-5)
+            np.testing.assert_allclose(found.max_probs[j], top[0].exp(), atol=2e-5)
+            np.testing.assert_allclose(found.margins[j], top[0] - top[1], atol=2e-5)
+        assert len(found.logprobs) == len(answer)
+        greedy = [int(row.argmax()) for row in expected]
+        assert found.argmax_agrees == (greedy == answer)
+
+
+def test_equal_pairs_are_run_once(gpt2: LM):
+    rows: list[int] = []
+    hook = gpt2.parts.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: rows.append(inputs[0].shape[0])
+    )
+    scores = score(gpt2, [[1, 2], [1, 2], [3, 4], [1, 2]], [[5], [5], [5], [6]])
+    hook.remove()
+    assert rows == [3]
+    assert scores[0] is scores[1]
+    assert scores[0].logprobs[0] != scores[3].logprobs[0]
+
+
+def test_no_pass_is_padded_and_none_reads_an_answers_last_token(gpt2: LM):
+    shapes: list[tuple[int, ...]] = []
+    hook = gpt2.parts.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: shapes.append(tuple(inputs[0].shape[:2]))
+    )
+    score(gpt2, [[1, 2, 3], [1, 2], [1]], [[4], [3, 4], [2]])
+    hook.remove()
+    assert shapes == [(1, 1), (2, 3)]  # [1]; then [1 2 3] and [1 2, 3]
+
+
+def test_the_head_runs_at_answer_positions_only(gpt2: LM):
+    counts: list[int] = []
+    hook = gpt2.parts.head.register_forward_pre_hook(
+        lambda _, inputs: counts.append(inputs[0].shape[:-1].numel())
+    )
+    score(gpt2, [[1, 2, 3, 4, 5], [6, 7, 8, 9]], [[1], [2, 3]])
+    hook.remove()
+    assert counts == [3]
+
+
+def test_an_answer_that_does_not_fit_is_named(gpt2: LM):
+    with pytest.raises(DataError, match=f"{gpt2.n_ctx}"):
+        score(gpt2, [[1] * gpt2.n_ctx], [[2, 3]])

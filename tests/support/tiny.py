@@ -1,0 +1,145 @@
+"""Tiny language models with random weights, saved as Hugging Face folders: no download, ms to run.
+
+Each has 3 blocks, width 32, a context of 64 tokens and a word-level tokenizer of about 100 words
+whose punctuation marks are tokens of their own; `<eos>` starts and ends texts.
+"""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+N_LAYERS = 3
+D_MODEL = 32
+N_CTX = 64
+
+WORDS = (
+    *(
+        "<eos>",
+        "<unk>",
+        ".",
+        ",",
+        "?",
+        ":",
+        ";",
+        "'",
+        "-",
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "is",
+        "was",
+    ),
+    *(
+        "was",
+        "and",
+        "to",
+        "by",
+        "who",
+        "what",
+        "where",
+        "which",
+        "city",
+        "born",
+        "capital",
+        "country",
+    ),
+    *("works", "for", "company", "made", "person", "lives", "speaks", "language", "born", "plays"),
+    *("question", "answer", "name", "river", "king", "queen", "house", "red", "blue", "green"),
+    *("yellow", "black", "white", "anna", "bert", "carla", "david", "elsa", "frank", "greta"),
+    *("hugo", "iris", "jonas", "karin", "leo", "paris", "rome", "berlin", "london", "madrid"),
+    *("vienna", "oslo", "prague", "france", "italy", "germany", "england", "spain", "austria"),
+    *("norway", "bohemia", "french", "italian", "german", "english", "spanish", "zero", "one"),
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "piano", "violin"),
+    *("yes", "no", "old", "new", "big", "small", "it", "he", "she", "has", "not"),
+)
+VOCABULARY = {word: index for index, word in enumerate(dict.fromkeys(WORDS))}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Lower-cases, splits at spaces and punctuation; words it does not know become `<unk>`."""
+    tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", bos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def _save(folder: Path, model: PreTrainedModel) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Gains and biases off their initial 1 and 0, so that tests see them.
+            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def _common() -> dict[str, int]:
+    return {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": D_MODEL,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 4,
+        "intermediate_size": 4 * D_MODEL,
+        "max_position_embeddings": N_CTX,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+
+
+def _seeded(architecture: type, config: object) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return architecture(config)
+
+
+def tiny_gpt2(folder: Path) -> Path:
+    config = GPT2Config(
+        vocab_size=len(VOCABULARY),
+        n_positions=N_CTX,
+        n_embd=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _save(folder, _seeded(GPT2LMHeadModel, config))
+
+
+def tiny_phi(folder: Path) -> Path:
+    config = PhiConfig(**_common(), partial_rotary_factor=0.5)
+    return _save(folder, _seeded(PhiForCausalLM, config))
+
+
+def tiny_llama(folder: Path) -> Path:
+    config = LlamaConfig(**_common(), num_key_value_heads=2)
+    return _save(folder, _seeded(LlamaForCausalLM, config))
+
+
+def tiny_qwen2(folder: Path) -> Path:
+    config = Qwen2Config(**_common(), num_key_value_heads=2, tie_word_embeddings=True)
+    return _save(folder, _seeded(Qwen2ForCausalLM, config))
+
+
+def tiny_gpt_neox(folder: Path) -> Path:
+    config = GPTNeoXConfig(**_common())
+    return _save(folder, _seeded(GPTNeoXForCausalLM, config))
