@@ -35,7 +35,7 @@ class CorpusConfig:
     kind: CorpusKind
     name: str
     path: str | None
-    """Text file or folder of them (`corpus=text`): .txt or .jsonl, as `data/corpora.py` reads it."""
+    """Text file or folder of them (`corpus=text`): .txt or .jsonl, read by `data/corpora.py`."""
     context: int
     """Tokens per context window; longer documents are cut into windows."""
     num_tokens: int

@@ -1,0 +1,105 @@
+"""Activations for the Trainer: a loader that goes on where it was stopped."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from jaxtyping import Float
+from torch import Tensor
+
+from ghosttrack.data.source import ActivationSource
+from ghosttrack.errors import ConfigError
+
+Batches = Iterator[Float[Tensor, "hook row d_model"]]
+
+
+class TrainBatches:
+    """The batches of one training run, `steps` of them in all.
+
+    Lightning keeps `state_dict` in its checkpoints and gives it back before it asks for batches, so
+    a run that was stopped gets those that were not yet handed out, and no other.
+    """
+
+    def __init__(self, batches: Callable[[int], Batches], steps: int) -> None:
+        self.batches = batches
+        self.steps = steps
+        self.step = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Batches:
+        assert self.step < self.steps, f"all {self.steps} steps were handed out: set max_steps"
+        batches = self.batches(self.step)
+        while self.step < self.steps:
+            batch = next(batches)
+            self.step += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Count the batches handed out."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after those batches."""
+        self.step = state["step"]
+
+
+class HeldoutBatches:
+    """The held-out batches, anew each time."""
+
+    def __init__(self, batches: Callable[[], Batches]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Batches:
+        return self.batches()
+
+
+class ActivationsDataModule(pl.LightningDataModule):
+    """Feed a bank: `steps` shuffled batches to train on, every held-out token to validate.
+
+    A batch is [hook row d_model] in fp32; each rank gets its share of the same global batch. Use it
+    with `Trainer(use_distributed_sampler=False)`.
+
+    Args:
+        source: Where activations come from.
+        batch_size: Tokens per step and hook point, over all ranks.
+        seed: Of the order of the tokens.
+        steps: Batches of the run.
+    """
+
+    def __init__(self, source: ActivationSource, batch_size: int, seed: int, steps: int) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps = steps
+
+    def train_dataloader(self) -> TrainBatches:
+        """Give the run's batches.
+
+        Raises:
+            ConfigError: The batch does not divide by the number of ranks.
+        """
+        rank, world_size = self._ranks()
+        return TrainBatches(
+            lambda step: self.source.batches(self.batch_size, self.seed, rank, world_size, step),
+            self.steps,
+        )
+
+    def val_dataloader(self) -> HeldoutBatches:
+        """Give the held-out batches."""
+        rank, world_size = self._ranks()
+        return HeldoutBatches(
+            lambda: self.source.heldout_batches(self.batch_size, rank, world_size)
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        trainer = self.trainer
+        assert trainer is not None, "a datamodule without a trainer has no ranks"
+        if self.batch_size % trainer.world_size:
+            raise ConfigError(
+                f"sae.batch_size={self.batch_size} is not a multiple of the {trainer.world_size}"
+                " processes of trainer.devices and trainer.num_nodes"
+            )
+        return trainer.global_rank, trainer.world_size

@@ -1,0 +1,120 @@
+"""Safetensors files that are filled in place and read through memory maps."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ghosttrack.errors import ConfigError, DataError
+
+DTYPES = {
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float32: "F32",
+    torch.int32: "I32",
+}
+"""Names in the files of PyTorch's number formats."""
+
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Number format and shape of each tensor."""
+
+
+class ShardFile:
+    """A safetensors file that is filled in place and gets its name when it is complete.
+
+    Rows are written as they come, so that memory does not grow with the shard. `safetensors` itself
+    only writes tensors that are all in memory.
+    """
+
+    def __init__(
+        self, path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+    ) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.tmp")
+        # Widest types first keeps every tensor aligned, as the format asks; then by name.
+        order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
+        sizes = [layout[name][0].itemsize * math.prod(layout[name][1]) for name in order]
+        ends = list(accumulate(sizes, initial=0))
+        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        for name, span in zip(order, pairwise(ends), strict=True):
+            dtype, shape = layout[name]
+            header[name] = {
+                "dtype": DTYPES[dtype],
+                "shape": list(shape),
+                "data_offsets": list(span),
+            }
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self.head = len(text).to_bytes(8, "little") + text
+        self.starts = {name: len(self.head) + end for name, end in zip(order, ends, strict=False)}
+
+    def __enter__(self) -> "ShardFile":
+        self.file = self.temporary.open("wb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self.file:
+            if kind is None:
+                self._write(0, self.head)
+                os.fsync(self.file.fileno())
+        if kind is None:
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink()
+
+    def put(self, name: str, element: int, values: Tensor) -> None:
+        """Write contiguous values at an element of a tensor."""
+        data = values.contiguous().view(-1).view(torch.uint8).numpy().data
+        self._write(self.starts[name] + element * values.element_size(), data)
+
+    def _write(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self.file.fileno(), view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ConfigError(
+                f"output_root: no room left for {self.path} ({error.strerror}); free some and run"
+                " the same command again, or set train.source=stream"
+            ) from error
+
+
+def map_shard(path: Path) -> dict[str, Tensor]:
+    """Map a safetensors file's tensors, copy-on-write: writing to one never reaches the file.
+
+    Raises:
+        DataError: The file is missing, truncated or no safetensors file.
+    """
+    try:
+        data = np.memmap(path, dtype=np.uint8, mode="c")
+        head = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:head].tobytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable shard ({error}); delete its folder") from error
+    dtypes = {name: dtype for dtype, name in DTYPES.items()}
+    tensors = {}
+    for name, facts in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = (head + offset for offset in facts["data_offsets"])
+        if end > len(data):
+            raise DataError(f"{path}: truncated in {name}; delete its folder to build it again")
+        flat = torch.from_numpy(data[start:end]).view(dtypes[facts["dtype"]])
+        tensors[name] = flat.view(facts["shape"])
+    return tensors
