@@ -1,5 +1,6 @@
 """Settings of the SAE bank and of its training."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,6 +26,14 @@ class Source(Enum):
 
     store = "store"
     stream = "stream"
+
+
+class Precision(Enum):
+    """Number format of the products in a training step; weights and optimiser stay fp32."""
+
+    auto = "auto"
+    fp32 = "32-true"
+    bf16 = "bf16-mixed"
 
 
 @dataclass
@@ -63,17 +72,18 @@ class SAEConfig:
             raise ConfigError(f"sae.d_sae must be at least 1, got {self.d_sae}")
         if not 1 <= self.k <= self.d_sae:
             raise ConfigError(f"sae.k must be in 1..sae.d_sae={self.d_sae}, got {self.k}")
-        for field in ("batch_size", "dead_after_tokens"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"sae.{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("base_lr", "clip_norm"):
-            if getattr(self, field) <= 0:
-                raise ConfigError(f"sae.{field} must be above 0, got {getattr(self, field)}")
-        for field in ("warmup_frac", "decay_frac"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ConfigError(f"sae.{field} must be in 0..1, got {getattr(self, field)}")
-        if self.auxk_coef < 0:
-            raise ConfigError(f"sae.auxk_coef must be at least 0, got {self.auxk_coef}")
+        counts, positive = ("batch_size", "dead_after_tokens"), ("base_lr", "clip_norm")
+        shares, weights = ("warmup_frac", "decay_frac"), ("auxk_coef",)
+        self._require(counts, "at least 1", lambda value: value >= 1)
+        self._require(positive, "above 0", lambda value: value > 0)
+        self._require(shares, "in 0..1", lambda value: 0 <= value <= 1)
+        self._require(weights, "at least 0", lambda value: value >= 0)
+
+    def _require(self, fields: tuple[str, ...], what: str, holds: Callable[[float], bool]) -> None:
+        for field in fields:
+            value = getattr(self, field)
+            if not holds(value):
+                raise ConfigError(f"sae.{field} must be {what}, got {value}")
 
 
 @dataclass
@@ -86,6 +96,8 @@ class TrainRunConfig:
     """Tokens per hook point that the stream's shuffle buffer holds."""
     checkpoint_every: int
     """Steps between two resume points."""
+    precision: Precision
+    """`auto`: bf16 on a GPU, fp32 on a CPU."""
 
     def __post_init__(self) -> None:
         for field in ("buffer_tokens", "checkpoint_every"):
