@@ -1,0 +1,151 @@
+"""Association that must find nothing: the same tracker and settings, on links that mean nothing.
+
+A null is worth beating only if it has every chance to link that the tracker has, save for meaning.
+
+none
+    No association: every observation is a track of its own. The floor.
+shuffled
+    The tracker's own graph and likelihood, but every link leads to another latent of its layer.
+    Links keep their ratio, cosine and costs, so that the null believes in them as firmly; sources
+    keep the number of their links; targets are exchanged only among latents that are active about
+    as often *in the very samples that are tracked*, so that what is looked for is there as often.
+    A likelihood fitted anew would make this null weaker: it would find that shuffled pairs mean
+    nothing, and link nothing. Shuffling the observations of each sample instead would keep the
+    number of links of every sample, and so hand the null the co-occurrence that is in question.
+random_dictionary
+    The graph of random unit directions. Their cosines are replaced, rank for rank, by those of the
+    real graph, so that the gate opens for as many; the likelihood is fitted anew on the same text,
+    so that this null may find out and use which of its arbitrary pairs are active together. What it
+    lacks is direction.
+permuted_layers
+    Depth in another order, observations, directions and text alike; link graph and likelihood are
+    made anew. The order is one in which as few layers as possible keep a neighbour. What it lacks
+    is that layers follow one another. A direction that lives in few layers is pulled apart by it,
+    so that its tracks span *more* layers and coast over them: compare this null by observations per
+    track, not by length.
+"""
+
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ghosttrack.tracking.likelihood import Likelihood
+from ghosttrack.tracking.links import LinkGraph, link_graph
+from ghosttrack.tracking.observations import Directions, Observations
+from ghosttrack.tracking.tracker import Tracker, fit_tracker, track
+from ghosttrack.tracking.tracks import Tracks, build_tracks, no_decisions
+
+FREQUENCY_BIN = 8
+"""Latents of similar frequency among which the shuffled null exchanges targets."""
+ORDER_DRAWS = 200
+"""Orders of layers of which the one with the fewest kept neighbours is taken."""
+
+
+class NullTracks(NamedTuple):
+    """Tracks of a null, and the observations that they are about."""
+
+    tracks: Tracks
+    observations: Observations
+    """As given, save for `permuted_layers`: there in the order in which they were tracked."""
+
+
+def null_tracks(
+    kind: Literal["none", "shuffled", "random_dictionary", "permuted_layers"],
+    observations: Observations,
+    tracker: Tracker,
+    directions: Directions,
+    text: Observations,
+    seed: int,
+) -> NullTracks:
+    """Track observations by association that means nothing.
+
+    Args:
+        kind: Which null.
+        observations: What the tracker was given.
+        tracker: The real one.
+        directions: Of the bank.
+        text: What the tracker's likelihood was fitted on.
+        seed: Of the null's own chance.
+    """
+    rng = np.random.default_rng(seed)
+    if kind == "none":
+        decided = no_decisions(observations.latents.shape)
+        is_there = observations.latents >= 0
+        return NullTracks(
+            build_tracks(is_there, decided, tracker.settings.confirm_hits), observations
+        )
+    if kind == "shuffled":
+        null = _shuffled(tracker, observations, rng)
+    elif kind == "random_dictionary":
+        null = _random_dictionary(tracker, directions, text, rng)
+    else:
+        order = _order_without_neighbours(len(directions), rng)
+        observations, text = _reorder(observations, order), _reorder(text, order)
+        null = fit_tracker(tuple(directions[layer] for layer in order), text, tracker.settings)
+    return NullTracks(track(observations, *null), observations)
+
+
+def _shuffled(tracker: Tracker, observations: Observations, rng: np.random.Generator) -> Tracker:
+    """Lead every link to another, equally frequent latent; ratios and costs go with the link."""
+    links, likelihood, settings = tracker
+    latents, birth = links.latents.copy(), likelihood.birth.copy()
+    stand_in = [
+        _exchange(observations.latents[:, layer], links.d_sae, rng)
+        for layer in range(links.n_layers)
+    ]
+    for pair, (layer, gap) in enumerate(links.pairs):
+        latents[pair] = stand_in[layer + gap][links.latents[pair]]
+    for layer, exchanged in enumerate(stand_in):
+        birth[layer, exchanged] = likelihood.birth[layer]
+    graph = LinkGraph(latents, links.cosines, links.n_layers, links.max_gap)
+    return Tracker(graph, replace(likelihood, birth=birth), settings)
+
+
+def _exchange(
+    latents: Int[np.ndarray, "sample obs"], d_sae: int, rng: np.random.Generator
+) -> Int[np.ndarray, "d_sae"]:
+    """For every latent another one that is active about as often; each stands in for one."""
+    count = np.bincount(latents[latents >= 0], minlength=d_sae)
+    by_count = np.lexsort((rng.random(d_sae), count))
+    stand_in = np.empty(d_sae, np.int64)
+    for members in np.array_split(by_count, max(d_sae // FREQUENCY_BIN, 1)):
+        circle = rng.permutation(members)
+        stand_in[circle] = np.roll(circle, 1)
+    return stand_in
+
+
+def _random_dictionary(
+    tracker: Tracker, directions: Directions, text: Observations, rng: np.random.Generator
+) -> Tracker:
+    """Fit the tracker to the graph of random directions with the real graph's cosines."""
+    real = tracker.links
+    drawn = tuple(rng.standard_normal(rows.shape, np.float32) for rows in directions)
+    unit = tuple(rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in drawn)
+    graph = link_graph(unit, real.max_gap, real.latents.shape[2])
+    cosines = real.cosines.copy()
+    for pair, ranks in enumerate(graph.cosines):
+        cosines[pair] = _with_values_of(ranks, real.cosines[pair])
+    links = LinkGraph(graph.latents, cosines, real.n_layers, real.max_gap)
+    return Tracker(links, Likelihood.fit(text, links, tracker.settings), tracker.settings)
+
+
+def _with_values_of(
+    ranks: Float[np.ndarray, "d_sae candidate"], values: Float[np.ndarray, "d_sae candidate"]
+) -> Float[np.ndarray, "d_sae candidate"]:
+    """The values of one array in the order of another."""
+    replaced = np.empty_like(values).ravel()
+    replaced[np.argsort(ranks, axis=None)] = np.sort(values, axis=None)
+    return replaced.reshape(values.shape)
+
+
+def _order_without_neighbours(n_layers: int, rng: np.random.Generator) -> Int[np.ndarray, "layer"]:
+    """An order of layers in which as few as possible stand beside a layer that they touched."""
+    orders = [rng.permutation(n_layers) for _ in range(ORDER_DRAWS)]
+    return min(orders, key=lambda order: int((np.abs(np.diff(order)) == 1).sum()))
+
+
+def _reorder(observations: Observations, order: Int[np.ndarray, "layer"]) -> Observations:
+    """Exchange layers."""
+    return Observations(observations.latents[:, order], observations.magnitudes[:, order])

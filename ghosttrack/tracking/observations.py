@@ -1,0 +1,37 @@
+"""What the tracker sees: active latents of a batch of samples, layer by layer."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+Directions = tuple[Float[np.ndarray, "d_sae d_model"], ...]
+"""Unit decoder rows of every layer, in depth order; all layers share d_sae and d_model."""
+
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
+"""Named plain arrays: the form in which tracking state is kept on disk."""
+
+
+class Observations(NamedTuple):
+    """Active latents at one token position of each sample.
+
+    A latent stands at most once in a layer of a sample; slots may come in any order.
+    """
+
+    latents: Int[np.ndarray, "sample layer obs"]
+    """Latent index in 0..d_sae-1; -1 is an empty slot."""
+    magnitudes: Float[np.ndarray, "sample layer obs"]
+    """Scale-free strength, standardised per layer; read only where the slot is not empty."""
+
+
+class TrackerSettings(NamedTuple):
+    """What is set by hand; every other number of the tracker is fitted on unlabelled text."""
+
+    gate: float
+    """Least cosine of two decoder directions that may be linked."""
+    max_misses: int
+    """Layers that a track may coast without an observation before it dies."""
+    confirm_hits: int
+    """Observations that confirm a track."""
+    association: Literal["hungarian", "greedy", "identity"]
+    """Optimal assignment, best link first, or the same latent index in every layer."""

@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from ghosttrack.tracking.assign import Edges, assign
+
+
+def edges_of(gain):
+    row, column = np.nonzero(gain > 0)
+    return Edges(row, column, gain[row, column])
+
+
+@st.composite
+def problems(draw, largest=7):
+    """cost, miss, birth of one layer; small integers now and then, so that ties occur."""
+    n_rows, n_columns = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    cost = rng.normal(size=(n_rows, n_columns)) * 3
+    miss, birth = rng.exponential(size=n_rows), rng.exponential(size=n_columns)
+    if draw(st.booleans()):
+        cost, miss, birth = np.round(cost), np.round(miss), np.round(birth)
+    return cost, miss, birth
+
+
+def total_cost(cost, miss, birth, *, optimal=True):
+    """Cost of the whole scene as `assign` decides it: links, misses and births."""
+    edges = edges_of(miss[:, None] + birth - cost)
+    chosen = assign(edges, optimal=optimal)
+    row, column = edges.track[chosen], edges.observation[chosen]
+    rest = np.delete(miss, row).sum() + np.delete(birth, column).sum()
+    return cost[row, column].sum() + rest
+
+
+@given(problems())
+@settings(deadline=None)
+def test_the_optimum_equals_that_of_the_matrix_padded_with_misses_and_births(problem):
+    cost, miss, birth = problem
+    n_rows, n_columns = cost.shape
+    padded = np.full((n_rows + n_columns, n_columns + n_rows), 1e6)
+    padded[:n_rows, :n_columns] = cost
+    padded[np.arange(n_rows), n_columns + np.arange(n_rows)] = miss
+    padded[n_rows + np.arange(n_columns), np.arange(n_columns)] = birth
+    padded[n_rows:, n_columns:] = 0
+    row, column = linear_sum_assignment(padded)
+    np.testing.assert_allclose(total_cost(*problem), padded[row, column].sum(), atol=1e-9)
+
+
+@given(problems(largest=4))
+@settings(deadline=None)
+def test_no_pairing_costs_less(problem):
+    cost, miss, birth = problem
+    n_rows, n_columns = cost.shape
+    best = np.inf
+    for size in range(min(n_rows, n_columns) + 1):
+        for rows in itertools.combinations(range(n_rows), size):
+            for columns in itertools.permutations(range(n_columns), size):
+                links = cost[list(rows), list(columns)].sum()
+                rest = np.delete(miss, rows).sum() + np.delete(birth, columns).sum()
+                best = min(best, links + rest)
+    np.testing.assert_allclose(total_cost(*problem), best, atol=1e-9)
+
+
+@given(problems(), st.booleans())
+@settings(deadline=None)
+def test_no_track_and_no_observation_has_two_links(problem, optimal):
+    cost, miss, birth = problem
+    edges = edges_of(miss[:, None] + birth - cost)
+    chosen = assign(edges, optimal=optimal)
+    for end in (edges.track[chosen], edges.observation[chosen]):
+        assert len(np.unique(end)) == len(end)
+
+
+@given(problems())
+@settings(deadline=None)
+def test_greedy_takes_the_best_remaining_edge_each_time(problem):
+    cost, miss, birth = problem
+    gain = miss[:, None] + birth - cost + np.random.default_rng(0).random(cost.shape) * 1e-6
+    edges = edges_of(gain)
+    expected, rows, columns = set(), set(), set()
+    for number in np.argsort(-edges.gain):
+        row, column = int(edges.track[number]), int(edges.observation[number])
+        if row not in rows and column not in columns:
+            expected.add(int(number))
+            rows.add(row)
+            columns.add(column)
+    assert set(np.flatnonzero(assign(edges, optimal=False)).tolist()) == expected
+
+
+@given(st.lists(problems(largest=5), min_size=2, max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_problems_solved_together_are_solved_as_well_as_alone(batch):
+    gains = [miss[:, None] + birth - cost for cost, miss, birth in batch]
+    parts = [edges_of(gain) for gain in gains]
+    together = Edges(
+        np.concatenate([part.track + 10 * n for n, part in enumerate(parts)]),
+        np.concatenate([part.observation + 10 * n for n, part in enumerate(parts)]),
+        np.concatenate([part.gain for part in parts]),
+    )
+    alone = sum(part.gain[assign(part, optimal=True)].sum() for part in parts)
+    chosen = assign(together, optimal=True)
+    np.testing.assert_allclose(together.gain[chosen].sum(), alone, atol=1e-9)
+
+
+def test_two_good_links_beat_the_best_one_only_in_the_optimum():
+    # gains 5, 4, 4, 0: the best edge first leaves 5, the optimum is 4 + 4 = 8
+    gain = np.array([[5.0, 4.0], [4.0, 0.0]])
+    edges = edges_of(gain)
+    assert edges.gain[assign(edges, optimal=False)].tolist() == [5.0]
+    assert edges.gain[assign(edges, optimal=True)].tolist() == [4.0, 4.0]
+
+
+def test_nothing_to_choose_from_chooses_nothing():
+    nothing = np.zeros(0, int)
+    assert len(assign(Edges(nothing, nothing, np.zeros(0)), optimal=True)) == 0

@@ -1,0 +1,52 @@
+import numpy as np
+
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracks import Tracks, persistence
+from tests.tracking.worlds import flat_tracker, planted, seen
+
+
+def two_samples():
+    """Sample 0: a track over layers 0..2 and a lone observation; sample 1: two lone ones."""
+    ratios = np.where(np.eye(4, dtype=bool), 3.0, -9.0)
+    first, second = seen((0, 1), (0, -1), (0, -1)), seen((0, 1), (-1, -1), (-1, -1))
+    both = Observations(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+    return track(both, *flat_tracker(3, 4, ratios))
+
+
+def test_mean_lengths_of_samples_are_those_of_hand_arithmetic():
+    lengths = persistence(two_samples(), 3).per_sample()
+    np.testing.assert_array_equal(lengths.confirmed, [3, np.nan, np.nan])
+    np.testing.assert_array_equal(lengths.every, [(3 + 1) / 2, 1, np.nan])
+    np.testing.assert_array_equal(lengths.per_observation, [(3 * 3 + 1) / 4, 1, np.nan])
+    np.testing.assert_array_equal(lengths.hits, [4 / 2, 1, np.nan])
+
+
+def test_overall_means_weigh_tracks_not_samples():
+    lengths = persistence(two_samples(), 3).overall()
+    assert lengths.confirmed.tolist() == [3]
+    assert lengths.every.tolist() == [(3 + 1 + 1 + 1) / 4]
+    assert lengths.hits.tolist() == [6 / 4]
+
+
+def test_tracks_are_numbered_by_sample_birth_and_slot():
+    tracks = two_samples()
+    assert tracks.sample.tolist() == [0, 0, 1, 1]
+    assert tracks.track_of[0].tolist() == [[0, 1], [0, -1], [0, -1]]
+    assert (tracks.birth.tolist(), tracks.last.tolist()) == ([0, 0, 0, 0], [2, 0, 0, 0])
+
+
+def test_tracks_come_back_from_their_arrays():
+    fitted = planted()
+    tracks = track(fitted.test.observations, *fitted.tracker)
+    back = Tracks.from_arrays(tracks.arrays())
+    for name, values in tracks.arrays().items():
+        np.testing.assert_array_equal(getattr(back, name), values)
+
+
+def test_ratios_of_links_stand_at_every_observation_but_births():
+    fitted = planted()
+    tracks = track(fitted.test.observations, *fitted.tracker)
+    n_links = int((tracks.n_obs - 1).sum())
+    assert np.isfinite(tracks.link_llr).sum() == np.isfinite(tracks.innovation).sum() == n_links
+    np.testing.assert_allclose(np.nansum(tracks.link_llr), -tracks.link_cost.sum(), rtol=1e-4)

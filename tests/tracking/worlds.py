@@ -1,0 +1,63 @@
+"""Planted worlds and hand-made trackers that the tests of this folder share."""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ghosttrack.tracking.likelihood import Likelihood
+from ghosttrack.tracking.links import LinkGraph, layer_pairs
+from ghosttrack.tracking.observations import Observations, TrackerSettings
+from ghosttrack.tracking.planted import PlantedSamples, PlantedSpec, PlantedWorld, plant, sample
+from ghosttrack.tracking.tracker import Tracker, fit_tracker
+
+SETTINGS = TrackerSettings(gate=0.5, max_misses=2, confirm_hits=2, association="hungarian")
+
+
+class Planted(NamedTuple):
+    world: PlantedWorld
+    text: Observations
+    test: PlantedSamples
+    tracker: Tracker
+
+
+MODERATE = PlantedSpec()
+
+
+@cache
+def planted(spec: PlantedSpec = MODERATE) -> Planted:
+    rng = np.random.default_rng(0)
+    world = plant(spec, rng)
+    text = sample(world, 1000, rng).observations
+    tracker = fit_tracker(world.directions, text, SETTINGS)
+    return Planted(world, text, sample(world, 200, rng), tracker)
+
+
+def flat_tracker(n_layers: int, d_sae: int, ratios: np.ndarray, **settings) -> Tracker:
+    """Every latent links to every latent with `ratios[i, j]` at gap 1, 1 less per layer coasted.
+
+    A miss and a birth cost 0, magnitudes say nothing.
+    """
+    chosen = SETTINGS._replace(gate=-1.0, **settings)
+    max_gap = chosen.max_misses + 1
+    pairs = layer_pairs(n_layers, max_gap)
+    latents = np.tile(np.arange(d_sae, dtype=np.int32), (len(pairs), d_sae, 1))
+    link = np.array([ratios - (gap - 1) for _, gap in pairs], np.float32).reshape(latents.shape)
+    links = LinkGraph(latents, np.ones(latents.shape, np.float32), n_layers, max_gap)
+    layers = np.zeros((n_layers, d_sae), np.float32)
+    likelihood = Likelihood(
+        link=link,
+        miss=np.zeros(link.shape[:2], np.float32),
+        birth=layers,
+        mean=layers,
+        deviation=layers + 1,
+        slope=np.zeros(len(pairs), np.float32),
+        variance=np.ones(len(pairs), np.float32),
+    )
+    return Tracker(links, likelihood, chosen)
+
+
+def seen(*layers: tuple[int, ...]) -> Observations:
+    """One sample that shows these latents per layer, with magnitude 0; -1 is an empty slot."""
+    latents = np.array([layers])
+    return Observations(latents, np.zeros(latents.shape))
