@@ -38,7 +38,7 @@ class DetectorConfig:
     """Observations that confirm a track."""
     association: Association
     nulls: list[Null]
-    """Null associations that run beside the real one."""
+    """Null associations that run beside the real one; `shuffled` always does."""
     paraphrases: int
     """Other wordings per question, at most."""
     owner_names: int
@@ -51,10 +51,14 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         for field in ("top_k", "confirm_hits", "n_bootstrap"):
             if getattr(self, field) < 1:
-                raise ConfigError(f"detector.{field} must be at least 1, got {getattr(self, field)}")
+                raise ConfigError(
+                    f"detector.{field} must be at least 1, got {getattr(self, field)}"
+                )
         for field in ("max_misses", "paraphrases", "owner_names"):
             if getattr(self, field) < 0:
-                raise ConfigError(f"detector.{field} must be at least 0, got {getattr(self, field)}")
+                raise ConfigError(
+                    f"detector.{field} must be at least 0, got {getattr(self, field)}"
+                )
         if not -1 <= self.gate <= 1:
             raise ConfigError(f"detector.gate must be a cosine in -1..1, got {self.gate}")
         if self.n_folds < 2:

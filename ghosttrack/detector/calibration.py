@@ -1,0 +1,97 @@
+"""From a detector's raw score to a probability of hallucination, and to a threshold on it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_curve
+
+LEAST_SLOPE = 0.05
+"""Per standard deviation of the score. A detector that found nothing keeps its order, and its
+answers still differ by more than the base rates of two folds do."""
+PLATT_SHARE = 0.1
+"""Of the isotonic calibration: without it, steps would tie answers that the detector told apart."""
+LEAST_PROB = 1e-6
+"""A single answer that contradicts certainty must not decide between calibrations alone."""
+WEAK_PENALTY = 100.0
+"""Inverse strength of Platt's L2 penalty: bounds the slope on separable scores, else unfelt."""
+
+
+class Calibration(NamedTuple):
+    """Strictly increasing map from raw scores to probabilities.
+
+    p(s) = expit(slope * (s - center) / scale + intercept), or its mixture with a step function.
+    """
+
+    center: float
+    scale: float
+    slope: float
+    intercept: float
+    isotonic: IsotonicRegression | None
+
+    @property
+    def name(self) -> str:
+        """Platt or isotonic."""
+        return "Platt" if self.isotonic is None else "isotonic"
+
+    def prob(self, scores: Float[np.ndarray, " sample"]) -> Float[np.ndarray, " sample"]:
+        """Probability of hallucination, in [0, 1]."""
+        platt = expit(self.slope * (scores - self.center) / self.scale + self.intercept)
+        if self.isotonic is None:
+            return platt
+        return PLATT_SHARE * platt + (1 - PLATT_SHARE) * self.isotonic.predict(scores)
+
+
+def calibrate(
+    scores: Float[np.ndarray, " sample"],
+    labels: Int[np.ndarray, " sample"],
+    inner: Int[np.ndarray, " sample"],
+) -> Calibration:
+    """Fit Platt's or isotonic calibration, whichever predicts inner folds better.
+
+    Args:
+        scores: Out-of-fold scores, higher = more likely hallucinated.
+        labels: 1 = hallucinated.
+        inner: Inner fold of each row; the two are compared by log-loss on held-out folds.
+    """
+    losses = {
+        kind: sum(_held_out_loss(kind, scores, labels, inner == fold) for fold in np.unique(inner))
+        for kind in (False, True)
+    }
+    return _fit(losses[True] < losses[False], scores, labels)
+
+
+def threshold(prob: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]) -> float:
+    """Choose the probability from which on an answer is called hallucinated.
+
+    It maximises balanced accuracy: the threshold of best F1 would have a weak detector flag all.
+    """
+    false_alarms, hits, thresholds = roc_curve(labels, prob)
+    return float(min(thresholds[np.argmax(hits - false_alarms)], 1.0))
+
+
+def _held_out_loss(
+    isotonic: bool,
+    scores: Float[np.ndarray, " sample"],
+    labels: Int[np.ndarray, " sample"],
+    held_out: np.ndarray,
+) -> float:
+    fitted = _fit(isotonic, scores[~held_out], labels[~held_out])
+    prob = np.clip(fitted.prob(scores[held_out]), LEAST_PROB, 1 - LEAST_PROB)
+    return -float(np.log(np.where(labels[held_out] == 1, prob, 1 - prob)).sum())
+
+
+def _fit(
+    isotonic: bool, scores: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]
+) -> Calibration:
+    center, scale = float(scores.mean()), float(scores.std()) or 1.0
+    z = ((scores - center) / scale)[:, None]
+    platt = LogisticRegression(C=WEAK_PENALTY, solver="newton-cholesky").fit(z, labels)
+    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    if slope < LEAST_SLOPE:
+        slope, intercept = LEAST_SLOPE, float(logit(labels.mean()))
+    steps = IsotonicRegression(out_of_bounds="clip").fit(scores, labels) if isotonic else None
+    return Calibration(center, scale, slope, intercept, steps)

@@ -1,0 +1,237 @@
+"""Classifiers over columns of numbers, behind the form that every learner has."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import logit
+from scipy.stats import rankdata
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from ghosttrack.detector.table import Table
+
+Labels = Int[np.ndarray, " sample"]
+Known = Int[np.ndarray, " known"]
+Asked = Int[np.ndarray, " asked"]
+SAME_RHO = 0.999
+"""Columns that correlate more than this say one thing twice."""
+LEAST_PROB = 1e-4
+"""Forests give 0 and 1; the logit must stay finite."""
+MOST_Z = 10.0
+"""Standardised values are cut here, lest one outlier rule a linear model."""
+
+
+class Option(NamedTuple):
+    """One thing that inner folds can choose; the learner knows what its fields mean."""
+
+    label: str
+    """As reports name it."""
+    kind: str = "logistic"
+    place: int = 0
+    """Of a column or layer among those held."""
+    strength: float = 1.0
+    """Inverse regularisation."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Something that learns from some rows of what it holds and scores others."""
+
+    def options(self) -> tuple[Option, ...]:
+        """What to choose from."""
+        ...
+
+    def refine(self, option: Option) -> tuple[Option, ...]:
+        """Name the options to try beside the best of the first round."""
+        ...
+
+    def fit_predict(
+        self,
+        option: Option,
+        labels: Int[np.ndarray, " sample"],
+        train: Known,
+        test: Asked,
+        seed: int,
+    ) -> Float[np.ndarray, " asked"]:
+        """Learn from the training rows' labels; score the test rows, hallucinated higher."""
+        ...
+
+
+TABULAR: tuple[Option, ...] = (
+    Option("logistic regression, C=0.03", "logistic", strength=0.03),
+    Option("logistic regression, C=1", "logistic", strength=1.0),
+    Option("random forest", "forest"),
+    Option("gradient boosting", "boosting"),
+)
+LINEAR: tuple[Option, ...] = TABULAR[:2]
+FOREST: tuple[Option, ...] = TABULAR[2:3]
+BOOSTING: tuple[Option, ...] = TABULAR[3:]
+
+
+class Columns(NamedTuple):
+    """Classify by columns; NaN is a value that trees use and linear models take for the mean."""
+
+    values: Float[np.ndarray, "sample column"]
+    candidates: tuple[Option, ...] = TABULAR
+
+    def options(self) -> tuple[Option, ...]:
+        """The classifiers that compete."""
+        return self.candidates
+
+    def refine(self, option: Option) -> tuple[Option, ...]:
+        """Nothing: one round decides."""
+        return ()
+
+    def fit_predict(
+        self,
+        option: Option,
+        labels: Int[np.ndarray, " sample"],
+        train: Known,
+        test: Asked,
+        seed: int,
+    ) -> Float[np.ndarray, " asked"]:
+        """Score by the logit of the predicted probability."""
+        known, asked = self.values[train], self.values[test]
+        if option.kind == "logistic":
+            known, asked = standardise(known, asked)
+        model = _classifier(option, seed).fit(known, labels[train])
+        return safe_logit(model.predict_proba(asked)[:, 1])
+
+
+class BestColumn(NamedTuple):
+    """Take one column as it is; which one, inner folds choose, its sign the training rows."""
+
+    values: Float[np.ndarray, "sample column"]
+    names: tuple[str, ...]
+
+    def options(self) -> tuple[Option, ...]:
+        """The columns."""
+        return tuple(Option(name, place=place) for place, name in enumerate(self.names))
+
+    def refine(self, option: Option) -> tuple[Option, ...]:
+        """Nothing: one round decides."""
+        return ()
+
+    def fit_predict(
+        self,
+        option: Option,
+        labels: Int[np.ndarray, " sample"],
+        train: Known,
+        test: Asked,
+        seed: int,
+    ) -> Float[np.ndarray, " asked"]:
+        """Score by the column, turned so that it rises with hallucination in training."""
+        known, asked = standardise(self.values[train], self.values[test])
+        ranks, hallucinated = rankdata(known[:, option.place]), labels[train] == 1
+        rises = ranks[hallucinated].mean() >= ranks[~hallucinated].mean()
+        return asked[:, option.place] if rises else -asked[:, option.place]
+
+
+class LabelFree(NamedTuple):
+    """score = mean_j direction_j * z_j; no label is looked at."""
+
+    values: Float[np.ndarray, "sample column"]
+    directions: Int[np.ndarray, " column"]
+    """+1 or -1 per column, fixed in advance."""
+
+    def options(self) -> tuple[Option, ...]:
+        """One."""
+        return (Option("signs fixed in advance"),)
+
+    def refine(self, option: Option) -> tuple[Option, ...]:
+        """Nothing to choose."""
+        return ()
+
+    def fit_predict(
+        self,
+        option: Option,
+        labels: Int[np.ndarray, " sample"],
+        train: Known,
+        test: Asked,
+        seed: int,
+    ) -> Float[np.ndarray, " asked"]:
+        """Score with mean and deviation of the training rows."""
+        return (
+            standardise(self.values[train], self.values[test])[1]
+            @ self.directions
+            / len(self.directions)
+        )
+
+
+class Screened(NamedTuple):
+    """Columns that carry something, and those that do not, with the reason."""
+
+    kept: tuple[int, ...]
+    dropped: tuple[str, ...]
+
+
+def screen(table: Table, train: Known) -> Screened:
+    """Find columns that say nothing, or nothing that an earlier column does not say.
+
+    Constant or never-defined columns and those with |rho| > 0.999 to an earlier kept column are
+    dropped, judged on training rows.
+    """
+    values = np.where(np.isfinite(table.values[train]), table.values[train], np.nan)
+    z = standardise(values, values)[0]
+    rho = np.abs(z.T @ z) / np.maximum(np.outer(*[np.linalg.norm(z, axis=0)] * 2), 1e-30)
+    kept: list[int] = []
+    dropped: list[str] = []
+    for index, name in enumerate(table.names):
+        column = values[:, index]
+        known = column[~np.isnan(column)]
+        twin = next((other for other in kept if rho[other, index] > SAME_RHO), None)
+        if not known.size:
+            dropped.append(f"{name}: never defined")
+        elif np.ptp(known) == 0 and known.size == column.size:
+            dropped.append(f"{name}: constant")
+        elif twin is not None:
+            dropped.append(f"{name}: same as {table.names[twin]}")
+        else:
+            kept.append(index)
+    return Screened(tuple(kept), tuple(dropped))
+
+
+def standardise(
+    known: Float[np.ndarray, "known column"], asked: Float[np.ndarray, "asked column"]
+) -> tuple[Float[np.ndarray, "known column"], Float[np.ndarray, "asked column"]]:
+    """Give both the mean 0 and deviation 1 of the first; what is not finite becomes the mean."""
+    defined = np.isfinite(known)
+    n = np.maximum(defined.sum(axis=0), 1)
+    center = np.where(defined, known, 0.0).sum(axis=0) / n
+    spread = np.sqrt((np.where(defined, known - center, 0.0) ** 2).sum(axis=0) / n)
+    scale = np.where(spread > 0, spread, 1.0)
+    return _z(known, center, scale), _z(asked, center, scale)
+
+
+def safe_logit(prob: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """Log-odds, finite at 0 and 1."""
+    return logit(np.clip(prob.astype(np.float64), LEAST_PROB, 1 - LEAST_PROB))
+
+
+def _z(
+    values: Float[np.ndarray, "rows column"],
+    center: Float[np.ndarray, " column"],
+    scale: Float[np.ndarray, " column"],
+) -> Float[np.ndarray, "rows column"]:
+    z = np.where(np.isfinite(values), (values - center) / scale, 0.0)
+    return np.clip(z, -MOST_Z, MOST_Z)
+
+
+def _classifier(
+    option: Option, seed: int
+) -> LogisticRegression | RandomForestClassifier | HistGradientBoostingClassifier:
+    if option.kind == "logistic":
+        return LogisticRegression(C=option.strength, solver="newton-cholesky")
+    if option.kind == "forest":
+        return RandomForestClassifier(
+            n_estimators=40, min_samples_leaf=5, max_samples=0.3, random_state=seed
+        )
+    assert option.kind == "boosting", f"no classifier of kind {option.kind}"
+    return HistGradientBoostingClassifier(
+        max_iter=100,
+        max_leaf_nodes=6,
+        max_bins=31,
+        early_stopping=False,  # pyright: ignore[reportArgumentType]
+        random_state=seed,
+    )

@@ -1,0 +1,158 @@
+"""From residual streams to what the tracker sees: latents, with magnitudes free of scale.
+
+A latent's strength is its pre-activation over the root mean square of the residual stream that it
+was read from, both in the bank's units, so that a longer residual vector is not a stronger
+hypothesis. Its magnitude is that strength standardised per layer on unlabelled text.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import sparse
+from torch import Tensor
+
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.observations import Observations
+
+BLOCK_FLOATS = 2**24
+"""Pre-activations held at once: 64 MiB in fp32."""
+
+
+class Standard(NamedTuple):
+    """What strength is usual at each layer; from unlabelled text."""
+
+    mean: Float[np.ndarray, " layer"]
+    sd: Float[np.ndarray, " layer"]
+
+
+class Observed(NamedTuple):
+    """Observations and the two readings of their size that statistics need."""
+
+    observations: Observations
+    strengths: Float[np.ndarray, "sample layer obs"]
+    """Pre-activation over the residual's root mean square, above 0; 0 where the slot is empty."""
+    acts: Float[np.ndarray, "sample layer obs"]
+    """What the latent writes along its direction, in the residual stream's own units: 0 where it is
+    not among the bank's k active ones, since the reconstruction does not hold it."""
+
+
+def observe(
+    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int, standard: Standard
+) -> Observed:
+    """Take each layer's strongest positive pre-activations as observations.
+
+    Args:
+        bank: Its hook points are the residuals' layers, in the same order.
+        residuals: In the model's own units.
+        top_k: Observations per layer and sample, which may exceed the bank's k; a slot is empty
+            (latent -1) where fewer latents have a positive pre-activation.
+        standard: Constants of the same bank and `top_k`.
+    """
+    latents, strengths, acts = _strongest(bank, residuals, top_k)
+    there = latents >= 0
+    standardised = (strengths - standard.mean[:, None]) / standard.sd[:, None]
+    magnitudes = np.where(there, standardised, 0.0).astype(np.float32)
+    n_obs = latents.shape[2]
+    if n_obs > bank.k:
+        weakest = np.partition(acts, n_obs - bank.k, axis=2)[:, :, n_obs - bank.k, None]
+        acts = np.where(acts >= weakest, acts, 0.0)
+    return Observed(Observations(latents, magnitudes), strengths, acts)
+
+
+def fit_standard(
+    bank: Bank, residuals: Float[np.ndarray, "layer token d_model"], top_k: int
+) -> Standard:
+    """Measure mean and standard deviation of strength per layer on unlabelled text.
+
+    A layer whose strengths do not vary keeps a standard deviation of 1.
+    """
+    latents, strengths, _ = _strongest(bank, residuals, top_k)
+    there = latents >= 0
+    n = np.maximum(there.sum(axis=(0, 2)), 1)
+    mean = strengths.sum(axis=(0, 2), dtype=np.float64) / n
+    spread = np.where(there, strengths - mean[:, None], 0.0)
+    sd = np.sqrt((spread**2).sum(axis=(0, 2)) / n)
+    return Standard(mean, np.where(sd > 0, sd, 1.0))
+
+
+@torch.no_grad()
+def strengths_of(
+    bank: Bank,
+    residuals: Float[np.ndarray, "layer sample d_model"],
+    latents: Int[np.ndarray, "sample layer obs"],
+) -> Float[np.ndarray, "sample layer obs"]:
+    """Measure the strengths of given latents in other residuals; 0 where silent or empty (-1)."""
+    parts, start = [], 0
+    for x in _blocks(bank, residuals):
+        wanted = torch.from_numpy(latents[start : start + x.shape[1]]).to(x.device)
+        start += x.shape[1]
+        pre_acts = bank.pre_acts(x).transpose(0, 1).gather(2, wanted.clamp_min(0))
+        parts.append(torch.where(wanted >= 0, pre_acts, 0.0).float().cpu().numpy())
+    return _over_rms(np.concatenate(parts), residuals)
+
+
+@torch.no_grad()
+def raw_latents(
+    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"]
+) -> list[sparse.csr_array]:
+    """Encode every residual: one sparse table `[sample d_sae]` of SAE activations per layer."""
+    blocks = [_to_arrays(*bank.encode(x)) for x in _blocks(bank, residuals)]
+    indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    n_samples, n_layers, k = indices.shape
+    indices = indices.astype(np.int32)  # scikit-learn takes no wider ones
+    rows = np.repeat(np.arange(n_samples, dtype=np.int32), k)
+    tables = []
+    for layer in range(n_layers):
+        entries = (values[:, layer].ravel(), (rows, indices[:, layer].ravel()))
+        table = sparse.csr_array(entries, shape=(n_samples, bank.d_sae))
+        table.eliminate_zeros()
+        tables.append(table)
+    return tables
+
+
+@torch.no_grad()
+def _strongest(
+    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int
+) -> tuple[
+    Int[np.ndarray, "sample layer obs"],
+    Float[np.ndarray, "sample layer obs"],
+    Float[np.ndarray, "sample layer obs"],
+]:
+    """Return latents (-1 = empty), strengths and pre-activations (0 = empty, raw units)."""
+    n_obs = min(top_k, bank.d_sae)
+    blocks = [_to_arrays(*bank.observe(x, n_obs)) for x in _blocks(bank, residuals)]
+    indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    acts = np.maximum(values, 0.0) / bank.scale.cpu().numpy()[:, None]
+    return np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts
+
+
+def _over_rms(
+    acts: Float[np.ndarray, "sample layer obs"],
+    residuals: Float[np.ndarray, "layer sample d_model"],
+) -> Float[np.ndarray, "sample layer obs"]:
+    """Divide by the root mean square of the residual, both in its units; negative becomes 0."""
+    square = np.einsum("lnd,lnd->nl", residuals, residuals)[:, :, None]
+    rms = np.sqrt(np.maximum(square / residuals.shape[-1], np.finfo(np.float32).tiny))
+    return (np.maximum(acts, 0.0) / rms).astype(np.float32)
+
+
+def _blocks(
+    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"]
+) -> Iterator[Float[Tensor, "layer block d_model"]]:
+    """Cut the samples so that a block's pre-activations fit `BLOCK_FLOATS`."""
+    size = max(1, BLOCK_FLOATS // (len(residuals) * bank.d_sae))
+    device = bank.W_enc.device
+    for start in range(0, residuals.shape[1], size):
+        yield torch.from_numpy(residuals[:, start : start + size]).to(device)
+
+
+def _to_arrays(
+    values: Float[Tensor, "layer sample obs"], indices: Int[Tensor, "layer sample obs"]
+) -> tuple[Int[np.ndarray, "sample layer obs"], Float[np.ndarray, "sample layer obs"]]:
+    return (
+        indices.transpose(0, 1).cpu().numpy().astype(np.int64),
+        values.transpose(0, 1).float().cpu().numpy(),
+    )

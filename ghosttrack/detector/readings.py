@@ -1,0 +1,222 @@
+"""What one pass over the prompts leaves behind: residual streams and the logit lens.
+
+Everything is read at `prompt_last`, the position of the last prompt token, which predicts the
+answer's first token; the answer itself is never fed to the model.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ghosttrack.models.lm import LM
+
+N_CANDIDATES = 10
+"""Tokens that compete for the answer's first place: the best by the model's final logits."""
+
+BLOCK_FLOATS = 2**24
+"""Numbers held at once in residual streams or logits: 64 MiB in fp32."""
+
+
+class Lens(NamedTuple):
+    """Every block's residual stream read through the final norm and the unembedding.
+
+    `layer` runs over all blocks of the model; logarithms are natural.
+    """
+
+    logprobs: Float[np.ndarray, "sample layer"]
+    """Of the emitted token."""
+    ranks: Int[np.ndarray, "sample layer"]
+    """Tokens with a greater logit than the emitted one: 0 = it is the best."""
+    top1: Int[np.ndarray, "sample layer"]
+    """The best token."""
+    margins: Float[np.ndarray, "sample layer"]
+    """Log-ratio of the two best tokens' probabilities, at least 0."""
+    kl: Float[np.ndarray, "sample layer"]
+    """KL(final || lens) in nats, at least 0; 0 at the last block."""
+
+
+class Readings(NamedTuple):
+    """Residual streams of all prompts at `prompt_last`, and how the model would speak from them."""
+
+    depths: Float[np.ndarray, " layer"]
+    """Blocks passed over blocks of the model, in (0, 1]; of the layers that were asked for."""
+    residuals: Float[np.ndarray, "layer sample d_model"]
+    masked: Float[np.ndarray, "layer sample d_model"]
+    """The same with the mean embedding in the subject's place; NaN where no subject was found."""
+    lens: Lens
+    d_vocab: int
+    emitted: Int[np.ndarray, " sample"]
+    """The answer's first token; the model's best one where the answer is empty."""
+    candidates: Int[np.ndarray, "sample candidate"]
+    """Best tokens by final logit, best first; the emitted one takes the last place if missing."""
+    scales: Float[np.ndarray, " sample"]
+    """The final norm's divisor."""
+    offsets: Float[np.ndarray, "sample candidate"]
+    """The part of a candidate's final logit that no residual stream changes: the biases."""
+
+
+class _Final(NamedTuple):
+    """What the last block's residual streams of one batch say."""
+
+    emitted: Int[Tensor, " sample"]
+    candidates: Int[Tensor, "sample candidate"]
+    scales: Float[Tensor, " sample"]
+    offsets: Float[Tensor, "sample candidate"]
+
+
+def read(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    subjects: Sequence[str],
+    layers: Sequence[int],
+) -> Readings:
+    """Run every prompt once, and once more without its subject.
+
+    Args:
+        lm: The model that gave the answers.
+        prompts: Token ids, prefix included.
+        answers: The model's own answer tokens; only the first one's identity is used.
+        subjects: What each prompt is about, as text that stands in it; "" where there is none.
+        layers: Blocks whose residual streams are kept, ascending: the SAE bank's.
+    """
+    assert len(prompts) == len(answers) == len(subjects), "one answer and one subject per prompt"
+    shape = (len(layers), len(prompts), lm.d_model)
+    residuals = np.empty(shape, dtype=np.float32)
+    masked = np.full(shape, np.nan, dtype=np.float32)
+    firsts = np.array([answer[0] if len(answer) else -1 for answer in answers], dtype=np.int64)
+    positions = [find_subject(lm, ids, text) for ids, text in zip(prompts, subjects, strict=True)]
+    parts: list[tuple[_Final, Lens]] = []
+    order: list[int] = []
+    for rows in equal_length_batches(prompts, lm.n_layers * lm.d_model):
+        ids = torch.tensor([list(prompts[row]) for row in rows], device=lm.device)
+        stack = _last_residuals(lm, ids, range(lm.n_layers))
+        residuals[:, rows] = stack[list(layers)].cpu().numpy()
+        final = _finish(lm, stack[-1], torch.from_numpy(firsts[rows]).to(lm.device))
+        parts.append((final, read_lens(lm, stack, final.emitted)))
+        order.extend(rows)
+        found = [at for at, row in enumerate(rows) if positions[row].any()]
+        if found:
+            there = torch.from_numpy(np.stack([positions[rows[at]] for at in found]))
+            without = _last_residuals(lm, ids[found], layers, masked=there.to(lm.device))
+            masked[:, [rows[at] for at in found]] = without.cpu().numpy()
+    depths = (np.asarray(layers) + 1) / lm.n_layers
+    return _assemble(parts, np.argsort(order), (depths, residuals, masked), lm.d_vocab)
+
+
+def _assemble(
+    parts: Sequence[tuple[_Final, Lens]],
+    back: Int[np.ndarray, " sample"],
+    streams: tuple[
+        Float[np.ndarray, " layer"],
+        Float[np.ndarray, "layer sample d_model"],
+        Float[np.ndarray, "layer sample d_model"],
+    ],
+    d_vocab: int,
+) -> Readings:
+    """Join the batches and put the rows back (`back`) in the prompts' order."""
+    lens = [np.concatenate(pieces)[back] for pieces in zip(*(p[1] for p in parts), strict=True)]
+    final = [
+        torch.cat(pieces).cpu().numpy()[back] for pieces in zip(*(p[0] for p in parts), strict=True)
+    ]
+    return Readings(*streams, Lens(*lens), d_vocab, *final)
+
+
+def equal_length_batches(
+    prompts: Sequence[Sequence[int]], floats_per_token: int
+) -> Iterator[list[int]]:
+    """Yield rows of equal prompt length, so many that their streams fit `BLOCK_FLOATS`."""
+    by_length: dict[int, list[int]] = {}
+    for row, ids in enumerate(prompts):
+        by_length.setdefault(len(ids), []).append(row)
+    for length, rows in sorted(by_length.items()):
+        assert length > 0, f"prompt {rows[0]} holds no token"
+        size = max(1, BLOCK_FLOATS // (length * floats_per_token))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def find_subject(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray, " pos"]:
+    """Mark every position of the prompt that is part of the subject's name.
+
+    The name is looked for as tokens, with and without a space before it: byte-level tokenizers
+    spell the two differently.
+    """
+    marked = np.zeros(len(prompt), dtype=bool)
+    if not subject:
+        return marked
+    for text in (" " + subject, subject):
+        name = lm.encode(text, prefix=False)
+        for start in range(len(prompt) - len(name) + 1):
+            if name and list(prompt[start : start + len(name)]) == name:
+                marked[start : start + len(name)] = True
+    return marked
+
+
+def _last_residuals(
+    lm: LM,
+    ids: Int[Tensor, "sample pos"],
+    layers: Sequence[int],
+    masked: Bool[Tensor, "sample pos"] | None = None,
+) -> Float[Tensor, "layer sample d_model"]:
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    return lm.residuals(ids, mask, layers, masked=masked)[:, :, -1].float()
+
+
+def _finish(
+    lm: LM, final: Float[Tensor, "sample d_model"], firsts: Int[Tensor, " sample"]
+) -> _Final:
+    """Read emitted token (first of the answer, -1 = the best), candidates and their constants."""
+    n_candidates = min(N_CANDIDATES, lm.d_vocab)
+    blocks = final.split(max(1, BLOCK_FLOATS // lm.d_vocab))
+    emitted, candidates, values = [], [], []
+    for block, wanted in zip(blocks, firsts.split(len(blocks[0])), strict=True):
+        logits = lm.unembed(block).float()
+        best = logits.topk(n_candidates, dim=-1).indices
+        token = torch.where(wanted < 0, best[:, 0], wanted)
+        missing = (best != token[:, None]).all(dim=-1)
+        best[:, -1] = torch.where(missing, token, best[:, -1])
+        emitted.append(token)
+        candidates.append(best)
+        values.append(logits.gather(-1, best))
+    chosen = torch.cat(candidates)
+    scales = lm.final_scale(final).float()
+    direct = torch.einsum("n m d, n d -> n m", lm.readout(chosen).float(), final)
+    offsets = torch.cat(values) - direct / scales[:, None]
+    return _Final(torch.cat(emitted), chosen, scales, offsets)
+
+
+def read_lens(
+    lm: LM, stack: Float[Tensor, "layer sample d_model"], emitted: Int[Tensor, " sample"]
+) -> Lens:
+    """Read each layer as if it were the last, in blocks of samples.
+
+    At most two `[block d_vocab]` tables of log-probabilities exist at once.
+    """
+    size = max(1, BLOCK_FLOATS // lm.d_vocab)
+    pieces: list[list[Tensor]] = [[] for _ in Lens._fields]
+    for start in range(0, stack.shape[1], size):
+        block, token = stack[:, start : start + size], emitted[start : start + size, None]
+        final = lm.unembed(block[-1]).float().log_softmax(dim=-1)
+        layers = [_lens_layer(lm.unembed(resid).float(), final, token) for resid in block]
+        for piece, columns in zip(pieces, zip(*layers, strict=True), strict=True):
+            piece.append(torch.stack(columns, dim=1))
+    return Lens(*(torch.cat(piece).cpu().numpy() for piece in pieces))
+
+
+def _lens_layer(
+    logits: Float[Tensor, "sample d_vocab"],
+    final: Float[Tensor, "sample d_vocab"],
+    token: Int[Tensor, "sample 1"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return one layer's columns in the order of `Lens`; `final` is the last log-softmax."""
+    logprobs = logits.log_softmax(dim=-1)
+    own = logprobs.gather(-1, token)
+    ranks = (logprobs > own).sum(dim=-1)
+    best = logprobs.topk(2, dim=-1)
+    kl = (final.exp() * (final - logprobs)).sum(dim=-1).clamp_min(0.0)
+    return own[:, 0], ranks, best.indices[:, 0], best.values[:, 0] - best.values[:, 1], kl

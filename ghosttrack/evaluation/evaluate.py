@@ -1,0 +1,114 @@
+"""The honest protocol, whole: folds, detectors, canaries, intervals, differences, claim."""
+
+from itertools import chain
+from typing import cast
+
+from joblib import Parallel, delayed
+
+from ghosttrack.detector.config import DetectorConfig
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.bootstrap import Resamples, resample
+from ghosttrack.evaluation.canaries import Canaries, canaries
+from ghosttrack.evaluation.claim import claim
+from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.detectors import NULL, Plan, pairs, plan
+from ghosttrack.evaluation.fitting import Fits, Job
+from ghosttrack.evaluation.persistence import persistence
+from ghosttrack.evaluation.result import Evaluation, Pair
+from ghosttrack.evaluation.rows import SUBSETS, Entry, Summary, difference, summarise
+from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.splits import grouped_folds, nested_folds
+
+CANARY = "canary:"
+
+
+def evaluate(
+    data: EvaluationData, config: DetectorConfig, seed: int, *, n_jobs: int = -1
+) -> Evaluation:
+    """Judge every detector that the data can feed, under one protocol.
+
+    Nothing is chosen on rows that it is reported on: outer folds keep groups whole, classifier,
+    layer, strength, calibration and threshold are chosen in inner folds of the training rows.
+
+    Args:
+        data: Answers and what was measured on them.
+        config: `n_folds` and `n_bootstrap` are read.
+        seed: The same seed gives the same numbers, whatever `n_jobs`.
+        n_jobs: Worker processes; -1 takes every core this process may use.
+
+    Raises:
+        DataError: One label only, too few groups, or a question that stands under two groups.
+    """
+    answers = data.answers
+    if "output" not in data.tables:
+        raise DataError("evaluation: the table of output scores is missing")
+    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
+    nested = nested_folds(folds, answers.labels, answers.groups, seed)
+    resamples = resample(answers.groups, config.n_bootstrap, seed)
+    planned, birds = plan(data), canaries(data, nested, seed)
+    fits = Fits(data, nested)
+    with Parallel(n_jobs=n_jobs) as parallel:
+        _fit_all(fits, planned, birds, parallel, seed)
+        table = _summarise(fits, planned, resamples, parallel)
+    paired = _differences(table)
+    names = tuple(table)
+    return Evaluation(
+        n=len(answers),
+        n_groups=resamples.n_groups,
+        hallucinated_frac=float(answers.labels.mean()),
+        rows=tuple(summary.row for summaries in table.values() for summary in summaries),
+        paired=paired,
+        canaries={
+            bird.name: plain_auroc(bird.labels, fits.cross_fit(CANARY + bird.name).prob)
+            for bird in birds.present
+        },
+        tracking=persistence(data.track_lengths, resamples),
+        scores={name: fits.cross_fit(name).prob for name in names},
+        flagged={name: fits.cross_fit(name).flagged for name in names},
+        folds=folds,
+        chosen={name: fits.cross_fit(name).chosen for name in names},
+        dropped={name: columns for name, columns in fits.dropped.items() if columns},
+        left_out=planned.left_out | birds.left_out | fits.left_out,
+        claim=claim(paired),
+    )
+
+
+def _fit_all(fits: Fits, planned: Plan, birds: Canaries, parallel: Parallel, seed: int) -> None:
+    """Fit what stands alone, then what builds on it."""
+
+    def builds(spec_name: str, stacked: tuple[str, ...]) -> bool:
+        return bool(stacked) or spec_name.startswith(NULL)
+
+    alone = [spec for spec in planned.specs if not builds(spec.name, spec.stacked)]
+    jobs = fits.jobs(alone)
+    for bird in birds.present:
+        jobs += [Job(CANARY + bird.name, fold, bird.learner, bird.labels) for fold in fits.folds]
+    fits.run(parallel, jobs, seed)
+    later = [spec for spec in planned.specs if builds(spec.name, spec.stacked)]
+    fits.run(parallel, fits.jobs(later), seed)
+
+
+def _summarise(
+    fits: Fits, planned: Plan, resamples: Resamples, parallel: Parallel
+) -> dict[str, list[Summary]]:
+    """Score every fitted detector on every subset."""
+    answers = fits.data.answers
+    entries = [
+        Entry(spec.name, spec.forwards, fits.cross_fit(spec.name))
+        for spec in planned.specs
+        if spec.name in fits.fits
+    ]
+    tasks = (
+        delayed(summarise)(entry, answers.labels, answers.prob, resamples) for entry in entries
+    )
+    summaries = cast("list[list[Summary]]", parallel(tasks))
+    return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
+
+
+def _differences(table: dict[str, list[Summary]]) -> tuple[Pair, ...]:
+    return tuple(
+        chain.from_iterable(
+            (difference(table[a][at], table[b][at]) for at in range(len(SUBSETS)))
+            for a, b in pairs(tuple(table))
+        )
+    )

@@ -1,0 +1,162 @@
+"""What an evaluation found, in the form that reports and `evaluation.json` read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class Interval(NamedTuple):
+    """95 % cluster-bootstrap interval; NaN at both ends where it is not defined."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Say whether 0 lies outside; an undefined interval excludes nothing."""
+        return self.low > 0 or self.high < 0
+
+
+UNDEFINED = Interval(float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One detector on one subset of the answers; hallucinated is the positive class.
+
+    A number that is not defined there is NaN (`null` in JSON) and `note` says why.
+    """
+
+    detector: str
+    subset: str
+    """all | p>0.5 | p>0.8, by the probability of the whole answer."""
+    n: int
+    n_groups: int
+    auroc: float
+    auprc: float
+    """Average precision for hallucinated answers."""
+    auprc_correct: float
+    """Average precision for right answers."""
+    accuracy: float
+    balanced_accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    ece: float
+    """Expected calibration error over `scores.N_BINS` bins of equal mass."""
+    brier: float
+    fpr95: float
+    """Share of right answers flagged where 95 % of the hallucinated are."""
+    aurc: float
+    """Area under the risk-coverage curve; lower is better."""
+    auroc_ci: Interval
+    intervals: Mapping[str, Interval]
+    """Interval of every number above, by its name."""
+    forwards: float
+    """Forward passes per answer that the detector needs."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """AUROC of detector `a` minus that of `b`, on the same resamples."""
+
+    a: str
+    b: str
+    subset: str
+    delta: float
+    ci: Interval
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """Mean confirmed track length, in layers, of real links and of one null's."""
+
+    null: str
+    n: int
+    """Answers with at least one confirmed track of real links."""
+    mean_length: float
+    mean_length_ci: Interval
+    null_length: float
+    difference: float
+    ci: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every detector under one protocol: grouped folds, inner choices, cluster bootstrap."""
+
+    n: int
+    n_groups: int
+    hallucinated_frac: float
+    rows: tuple[Row, ...]
+    paired: tuple[Pair, ...]
+    canaries: Mapping[str, float]
+    """Name to AUROC; 0.45 to 0.55 where nothing leaks."""
+    tracking: tuple[Persistence, ...]
+    scores: Mapping[str, Float[np.ndarray, " sample"]]
+    """Cross-fitted calibrated probability of hallucination per detector, in the answers' order."""
+    flagged: Mapping[str, np.ndarray]
+    """Whether the probability passes the threshold chosen in the answer's inner folds."""
+    folds: Int[np.ndarray, " sample"]
+    """Outer fold in which each answer was held out."""
+    chosen: Mapping[str, tuple[str, ...]]
+    """What the inner folds chose (classifier, layer, strength), per outer fold."""
+    dropped: Mapping[str, tuple[str, ...]]
+    """Columns that a detector did not get, each with its reason and number of folds."""
+    left_out: Mapping[str, str]
+    """Detectors and canaries that the data cannot feed, with the reason."""
+    claim: str
+    """Whether tracking helps, with the numbers that decide it."""
+
+    def row(self, detector: str, subset: str = "all") -> Row:
+        """Look up one row.
+
+        Raises:
+            KeyError: No such detector or subset.
+        """
+        for row in self.rows:
+            if (row.detector, row.subset) == (detector, subset):
+                return row
+        raise KeyError((detector, subset))
+
+    def pair(self, a: str, b: str, subset: str = "all") -> Pair | None:
+        """Look up one paired difference; None where a detector was left out."""
+        for pair in self.paired:
+            if (pair.a, pair.b, pair.subset) == (a, b, subset):
+                return pair
+        return None
+
+    def to_json(self) -> dict[str, object]:
+        """Give the contents of `evaluation.json`; per-answer arrays stay out."""
+        return {
+            "n": self.n,
+            "n_groups": self.n_groups,
+            "hallucinated_frac": self.hallucinated_frac,
+            "claim": self.claim,
+            "rows": [_plain(row) for row in self.rows],
+            "paired": [_plain(pair) for pair in self.paired],
+            "canaries": _plain(self.canaries),
+            "tracking": [_plain(one) for one in self.tracking],
+            "chosen": _plain(self.chosen),
+            "dropped": _plain(self.dropped),
+            "left_out": _plain(self.left_out),
+        }
+
+
+def _plain(value: object) -> object:
+    """Turn records into JSON's own kinds; numbers that are not finite become null."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Row | Pair | Persistence):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    assert isinstance(value, str | int), f"{type(value)} has no place in evaluation.json"
+    return value

@@ -1,0 +1,112 @@
+"""From cross-fitted probabilities to rows with intervals; free of torch, as workers import it."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from threadpoolctl import threadpool_limits
+
+from ghosttrack.evaluation.bootstrap import Resamples, bootstrap_scores, interval
+from ghosttrack.evaluation.crossfit import CrossFit
+from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
+from ghosttrack.evaluation.scores import Scores, judge, score
+
+SUBSETS: Mapping[str, float] = {"all": -1.0, "p>0.5": 0.5, "p>0.8": 0.8}
+"""Name to the answer probability that must be exceeded."""
+ENOUGH = 500
+"""Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
+at 500 of each an AUROC of 0.75 is known to 0.03)."""
+
+
+class Entry(NamedTuple):
+    """One detector as it enters the table."""
+
+    detector: str
+    forwards: float
+    fit: CrossFit
+
+
+class Summary(NamedTuple):
+    """A row and the AUROC of every resample behind it, for paired differences."""
+
+    row: Row
+    aurocs: Float[np.ndarray, " resample"]
+
+
+def summarise(
+    entry: Entry,
+    labels: Int[np.ndarray, " sample"],
+    answer_prob: Float[np.ndarray, " sample"],
+    resamples: Resamples,
+) -> list[Summary]:
+    """Score one detector on every subset, in the order of `SUBSETS`."""
+    with threadpool_limits(1):
+        return [
+            _summary(entry, subset, labels, answer_prob > least, resamples)
+            for subset, least in SUBSETS.items()
+        ]
+
+
+def difference(a: Summary, b: Summary) -> Pair:
+    """Difference in AUROC on the same resamples."""
+    assert a.row.subset == b.row.subset, "a difference between subsets means nothing"
+    defined = isfinite(a.row.auroc_ci.low) and isfinite(b.row.auroc_ci.low)
+    return Pair(
+        a=a.row.detector,
+        b=b.row.detector,
+        subset=a.row.subset,
+        delta=a.row.auroc - b.row.auroc,
+        ci=interval(a.aurocs - b.aurocs) if defined else UNDEFINED,
+    )
+
+
+def _summary(
+    entry: Entry,
+    subset: str,
+    labels: Int[np.ndarray, " sample"],
+    mask: Bool[np.ndarray, " sample"],
+    resamples: Resamples,
+) -> Summary:
+    kept, drawn = labels[mask], resamples.subset(mask)
+    n_groups = drawn.n_groups
+    point = dict.fromkeys(Scores._fields, np.nan)
+    intervals = dict.fromkeys(Scores._fields, UNDEFINED)
+    aurocs = np.full(len(resamples.counts), np.nan)
+    if len(kept):
+        judged = judge(kept, entry.fit.prob[mask], entry.fit.flagged[mask])
+        once = score(judged, np.ones((1, len(kept)), dtype=np.int64))
+        point = {name: float(values[0]) for name, values in once._asdict().items()}
+        if n_groups > 1:
+            draws = bootstrap_scores(judged, drawn)
+            intervals = {name: interval(values) for name, values in draws._asdict().items()}
+            aurocs = draws.auroc
+    row = Row(
+        detector=entry.detector,
+        subset=subset,
+        n=len(kept),
+        n_groups=n_groups,
+        **point,
+        auroc_ci=intervals["auroc"],
+        intervals=intervals,
+        forwards=entry.forwards,
+        note=_note(kept, n_groups, intervals["auroc"]),
+    )
+    return Summary(row, aurocs)
+
+
+def _note(labels: Int[np.ndarray, " sample"], n_groups: int, ci: Interval) -> str:
+    """Say what is undefined or thin."""
+    rarer = int(min(labels.sum(), len(labels) - labels.sum()))
+    if not len(labels):
+        return "no answers"
+    if not rarer:
+        return f"{'hallucinated' if labels[0] else 'right'} answers only: AUROC is not defined"
+    if n_groups < 2:
+        return "one group: no interval"
+    if not isfinite(ci.low):
+        return f"{rarer} answers of the rarer label: too many resamples hold one label only"
+    if rarer < ENOUGH:
+        return f"caution: {rarer} answers of the rarer label, below {ENOUGH}"
+    return ""

@@ -1,0 +1,119 @@
+"""Folds that keep a question or an entity on one side."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ghosttrack.errors import DataError
+
+INNER_FOLDS = 3
+LEAST_GROUPS = 6
+"""Groups that must hold each class, so that every inner training set sees both."""
+
+
+class Fold(NamedTuple):
+    """One outer fold: rows to learn from, rows to report on, and how to choose among the former."""
+
+    number: int
+    train: Int[np.ndarray, " train"]
+    test: Int[np.ndarray, " test"]
+    inner: Int[np.ndarray, " train"]
+    """Inner fold of each training row."""
+
+
+def grouped_folds(
+    labels: Int[np.ndarray, " sample"],
+    groups: Sequence[str],
+    texts: Sequence[str],
+    n_folds: int,
+    seed: int,
+) -> Int[np.ndarray, " sample"]:
+    """Deal whole groups into folds of like label shares.
+
+    Args:
+        labels: 1 = hallucinated.
+        groups: Unit of independence of each row.
+        texts: What a row's prediction could be keyed by; the same text in two folds is a leak.
+        n_folds: Outer folds.
+        seed: Of the shuffle before dealing.
+
+    Raises:
+        DataError: One label only, too few groups of a label, or a text that stands in two folds.
+    """
+    _check_labels(labels, groups, n_folds)
+    folds = _deal(labels, groups, n_folds, seed)
+    check_folds(folds, groups, texts)
+    return folds
+
+
+def nested_folds(
+    folds: Int[np.ndarray, " sample"],
+    labels: Int[np.ndarray, " sample"],
+    groups: Sequence[str],
+    seed: int,
+) -> tuple[Fold, ...]:
+    """Split the training rows of every outer fold once more, by group.
+
+    Raises:
+        DataError: Some inner training set holds one label only.
+    """
+    names = np.asarray(groups)
+    nested = []
+    for number in range(int(folds.max()) + 1):
+        train, test = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+        inner = _deal(labels[train], names[train].tolist(), INNER_FOLDS, seed + 1 + number)
+        nested.append(Fold(number, train, test, inner))
+        if not learnable(nested[-1], labels):
+            raise DataError("questions: one label only in an inner fold; more questions would do")
+    return tuple(nested)
+
+
+def learnable(fold: Fold, labels: Int[np.ndarray, " sample"]) -> bool:
+    """Say whether every inner training set of the fold holds both labels."""
+    known = labels[fold.train]
+    return all(
+        np.unique(known[fold.inner != held_out]).size == 2 for held_out in range(INNER_FOLDS)
+    )
+
+
+def check_folds(
+    folds: Int[np.ndarray, " sample"], groups: Sequence[str], texts: Sequence[str]
+) -> None:
+    """Refuse folds that let a detector meet in training what it is tested on.
+
+    Raises:
+        DataError: A group or a verbatim text has rows in two folds; the message names one.
+    """
+    for kind, keys in (("group", groups), ("text", texts)):
+        seen: dict[str, int] = {}
+        for key, fold in zip(keys, folds.tolist(), strict=True):
+            if seen.setdefault(key, fold) != fold:
+                raise DataError(
+                    f"questions: the {kind} {key!r} stands in folds {seen[key]} and {fold}; "
+                    "rows that share it must share a group"
+                )
+
+
+def _check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_folds: int) -> None:
+    names = np.asarray(groups)
+    least = max(n_folds, LEAST_GROUPS)
+    for label, word in ((1, "hallucinated"), (0, "right")):
+        found = np.unique(names[labels == label]).size
+        if found < least:
+            raise DataError(
+                f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}; "
+                "more questions, another model or fewer detector.n_folds would do"
+            )
+
+
+def _deal(
+    labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_folds: int, seed: int
+) -> Int[np.ndarray, " sample"]:
+    folds = np.empty(len(labels), dtype=np.int64)
+    dealer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    for index, (_, test) in enumerate(dealer.split(labels, labels, groups)):
+        folds[test] = index
+    return folds

@@ -1,0 +1,107 @@
+"""Labels: hard cases of alias matching, and the categories of a world."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghosttrack.data.questions import Question
+from ghosttrack.detector.labels import RIGHT, categorise, is_match, words
+
+MATCHES = [
+    pytest.param("The Beatles", "Beatles", id="article in the answer"),
+    pytest.param("It was sung by beatles.", "The Beatles", id="article in the reference"),
+    pytest.param("Sao Paulo", "São Paulo", id="diacritics"),
+    pytest.param("são Paulo", "Sa\u0303o Paulo", id="decomposed"),
+    pytest.param("Lech Walesa", "Lech Wałęsa", id="letters without decomposition"),
+    pytest.param("Dvorak, the composer", "DVOŘÁK", id="case"),
+    pytest.param("in 1,200 houses", "1200", id="thousands separator"),
+    pytest.param("10.0", "10", id="decimal zero"),
+    pytest.param("twenty-one", "21", id="number in words"),
+    pytest.param("about two hundred thirty thousand", "230,000", id="long number in words"),
+    pytest.param("10%", "10 percent", id="percent sign"),
+    pytest.param("from 1939-1945", "1939", id="start of a range"),
+    pytest.param("from 1939-1945", "1945", id="the dash of a range is no minus"),
+    pytest.param("−5 degrees", "-5", id="typographic minus"),
+    pytest.param("J.R.R. Tolkien", "J. R. R. Tolkien", id="initials"),
+    pytest.param("A. A. Milne", "A.A. Milne", id="initials that look like articles"),
+    pytest.param("in the U.S.A.", "USA", id="abbreviation"),
+    pytest.param("Shakespeare’s", "Shakespeare", id="possessive"),
+    pytest.param("OBrien", "O'Brien", id="apostrophe"),
+    pytest.param("Vitamin A is it", "vitamin A", id="letter that is no article"),
+    pytest.param("rock-and-roll", "Rock & Roll", id="ampersand and hyphens"),
+    pytest.param("首都は東京です", "東京", id="script without spaces"),
+    pytest.param("Łódź, Poland", "Lodz", id="both kinds of strokes"),
+    pytest.param("!!!", "!!!", id="a name of signs"),
+]
+MISSES = [
+    pytest.param("Titian", "it", id="inside a word"),
+    pytest.param("100", "10", id="prefix of a number"),
+    pytest.param("1910", "10", id="suffix of a number"),
+    pytest.param("10.5", "10", id="whole part of a decimal"),
+    pytest.param("3.5km", "3", id="whole part before a unit"),
+    pytest.param("1,000", "1", id="thousands are not one"),
+    pytest.param("the 10th", "10", id="ordinal"),
+    pytest.param("5", "-5", id="sign"),
+    pytest.param("vitamin C", "Vitamin A", id="last letter counts"),
+    pytest.param("the beatles", "The The", id="articles alone"),
+    pytest.param("York New", "New York", id="order"),
+    pytest.param("New old York", "New York", id="side by side"),
+    pytest.param("", "Paris", id="empty"),
+    pytest.param("...", "Paris", id="punctuation only"),
+    pytest.param("", "", id="nothing is no answer"),
+    pytest.param("Barack", "Barack Obama", id="half of the name"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reference"), MATCHES)
+def test_the_same_answer_written_otherwise_matches(answer, reference):
+    assert is_match(answer, ["never", reference])
+
+
+@pytest.mark.parametrize(("answer", "reference"), MISSES)
+def test_another_answer_does_not_match(answer, reference):
+    assert not is_match(answer, [reference])
+
+
+def test_exact_comparison_allows_articles_but_no_other_word():
+    assert is_match("The North Hill.", ["north hill"], exact=True)
+    assert not is_match("north hill bay", ["north hill"], exact=True)
+    assert not is_match("north", ["north hill"], exact=True)
+
+
+@given(st.text(max_size=40))
+def test_words_of_words_are_the_words(text):
+    assert words(" ".join(words(text))) == words(text)
+
+
+@given(st.text(max_size=30), st.text(max_size=30), st.text(min_size=1, max_size=30))
+def test_a_reference_between_other_words_is_found(before, after, reference):
+    said = f"{before} . {reference} . {after}"
+    plain = [word for word in words(reference) if word.isalpha() and word.isascii()]
+    if plain and plain == reference.split():
+        assert is_match(said, [reference])
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_numbers_match_only_themselves(said, known):
+    assert is_match(f"It is {said:,}.", [str(known)]) == (said == known)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "category"),
+    [
+        ("known", "north hill", "correct"),
+        ("known", "north", "wrong_known"),
+        ("unknown_attribute", "north hill", "lucky"),
+        ("unknown_attribute", "bay", "unknown_attribute"),
+        ("unknown_entity", "North Hill", "lucky"),
+        ("unknown_entity", "", "unknown_entity"),
+        ("", "It is north hill", "correct"),
+        ("", "bay", "wrong"),
+        ("", "", "wrong"),
+    ],
+)
+def test_a_category_tells_why_an_answer_is_right_or_wrong(status, answer, category):
+    question = Question(id="q", prompt="where ?", answers=("north hill",), group="g", status=status)
+    assert categorise(question, answer) == category
+    assert (category in RIGHT) == (answer in {"north hill", "North Hill", "It is north hill"})

@@ -1,0 +1,35 @@
+import pytest
+
+from ghosttrack.evaluation.claim import claim
+from ghosttrack.evaluation.detectors import DECISIVE_NULL, HEADLINE
+from ghosttrack.evaluation.result import Interval, Pair
+
+
+def pairs(gain: float, null: float) -> tuple[Pair, ...]:
+    """Differences with intervals of 0.01 to each side, and one that must not be read."""
+    decisive = [
+        Pair(*names, "all", delta, Interval(delta - 0.01, delta + 0.01))
+        for names, delta in ((HEADLINE, gain), (DECISIVE_NULL, null))
+    ]
+    return (*decisive, Pair(*HEADLINE, "p>0.5", 0.5, Interval(0.4, 0.6)))
+
+
+def test_tracking_helps_when_both_intervals_are_above_zero():
+    assert claim(pairs(0.02, 0.03)) == (
+        "Tracking helps: tracks add +0.020 [+0.010, +0.030] AUROC to output scores, probe and raw "
+        "latents; real links score +0.030 [+0.020, +0.040] against shuffled ones (95 % paired "
+        "intervals, both above 0)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "null"), [(0.005, 0.03), (0.02, 0.0), (-0.02, 0.03), (0.02, -1.0)]
+)
+def test_tracking_is_not_said_to_help_when_either_interval_is_not_above_zero(gain, null):
+    assert claim(pairs(gain, null)).startswith("Tracking is not shown to help: ")
+
+
+def test_what_was_not_compared_is_not_claimed():
+    assert claim(pairs(0.02, 0.03)[:1]) == (
+        "Whether tracking helps was not tested: this evaluation has no tracks minus null:shuffled."
+    )

@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from ghosttrack.detector.baselines import exposure_table
+from ghosttrack.detector.config import Association, DetectorConfig
+from ghosttrack.detector.table import Table
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.evaluate import evaluate
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.scores import plain_auroc
+from tests.support.answers import made_up_answers
+
+pytestmark = pytest.mark.slow
+
+N = 360
+SETTINGS = DetectorConfig(
+    name="baseline",
+    top_k=50,
+    gate=0.5,
+    max_misses=1,
+    confirm_hits=2,
+    association=Association.hungarian,
+    nulls=[],
+    paraphrases=4,
+    owner_names=32,
+    n_folds=3,
+    n_bootstrap=200,
+)
+DETECTORS = {
+    "output_best", "output", "lens", "probe", "raw_latents", "tracks", "tracks+output",
+    "lens+output", "probe+output", "raw_latents+output", "interventions+output",
+    "output+probe+raw_latents", "tracks+output+probe+raw_latents", "all", "exposure_oracle",
+    "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
+    "label_free",
+}  # fmt: skip
+CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
+
+
+def table(labels, gains, prefix: str, seed: int) -> Table:
+    """A column per gain: noise plus the gain where the answer is hallucinated."""
+    noise = np.random.default_rng(seed).normal(size=(len(labels), len(gains)))
+    names = tuple(f"{prefix}{index}" for index in range(len(gains)))
+    return Table(names, noise + labels[:, None] * np.array(gains))
+
+
+def whole_data() -> EvaluationData:
+    answers = made_up_answers(N, 200)
+    labels = answers.labels
+    exposure = exposure_table(answers.exposures)
+    assert exposure is not None
+    tracks = table(labels, (1.0, -1.0, 0.0), "t", 1)
+    twins = Table(("copy", "flat"), np.column_stack([2 * tracks.values[:, 0], np.ones(N)]))
+    generator = np.random.default_rng(9)
+    residuals = generator.normal(size=(2, N, 8)).astype(np.float32)
+    residuals[1, :, 0] += labels
+    acts = generator.random((2, N, 20)) * (generator.random((2, N, 20)) < 0.2)
+    return EvaluationData(
+        answers=answers,
+        tables={
+            "output": answers.output,
+            "lens": table(labels, (0.5,), "l", 2),
+            "tracks": tracks.concat(twins),
+            "interventions": table(labels, (2.0,), "i", 3),
+            "exposure": exposure,
+            "null:shuffled": table(labels, (0.0, 0.0), "t", 4),
+        },
+        probes=residuals,
+        latents=tuple(csr_array(layer) for layer in acts),
+        layers=(2, 5),
+        forwards={"interventions": 36.0},
+        directions={"t0": 1, "t1": -1, "t2": 0},
+        track_lengths={"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)},
+    )
+
+
+@pytest.fixture(scope="module")
+def result() -> Evaluation:
+    return evaluate(whole_data(), SETTINGS, 0, n_jobs=1)
+
+
+def test_every_detector_has_a_row_in_every_subset(result: Evaluation):
+    assert {(row.detector, row.subset) for row in result.rows} == {
+        (name, subset) for name in DETECTORS for subset in ("all", "p>0.5", "p>0.8")
+    }
+
+
+def test_a_row_is_that_of_the_published_probabilities(result: Evaluation):
+    labels = whole_data().answers.labels
+    for name in DETECTORS:
+        row, prob = result.row(name), result.scores[name]
+        assert row.auroc == pytest.approx(plain_auroc(labels, prob))
+        assert row.accuracy == pytest.approx(np.mean(result.flagged[name] == labels))
+        assert prob.min() >= 0
+        assert prob.max() <= 1
+
+
+def test_detectors_find_what_was_put_in(result: Evaluation):
+    # Two columns a standard deviation off: d' = sqrt(2), AUROC 0.84; one column of 2: 0.92.
+    assert result.row("tracks").auroc == pytest.approx(0.84, abs=0.06)
+    assert result.row("label_free").auroc == pytest.approx(0.84, abs=0.06)
+    assert result.row("interventions+output").auroc > result.row("output").auroc
+    assert result.row("null:shuffled").auroc == pytest.approx(0.5, abs=0.1)
+    assert all("layer 5" in chosen for chosen in result.chosen["probe"])
+    assert all("t0" not in chosen for chosen in result.chosen["output_best"])
+
+
+def test_a_null_is_judged_by_the_classifier_of_the_tracks(result: Evaluation):
+    kind = [chosen.rsplit(",", 1)[0] for chosen in result.chosen["tracks"]]
+    assert [chosen.rsplit(",", 1)[0] for chosen in result.chosen["null:shuffled"]] == kind
+
+
+def test_paired_differences_are_those_of_the_rows(result: Evaluation):
+    assert {(pair.a, pair.b) for pair in result.paired} == {
+        *((f"{name}+output", "output") for name in
+          ("tracks", "lens", "probe", "raw_latents", "interventions")),
+        ("all", "output"),
+        ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
+        ("tracks", "null:shuffled"),
+    }  # fmt: skip
+    assert len(result.paired) == 3 * 8
+    for pair in result.paired:
+        rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
+        assert pair.delta == pytest.approx(rows[0] - rows[1])
+        assert pair.ci.low <= pair.delta <= pair.ci.high
+    assert result.claim.startswith("Tracking helps: ")
+
+
+def test_canaries_stay_near_one_half(result: Evaluation):
+    assert set(result.canaries) == set(CANARIES)
+    # The standard deviation of an AUROC of 180 against 180 is 0.030: 4 of it.
+    for name, value in result.canaries.items():
+        assert abs(value - 0.5) < 0.12, (name, value)
+
+
+def test_columns_that_say_nothing_are_listed(result: Evaluation):
+    assert result.dropped["tracks"] == (
+        "copy: same as t0 (3 of 3 folds)",
+        "flat: constant (3 of 3 folds)",
+    )
+
+
+def test_passes_are_counted(result: Evaluation):
+    passes = {name: result.row(name).forwards for name in DETECTORS}
+    assert passes["interventions+output"] == passes["all"] == 37
+    assert passes["tracks+output"] == passes["output"] == 1
+    assert passes["control:question_tfidf"] == 0
+
+
+def test_json_holds_the_contract_and_no_nan(result: Evaluation):
+    text = json.dumps(result.to_json(), allow_nan=False)
+    read = json.loads(text)
+    assert {"n", "n_groups", "hallucinated_frac", "rows", "paired", "canaries"} <= set(read)
+    keys = "detector subset n auroc auroc_ci auprc accuracy precision recall f1 ece forwards"
+    assert all(set(keys.split()) <= set(row) for row in read["rows"])
+    assert all(set(pair) == {"a", "b", "subset", "delta", "ci"} for pair in read["paired"])
+    assert read["tracking"][0]["difference"] == 1.5
+
+
+def test_workers_change_no_number(result: Evaluation):
+    assert evaluate(whole_data(), SETTINGS, 0, n_jobs=2).to_json() == result.to_json()
+
+
+def test_what_the_data_cannot_feed_is_left_out_by_name():
+    full = whole_data()
+    bare = full._replace(
+        tables={"output": full.tables["output"], "tracks": Table(("flat",), np.ones((N, 1)))},
+        probes=np.empty((0, N, 8)),
+        latents=(),
+        track_lengths={},
+    )
+    result = evaluate(bare, SETTINGS, 0, n_jobs=1)
+    assert {row.detector for row in result.rows} == {
+        "output", "output_best", "tracks+output", "control:question_tfidf", "control:relation",
+        "control:answer_tfidf",
+    }  # fmt: skip
+    assert result.left_out["interventions+output"] == "this data holds no interventions"
+    assert result.left_out["tracks"] == "no column is left: all are constant or undefined"
+    assert "SAE latents" in result.left_out["all"]
+    assert result.claim.startswith("Whether tracking helps was not tested")
+    assert result.tracking == ()
+
+
+def test_a_question_under_two_groups_is_refused():
+    full = whole_data()
+    prompts = ("the same question",) * N
+    doubled = made_up_answers(N, 200).__class__(**{**vars(full.answers), "prompts": prompts})
+    with pytest.raises(DataError, match="the text 'the same question' stands in folds"):
+        evaluate(full._replace(answers=doubled), SETTINGS, 0, n_jobs=1)

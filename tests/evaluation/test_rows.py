@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from ghosttrack.evaluation.bootstrap import resample
+from ghosttrack.evaluation.crossfit import CrossFit
+from ghosttrack.evaluation.rows import Entry, difference, summarise
+from ghosttrack.evaluation.scores import plain_auroc
+
+N = 1300
+
+
+def sample(seed: int = 0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, N)
+    prob = np.clip(0.4 + 0.2 * labels + 0.2 * generator.normal(size=N), 0, 1)
+    answer_prob = generator.random(N)
+    groups = [f"g{one}" for one in generator.integers(600, size=N)]
+    return labels, prob, answer_prob, resample(groups, 300, 0)
+
+
+def entry(name: str, prob) -> Entry:
+    return Entry(name, 3.0, CrossFit(prob, prob > 0.5, ()))
+
+
+def test_subsets_are_those_of_confident_answers():
+    labels, prob, answer_prob, resamples = sample()
+    rows = [one.row for one in summarise(entry("a", prob), labels, answer_prob, resamples)]
+    assert [row.subset for row in rows] == ["all", "p>0.5", "p>0.8"]
+    for row, least in zip(rows, (-1, 0.5, 0.8), strict=True):
+        mask = answer_prob > least
+        assert row.n == mask.sum()
+        assert row.auroc == pytest.approx(plain_auroc(labels[mask], prob[mask]))
+        assert row.auroc_ci.low < row.auroc < row.auroc_ci.high
+        assert row.intervals["ece"].low <= row.intervals["ece"].high
+        assert row.forwards == 3
+    assert rows[0].note == ""
+    assert "below 500" in rows[2].note
+
+
+def test_a_paired_difference_is_tighter_than_its_parts():
+    labels, prob, answer_prob, resamples = sample()
+    nudged = prob + 0.02 * labels
+    a, b = (
+        summarise(entry(name, one), labels, answer_prob, resamples)[0]
+        for name, one in (("a", nudged), ("b", prob))
+    )
+    pair = difference(a, b)
+    assert pair.delta == a.row.auroc - b.row.auroc
+    assert 0 < pair.ci.low < pair.delta < pair.ci.high
+    assert pair.ci.high - pair.ci.low < 0.5 * (a.row.auroc_ci.high - a.row.auroc_ci.low)
+    assert difference(a, a).ci == (0, 0)
+
+
+def test_a_subset_of_one_label_is_said_plainly():
+    labels, prob, _, resamples = sample()
+    rows = [
+        one.row
+        for one in summarise(entry("a", prob), labels, np.where(labels == 0, 0.9, 0.1), resamples)
+    ]
+    assert rows[1].note == "right answers only: AUROC is not defined"
+    assert np.isnan([rows[1].auroc, *rows[1].auroc_ci]).all()
+    assert rows[1].accuracy > 0.5
+    assert np.isfinite(rows[1].intervals["accuracy"]).all()
+
+
+def test_an_empty_subset_has_no_numbers():
+    labels, prob, _, resamples = sample()
+    row = summarise(entry("a", prob), labels, np.full(N, 0.1), resamples)[2].row
+    assert (row.n, row.note) == (0, "no answers")
+    assert np.isnan(row.brier)
+
+
+def test_one_group_has_no_interval():
+    labels, prob, _, resamples = sample()
+    one_group = resamples._replace(group_of=np.zeros(N, dtype=np.int64))
+    row = summarise(entry("a", prob), labels, np.ones(N), one_group)[0].row
+    assert row.note == "one group: no interval"
+    assert np.isfinite(row.auroc)
+    assert np.isnan(row.auroc_ci).all()

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    precision_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+from ghosttrack.evaluation.scores import auroc, bin_of, judge, plain_auroc, score
+
+
+def once(labels, prob, flagged=None):
+    labels, prob = np.array(labels), np.array(prob, dtype=np.float64)
+    flagged = prob >= 0.5 if flagged is None else np.array(flagged)
+    weights = np.ones((1, len(labels)), dtype=np.int64)
+    return {
+        name: values[0]
+        for name, values in score(judge(labels, prob, flagged), weights)._asdict().items()
+    }
+
+
+def sample(seed: int, n: int, levels: int):
+    """Labels and scores with ties; both labels are there."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, n)
+    labels[:2] = 0, 1
+    return labels, generator.integers(0, levels, n) / levels, generator
+
+
+@pytest.mark.parametrize("levels", [2, 5, 10_000])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_weighted_score_agrees_with_scikit_learn(levels: int, seed: int):
+    labels, prob, generator = sample(seed, 60, levels)
+    weights = generator.integers(0, 4, (7, 60))
+    weights[:, :2] = 1
+    ours = score(judge(labels, prob, prob >= 0.5), weights)
+    for draw, w in enumerate(weights):
+        flagged = prob >= 0.5
+        theirs = {
+            "auroc": roc_auc_score(labels, prob, sample_weight=w),
+            "auprc": average_precision_score(labels, prob, sample_weight=w),
+            "auprc_correct": average_precision_score(1 - labels, -prob, sample_weight=w),
+            "accuracy": np.average(flagged == labels, weights=w),
+            "balanced_accuracy": balanced_accuracy_score(labels, flagged, sample_weight=w),
+            "precision": precision_score(labels, flagged, sample_weight=w, zero_division=np.nan),
+            "f1": f1_score(labels, flagged, sample_weight=w),
+            "brier": brier_score_loss(labels, prob, sample_weight=w),
+        }
+        for name, value in theirs.items():
+            np.testing.assert_allclose(getattr(ours, name)[draw], value, atol=1e-12, err_msg=name)
+
+
+@given(seed=st.integers(0, 10_000), levels=st.integers(2, 50))
+@settings(max_examples=30, deadline=None)
+def test_fpr95_is_the_first_point_of_the_roc_curve_at_95_percent_recall(seed: int, levels: int):
+    labels, prob, _ = sample(seed, 40, levels)
+    false_alarms, hits, _ = roc_curve(labels, prob, drop_intermediate=False)
+    assert once(labels, prob)["fpr95"] == pytest.approx(false_alarms[hits >= 0.95][0])
+
+
+@given(seed=st.integers(0, 10_000), levels=st.integers(2, 50))
+@settings(max_examples=30, deadline=None)
+def test_auroc_is_invariant_to_monotone_maps_and_turns_over_with_the_labels(seed, levels):
+    labels, prob, _ = sample(seed, 40, levels)
+    value = plain_auroc(labels, prob)
+    assert plain_auroc(labels, 3 * prob**3 - 5) == value
+    assert plain_auroc(1 - labels, prob) == pytest.approx(1 - value, abs=1e-12)
+    assert plain_auroc(labels, -prob) == pytest.approx(1 - value, abs=1e-12)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_integer_weights_are_repeated_rows(seed: int):
+    labels, prob, generator = sample(seed, 30, 6)
+    weights = generator.integers(0, 3, 30)
+    weights[:2] = 1
+    repeated = np.repeat(np.arange(30), weights)
+    weighted = auroc(labels, prob, weights[None])[0]
+    assert weighted == pytest.approx(plain_auroc(labels[repeated], prob[repeated]), abs=1e-12)
+
+
+def test_ece_of_four_answers_by_hand():
+    # 10 bins of equal mass over 4 answers: each answer has its own bin (places 0, 2, 5, 7).
+    # |0.1 - 0| + |0.4 - 1| + |0.6 - 0| + |0.9 - 1| = 1.4, divided by 4 answers.
+    assert once([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.9])["ece"] == pytest.approx(1.4 / 4)
+
+
+def test_ece_of_tied_answers_by_hand():
+    # Ties share a bin, so their errors cancel: |3 * 0.5 - 2| + |0.9 - 1| = 0.6, divided by 4.
+    assert once([1, 0, 1, 1], [0.5, 0.5, 0.5, 0.9])["ece"] == pytest.approx(0.6 / 4)
+
+
+def test_bins_hold_equal_mass():
+    prob = np.random.default_rng(0).random(1000)
+    assert np.bincount(bin_of(prob)).tolist() == [100] * 10
+
+
+def test_aurc_by_hand():
+    # From the most trusted (lowest probability) on: right, wrong, right, wrong.
+    # Risks at coverage 1/4 .. 4/4: 0, 1/2, 1/3, 2/4; their mean is 1/3.
+    assert once([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4])["aurc"] == pytest.approx(1 / 3)
+
+
+def test_aurc_accepts_tied_answers_together():
+    # The two of 0.2 are accepted at once: risk 1/3 for both, after a risk of 0: (0 + 2/3) / 3.
+    assert once([0, 1, 0], [0.1, 0.2, 0.2])["aurc"] == pytest.approx(2 / 9)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_label_only_leaves_ranking_scores_undefined(label: int):
+    values = once([label] * 3, [0.1, 0.5, 0.9])
+    assert np.isnan([values["auroc"], values["balanced_accuracy"], values["fpr95"]]).all()
+    assert values["accuracy"] == pytest.approx([1 / 3, 2 / 3][label])
+
+
+def test_precision_is_undefined_where_nothing_is_flagged():
+    values = once([0, 1], [0.1, 0.2])
+    assert np.isnan(values["precision"])
+    assert values["f1"] == 0

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.splits import INNER_FOLDS, check_folds, grouped_folds, nested_folds
+
+
+def questions(seed: int, n: int = 120, n_groups: int = 40):
+    generator = np.random.default_rng(seed)
+    groups = [f"g{one}" for one in generator.integers(n_groups, size=n)]
+    labels = generator.integers(0, 2, n)
+    return labels, groups, [f"text {index}" for index in range(n)]
+
+
+@given(seed=st.integers(0, 1000), n_folds=st.integers(2, 5))
+@settings(max_examples=5, deadline=None)
+def test_no_group_stands_in_two_splits(seed: int, n_folds: int):
+    labels, groups, texts = questions(seed)
+    folds = grouped_folds(labels, groups, texts, n_folds, seed)
+    names = np.array(groups)
+    assert sorted(set(folds.tolist())) == list(range(n_folds))
+    for fold in nested_folds(folds, labels, groups, seed):
+        assert not set(names[fold.train]) & set(names[fold.test])
+        parts = [set(names[fold.train][fold.inner == inner]) for inner in range(INNER_FOLDS)]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_folds_have_like_label_shares():
+    labels, groups, texts = questions(0, n=2000, n_groups=800)
+    folds = grouped_folds(labels, groups, texts, 5, 0)
+    shares = [labels[folds == fold].mean() for fold in range(5)]
+    assert np.ptp(shares) < 0.02
+
+
+def test_a_text_under_two_groups_is_refused_by_name():
+    labels, groups, texts = questions(0)
+    folds = grouped_folds(labels, groups, texts, 5, 0)
+    first, other = 0, int(np.flatnonzero(folds != folds[0])[0])
+    texts[other] = texts[first]
+    with pytest.raises(DataError, match="the text 'text 0' stands in folds"):
+        grouped_folds(labels, groups, texts, 5, 0)
+
+
+def test_a_row_wise_split_is_refused():
+    _, groups, texts = questions(0)
+    by_row = np.arange(len(groups)) % 5
+    with pytest.raises(DataError, match="the group 'g"):
+        check_folds(by_row, groups, texts)
+
+
+@pytest.mark.parametrize(("label", "word"), [(0, "hallucinated"), (1, "right")])
+def test_one_label_only_is_one_clear_line(label: int, word: str):
+    _, groups, texts = questions(0)
+    with pytest.raises(DataError, match=f"0 groups hold a {word} answer, 5 folds need 6"):
+        grouped_folds(np.full(len(groups), label), groups, texts, 5, 0)
