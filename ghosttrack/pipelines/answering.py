@@ -1,0 +1,93 @@
+"""The model answers the questions, and is asked again with one thing changed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ghosttrack.artifacts import Artifact, build, read_json, write_json
+from ghosttrack.config import DetectProgram
+from ghosttrack.data.questions import QuestionSet
+from ghosttrack.detector.answers import Answers, answer
+from ghosttrack.detector.families import families
+from ghosttrack.detector.interventions import Interventions, intervene
+from ghosttrack.detector.table import Table
+from ghosttrack.pipelines.study import Study
+
+
+class Answered(NamedTuple):
+    """The answers, and the artefact that holds them."""
+
+    artifact: Artifact
+    answers: Answers
+
+
+class Intervened(NamedTuple):
+    """What the interventions found, and the artefact that holds it."""
+
+    artifact: Artifact
+    interventions: Interventions
+
+
+def answer_questions(study: Study, questions: QuestionSet) -> Answered:
+    """Let the model answer greedily, and judge what it said."""
+    identity = {
+        "model": study.model_identity,
+        "questions": dict(questions.identity),
+        "stop": list(questions.stop),
+        "max_new_tokens": questions.max_new_tokens,
+    }
+
+    def write(folder: Path) -> None:
+        answer(study.lm, questions).save(folder / "answers.parquet")
+
+    with study.run.stage("answer"):
+        artifact = build(study.root, "answers", questions.name, identity, write)
+        answers = Answers.load(study.keep(artifact).path / "answers.parquet")
+    return Answered(artifact, answers)
+
+
+def ask_again(
+    study: Study, config: DetectProgram, questions: QuestionSet, answered: Answered
+) -> Intervened:
+    """Score the answers again under every family of interventions."""
+    detector = config.detector
+    identity = {
+        "answers": answered.artifact.id,
+        "paraphrases": detector.paraphrases,
+        "owner_names": detector.owner_names,
+        "seed": config.seed,
+    }
+
+    def write(folder: Path) -> None:
+        asked = families(detector)
+        _save(folder, intervene(study.lm, questions, answered.answers, asked, config.seed))
+
+    with study.run.stage("ask again"):
+        artifact = build(study.root, "answers", f"{questions.name}-again", identity, write)
+        interventions = _load(study.keep(artifact).path)
+    return Intervened(artifact, interventions)
+
+
+def _save(folder: Path, found: Interventions) -> None:
+    found.table.save(folder / "interventions.parquet")
+    pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
+    facts = {
+        "forwards": found.forwards,
+        "seconds": found.seconds,
+        "left_out": list(found.left_out),
+    }
+    write_json(folder / "interventions.json", facts)
+
+
+def _load(folder: Path) -> Interventions:
+    facts = read_json(folder / "interventions.json")
+    rivals = pq.read_table(folder / "rivals.parquet")["rival"].to_pylist()
+    return Interventions(
+        table=Table.load(folder / "interventions.parquet"),
+        forwards=facts["forwards"],
+        seconds=facts["seconds"],
+        rivals=tuple(rivals),
+        left_out=tuple(facts["left_out"]),
+    )

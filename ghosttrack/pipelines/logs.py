@@ -1,0 +1,103 @@
+"""Loggers and progress of training and of evaluations."""
+
+import logging
+import sys
+import time
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from ghosttrack.config import TrainProgram
+from ghosttrack.pipelines.run import Run, plain
+from ghosttrack.report.wandb import check_online, close, quiet
+
+LOG_EVERY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> Logger:
+    """Make the logger of a run; W&B writes offline unless `logger.offline=false`.
+
+    Args:
+        config: Goes to the logger once, as it was composed.
+        run: Its folder takes the logger's files.
+        job_type: `train` or `detect`.
+        run_id: The artefact's id, so that a resumed run goes on in the same W&B run.
+
+    Raises:
+        ConfigError: W&B is to be online, but there is no key or no server.
+    """
+    settings: dict[str, Any] = {"save_dir": str(run.folder)}
+    if config.logger["_target_"].endswith("WandbLogger"):
+        if not config.logger.get("offline", True):
+            check_online()
+        settings |= {
+            "id": run_id,
+            "name": f"{job_type}-{config.model.name}-{run_id}",
+            "job_type": job_type,
+            "settings": quiet(),
+            "group": run.group,
+            "tags": [config.model.name, f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"],
+        }
+    logger: Logger = instantiate(config.logger, **settings)
+    logger.log_hyperparams(plain(config))
+    return logger
+
+
+def close_logger(logger: Logger) -> None:
+    """End the logger's run, so that a later one in this process begins its own."""
+    logger.finalize("success")
+    if isinstance(logger, WandbLogger):
+        close()
+
+
+def progress() -> tuple[Callback, bool]:
+    """Return a progress bar on a terminal, log lines elsewhere; and whether it is a bar."""
+    is_bar = sys.stderr.isatty()
+    return (RichProgressBar() if is_bar else LogLines()), is_bar
+
+
+def quieten_lightning() -> None:
+    """Keep Lightning to its warnings, less one about its own code."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+class LogLines(Callback):
+    """One line every few seconds: step, tokens per second, time left, the worst FVU."""
+
+    def __init__(self) -> None:
+        self.started = self.logged = time.monotonic()
+        self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = self.logged = time.monotonic()
+        self.first_step = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Log when it is time, and at the last step."""
+        now, last = time.monotonic(), trainer.global_step == trainer.max_steps
+        if not trainer.is_global_zero or (now - self.logged < LOG_EVERY_S and not last):
+            return
+        self.logged = now
+        speed = (trainer.global_step - self.first_step) / (now - self.started)
+        left = (trainer.max_steps - trainer.global_step) / max(speed, 1e-9)
+        numbers = trainer.progress_bar_metrics
+        shown = ", ".join(f"{name} {float(value):.4g}" for name, value in numbers.items())
+        log.info(
+            "training: step %d of %d, %.0f s left, %s",
+            *(trainer.global_step, trainer.max_steps, left, shown),
+        )

@@ -1,0 +1,77 @@
+"""One run of a program: its folder, its stages, and what it leaves there."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from ghosttrack.artifacts import Artifact, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A run's folder holds its log, `metrics.json` and a link to every artefact it read or made.
+
+    Attributes:
+        folder: Hydra's run folder.
+        program: `extract`, `train` or `detect`.
+        group: Name of the sweep that the run belongs to; empty outside of one.
+        seconds: Wall time per stage, in the order of their start.
+        metrics: Numbers per stage; written as `metrics.json` when the run finishes.
+    """
+
+    folder: Path
+    program: str
+    group: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, program: str) -> "Run":
+        """Take over the folder that Hydra made for this run."""
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        sweep = folder.parent if folder.parent.parent.name == "sweeps" else None
+        return cls(folder, program, sweep.name if sweep else "")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, nested ones included."""
+        started = time.monotonic()
+        self.seconds[name] = 0.0
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 2)
+
+    def keep(self, artifact: Artifact) -> None:
+        """Link an artefact from the run's folder and say whether it was built or found."""
+        links = self.folder / "artifacts"
+        links.mkdir(parents=True, exist_ok=True)
+        link = links / f"{artifact.path.parent.name}-{artifact.path.name}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(artifact.path.resolve())
+        log.info("%s %s", "built" if artifact.built else "found", artifact.path)
+
+    def finish(self) -> None:
+        """Write `metrics.json`: the stages' seconds and every number of the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "metrics.json", {"seconds": self.seconds, **self.metrics})
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - settings in, JSON out
+    """Turn settings into JSON values, enums by name as they stand in YAML."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,128 @@
+"""The model under study with its corpus, questions and artefacts; loaded only when needed."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.artifacts import Artifact, folder_of, hash_path, is_complete, read
+from ghosttrack.config import ExtractProgram, resolve_layers
+from ghosttrack.data.config import CorpusConfig, CorpusKind, QuestionKind, QuestionsConfig
+from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing, text_documents
+from ghosttrack.data.questions import QuestionSet, read_questions
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import load_lm, model_identity, sizes
+from ghosttrack.pipelines.run import Run
+from ghosttrack.world.questions import question_set
+from ghosttrack.world.store import FOLDER, load_spec
+from ghosttrack.world.text import documents
+
+log = logging.getLogger(__name__)
+
+
+class Study:
+    """What the stages of one run share.
+
+    Args:
+        config: The program's settings.
+        run: Where the run leaves its traces.
+    """
+
+    def __init__(self, config: ExtractProgram, run: Run) -> None:
+        self.config = config
+        self.run = run
+        self.root = Path(config.output_root) / config.model.name
+
+    @cached_property
+    def lm(self) -> LM:
+        """The language model; loading it takes seconds to minutes."""
+        with self.run.stage("load model"):
+            return load_lm(self.config.model, FOLDER, self.config.device)
+
+    @cached_property
+    def model_identity(self) -> dict[str, str]:
+        """What determines the model's numbers, known without loading it."""
+        return model_identity(self.config.model, FOLDER)
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """Block indices of the hook points, ascending."""
+        return resolve_layers(self.config.layers, sizes(self.config.model, FOLDER).n_layers)
+
+    @cached_property
+    def corpus(self) -> CorpusWindows:
+        """The corpus in context windows, parted into training and held-out text."""
+        corpus = self.config.corpus
+        is_world = corpus.kind is CorpusKind.ghostworld
+        return corpus_windows(
+            self._documents(corpus),
+            framing(self.lm, append_eos=is_world),
+            corpus,
+            self.config.store.skip_first,
+            self.config.seed,
+        )
+
+    @cached_property
+    def corpus_identity(self) -> dict[str, Any]:
+        """What determines the windows, besides the model's tokenizer."""
+        corpus = self.config.corpus
+        if corpus.kind is CorpusKind.ghostworld:
+            content: object = load_spec(world_folder(self.config.model)).to_json()
+        else:
+            content = hash_path(_existing("corpus.path", corpus.path))
+        numbers = {
+            name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
+        }
+        return {"kind": corpus.kind.name, "content": content, **numbers}
+
+    def questions(self, config: QuestionsConfig) -> QuestionSet:
+        """Make or read the question set."""
+        if config.kind is QuestionKind.file:
+            return read_questions(config, self.config.seed)
+        spec = load_spec(world_folder(self.config.model))
+        return question_set(spec, config.num, self.config.seed)
+
+    def upstream(self, kind: str, name: str, identity: Mapping[str, object], program: str) -> None:
+        """Say that an artefact of another program is missing and will be built.
+
+        Raises:
+            ConfigError: It is missing and `auto` is off.
+        """
+        if is_complete(folder_of(self.root, kind, name, identity)):
+            return
+        what = {"activations": "activation store", "saes": "SAE bank"}[kind]
+        if not self.config.auto:
+            raise ConfigError(
+                f"auto=false and there is no {what} for this configuration; run"
+                f" `python {program}.py` with the same settings, or set auto=true"
+            )
+        doing = {"extract": "extracting", "train": "training"}[program]
+        log.info("no %s for this configuration yet: %s it", what, doing)
+
+    def keep(self, artifact: Artifact) -> Artifact:
+        """Link an artefact from the run, its checksums compared where `verify` asks for it."""
+        if self.config.verify and not artifact.built:
+            read(artifact.path, verify=True)
+        self.run.keep(artifact)
+        return artifact
+
+    def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
+        if corpus.kind is CorpusKind.ghostworld:
+            return documents(load_spec(world_folder(self.config.model)))
+        return text_documents(_existing("corpus.path", corpus.path))
+
+
+def world_folder(model: ModelConfig) -> Path:
+    """Find the model folder whose `world.json` tells what its world is."""
+    if model.hub is None and model.path is None:
+        return FOLDER
+    return Path(model.path or model.hub or "")
+
+
+def _existing(setting: str, path: str | None) -> Path:
+    if path is None or not Path(path).exists():
+        raise ConfigError(f"{setting}={path}: no such file or folder")
+    return Path(path)

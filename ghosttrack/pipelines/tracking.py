@@ -1,0 +1,242 @@
+"""Residual streams at the answers, read through the bank, linked into tracks and their nulls."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
+
+from ghosttrack.artifacts import Artifact, build, read_json, write_json
+from ghosttrack.config import DetectProgram
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.attribution import (
+    Evidence,
+    gather,
+    in_order_of,
+    promote,
+    promoted_tokens,
+)
+from ghosttrack.detector.config import Null
+from ghosttrack.detector.lifecycle import LengthNull, fit_length_null
+from ghosttrack.detector.observe import Standard, fit_standard, observe, raw_latents
+from ghosttrack.detector.readings import Readings, read
+from ghosttrack.detector.statistics import lens_statistics, track_statistics
+from ghosttrack.detector.table import Table
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import untrained
+from ghosttrack.pipelines.answering import Answered
+from ghosttrack.pipelines.study import Study
+from ghosttrack.pipelines.train import stream_source
+from ghosttrack.report.material import TrackView
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.nulls import NullTracks, null_tracks
+from ghosttrack.tracking.observations import Directions, Observations, TrackerSettings
+from ghosttrack.tracking.tracker import Tracker, fit_tracker, track
+from ghosttrack.tracking.tracks import Tracks, persistence
+
+TEXT_TOKENS = 8192
+"""Unlabelled tokens on which strengths are standardised and the tracker's likelihood is fitted."""
+UNTRAINED_PARAMETERS = 5 * 10**8
+"""Largest model that is held a second time, with random weights, for the canary `untrained`."""
+
+log = logging.getLogger(__name__)
+
+
+class Tracked(NamedTuple):
+    """Everything that one pass over the answers' prompts left, and the artefact that holds it."""
+
+    artifact: Artifact
+    tables: Mapping[str, Table]
+    """`lens`, `tracks`, `null:<kind>`, and `untrained` where the model is small enough."""
+    probes: Float[np.ndarray, "layer sample d_model"]
+    latents: list[csr_array]
+    lengths: Mapping[str, Float[np.ndarray, " sample"]]
+    """Mean confirmed track length under `tracks` and each `null:<kind>`."""
+    view: TrackView
+
+
+class _Instruments(NamedTuple):
+    """The bank and what unlabelled text says of it."""
+
+    bank: Bank
+    standard: Standard
+    tracker: Tracker
+    directions: Directions
+    text: Observations
+
+
+def track_answers(
+    study: Study, config: DetectProgram, bank: Artifact, answered: Answered
+) -> Tracked:
+    """Follow hypotheses through every answer's prompt."""
+    detector = config.detector
+    identity = {
+        "bank": bank.id,
+        "answers": answered.artifact.id,
+        "top_k": detector.top_k,
+        "gate": detector.gate,
+        "max_misses": detector.max_misses,
+        "confirm_hits": detector.confirm_hits,
+        "association": detector.association.name,
+        "nulls": [null.name for null in detector.nulls],
+        "seed": config.seed,
+    }
+
+    def write(folder: Path) -> None:
+        write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
+
+    with study.run.stage("track"):
+        artifact = build(study.root, "tracks", detector.name, identity, write)
+        return _load(study.keep(artifact), study.layers)
+
+
+def write_tracks(
+    folder: Path, study: Study, config: DetectProgram, bank: Bank, answers: Answers
+) -> None:
+    """Read, observe, track, compute statistics, and do the same under every null."""
+    lm = study.lm
+    bank = bank.to(lm.device)
+    instruments = _fit(study, config, bank)
+    readings = _read(lm, study, answers)
+    evidence = gather(lm, bank, readings, config.detector.top_k, instruments.standard)
+    observations = evidence.observed.observations
+    tracks = track(observations, *instruments.tracker)
+    nulls = {
+        null.name: _null_tracks(null, observations, instruments, config.seed)
+        for null in {Null.shuffled: None, **dict.fromkeys(config.detector.nulls)}
+    }
+    reference = fit_length_null(nulls[Null.shuffled.name].tracks)
+    tables = {
+        "lens": lens_statistics(readings),
+        "tracks": track_statistics(evidence, tracks, reference),
+        **_null_tables(evidence, nulls, reference),
+        **_untrained_table(study, config, instruments, answers, reference),
+    }
+    for name, table in tables.items():
+        table.save(folder / f"{name.replace(':', '-')}.parquet")
+    write_json(folder / "tables.json", list(tables))
+    lengths = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
+    _save_lengths(folder, lengths, len(answers))
+    promotion = promote(tracks, evidence.attribution)
+    words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
+    write_json(folder / "promotes.json", words)
+    arrays = {**tracks.arrays(), **observations._asdict(), "push": promotion.logits}
+    _save_arrays(folder / "tracks.safetensors", arrays)
+    _save_arrays(folder / "probes.safetensors", {"probes": readings.residuals})
+    _save_latents(folder / "latents.safetensors", raw_latents(bank, readings.residuals))
+
+
+def _fit(study: Study, config: DetectProgram, bank: Bank) -> _Instruments:
+    """Standardise strengths and fit the tracker on unlabelled text; no label, no question."""
+    detector = config.detector
+    text = stream_source(study, TEXT_TOKENS).sample(TEXT_TOKENS).cpu().numpy()
+    standard = fit_standard(bank, text, detector.top_k)
+    observations = observe(bank, text, detector.top_k, standard).observations
+    directions = tuple(bank.directions.float().cpu().numpy())
+    settings = TrackerSettings(
+        detector.gate, detector.max_misses, detector.confirm_hits, detector.association.value
+    )
+    tracker = fit_tracker(directions, observations, settings)
+    return _Instruments(bank, standard, tracker, directions, observations)
+
+
+def _null_tracks(
+    null: Null, observations: Observations, instruments: _Instruments, seed: int
+) -> NullTracks:
+    _, _, tracker, directions, text = instruments
+    return null_tracks(null.value, observations, tracker, directions, text, seed)
+
+
+def _read(lm: LM, study: Study, answers: Answers) -> Readings:
+    prompts = [lm.encode(prompt) for prompt in answers.prompts]
+    return read(lm, prompts, answers.token_ids, answers.subjects, study.layers)
+
+
+def _null_tables(
+    evidence: Evidence, nulls: Mapping[str, NullTracks], reference: LengthNull
+) -> dict[str, Table]:
+    return {
+        f"null:{name}": track_statistics(
+            in_order_of(null.observations, evidence), null.tracks, reference
+        )
+        for name, null in nulls.items()
+    }
+
+
+def _untrained_table(
+    study: Study,
+    config: DetectProgram,
+    instruments: _Instruments,
+    answers: Answers,
+    reference: LengthNull,
+) -> dict[str, Table]:
+    """Run the same instruments over a model that never learned anything."""
+    lm = study.lm
+    if sum(parameter.numel() for parameter in lm.model.parameters()) > UNTRAINED_PARAMETERS:
+        return {}
+    blank = untrained(lm, config.seed)
+    readings = _read(blank, study, answers)
+    top_k = config.detector.top_k
+    evidence = gather(blank, instruments.bank, readings, top_k, instruments.standard)
+    tracks = track(evidence.observed.observations, *instruments.tracker)
+    return {"untrained": track_statistics(evidence, tracks, reference)}
+
+
+def _save_lengths(folder: Path, tracks: Mapping[str, Tracks], n_samples: int) -> None:
+    columns = [
+        persistence(one, n_samples).per_sample().confirmed.astype(np.float64)
+        for one in tracks.values()
+    ]
+    Table(tuple(tracks), np.stack(columns, axis=1)).save(folder / "lengths.parquet")
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def _save_latents(path: Path, tables: list[csr_array]) -> None:
+    arrays = {
+        f"{part}.{layer}": getattr(table, part)
+        for layer, table in enumerate(tables)
+        for part in ("data", "indices", "indptr")
+    }
+    shapes = {f"shape.{layer}": np.array(table.shape) for layer, table in enumerate(tables)}
+    _save_arrays(path, {**arrays, **shapes})
+
+
+def _load_latents(path: Path, n_layers: int) -> list[csr_array]:
+    arrays = load_file(path)
+    return [
+        csr_array(
+            tuple(arrays[f"{part}.{layer}"] for part in ("data", "indices", "indptr")),
+            shape=tuple(arrays[f"shape.{layer}"].tolist()),
+        )
+        for layer in range(n_layers)
+    ]
+
+
+def _load(artifact: Artifact, layers: list[int]) -> Tracked:
+    folder = artifact.path
+    arrays = load_file(folder / "tracks.safetensors")
+    lengths = Table.load(folder / "lengths.parquet")
+    return Tracked(
+        artifact=artifact,
+        tables={
+            name: Table.load(folder / f"{name.replace(':', '-')}.parquet")
+            for name in read_json(folder / "tables.json")
+        },
+        probes=load_file(folder / "probes.safetensors")["probes"],
+        latents=_load_latents(folder / "latents.safetensors", len(layers)),
+        lengths={name: lengths.column(name) for name in lengths.names},
+        view=TrackView(
+            Tracks.from_arrays(arrays),
+            Observations(arrays["latents"], arrays["magnitudes"]),
+            tuple(layers),
+            read_json(folder / "promotes.json"),
+            arrays["push"],
+        ),
+    )

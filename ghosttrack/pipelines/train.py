@@ -1,0 +1,203 @@
+"""Activations in, an SAE bank out."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from ghosttrack.artifacts import Artifact, artifact_id, build, read_json
+from ghosttrack.config import TrainProgram
+from ghosttrack.data.datamodule import ActivationsDataModule
+from ghosttrack.data.source import ActivationSource
+from ghosttrack.data.store import ActivationStore, StoreSource
+from ghosttrack.data.stream import StreamSource
+from ghosttrack.errors import ConfigError
+from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.logs import close_logger, make_logger, progress, quieten_lightning
+from ghosttrack.pipelines.run import Run, plain
+from ghosttrack.pipelines.study import Study
+from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.config import Precision, Source
+from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.sae.init import initialise
+from ghosttrack.sae.lit import LitBank
+from ghosttrack.sae.metrics import HookMetrics
+
+CHECKPOINT = Path("checkpoint/last.ckpt")
+SAMPLE_TOKENS = 8192
+"""First tokens, from which scale, centre and encoder gain are set."""
+TRAINER_FIELDS_THAT_MATTER = (
+    "max_steps",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+)
+"""Of `trainer`, what changes a bank; devices, strategy, bars and logs do not."""
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainProgram) -> None:
+    """Run the program."""
+    study = Study(config, Run.start("train"))
+    artifact = bank(study, config)
+    study.run.metrics["train"] = {"bank": str(artifact.path), **bank_metrics(artifact)}
+    for hook in bank_metrics(artifact)["hooks"]:
+        log.info(
+            "%s: explained variance %.3f, L0 %.1f, dead %.3f",
+            *(hook["hook"], hook["explained_variance"], hook["l0"], hook["dead_frac"]),
+        )
+    log.info("bank in %s", artifact.path)
+    study.run.finish()
+
+
+def bank(study: Study, config: TrainProgram) -> Artifact:
+    """Return the bank of this configuration, training it where it is missing."""
+    identity = bank_identity(study, config)
+
+    def write(folder: Path) -> None:
+        if config.train.source is Source.store:
+            study.upstream(
+                "activations", config.corpus.name, activations_identity(study), "extract"
+            )
+        write_bank(folder, study, config)
+
+    with study.run.stage("train"):
+        artifact = build(study.root, "saes", bank_name(config), identity, write, distributed=True)
+    return study.keep(artifact)
+
+
+def bank_name(config: TrainProgram) -> str:
+    """Name a bank for people; its id tells banks of one name apart."""
+    return f"{config.sae.architecture.name}-{config.sae.d_sae}-{config.sae.k}"
+
+
+def bank_identity(study: Study, config: TrainProgram) -> dict[str, object]:
+    """What determines the weights of a bank."""
+    source: dict[str, object] = {"kind": config.train.source.name}
+    if config.train.source is Source.stream:
+        source["buffer_tokens"] = config.train.buffer_tokens
+    return {
+        "activations": artifact_id(activations_identity(study)),
+        "source": source,
+        "sae": plain(config.sae),
+        "trainer": {
+            name: config.trainer[name]
+            for name in TRAINER_FIELDS_THAT_MATTER
+            if name in config.trainer
+        },
+        "precision": _precision(config).name,
+        "seed": config.seed,
+    }
+
+
+def bank_metrics(artifact: Artifact) -> dict[str, Any]:
+    """Read a bank's held-out metrics."""
+    return read_json(artifact.path / "metrics.json")
+
+
+def activation_source(study: Study, config: TrainProgram) -> ActivationSource:
+    """Open the activations that a bank learns from, extracting a store where it is missing."""
+    if config.train.source is Source.store:
+        return StoreSource(ActivationStore(activations(study).path))
+    return stream_source(study, config.train.buffer_tokens)
+
+
+def stream_source(study: Study, buffer_tokens: int) -> StreamSource:
+    """Let the model run beside whoever asks for activations."""
+    config = study.config
+    return StreamSource(
+        study.lm, study.corpus, study.layers, config.store, config.extract, buffer_tokens
+    )
+
+
+def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
+    """Train from the last checkpoint in `folder`, or anew, and save the bank there.
+
+    Under DDP every rank comes here and rank 0 saves.
+    """
+    source = activation_source(study, config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    bank = Bank(source.hooks, source.d_model, config.sae.d_sae, config.sae.k)
+    initialise(bank, source.sample(SAMPLE_TOKENS))
+    logger = make_logger(config, study.run, "train", folder.name.split("-")[-1].split(".")[0])
+    trainer = _trainer(config, folder, logger)
+    steps = config.trainer["max_steps"]
+    lit = LitBank(bank, config.sae, steps)
+    data = ActivationsDataModule(source, config.sae.batch_size, config.seed, steps)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.is_file():
+        log.info("going on from %s", checkpoint)
+    trainer.fit(lit, data, ckpt_path=checkpoint if checkpoint.is_file() else None)
+    rows = _evaluate(bank, source, config, trainer)
+    if trainer.is_global_zero:
+        logger.log_metrics(_flat(rows), step=steps)
+        close_logger(logger)
+        bank.save(folder, rows, {"model_name": config.model.name, "seed": config.seed})
+        shutil.rmtree(folder / CHECKPOINT.parent, ignore_errors=True)
+
+
+def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / CHECKPOINT.parent,
+        filename=CHECKPOINT.stem,
+        every_n_train_steps=config.train.checkpoint_every,
+        enable_version_counter=False,
+    )
+    callback, is_bar = progress()
+    quieten_lightning()
+    try:
+        trainer: pl.Trainer = instantiate(
+            config.trainer,
+            logger=logger,
+            callbacks=[checkpoints, callback],
+            enable_progress_bar=is_bar,
+            precision=_precision(config).value,
+        )
+    except (InstantiationException, MisconfigurationException) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigError(f"trainer: {reason}") from error
+    wanted = config.trainer["devices"] * config.trainer["num_nodes"]
+    if trainer.world_size != wanted:
+        raise ConfigError(
+            f"trainer.devices * trainer.num_nodes = {wanted}, but {trainer.world_size} processes"
+            " run; start one per device (srun, torchrun) or lower them"
+        )
+    return trainer
+
+
+def _precision(config: TrainProgram) -> Precision:
+    """Resolve `train.precision` for the device that trains."""
+    if config.train.precision is not Precision.auto:
+        return config.train.precision
+    accelerator = config.trainer["accelerator"]
+    is_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return Precision.bf16 if is_gpu else Precision.fp32
+
+
+def _evaluate(
+    bank: Bank, source: ActivationSource, config: TrainProgram, trainer: pl.Trainer
+) -> list[HookMetrics]:
+    """Measure on held-out tokens, over all ranks while their process group is up."""
+    rank, world_size = 0, 1
+    if torch.distributed.is_initialized():
+        rank, world_size = trainer.global_rank, trainer.world_size
+    batches = source.heldout_batches(config.sae.batch_size, rank, world_size)
+    return evaluate(bank, batches, trainer.strategy.root_device)
+
+
+def _flat(rows: list[HookMetrics]) -> dict[str, float]:
+    """Name every held-out number as dashboards group them: `heldout/fvu/layer_3`."""
+    return {
+        f"heldout/{name}/{row.hook}": value
+        for row in rows
+        for name, value in row._asdict().items()
+        if isinstance(value, float)
+    }

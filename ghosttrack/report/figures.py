@@ -1,0 +1,127 @@
+"""Figures of an evaluation, as SVG and PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.scores import bin_of
+from ghosttrack.report.material import HEADLINE
+
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ghosttrack",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e9ed",
+    "axes.axisbelow": True,
+}
+COLORS = (
+    *("#8b949e", "#57606a", "#0e7490", "#4d7c0f", "#b45309"),
+    *("#9d4edd", "#5b3cc4", "#be185d", "#c2410c", "#1b1f24"),
+)
+FAINT = "#8b949e"
+CURVES = ("output", "tracks", "tracks+output", "interventions+output", "all", "exposure_oracle")
+"""Detectors whose curves are drawn; more cannot be told apart."""
+
+
+def draw(folder: Path, evaluation: Evaluation, labels: Int[np.ndarray, " sample"]) -> list[Path]:
+    """Write `roc`, `pr`, `calibration` and `auroc` as .svg and .png; return the SVG files.
+
+    Args:
+        folder: Exists.
+        evaluation: Its cross-fitted probabilities are drawn.
+        labels: 1 = hallucinated, in the answers' order.
+    """
+    panels = {"roc": _roc, "pr": _pr, "calibration": _calibration}
+    names = [name for name in CURVES if name in evaluation.scores]
+    paths = []
+    with mpl.rc_context(STYLE):
+        for name, panel in panels.items():
+            figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+            axes = figure.add_subplot()
+            panel(axes, labels, [(one, evaluation.scores[one]) for one in names])
+            axes.legend(fontsize=7, frameon=False)
+            paths.append(_save(figure, folder / name))
+        paths.append(_save(_forest(evaluation), folder / "auroc"))
+    return paths
+
+
+def _color(name: str) -> str:
+    return COLORS[HEADLINE.index(name)]
+
+
+def _roc(
+    axes: Axes,
+    labels: Int[np.ndarray, " sample"],
+    curves: Sequence[tuple[str, Float[np.ndarray, " sample"]]],
+) -> None:
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+    for name, prob in curves:
+        false_alarm, recall, _ = roc_curve(labels, prob)
+        axes.plot(false_alarm, recall, color=_color(name), linewidth=1.4, label=name)
+    axes.set(xlabel="right answers flagged", ylabel="hallucinated answers flagged", title="ROC")
+
+
+def _pr(
+    axes: Axes,
+    labels: Int[np.ndarray, " sample"],
+    curves: Sequence[tuple[str, Float[np.ndarray, " sample"]]],
+) -> None:
+    axes.axhline(labels.mean(), color=FAINT, linewidth=0.8, linestyle=":")
+    for name, prob in curves:
+        precision, recall, _ = precision_recall_curve(labels, prob)
+        axes.plot(recall, precision, color=_color(name), linewidth=1.4, label=name)
+    axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of hallucinated")
+
+
+def _calibration(
+    axes: Axes,
+    labels: Int[np.ndarray, " sample"],
+    curves: Sequence[tuple[str, Float[np.ndarray, " sample"]]],
+) -> None:
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+    for name, prob in curves:
+        bins = bin_of(prob)
+        used = np.unique(bins)
+        said = [prob[bins == one].mean() for one in used]
+        found = [labels[bins == one].mean() for one in used]
+        axes.plot(said, found, color=_color(name), linewidth=1.2, marker="o", ms=3, label=name)
+    axes.set(
+        xlabel="stated probability of hallucination",
+        ylabel="share hallucinated",
+        title="Calibration, bins of equal mass",
+    )
+
+
+def _forest(evaluation: Evaluation) -> Figure:
+    """AUROC with interval of every detector on all answers, canaries and nulls included."""
+    rows = [row for row in evaluation.rows if row.subset == "all"]
+    rows.sort(key=lambda row: row.auroc)
+    figure = Figure(figsize=(7.2, 0.6 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+    for place, row in enumerate(rows):
+        color = _color(row.detector) if row.detector in HEADLINE else FAINT
+        axes.plot(row.auroc_ci, (place, place), color=color, linewidth=1.6)
+        axes.plot(row.auroc, place, color=color, marker="o", ms=4)
+    axes.set_yticks(range(len(rows)), [row.detector for row in rows])
+    axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title="All detectors, all answers")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _save(figure: Figure, stem: Path) -> Path:
+    figure.savefig(stem.with_suffix(".png"), dpi=150, metadata={"Software": None})
+    path = stem.with_suffix(".svg")
+    figure.savefig(path, metadata={"Date": None})
+    return path

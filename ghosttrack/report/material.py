@@ -1,0 +1,70 @@
+"""What a report is made from."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracks import Tracks
+
+HEADLINE = (
+    "output_best",
+    "output",
+    "lens",
+    "probe",
+    "raw_latents",
+    "tracks",
+    "tracks+output",
+    "interventions+output",
+    "all",
+    "exposure_oracle",
+)
+"""Detectors of the closing table and of the curves, in reading order."""
+
+SUBSETS = ("all", "p>0.5", "p>0.8")
+
+
+class TrackView(NamedTuple):
+    """The tracks of every answer and what each argues for."""
+
+    tracks: Tracks
+    observations: Observations
+    layers: tuple[int, ...]
+    """Block index of each layer axis entry."""
+    promotes: Sequence[str]
+    """Per track: the candidate token that it speaks for."""
+    push: Float[np.ndarray, " track"]
+    """Per track: its attribution to that candidate, in logits above the rivals' mean."""
+
+
+class Owners(NamedTuple):
+    """Whose answer it seems to be; empty where there is no owner test."""
+
+    names: Sequence[str]
+    """Per answer: the other subject that gives the answer most strongly; "" where untested."""
+    gaps: Float[np.ndarray, " sample"]
+    """Own log-probability of the answer minus that subject's, in nats."""
+
+
+class ReportMaterial(NamedTuple):
+    """Everything that the page, the figures and the tables show."""
+
+    evaluation: Evaluation
+    answers: Answers
+    statistics: Mapping[str, Table]
+    """Table name to statistics, those whose expected direction is tested."""
+    specs: Sequence[StatisticSpec]
+    view: TrackView
+    owners: Owners
+    hooks: Sequence[Mapping[str, float]]
+    """Held-out quality of the bank, one entry per hook point, as in its `metrics.json`."""
+    facts: Mapping[str, str]
+    """What was run: model, bank, questions, commit, command."""
+    seconds: Mapping[str, float]
+    """Wall time of each stage of this run."""

@@ -1,0 +1,229 @@
+"""One self-contained page: no network, no other file, every text from model or data escaped."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, sqrt
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.evaluation.result import Evaluation, Pair, Row
+from ghosttrack.evaluation.scores import auroc
+from ghosttrack.report.material import HEADLINE, SUBSETS, ReportMaterial
+from ghosttrack.report.tables import category_counts, number
+from ghosttrack.report.viewer import viewer_data
+
+CAPTIONS = {
+    "roc": "ROC of cross-fitted probabilities, all answers",
+    "pr": "Precision against recall; dotted: share of hallucinated answers",
+    "calibration": "Stated probability against what came true",
+    "auroc": "AUROC with interval of every detector; grey: canaries, controls, nulls, references",
+}
+ARROWS = {1: "↑", -1: "↓", 0: "·"}
+WORLD_LIMITS = (
+    "This run examines a small language model trained on a generated world. It shows that the "
+    "pipeline is free of leaks and calibrated, and gives controlled evidence on frequency, "
+    "confidence and association. It does not show that the same numbers hold in pretrained "
+    "language models.",
+    "The owner test fits this world's failure mode: a wrong answer is often borrowed from a "
+    "namesake. Read the detectors that use it with that in mind.",
+)
+GENERAL_LIMITS = (
+    "Labels come from matching the model's own answers with reference answers by words; an answer "
+    "that is right in words that no reference has counts as hallucinated.",
+)
+
+
+def write_page(
+    path: Path,
+    material: ReportMaterial,
+    figures: Sequence[Path],
+    decode: Callable[[Sequence[int]], str],
+) -> None:
+    """Write the report page.
+
+    Args:
+        path: The HTML file.
+        material: What is shown.
+        figures: SVG files to embed, named as in `CAPTIONS`.
+        decode: Spells token ids.
+    """
+    evaluation, answers = material.evaluation, material.answers
+    risk_name = risk_detector(evaluation)
+    viewer = viewer_data(material, evaluation.scores[risk_name], decode)
+    template = _environment().get_template("report.html")
+    text = template.render(
+        css=_asset("report.css"),
+        js=_asset("report.js"),
+        viewer=_json_in_html(viewer),
+        evaluation=evaluation,
+        summary=summarise(evaluation, risk_name),
+        facts=material.facts,
+        subsets=SUBSETS,
+        sizes={row.subset: row.n for row in evaluation.rows},
+        headline=HEADLINE,
+        detectors=_detectors(evaluation),
+        notes=_notes(evaluation),
+        paired=_pairs(evaluation.paired),
+        figures=[_figure(figure) for figure in figures],
+        categories=category_counts(answers.categories, answers.labels),
+        tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
+        confidence=_confidence(answers.prob, answers.labels),
+        statistics=_statistics(material),
+        dropped=[
+            (name, ", ".join(columns)) for name, columns in evaluation.dropped.items() if columns
+        ],
+        hooks=material.hooks,
+        risk_name=risk_name,
+        limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *GENERAL_LIMITS),
+        seconds=material.seconds,
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def risk_detector(evaluation: Evaluation) -> str:
+    """Name the detector whose probability stands beside each answer: the one that sees most."""
+    return next(name for name in ("all", "tracks+output", "output") if name in evaluation.scores)
+
+
+def summarise(evaluation: Evaluation, detector: str) -> str:
+    """Say in one sentence how well the strongest honest detector does."""
+    row = evaluation.row(detector)
+    return (
+        f"{evaluation.n} answers about {evaluation.n_groups} groups, "
+        f"{100 * evaluation.hallucinated_frac:.0f} % hallucinated. {detector}: AUROC "
+        f"{number(row.auroc)} [{number(row.auroc_ci.low)}, {number(row.auroc_ci.high)}], "
+        f"F1 {number(row.f1)}, ECE {number(row.ece)}."
+    )
+
+
+def sketch(
+    values: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"], bins: int = 24
+) -> Markup:
+    """Draw two histograms on one axis, as inline SVG: light = right, dark = hallucinated."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    if not high > low:
+        return Markup("")
+    clipped = np.clip(values, low, high)
+    counts = [
+        np.histogram(clipped[labels == label], bins=bins, range=(low, high), density=True)[0]
+        for label in (0, 1)
+    ]
+    top = max(count.max() for count in counts)
+    areas = []
+    for count, style in zip(counts, ("fill-opacity='0.25'", "fill-opacity='0.6'"), strict=True):
+        heights = 22 - 20 * count / top
+        points = " ".join(f"{5 * i},{y:.1f} {5 * i + 5},{y:.1f}" for i, y in enumerate(heights))
+        areas.append(f"<polygon points='0,22 {points} {5 * bins},22' fill='currentColor' {style}/>")
+    # Only numbers formatted here enter the markup.
+    return Markup(f"<svg width='{5 * bins}' height='22' aria-hidden='true'>{''.join(areas)}</svg>")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ghosttrack.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["number"] = number
+    environment.filters["signed"] = _signed
+    environment.filters["words"] = lambda text: text.replace("_", " ")
+    return environment
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return f"{value:+.{digits}f}" if isfinite(value) else "–"
+
+
+def _asset(name: str) -> Markup:
+    """Read one of our own files; it is code, not data, and stays as it is."""
+    return Markup((Path(__file__).parent / "template" / name).read_text(encoding="utf-8"))
+
+
+def _json_in_html(value: object) -> Markup:
+    """Serialise for a script element: no `<`, `>` or `&` survives, so no tag can be closed."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _detectors(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Row]]]:
+    """Group rows by detector, the headline first."""
+    rows: dict[str, dict[str, Row]] = {}
+    for row in evaluation.rows:
+        rows.setdefault(row.detector, {})[row.subset] = row
+    first = [name for name in HEADLINE if name in rows]
+    return [(name, rows[name]) for name in [*first, *(n for n in rows if n not in first)]]
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    """Say each caution once per subset."""
+    return sorted({f"{row.subset}: {row.note}" for row in evaluation.rows if row.note})
+
+
+def _pairs(pairs: Sequence[Pair]) -> list[tuple[str, str, Mapping[str, Pair]]]:
+    grouped: dict[tuple[str, str], dict[str, Pair]] = {}
+    for pair in pairs:
+        grouped.setdefault((pair.a, pair.b), {})[pair.subset] = pair
+    return [(a, b, subsets) for (a, b), subsets in grouped.items()]
+
+
+def _figure(path: Path) -> dict[str, str | bool]:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"data": data, "caption": CAPTIONS[path.stem], "wide": path.stem == "auroc"}
+
+
+def _confidence(
+    prob: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]
+) -> list[tuple[str, int, int]]:
+    bands = (
+        ("sure: p > 0.8", prob > 0.8),
+        ("fairly sure: 0.5 < p ≤ 0.8", (prob > 0.5) & (prob <= 0.8)),
+    )
+    bands = (*bands, ("unsure: p ≤ 0.5", prob <= 0.5))
+    return [(name, int(band.sum()), int(labels[band].sum())) for name, band in bands]
+
+
+def _statistics(material: ReportMaterial) -> list[dict[str, object]]:
+    """Test each statistic's expected direction on all answers where it is defined."""
+    specs = {spec.name: spec for spec in material.specs}
+    rows = []
+    for table in material.statistics.values():
+        for name, values in zip(table.names, table.values.T, strict=True):
+            known = np.isfinite(values)
+            rows.append(_statistic(specs[name], values[known], material.answers.labels[known]))
+    return rows
+
+
+def _statistic(
+    spec: StatisticSpec,
+    values: Float[np.ndarray, " sample"],
+    labels: Int[np.ndarray, " sample"],
+) -> dict[str, object]:
+    both = 0 < labels.sum() < len(labels)
+    area = (
+        float(auroc(labels, values, np.ones((1, len(labels)), dtype=np.int64))[0])
+        if both
+        else float("nan")
+    )
+    verdict = ""
+    if spec.direction and isfinite(area):
+        n_right, n_wrong = int((labels == 0).sum()), int(labels.sum())
+        error = sqrt((n_right + n_wrong + 1) / (12 * n_right * n_wrong))  # Mann-Whitney's, at 0.5
+        excess = (area - 0.5) * spec.direction / error
+        verdict = "holds" if excess > 2 else "fails" if excess < -2 else "not shown"
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "definition": spec.definition,
+        "expected": ARROWS[spec.direction],
+        "auroc": area,
+        "verdict": verdict,
+        "sketch": sketch(values, labels) if both else Markup(""),
+    }

@@ -1,0 +1,106 @@
+"""Tables of an evaluation: for the terminal and as CSV files."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from ghosttrack.evaluation.result import Evaluation, Row
+from ghosttrack.report.material import HEADLINE, SUBSETS
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins so for a formula."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Format a number; what is not defined (None or NaN) becomes a dash.
+
+    >>> number(0.5), number(float("nan"))
+    ('0.500', '–')
+    """
+    return "–" if value is None or not isfinite(value) else f"{value:.{digits}f}"
+
+
+def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
+    """Format a number with its interval.
+
+    >>> with_interval(0.9, (0.85, 0.95))
+    '0.900 [0.850, 0.950]'
+    """
+    low, high = interval
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print the closing table: the named detectors on every subset.
+
+    Args:
+        rows: As in `evaluation.json`; null is not defined.
+        console: Where to.
+    """
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
+    table.add_column("detector", no_wrap=True)
+    for subset in SUBSETS:
+        table.add_column(f"AUROC {subset}", no_wrap=True)
+    for name in ("F1", "ECE", "passes"):
+        table.add_column(name, justify="right")
+    for name in HEADLINE:
+        by_subset = {row["subset"]: row for row in rows if row["detector"] == name}
+        if not by_subset:
+            continue
+        cells = [with_interval(by_subset[s]["auroc"], by_subset[s]["auroc_ci"]) for s in SUBSETS]
+        whole = by_subset["all"]
+        passes = number(whole["forwards"], 1)
+        table.add_row(name, *cells, number(whole["f1"], 2), number(whole["ece"]), passes)
+    console.print(table)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write every row of an evaluation, intervals of AUROC beside it."""
+    names = [one.name for one in fields(Row) if one.name not in ("auroc_ci", "intervals")]
+    header = [*names, "auroc_low", "auroc_high"]
+    write_csv(
+        path, header, [[*(getattr(row, name) for name in names), *row.auroc_ci] for row in rows]
+    )
+
+
+def write_scores(path: Path, evaluation: Evaluation, texts: Sequence[Sequence[str]]) -> None:
+    """Write one row per answer: `question, answer, category` and each detector's probability."""
+    names = list(evaluation.scores)
+    columns = [evaluation.scores[name] for name in names]
+    cells = [
+        [*text, *(f"{column[index]:.6f}" for column in columns)] for index, text in enumerate(texts)
+    ]
+    write_csv(path, ["question", "answer", "category", *names], cells)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write CSV in UTF-8; a text that a spreadsheet would run as a formula gets a `'` before it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def category_counts(
+    groups: Sequence[str], labels: Int[np.ndarray, " sample"]
+) -> list[tuple[str, int, float]]:
+    """Count answers per group, with the share of right ones: rows (group, n, accuracy)."""
+    names = np.array(groups)
+    return [
+        (str(name), int((names == name).sum()), float(1 - labels[names == name].mean()))
+        for name in dict.fromkeys(groups)
+    ]
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float) and not isfinite(value):
+        return ""
+    return "'" + value if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
