@@ -55,19 +55,30 @@ def artifact_id(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def folder_of(root: Path, kind: str, name: str, identity: Mapping[str, object]) -> Path:
-    """Say where an artefact of this identity lies, complete or not yet."""
-    assert kind in KINDS, kind
-    return root / kind / f"{name}-{artifact_id(identity)}"
+class Key(NamedTuple):
+    """What an artefact is found by."""
+
+    root: Path
+    """Folder of one model, `outputs/<model>`."""
+    kind: str
+    """One of `KINDS`."""
+    name: str
+    """Readable prefix of the folder."""
+    identity: Mapping[str, object]
+    """JSON values that determine the artefact's bytes."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the artefact lies, complete or not yet."""
+        assert self.kind in KINDS, self.kind
+        return self.root / self.kind / f"{self.name}-{artifact_id(self.identity)}"
 
 
 def build(
-    root: Path,
-    kind: str,
-    name: str,
-    identity: Mapping[str, object],
+    key: Key,
     write: Callable[[Path], None],
     *,
+    provenance: Mapping[str, object] | None = None,
     distributed: bool = False,
 ) -> Artifact:
     """Return the artefact of this identity, writing it first where it is not complete.
@@ -76,24 +87,22 @@ def build(
     survives a crash: called again after a kill it finds what was there and goes on from it.
 
     Args:
-        root: Folder of one model, `outputs/<model>`.
-        kind: One of `KINDS`.
-        name: Readable prefix of the folder.
-        identity: JSON values that determine the artefact's bytes.
+        key: What it is found by.
         write: Fills the folder that it is given.
+        provenance: JSON values for the manifest that do not enter the identity.
         distributed: Every rank calls `write` (training under DDP); rank 0 holds the lock and
             commits, the others end their process when their part is done.
 
     Raises:
         DataError: The folder cannot be written, or a complete one does not match its name.
     """
-    final = folder_of(root, kind, name, identity)
+    final = key.folder
     if is_complete(final):
-        return read(final, kind)
+        return read(final, key.kind)
     partial = final.with_name(f".{final.name}.partial")
     if _rank() > 0:
         if not distributed:
-            return _wait_for(final, kind)
+            return _wait_for(final, key.kind)
         write(partial)
         raise SystemExit(0)
     try:
@@ -104,12 +113,17 @@ def build(
         ) from error
     with _lock(final):
         if is_complete(final):
-            return read(final, kind)
+            return read(final, key.kind)
         partial.mkdir(exist_ok=True)
         started = time.time()
         write(partial)
-        _commit(partial, final, {"kind": kind, "identity": dict(identity)}, started)
-    return read(final, kind)._replace(built=True)
+        facts = {
+            "kind": key.kind,
+            "identity": dict(key.identity),
+            "provenance": dict(provenance or {}),
+        }
+        _commit(partial, final, facts, started)
+    return read(final, key.kind)._replace(built=True)
 
 
 def is_complete(folder: Path) -> bool:
@@ -276,11 +290,8 @@ def _wait_for(final: Path, kind: str) -> Artifact:
 
 
 def _rank() -> int:
-    """Global rank as torchrun, SLURM and Lightning's launcher set it; 0 outside of them."""
-    for name in ("RANK", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
+    """Rank as torchrun, SLURM and Lightning's launcher set it; 0 only where none says otherwise."""
+    return max(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _versions() -> dict[str, str]:

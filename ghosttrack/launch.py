@@ -53,8 +53,20 @@ def program(task: Task) -> Callable[[DictConfig], int | None]:
     return run
 
 
-class SweepSummary(Callback):
-    """Hydra callback: end a sweep with one line per job, and with status 1 if any failed."""
+class Frame(Callback):
+    """Hydra callback around a run or a sweep.
+
+    Before: refuse an output folder that cannot be written in one line, where Hydra would show a
+    traceback. After a sweep: one line per job, and status 1 if any failed.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Make the run's folder."""
+        _make(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Make the sweep's folder."""
+        _make(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Read every job's status file and say how the sweep went."""
@@ -98,6 +110,13 @@ def _run_job() -> int:
     }
     (folder / STATUS).write_text(json.dumps(record, indent=2) + "\n")
     return status
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _exit(f"config: output_root: {folder} cannot be made ({error.strerror})", 1)
 
 
 def _quote(value: str) -> str:

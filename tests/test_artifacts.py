@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.artifacts import artifact_id, build, hash_path, read, write_json
+from ghosttrack.artifacts import Key, artifact_id, build, hash_path, read, write_json
 from ghosttrack.errors import DataError
 
-IDENTITY = {"model": "m", "k": 16}
+IDENTITY: dict[str, object] = {"model": "m", "k": 16}
+
+
+def key_of(root: Path, identity: dict[str, object] = IDENTITY) -> Key:
+    return Key(root, "saes", "topk", identity)
 
 
 def write_one(folder: Path) -> None:
@@ -22,8 +26,8 @@ def test_the_same_identity_is_built_once(tmp_path: Path) -> None:
         calls.append(folder)
         write_one(folder)
 
-    first = build(tmp_path, "saes", "topk", IDENTITY, write)
-    second = build(tmp_path, "saes", "topk", dict(reversed(IDENTITY.items())), write)
+    first = build(key_of(tmp_path), write)
+    second = build(key_of(tmp_path, dict(reversed(IDENTITY.items()))), write)
     assert len(calls) == 1
     assert first.built
     assert not second.built
@@ -32,8 +36,8 @@ def test_the_same_identity_is_built_once(tmp_path: Path) -> None:
 
 
 def test_another_setting_gives_another_folder(tmp_path: Path) -> None:
-    first = build(tmp_path, "saes", "topk", IDENTITY, write_one)
-    second = build(tmp_path, "saes", "topk", {**IDENTITY, "k": 32}, write_one)
+    first = build(key_of(tmp_path), write_one)
+    second = build(key_of(tmp_path, {**IDENTITY, "k": 32}), write_one)
     assert first.path != second.path
 
 
@@ -43,25 +47,25 @@ def test_a_failed_build_leaves_no_artefact_but_keeps_its_partial_files(tmp_path:
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        build(tmp_path, "saes", "topk", IDENTITY, fail)
+        build(key_of(tmp_path), fail)
     assert not [item for item in (tmp_path / "saes").iterdir() if not item.name.startswith(".")]
 
     def resume(folder: Path) -> None:
         assert (folder / "half.txt").read_text() == "half"
         write_one(folder)
 
-    assert build(tmp_path, "saes", "topk", IDENTITY, resume).built
+    assert build(key_of(tmp_path), resume).built
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    path = build(key_of(tmp_path), write_one).path
     (path / "numbers.txt").write_text("1 2")
     with pytest.raises(DataError, match=r"numbers\.txt: has 3 bytes, its manifest says 5"):
         read(path)
 
 
 def test_a_changed_byte_is_found_when_asked_for(tmp_path: Path) -> None:
-    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    path = build(key_of(tmp_path), write_one).path
     (path / "numbers.txt").write_text("1 2 4")
     read(path)
     with pytest.raises(DataError, match=r"numbers\.txt: SHA-256"):
@@ -69,13 +73,13 @@ def test_a_changed_byte_is_found_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_another_kind_is_refused(tmp_path: Path) -> None:
-    path = build(tmp_path, "saes", "topk", IDENTITY, write_one).path
+    path = build(key_of(tmp_path), write_one).path
     with pytest.raises(DataError, match="is of kind 'saes', expected 'tracks'"):
         read(path, "tracks")
 
 
 def test_an_edited_identity_is_refused(tmp_path: Path) -> None:
-    artifact = build(tmp_path, "saes", "topk", IDENTITY, write_one)
+    artifact = build(key_of(tmp_path), write_one)
     write_json(
         artifact.path / "manifest.json", {**artifact.manifest, "identity": {**IDENTITY, "k": 99}}
     )
@@ -99,7 +103,7 @@ def _slow_build(root: Path, log: Path) -> None:
         time.sleep(0.3)
         write_one(folder)
 
-    build(root, "saes", "topk", IDENTITY, write)
+    build(key_of(root), write)
 
 
 def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None
 
 
 def _die_holding_the_lock(root: Path) -> None:
-    build(root, "saes", "topk", IDENTITY, lambda _: os._exit(9))
+    build(key_of(root), lambda _: os._exit(9))
 
 
 def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
@@ -125,4 +129,4 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
     worker.start()
     worker.join()
     assert worker.exitcode == 9
-    assert build(tmp_path, "saes", "topk", IDENTITY, write_one).built
+    assert build(key_of(tmp_path), write_one).built

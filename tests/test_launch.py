@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 import os
 import hydra
 from ghosttrack.errors import ConfigError, DataError
@@ -24,9 +24,9 @@ def main(cfg):
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
-SUMMARY = "+hydra.callbacks.summary._target_=ghosttrack.launch.SweepSummary"
+FRAME = "+hydra.callbacks.frame._target_=ghosttrack.launch.Frame"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, lin
 
 
 def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(script: Path) -> None:
-    result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", SUMMARY)
+    result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", FRAME)
     assert result.returncode == 1
     assert "1 of 3 sweep jobs failed" in result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith("pid")]
@@ -72,6 +72,13 @@ def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(script: P
     assert jobs[0]["overrides"] == ["+x=1"]
 
 
+def test_an_output_folder_that_cannot_be_made_is_one_line(script: Path) -> None:
+    result = run(script, "hydra.run.dir=/proc/nowhere", FRAME)
+    assert result.returncode == 1
+    assert result.stderr.startswith("config: output_root: /proc/nowhere cannot be made (")
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_sweep_without_failures_succeeds(script: Path) -> None:
-    result = run(script, "-m", "+x=1,2", "hydra.sweep.dir=sweep", SUMMARY)
+    result = run(script, "-m", "+x=1,2", "hydra.sweep.dir=sweep", FRAME)
     assert result.returncode == 0, result.stderr

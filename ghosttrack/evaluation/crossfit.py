@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.calibration import calibrate, threshold
 from ghosttrack.detector.classifiers import Learner, Option
-from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.splits import INNER_FOLDS, Fold
+from ghosttrack.evaluation.choice import Inner, choose
+from ghosttrack.evaluation.splits import Fold
 
 
 class FoldFit(NamedTuple):
@@ -27,14 +27,6 @@ class FoldFit(NamedTuple):
     option: Option
     """What the inner folds chose."""
     calibration: str
-
-
-class Tried(NamedTuple):
-    """One option in the inner folds of one outer fold."""
-
-    auroc: float
-    option: Option
-    oof: Float[np.ndarray, " train"]
 
 
 class CrossFit(NamedTuple):
@@ -63,10 +55,11 @@ def fit_fold(
         option: Chosen elsewhere already; None lets the inner folds choose.
     """
     with threadpool_limits(1):
+        inner = Inner(learner, labels, fold, seed)
         if option is None:
-            _, option, oof = _choose(learner, labels, fold, seed)
+            option, _, _, oof = choose(inner)
         else:
-            oof = _out_of_fold(learner, option, labels, fold, seed)
+            oof = inner.out_of_fold(option)
         known = labels[fold.train]
         calibration = calibrate(oof, known, fold.inner)
         cut = threshold(calibration.prob(oof), known)
@@ -93,37 +86,3 @@ def stacked_column(fit: FoldFit, fold: Fold, n: int) -> Float[np.ndarray, " samp
     column = np.empty(n)
     column[fold.train], column[fold.test] = fit.oof, fit.test
     return column
-
-
-def _choose(learner: Learner, labels: Int[np.ndarray, " sample"], fold: Fold, seed: int) -> Tried:
-    """Take the option of highest mean AUROC over inner folds, then try its neighbours."""
-
-    def attempt(option: Option) -> Tried:
-        oof = _out_of_fold(learner, option, labels, fold, seed)
-        return Tried(_inner_auroc(oof, labels[fold.train], fold.inner), option, oof)
-
-    best = max(map(attempt, learner.options()), key=lambda tried: tried.auroc)
-    return max([best, *map(attempt, learner.refine(best.option))], key=lambda tried: tried.auroc)
-
-
-def _out_of_fold(
-    learner: Learner, option: Option, labels: Int[np.ndarray, " sample"], fold: Fold, seed: int
-) -> Float[np.ndarray, " train"]:
-    oof = np.empty(len(fold.train))
-    for index in range(INNER_FOLDS):
-        held_out = fold.inner == index
-        oof[held_out] = learner.fit_predict(
-            option, labels, fold.train[~held_out], fold.train[held_out], seed
-        )
-    return oof
-
-
-def _inner_auroc(
-    oof: Float[np.ndarray, " train"],
-    labels: Int[np.ndarray, " train"],
-    inner: Int[np.ndarray, " train"],
-) -> float:
-    """Mean over the inner folds that hold both labels."""
-    parts = [inner == fold for fold in range(INNER_FOLDS)]
-    both = [part for part in parts if 0 < labels[part].sum() < part.sum()]
-    return float(np.mean([plain_auroc(labels[part], oof[part]) for part in both]))

@@ -29,6 +29,6 @@ class EvaluationData(NamedTuple):
     a table without an entry needs none."""
     directions: Mapping[str, int]
     """Expected direction of the statistics in `tracks`, fixed before any label was seen."""
-    track_lengths: Mapping[str, Float[np.ndarray, " sample"]]
-    """Mean confirmed track length in layers under `tracks` and each `null:<kind>`; NaN where
-    an answer has no confirmed track."""
+    persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]]
+    """Measures of how long tracks last, each under `tracks` and each `null:<kind>`; NaN where an
+    answer has no such track."""

@@ -62,7 +62,11 @@ def evaluate(
             bird.name: plain_auroc(bird.labels, fits.cross_fit(CANARY + bird.name).prob)
             for bird in birds.present
         },
-        tracking=persistence(data.track_lengths, resamples),
+        tracking=tuple(
+            row
+            for measure, values in data.persistence.items()
+            for row in persistence(measure, values, resamples)
+        ),
         scores={name: fits.cross_fit(name).prob for name in names},
         flagged={name: fits.cross_fit(name).flagged for name in names},
         folds=folds,

@@ -12,35 +12,36 @@ REAL = "tracks"
 
 
 def persistence(
-    lengths: Mapping[str, Float[np.ndarray, " sample"]], resamples: Resamples
+    measure: str, values: Mapping[str, Float[np.ndarray, " sample"]], resamples: Resamples
 ) -> tuple[Persistence, ...]:
-    """Compare mean confirmed track length with each null's, with cluster-bootstrap intervals.
+    """Compare a measure of persistence with each null's, with cluster-bootstrap intervals.
 
     Args:
-        lengths: Mean confirmed track length per answer in layers, under `tracks` and under each
-            `null:<kind>`; NaN where an answer has no confirmed track, which leaves it out of that
-            mean.
+        measure: Names what is compared.
+        values: Per answer, under `tracks` and under each `null:<kind>`; NaN where an answer has no
+            such track, which leaves it out of that mean.
         resamples: Draws of groups, shared with the detectors.
     """
-    if REAL not in lengths:
+    if REAL not in values:
         return ()
-    real = lengths[REAL]
+    real = values[REAL]
     real_draws = bootstrap(lambda weights: _mean(real, weights), resamples)
     once = np.ones((1, len(real)), dtype=np.int64)
     rows = []
-    for name, null in lengths.items():
+    for name, null in values.items():
         if name == REAL:
             continue
         null_draws = bootstrap(lambda weights, null=null: _mean(null, weights), resamples)
-        mean_length, null_length = float(_mean(real, once)[0]), float(_mean(null, once)[0])
+        mean, null_mean = float(_mean(real, once)[0]), float(_mean(null, once)[0])
         rows.append(
             Persistence(
+                measure=measure,
                 null=name,
                 n=int(np.isfinite(real).sum()),
-                mean_length=mean_length,
-                mean_length_ci=interval(real_draws),
-                null_length=null_length,
-                difference=mean_length - null_length,
+                mean=mean,
+                mean_ci=interval(real_draws),
+                null_mean=null_mean,
+                difference=mean - null_mean,
                 ci=interval(real_draws - null_draws),
             )
         )

@@ -74,14 +74,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Persistence:
-    """Mean confirmed track length, in layers, of real links and of one null's."""
+    """How long tracks last under real links and under one null's."""
 
+    measure: str
+    """What is averaged over answers; `data.EvaluationData.persistence` names it."""
     null: str
     n: int
-    """Answers with at least one confirmed track of real links."""
-    mean_length: float
-    mean_length_ci: Interval
-    null_length: float
+    """Answers for which the measure is defined under real links."""
+    mean: float
+    mean_ci: Interval
+    null_mean: float
     difference: float
     ci: Interval
 

@@ -40,7 +40,6 @@ class LM:
         *,
         prepend_bos: bool,
         identity: dict[str, str],
-        revision: str = "",
     ) -> None:
         """Wrap a loaded model.
 
@@ -49,7 +48,6 @@ class LM:
             tokenizer: Its tokenizer.
             prepend_bos: Start every text with the BOS token, or EOS where there is none.
             identity: What determines the model's answers (see `model_identity`).
-            revision: Commit of the hub repository, for manifests; empty for a folder.
 
         Raises:
             ConfigError: No BOS or EOS token to prepend, or the model's parts are not known.
@@ -63,7 +61,6 @@ class LM:
         self.device: torch.device = self.parts.embed.weight.device
         self.prefix_ids = _prefix_ids(tokenizer) if prepend_bos else []
         self.identity = identity
-        self.revision = revision
 
     def encode(self, text: str, *, prefix: bool = True) -> list[int]:
         """Turn text into token ids; `prefix` puts `prefix_ids` before them."""

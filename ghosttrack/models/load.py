@@ -75,7 +75,6 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
         tokenizer,
         prepend_bos=config.prepend_bos,
         identity=model_identity(config, embedded),
-        revision=revision_of(folder),
     )
     _check_logits(lm, folder)
     return lm
@@ -103,6 +102,11 @@ def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
     """
     hashes = _hashes(model_folder(config, embedded))
     return {**hashes, "dtype": config.dtype.value, "prepend_bos": str(config.prepend_bos)}
+
+
+def model_revision(config: ModelConfig, embedded: Path) -> str:
+    """Return the hub commit of the model; empty for a folder of one's own."""
+    return revision_of(model_folder(config, embedded))
 
 
 def _device(name: str) -> torch.device:

@@ -1,12 +1,14 @@
 """The model answers the questions, and is asked again with one thing changed."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import Artifact, build, read_json, write_json
+from ghosttrack.artifacts import Artifact, read_json, write_json
 from ghosttrack.config import DetectProgram
 from ghosttrack.data.questions import QuestionSet
 from ghosttrack.detector.answers import Answers, answer
@@ -14,6 +16,10 @@ from ghosttrack.detector.families import families
 from ghosttrack.detector.interventions import Interventions, intervene
 from ghosttrack.detector.table import Table
 from ghosttrack.pipelines.study import Study
+
+log = logging.getLogger(__name__)
+
+TABLE = "interventions.parquet"
 
 
 class Answered(NamedTuple):
@@ -43,8 +49,8 @@ def answer_questions(study: Study, questions: QuestionSet) -> Answered:
         answer(study.lm, questions).save(folder / "answers.parquet")
 
     with study.run.stage("answer"):
-        artifact = build(study.root, "answers", questions.name, identity, write)
-        answers = Answers.load(study.keep(artifact).path / "answers.parquet")
+        artifact = study.build("answers", questions.name, identity, write)
+        answers = Answers.load(artifact.path / "answers.parquet")
     return Answered(artifact, answers)
 
 
@@ -65,13 +71,16 @@ def ask_again(
         _save(folder, intervene(study.lm, questions, answered.answers, asked, config.seed))
 
     with study.run.stage("ask again"):
-        artifact = build(study.root, "answers", f"{questions.name}-again", identity, write)
-        interventions = _load(study.keep(artifact).path)
+        artifact = study.build("answers", f"{questions.name}-again", identity, write)
+        interventions = _load(artifact.path)
+    for family in interventions.left_out:
+        log.info("left out: %s, no question has the subject or the wordings it needs", family)
     return Intervened(artifact, interventions)
 
 
 def _save(folder: Path, found: Interventions) -> None:
-    found.table.save(folder / "interventions.parquet")
+    if found.table.names:  # none where no question has what any family needs
+        found.table.save(folder / TABLE)
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
     facts = {
         "forwards": found.forwards,
@@ -84,8 +93,9 @@ def _save(folder: Path, found: Interventions) -> None:
 def _load(folder: Path) -> Interventions:
     facts = read_json(folder / "interventions.json")
     rivals = pq.read_table(folder / "rivals.parquet")["rival"].to_pylist()
+    path = folder / TABLE
     return Interventions(
-        table=Table.load(folder / "interventions.parquet"),
+        table=Table.load(path) if path.is_file() else Table((), np.empty((len(rivals), 0))),
         forwards=facts["forwards"],
         seconds=facts["seconds"],
         rivals=tuple(rivals),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from ghosttrack.artifacts import Artifact, build, read_json, write_json
+from ghosttrack.artifacts import Artifact, read_json, write_json
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.baselines import exposure_table
 from ghosttrack.detector.families import OWNER_SPECS, PARAPHRASE_SPECS
@@ -16,7 +16,7 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.pipelines.answering import Answered, Intervened, answer_questions, ask_again
-from ghosttrack.pipelines.logs import close_logger, make_logger
+from ghosttrack.pipelines.logs import check_logger, close_logger, make_logger
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.tracking import Tracked, track_answers
@@ -53,11 +53,12 @@ class Measured(NamedTuple):
 
 def detect(config: DetectProgram) -> None:
     """Run the program."""
+    check_logger(config)
     run = Run.start("detect")
     study = Study(config, run)
+    questions = study.questions(config.questions)
     study.upstream("saes", bank_name(config), bank_identity(study, config), "train")
     trained = bank(study, config)
-    questions = study.questions(config.questions)
     answered = answer_questions(study, questions)
     measured = Measured(
         trained,
@@ -95,8 +96,7 @@ def judge(study: Study, config: DetectProgram, measured: Measured) -> Artifact:
             _write(folder, study, config, _material(study, config, evaluation, measured))
 
     name = f"{config.questions.name}-{config.detector.name}"
-    artifact = build(study.root, "evaluations", name, identity, write)
-    return study.keep(artifact)
+    return study.build("evaluations", name, identity, write)
 
 
 def _data(measured: Measured) -> EvaluationData:
@@ -116,7 +116,7 @@ def _data(measured: Measured) -> EvaluationData:
         layers=tracked.view.layers,
         forwards={"interventions": sum(found.forwards.values())},
         directions={spec.name: spec.direction for spec in TRACK_STATISTICS},
-        track_lengths=tracked.lengths,
+        persistence=tracked.persistence,
     )
 
 

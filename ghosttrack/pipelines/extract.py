@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ghosttrack.artifacts import Artifact, build
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.store import write_store
 from ghosttrack.pipelines.run import Run
@@ -30,10 +30,7 @@ def activations(study: Study) -> Artifact:
         write_store(folder, study.lm, study.corpus, study.layers, config.store, config.extract)
 
     with study.run.stage("extract"):
-        artifact = build(
-            study.root, "activations", config.corpus.name, activations_identity(study), write
-        )
-    return study.keep(artifact)
+        return study.build("activations", config.corpus.name, activations_identity(study), write)
 
 
 def activations_identity(study: Study) -> dict[str, object]:

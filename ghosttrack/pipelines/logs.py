@@ -20,6 +20,16 @@ LOG_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
 
+def check_logger(config: TrainProgram) -> None:
+    """Fail before the expensive stages if the logger cannot work.
+
+    Raises:
+        ConfigError: W&B is to be online, but there is no key or no server.
+    """
+    if config.logger["_target_"].endswith("WandbLogger") and not config.logger["offline"]:
+        check_online()
+
+
 def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> Logger:
     """Make the logger of a run; W&B writes offline unless `logger.offline=false`.
 
@@ -29,18 +39,15 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> L
         job_type: `train` or `detect`.
         run_id: The artefact's id, so that a resumed run goes on in the same W&B run.
 
-    Raises:
-        ConfigError: W&B is to be online, but there is no key or no server.
     """
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
-        if not config.logger.get("offline", True):
-            check_online()
+        offline = config.logger["offline"]
         settings |= {
             "id": run_id,
             "name": f"{job_type}-{config.model.name}-{run_id}",
             "job_type": job_type,
-            "settings": quiet(),
+            "settings": quiet(offline=offline),
             "group": run.group,
             "tags": [config.model.name, f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"],
         }

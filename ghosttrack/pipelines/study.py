@@ -1,12 +1,13 @@
 """The model under study with its corpus, questions and artefacts; loaded only when needed."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ghosttrack.artifacts import Artifact, folder_of, hash_path, is_complete, read
+from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import CorpusConfig, CorpusKind, QuestionKind, QuestionsConfig
 from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing, text_documents
@@ -14,7 +15,7 @@ from ghosttrack.data.questions import QuestionSet, read_questions
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import load_lm, model_identity, sizes
+from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.run import Run
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
@@ -83,7 +84,7 @@ class Study:
         if config.kind is QuestionKind.file:
             return read_questions(config, self.config.seed)
         spec = load_spec(world_folder(self.config.model))
-        return question_set(spec, config.num, self.config.seed)
+        return _asked(question_set(spec, config.num, self.config.seed), config)
 
     def upstream(self, kind: str, name: str, identity: Mapping[str, object], program: str) -> None:
         """Say that an artefact of another program is missing and will be built.
@@ -91,7 +92,7 @@ class Study:
         Raises:
             ConfigError: It is missing and `auto` is off.
         """
-        if is_complete(folder_of(self.root, kind, name, identity)):
+        if is_complete(Key(self.root, kind, name, identity).folder):
             return
         what = {"activations": "activation store", "saes": "SAE bank"}[kind]
         if not self.config.auto:
@@ -102,8 +103,25 @@ class Study:
         doing = {"extract": "extracting", "train": "training"}[program]
         log.info("no %s for this configuration yet: %s it", what, doing)
 
-    def keep(self, artifact: Artifact) -> Artifact:
-        """Link an artefact from the run, its checksums compared where `verify` asks for it."""
+    def build(
+        self,
+        kind: str,
+        name: str,
+        identity: Mapping[str, object],
+        write: Callable[[Path], None],
+        *,
+        distributed: bool = False,
+    ) -> Artifact:
+        """Find or build an artefact of this model, and link it from the run.
+
+        A found one has its checksums compared where `verify` asks for it.
+        """
+        artifact = build(
+            Key(self.root, kind, name, identity),
+            write,
+            provenance={"model_revision": model_revision(self.config.model, FOLDER)},
+            distributed=distributed,
+        )
         if self.config.verify and not artifact.built:
             read(artifact.path, verify=True)
         self.run.keep(artifact)
@@ -113,6 +131,24 @@ class Study:
         if corpus.kind is CorpusKind.ghostworld:
             return documents(load_spec(world_folder(self.config.model)))
         return text_documents(_existing("corpus.path", corpus.path))
+
+
+def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
+    """Put a world's questions the way the settings say, as a file's are when they are read."""
+
+    def wrap(text: str) -> str:
+        return config.template.replace("{question}", text)
+
+    return replace(
+        questions,
+        questions=tuple(
+            replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
+            for one in questions.questions
+        ),
+        stop=tuple(config.stop),
+        max_new_tokens=config.max_new_tokens,
+        identity={**questions.identity, "template": config.template},
+    )
 
 
 def world_folder(model: ModelConfig) -> Path:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from ghosttrack.artifacts import Artifact, build, read_json, write_json
+from ghosttrack.artifacts import Artifact, read_json, write_json
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers import Answers
 from ghosttrack.detector.attribution import (
@@ -43,6 +43,14 @@ TEXT_TOKENS = 8192
 UNTRAINED_PARAMETERS = 5 * 10**8
 """Largest model that is held a second time, with random weights, for the canary `untrained`."""
 
+MEASURES = {
+    "confirmed": "layers of a confirmed track",
+    "every": "layers of any track",
+    "hits": "observations of any track",
+}
+"""How persistence is measured: field of `tracks.Lengths` to the name that reports use. Confirmed
+length alone would flatter, as two observations confirm."""
+
 log = logging.getLogger(__name__)
 
 
@@ -54,8 +62,8 @@ class Tracked(NamedTuple):
     """`lens`, `tracks`, `null:<kind>`, and `untrained` where the model is small enough."""
     probes: Float[np.ndarray, "layer sample d_model"]
     latents: list[csr_array]
-    lengths: Mapping[str, Float[np.ndarray, " sample"]]
-    """Mean confirmed track length under `tracks` and each `null:<kind>`."""
+    persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]]
+    """Each of `MEASURES` under `tracks` and each `null:<kind>`."""
     view: TrackView
 
 
@@ -90,8 +98,8 @@ def track_answers(
         write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
 
     with study.run.stage("track"):
-        artifact = build(study.root, "tracks", detector.name, identity, write)
-        return _load(study.keep(artifact), study.layers)
+        artifact = study.build("tracks", detector.name, identity, write)
+        return _load(artifact, study.layers)
 
 
 def write_tracks(
@@ -119,8 +127,8 @@ def write_tracks(
     for name, table in tables.items():
         table.save(folder / f"{name.replace(':', '-')}.parquet")
     write_json(folder / "tables.json", list(tables))
-    lengths = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
-    _save_lengths(folder, lengths, len(answers))
+    kinds = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
+    _save_persistence(folder, kinds, len(answers))
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
     write_json(folder / "promotes.json", words)
@@ -186,12 +194,16 @@ def _untrained_table(
     return {"untrained": track_statistics(evidence, tracks, reference)}
 
 
-def _save_lengths(folder: Path, tracks: Mapping[str, Tracks], n_samples: int) -> None:
-    columns = [
-        persistence(one, n_samples).per_sample().confirmed.astype(np.float64)
-        for one in tracks.values()
-    ]
-    Table(tuple(tracks), np.stack(columns, axis=1)).save(folder / "lengths.parquet")
+def _save_persistence(folder: Path, tracks: Mapping[str, Tracks], n_samples: int) -> None:
+    per_sample = [persistence(one, n_samples).per_sample() for one in tracks.values()]
+    for field in MEASURES:
+        columns = [getattr(lengths, field).astype(np.float64) for lengths in per_sample]
+        table = Table(tuple(tracks), np.stack(columns, axis=1))
+        table.save(folder / f"persistence-{field}.parquet")
+
+
+def _columns(table: Table) -> dict[str, Float[np.ndarray, " sample"]]:
+    return {name: table.column(name) for name in table.names}
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -222,7 +234,6 @@ def _load_latents(path: Path, n_layers: int) -> list[csr_array]:
 def _load(artifact: Artifact, layers: list[int]) -> Tracked:
     folder = artifact.path
     arrays = load_file(folder / "tracks.safetensors")
-    lengths = Table.load(folder / "lengths.parquet")
     return Tracked(
         artifact=artifact,
         tables={
@@ -231,7 +242,10 @@ def _load(artifact: Artifact, layers: list[int]) -> Tracked:
         },
         probes=load_file(folder / "probes.safetensors")["probes"],
         latents=_load_latents(folder / "latents.safetensors", len(layers)),
-        lengths={name: lengths.column(name) for name in lengths.names},
+        persistence={
+            measure: _columns(Table.load(folder / f"persistence-{field}.parquet"))
+            for field, measure in MEASURES.items()
+        },
         view=TrackView(
             Tracks.from_arrays(arrays),
             Observations(arrays["latents"], arrays["magnitudes"]),

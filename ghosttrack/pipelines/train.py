@@ -13,15 +13,22 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from ghosttrack.artifacts import Artifact, artifact_id, build, read_json
+from ghosttrack.artifacts import Artifact, artifact_id, read_json
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.errors import ConfigError
+from ghosttrack.pipelines.checkpoints import WholeCheckpoints
 from ghosttrack.pipelines.extract import activations, activations_identity
-from ghosttrack.pipelines.logs import close_logger, make_logger, progress, quieten_lightning
+from ghosttrack.pipelines.logs import (
+    check_logger,
+    close_logger,
+    make_logger,
+    progress,
+    quieten_lightning,
+)
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
@@ -46,6 +53,7 @@ log = logging.getLogger(__name__)
 
 def train(config: TrainProgram) -> None:
     """Run the program."""
+    check_logger(config)
     study = Study(config, Run.start("train"))
     artifact = bank(study, config)
     study.run.metrics["train"] = {"bank": str(artifact.path), **bank_metrics(artifact)}
@@ -70,8 +78,7 @@ def bank(study: Study, config: TrainProgram) -> Artifact:
         write_bank(folder, study, config)
 
     with study.run.stage("train"):
-        artifact = build(study.root, "saes", bank_name(config), identity, write, distributed=True)
-    return study.keep(artifact)
+        return study.build("saes", bank_name(config), identity, write, distributed=True)
 
 
 def bank_name(config: TrainProgram) -> str:
@@ -123,25 +130,42 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
 
     Under DDP every rank comes here and rank 0 saves.
     """
+    logger = make_logger(config, study.run, "train", folder.name.split("-")[-1].split(".")[0])
+    trainer = _trainer(config, folder, logger)
     source = activation_source(study, config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     bank = Bank(source.hooks, source.d_model, config.sae.d_sae, config.sae.k)
     initialise(bank, source.sample(SAMPLE_TOKENS))
-    logger = make_logger(config, study.run, "train", folder.name.split("-")[-1].split(".")[0])
-    trainer = _trainer(config, folder, logger)
-    steps = config.trainer["max_steps"]
+    steps = trainer.max_steps
     lit = LitBank(bank, config.sae, steps)
     data = ActivationsDataModule(source, config.sae.batch_size, config.seed, steps)
     checkpoint = folder / CHECKPOINT
     if checkpoint.is_file():
         log.info("going on from %s", checkpoint)
-    trainer.fit(lit, data, ckpt_path=checkpoint if checkpoint.is_file() else None)
+    _fit(trainer, lit, data, checkpoint if checkpoint.is_file() else None)
     rows = _evaluate(bank, source, config, trainer)
     if trainer.is_global_zero:
         logger.log_metrics(_flat(rows), step=steps)
         close_logger(logger)
         bank.save(folder, rows, {"model_name": config.model.name, "seed": config.seed})
         shutil.rmtree(folder / CHECKPOINT.parent, ignore_errors=True)
+
+
+def _fit(
+    trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, checkpoint: Path | None
+) -> None:
+    """Train to the last step, and to no other: what is kept is named by it."""
+    try:
+        trainer.fit(lit, data, ckpt_path=checkpoint)
+    except SystemExit as ended:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+            raise KeyboardInterrupt from ended
+        raise
+    if trainer.global_step < lit.max_steps:
+        raise ConfigError(
+            f"trainer.max_steps={lit.max_steps}, but another limit of `trainer` ended training at"
+            f" step {trainer.global_step}; without it the same command goes on from there"
+        )
 
 
 def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
@@ -158,12 +182,15 @@ def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
             config.trainer,
             logger=logger,
             callbacks=[checkpoints, callback],
+            plugins=[WholeCheckpoints()],
             enable_progress_bar=is_bar,
             precision=_precision(config).value,
         )
     except (InstantiationException, MisconfigurationException) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {reason}") from error
+    if trainer.max_steps < 1:
+        raise ConfigError(f"trainer.max_steps must be at least 1, got {trainer.max_steps}")
     wanted = config.trainer["devices"] * config.trainer["num_nodes"]
     if trainer.world_size != wanted:
         raise ConfigError(
@@ -195,9 +222,14 @@ def _evaluate(
 
 def _flat(rows: list[HookMetrics]) -> dict[str, float]:
     """Name every held-out number as dashboards group them: `heldout/fvu/layer_3`."""
+    fvu = [row.fvu for row in rows]
     return {
-        f"heldout/{name}/{row.hook}": value
-        for row in rows
-        for name, value in row._asdict().items()
-        if isinstance(value, float)
+        "heldout/fvu_mean": sum(fvu) / len(fvu),
+        "heldout/fvu_max": max(fvu),
+        **{
+            f"heldout/{name}/{row.hook}": value
+            for row in rows
+            for name, value in row._asdict().items()
+            if isinstance(value, float)
+        },
     }

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 
 N_ANSWERS = 60
-"""Answers on the page; half of them the surest and least sure of each category."""
+"""Answers on the page, as many of each category as its share and number allow."""
 N_TRACKS = 60
 """Tracks per answer, the strongest; more cannot be told apart by eye."""
 
@@ -100,12 +100,13 @@ def _owner(owners: Owners, index: int) -> tuple[str, float | None]:
 
 
 def _track(view: TrackView, index: int, track: int) -> dict[str, object]:
+    latents, magnitudes = (array[index] for array in view.observations)
     layers, slots = np.nonzero(view.tracks.track_of[index] == track)
-    sizes = view.observations.magnitudes[index, layers, slots]
-    floor = float(view.observations.magnitudes[index].min())
+    sizes = magnitudes[layers, slots]
+    floor = float(magnitudes[latents >= 0].min())
     return {
         "layers": layers.tolist(),
-        "latents": view.observations.latents[index, layers, slots].tolist(),
+        "latents": latents[layers, slots].tolist(),
         "sizes": [round(float(size) - floor, 3) for size in sizes],
         "promotes": view.promotes[track] if view.push[track] > 0 else "",
         "push": round(float(view.push[track]), 4),

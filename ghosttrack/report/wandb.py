@@ -22,7 +22,7 @@ def check_online() -> None:
         ConfigError: There is no key, or the server does not answer.
     """
     url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
-    if not wandb.setup().settings.api_key and not wandb.api.api_key:
+    if not wandb.login(prompt=False, verify=False):
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
     parts = urlparse(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -35,9 +35,11 @@ def check_online() -> None:
         ) from error
 
 
-def quiet() -> wandb.Settings:
-    """Return settings by which W&B keeps off the terminal."""
-    return wandb.Settings(silent=True)
+def quiet(*, offline: bool) -> wandb.Settings:
+    """Return settings by which W&B keeps off the terminal, its warnings at start included."""
+    settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
+    wandb.setup(settings=settings)
+    return settings
 
 
 def close() -> None:

@@ -36,20 +36,20 @@ def question_set(spec: WorldSpec, num: int, seed: int) -> QuestionSet:
     drawn.sort(key=lambda item: item[0])
     questions = [question for _, question in drawn[:num]]
     rng.shuffle(questions)
-    names: dict[str, list[str]] = defaultdict(list)
-    for entity in build(spec).entities:
-        if entity.tier != "unseen":
-            names[entity.kind].append(entity.name)
+    pools: dict[str, list[str]] = defaultdict(list)
+    for entity in build(spec).entities:  # unseen ones too: which are seen is not ours to know
+        pools[entity.kind].append(entity.name)
+    names = {kind: tuple(pool) for kind, pool in pools.items()}
     return QuestionSet(
         name="ghostworld",
         questions=tuple(questions),
-        names={kind: tuple(subjects) for kind, subjects in names.items()},
+        names=names,
         stop=(".",),
         max_new_tokens=4,
         identity={
             "world": spec.to_json(),
             "seed": seed,
-            "content": hashlib.sha256(repr(questions).encode()).hexdigest(),
+            "content": hashlib.sha256(repr((questions, names)).encode()).hexdigest(),
         },
     )
 

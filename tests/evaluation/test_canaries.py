@@ -24,7 +24,7 @@ def data(seed: int = 0, **tables: Table) -> EvaluationData:
         layers=(),
         forwards={},
         directions={},
-        track_lengths={},
+        persistence={},
     )
 
 
@@ -39,19 +39,24 @@ def cross_fitted(learner, labels, folds) -> float:
     return plain_auroc(labels, assemble(fits, folds, len(labels)).prob)
 
 
+@pytest.mark.slow
 def test_every_canary_finds_nothing_where_nothing_leaks():
-    noise = Table(("a", "b"), np.random.default_rng(1).normal(size=(N, 2)))
-    given = data(untrained=noise)
-    folds = folds_of(given)
-    present, left_out = canaries(given, folds, 0)
-    assert not left_out
-    aurocs = {bird.name: cross_fitted(bird.learner, bird.labels, folds) for bird in present}
+    aurocs: dict[str, list[float]] = {}
+    for seed in range(4):
+        noise = Table(("a", "b"), np.random.default_rng(100 + seed).normal(size=(N, 2)))
+        given = data(seed, untrained=noise)
+        folds = folds_of(given)
+        present, left_out = canaries(given, folds, seed)
+        assert not left_out
+        for bird in present:
+            value = cross_fitted(bird.learner, bird.labels, folds)
+            aurocs.setdefault(bird.name, []).append(value)
     assert set(aurocs) == {
         "noise_by_text", "label_shuffle", "index", "length", "name_tfidf", "untrained"
     }  # fmt: skip
-    # The standard deviation of an AUROC of 400 against 400 is 0.020: 3.5 of it.
-    for name, value in aurocs.items():
-        assert 0.43 < value < 0.57, (name, value)
+    # One of 800 answers in 400 groups has a standard deviation of 0.03, the mean of four 0.015.
+    for name, values in aurocs.items():
+        assert 0.45 < np.mean(values) < 0.55, (name, values)
 
 
 def test_noise_by_text_is_a_perfect_score_under_a_split_with_repeated_texts_and_we_refuse_it():

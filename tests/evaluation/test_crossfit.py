@@ -38,7 +38,7 @@ class Spy(NamedTuple):
 
     def fit_predict(self, option: Option, labels, train, test, seed):
         self.calls.append((set(train.tolist()), set(test.tolist())))
-        # "second" knows the labels, so that it must be chosen; its refinement does not.
+        # "second" knows the labels, so that it must be chosen; the others are hopeless.
         return labels[test] * 1.0 if option.label == "second" else np.zeros(len(test))
 
 
@@ -48,7 +48,8 @@ def test_choices_are_made_without_the_held_out_rows():
     fit = fit_fold(spy, labels, folds[0], 0)
     held_out = set(folds[0].test.tolist())
     assert fit.option.label == "second"
-    assert len(spy.calls) == 3 * 3 + 1
+    # Three inner folds of the second option, one each of the others, and the last fit.
+    assert len(spy.calls) == 3 + 1 + 1 + 1
     for train, test in spy.calls[:-1]:
         assert not held_out & (train | test)
         assert not train & test

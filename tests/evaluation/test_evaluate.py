@@ -73,7 +73,9 @@ def whole_data() -> EvaluationData:
         layers=(2, 5),
         forwards={"interventions": 36.0},
         directions={"t0": 1, "t1": -1, "t2": 0},
-        track_lengths={"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)},
+        persistence={
+            "length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}
+        },
     )
 
 
@@ -170,7 +172,7 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
         tables={"output": full.tables["output"], "tracks": Table(("flat",), np.ones((N, 1)))},
         probes=np.empty((0, N, 8)),
         latents=(),
-        track_lengths={},
+        persistence={},
     )
     result = evaluate(bare, SETTINGS, 0, n_jobs=1)
     assert {row.detector for row in result.rows} == {

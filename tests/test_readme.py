@@ -1,0 +1,122 @@
+"""What README says can be typed, can be typed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram, load
+from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.evaluate import evaluate
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
+CALL = re.compile(r"(?:^|[\s`/&])(?:\S*/)?python3? (\w+)\.py([^\n`]*)", re.MULTILINE)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def calls(text: str) -> list[tuple[str, list[str]]]:
+    """Program and arguments of every `python <program>.py ...`, placeholders filled in."""
+    return [
+        (program, [re.sub(r"<[^>]*>", "x", word) for word in shlex.split(rest, comments=True)])
+        for program, rest in CALL.findall(text)
+    ]
+
+
+def jobs(arguments: list[str]) -> list[list[str]]:
+    """The jobs' overrides: one job, or with `-m` the whole sweep."""
+    overrides = [one for one in arguments if not one.startswith("-")]
+    if "-m" not in arguments:
+        return [overrides]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def test_the_first_block_installs_and_does_the_main_job_in_one_command():
+    first = blocks("bash")[0].strip()
+    assert "\n" not in first
+    assert "pip install" in first
+    assert calls(first) == [("detect", [])]
+
+
+def test_the_second_block_installs_what_tests_need_and_runs_all_that_need_no_gpu_and_no_network():
+    second = blocks("bash")[1].strip()
+    assert "\n" not in second
+    assert ".[dev]" in second
+    assert '-m pytest -m "not gpu and not network"' in second
+
+
+def test_both_commands_use_the_constraints_that_are_there():
+    for block in blocks("bash")[:2]:
+        assert "-c constraints.txt" in block
+    assert (ROOT / "constraints.txt").is_file()
+
+
+@pytest.mark.parametrize(("program", "arguments"), calls(README))
+def test_every_command_composes_and_loads(program: str, arguments: list[str]):
+    assert (ROOT / f"{program}.py").is_file()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for overrides in jobs(arguments):
+            load(compose(program, overrides=overrides), PROGRAMS[program])
+
+
+def test_a_sweep_of_the_readme_is_taken_apart_into_its_jobs():
+    assert jobs(["-m", "sae.k=8,16", "seed=1"]) == [["sae.k=8", "seed=1"], ["sae.k=16", "seed=1"]]
+
+
+@pytest.mark.parametrize(
+    "group", sorted(one.name for one in (ROOT / "conf").iterdir() if one.is_dir())
+)
+def test_every_option_of_a_group_that_the_readme_tables_is_named_and_no_other(group: str):
+    rows = [line for line in README.splitlines() if line.startswith(f"| `{group}` |")]
+    if not rows:
+        assert group in ("hydra", "stage")  # not for users to choose from
+        return
+    named = set(re.findall(r"`([\w-]+)`", rows[0].split("|", 2)[2]))
+    assert named == {option.stem for option in (ROOT / "conf" / group).glob("*.yaml")}
+
+
+def test_the_table_of_wrong_overrides_says_what_is_answered():
+    typed = re.findall(r"^\| `([+\w.=]+)` \| `(config: [^`]+)` \|$", README, re.MULTILINE)
+    assert len(typed) >= 3
+    for override, answer in typed:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", overrides=[override])
+        with pytest.raises(Exception, match=re.escape(answer.removeprefix("config: "))):
+            load(cfg, TrainProgram)
+
+
+def test_the_lines_about_a_bank_run(tmp_path: Path):
+    torch.manual_seed(0)
+    bank = Bank(["layer_0", "layer_2"], d_model=6, d_sae=12, k=3)
+    x = torch.randn(2, 40, 6)
+    bank.save(tmp_path / "bank", evaluate(bank, [x], torch.device("cpu")))
+    (example,) = blocks("python")
+    text, n_replaced = re.subn(r'Bank\.load\("[^"]*"\)', f'Bank.load("{tmp_path}/bank")', example)
+    assert n_replaced == 1
+    names: dict[str, object] = {}
+    exec(text, names)
+    acts, x_hat = names["acts"], names["x_hat"]
+    torch.testing.assert_close(acts, bank.encode(names["x"]))
+    torch.testing.assert_close(x_hat, bank(names["x"]))
+
+
+def test_the_readme_names_files_that_exist():
+    layout = next(block for block in blocks("text") if "ghosttrack/" in block)
+    for name in re.findall(r"^  (\w+/|\w+\.py) ", layout, re.MULTILINE):
+        assert (ROOT / "ghosttrack" / name).exists(), name
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_is_at_most_250_lines():
+    assert len(README.splitlines()) <= 250
