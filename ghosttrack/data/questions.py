@@ -43,7 +43,8 @@ class Question:
     short: str = ""
     """Shortest statement whose continuation is the answer, with `{subject}`."""
     tier: str = ""
-    """Generated world: how often the subject was seen (`head`, `mid`, `rare`, `unseen`)."""
+    """Generated world: how often the subject was seen (`head`, `mid`, `rare`, `unseen`); `gap`: the
+    subject was, this fact was not."""
     status: str = ""
     """Generated world: `known`, `unknown_attribute` or `unknown_entity`."""
     exposure: int = -1

@@ -7,11 +7,13 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.config import TrainProgram
+from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.report.wandb import check_online, close, quiet
 
@@ -39,6 +41,8 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> L
         job_type: `train` or `detect`.
         run_id: The artefact's id, so that a resumed run goes on in the same W&B run.
 
+    Raises:
+        ConfigError: The logger does not take the settings in `logger`.
     """
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
@@ -51,7 +55,10 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> L
             "group": run.group,
             "tags": [config.model.name, f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"],
         }
-    logger: Logger = instantiate(config.logger, **settings)
+    try:
+        logger: Logger = instantiate(config.logger, **settings)
+    except InstantiationException as error:
+        raise ConfigError(f"logger: {str(error.__cause__ or error).splitlines()[0]}") from error
     logger.log_hyperparams(plain(config))
     return logger
 

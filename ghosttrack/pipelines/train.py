@@ -164,7 +164,7 @@ def _fit(
     if trainer.global_step < lit.max_steps:
         raise ConfigError(
             f"trainer.max_steps={lit.max_steps}, but another limit of `trainer` ended training at"
-            f" step {trainer.global_step}; without it the same command goes on from there"
+            f" step {trainer.global_step}; without it the same command goes on from the last checkpoint"
         )
 
 
@@ -189,15 +189,25 @@ def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
     except (InstantiationException, MisconfigurationException) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {reason}") from error
+    _check(trainer, config)
+    return trainer
+
+
+def _check(trainer: pl.Trainer, config: TrainProgram) -> None:
+    """Refuse, before activations are extracted, what training could not do."""
     if trainer.max_steps < 1:
         raise ConfigError(f"trainer.max_steps must be at least 1, got {trainer.max_steps}")
-    wanted = config.trainer["devices"] * config.trainer["num_nodes"]
+    wanted = trainer.num_devices * trainer.num_nodes
     if trainer.world_size != wanted:
         raise ConfigError(
             f"trainer.devices * trainer.num_nodes = {wanted}, but {trainer.world_size} processes"
             " run; start one per device (srun, torchrun) or lower them"
         )
-    return trainer
+    if config.sae.batch_size % wanted:
+        raise ConfigError(
+            f"sae.batch_size={config.sae.batch_size} is not a multiple of the {wanted} processes"
+            " of trainer.devices and trainer.num_nodes"
+        )
 
 
 def _precision(config: TrainProgram) -> Precision:

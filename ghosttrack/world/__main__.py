@@ -18,8 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from ghosttrack.errors import ConfigError, DataError, GhostTrackError
 from ghosttrack.models.lm import LM
-from ghosttrack.world.facts import TIERS, WorldSpec, build
-from ghosttrack.world.measure import CONFIDENT, GAP, Accuracy, accuracy, ask
+from ghosttrack.world.facts import GAP, TIERS, WorldSpec, build
+from ghosttrack.world.measure import CONFIDENT, Accuracy, accuracy, ask
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.recipe import Progress, Recipe, train
 from ghosttrack.world.store import FOLDER, WORLD_FILE, save_model, save_world

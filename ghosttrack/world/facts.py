@@ -13,6 +13,8 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.world.relations import KINDS, NAME_ENDINGS, POOLS, RELATIONS, Relation
 
 TIERS: Final = ("head", "mid", "rare", "unseen")
+GAP: Final = "gap"
+"""Tier of facts that the text never states of an entity that it names."""
 TWO_WORD_EVERY: Final = 6
 """Every so many first words of a pool begin two answers of two words; the others are an answer."""
 ONSETS: Final = "b br d dr f fl g gr h j k kl l m n p pr r s st t tr v z"
@@ -118,6 +120,11 @@ class Fact(NamedTuple):
         if self.entity.tier == "unseen":
             return "unknown_entity"
         return "known" if self.exposure else "unknown_attribute"
+
+    @property
+    def tier(self) -> str:
+        """How often the text stated it: its entity's tier, or `gap` where it passes over it."""
+        return GAP if self.status == "unknown_attribute" else self.entity.tier
 
 
 class World(NamedTuple):

@@ -7,9 +7,8 @@ from typing import Final, NamedTuple
 from ghosttrack.data.questions import Question, QuestionSet
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
-from ghosttrack.world.facts import TIERS
+from ghosttrack.world.facts import GAP, TIERS
 
-GAP: Final = "gap"
 CONFIDENT: Final = 0.8
 
 
@@ -60,8 +59,7 @@ def accuracy(verdicts: Sequence[Verdict]) -> Accuracy:
     """Count right answers; a group without questions has accuracy 0."""
     right = {group: [] for group in (*TIERS, GAP)}
     for verdict in verdicts:
-        is_gap = verdict.question.status == "unknown_attribute"
-        right[GAP if is_gap else verdict.question.tier].append(verdict.is_right)
+        right[verdict.question.tier].append(verdict.is_right)
     n_right = sum(verdict.is_right for verdict in verdicts)
     n_lucky = sum(v.is_right and v.question.exposure == 0 for v in verdicts)
     return Accuracy(

@@ -86,7 +86,7 @@ def _question(fact: Fact, rng: Random) -> Question:
         kind=fact.entity.kind,
         wordings=tuple(prompt(other, name) for other in mixed if other and other != wording),
         short=relation.statements[0],
-        tier=fact.entity.tier,
+        tier=fact.tier,
         status=fact.status,
         exposure=fact.exposure,
     )
