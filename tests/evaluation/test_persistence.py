@@ -23,7 +23,8 @@ def test_mean_lengths_and_difference_by_hand():
 
 def test_equal_lengths_have_a_difference_of_zero_on_every_resample():
     lengths = np.random.default_rng(0).exponential(size=200)
-    (row,) = persistence(LENGTH, {"tracks": lengths, "null:none": lengths}, resample(GROUPS, 100, 0))
+    lasting = {"tracks": lengths, "null:none": lengths}
+    (row,) = persistence(LENGTH, lasting, resample(GROUPS, 100, 0))
     assert row.ci == (0, 0)
     assert row.mean_ci.low < row.mean < row.mean_ci.high
 

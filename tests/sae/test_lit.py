@@ -105,9 +105,10 @@ def test_a_run_that_meets_nan_stops_and_names_the_hook_point(tmp_path):
     assert not (tmp_path / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_two_ranks_end_where_one_does(tmp_path):
     alone, _ = fit(tmp_path / "1")
-    both, trainer = fit(tmp_path / "2", strategy="ddp_fork", devices=2)
+    both, trainer = fit(tmp_path / "2", strategy="ddp_spawn", devices=2)
     assert trainer.world_size == 2
     assert torch.equal(alone.loss.silent, both.loss.silent)
     heldout = [activations(500, seed=5)]
