@@ -95,7 +95,7 @@ class Columns(NamedTuple):
         known, asked = self.values[train], self.values[test]
         if option.kind == "logistic":
             known, asked = standardise(known, asked)
-        model = _classifier(option, seed).fit(known, labels[train])
+        model = _classifier(option, len(known), seed).fit(known, labels[train])
         return safe_logit(model.predict_proba(asked)[:, 1])
 
 
@@ -219,13 +219,16 @@ def _z(
 
 
 def _classifier(
-    option: Option, seed: int
+    option: Option, n_rows: int, seed: int
 ) -> LogisticRegression | RandomForestClassifier | HistGradientBoostingClassifier:
     if option.kind == "logistic":
         return LogisticRegression(C=option.strength, solver="newton-cholesky")
     if option.kind == "forest":
         return RandomForestClassifier(
-            n_estimators=40, min_samples_leaf=5, max_samples=0.3, random_state=seed
+            n_estimators=40,
+            min_samples_leaf=5,
+            max_samples=max(1, round(0.3 * n_rows)),
+            random_state=seed,
         )
     assert option.kind == "boosting", f"no classifier of kind {option.kind}"
     return HistGradientBoostingClassifier(

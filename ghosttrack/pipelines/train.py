@@ -164,7 +164,7 @@ def _fit(
     if trainer.global_step < lit.max_steps:
         raise ConfigError(
             f"trainer.max_steps={lit.max_steps}, but another limit of `trainer` ended training at"
-            f" step {trainer.global_step}; without it the same command goes on from the last checkpoint"
+            f" step {trainer.global_step}; without it the same command goes on from there"
         )
 
 

@@ -73,9 +73,7 @@ def whole_data() -> EvaluationData:
         layers=(2, 5),
         forwards={"interventions": 36.0},
         directions={"t0": 1, "t1": -1, "t2": 0},
-        persistence={
-            "length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}
-        },
+        persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
     )
 
 

@@ -1,0 +1,111 @@
+import pytest
+from safetensors.torch import load_file
+
+from ghosttrack.artifacts import KINDS, read_json
+from ghosttrack.sae.bank import Bank
+from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
+from tests.pipelines.conftest import Done
+from tests.support.wandb_reader import read_run
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_job_leaves_every_artefact_and_a_report(done: Done):
+    store, bank = done.made["activations"], done.made["saes"]
+    shards = sorted(file.name for file in store.glob("*.safetensors"))
+    assert shards[0] == "heldout-00000.safetensors"
+    assert len([name for name in shards if name.startswith("train-")]) >= 10
+    assert sorted(load_file(store / shards[-1])) == [
+        "document_ids", "layer_0", "layer_1", "layer_2", "positions", "token_ids",
+    ]  # fmt: skip
+    for layer in range(3):
+        assert read_json(bank / f"layer_{layer}" / "cfg.json")["d_sae"] == 64
+        assert (bank / f"layer_{layer}" / "sae_weights.safetensors").is_file()
+    assert Bank.load(bank).k == 8
+    evaluation = done.made["evaluations"]
+    assert "<title>GhostTrack" in (evaluation / "report.html").read_text()
+    assert (evaluation / "figures" / "roc.svg").is_file()
+    assert (evaluation / "tables" / "detectors.csv").is_file()
+    assert str(evaluation / "report.html") in done.said.strip().splitlines()[-1]
+
+
+def test_the_evaluation_holds_what_others_read(done: Done):
+    found = read_json(done.made["evaluations"] / "evaluation.json")
+    assert (found["n"], found["n_groups"]) == (72, 24)
+    assert 0.2 < found["hallucinated_frac"] < 0.8
+    keys = "detector subset n auroc auroc_ci auprc accuracy precision recall f1 ece forwards"
+    assert all(set(keys.split()) <= set(row) for row in found["rows"])
+    named = {row["detector"] for row in found["rows"]}
+    detectors = "output_best output lens probe raw_latents tracks tracks+output all"
+    assert {*detectors.split(), "interventions+output"} <= named | set(found["left_out"])
+    assert {"output", "tracks+output"} <= named
+    assert {row["subset"] for row in found["rows"]} == {"all", "p>0.5", "p>0.8"}
+    assert all(set(pair) == {"a", "b", "subset", "delta", "ci"} for pair in found["paired"])
+    assert {"label_shuffle", "length"} <= set(found["canaries"])
+    assert {one["null"] for one in found["tracking"]} == {"null:shuffled"}
+
+
+def test_metrics_tell_the_quality_of_every_hook_point_and_the_seconds_of_every_stage(done: Done):
+    for file in (done.made["saes"], done.made["evaluations"]):
+        hooks = read_json(file / "metrics.json")["hooks"]
+        assert [hook["layer"] for hook in hooks] == [0, 1, 2]
+        assert all(
+            {"fvu", "explained_variance", "l0", "dead_frac", "mse"} <= set(hook) for hook in hooks
+        )
+        assert all(hook["l0"] <= 8 for hook in hooks)
+    run = min((done.output / "tiny" / "runs" / "detect").iterdir())
+    seconds = read_json(run / "metrics.json")["seconds"]
+    assert {"extract", "train", "answer", "ask again", "track", "evaluate", "report"} <= set(
+        seconds
+    )
+    linked = {link.resolve() for link in (run / "artifacts").iterdir()}
+    kinds = ("activations", "saes", "answers", "tracks", "evaluations")
+    assert linked == {
+        folder.resolve() for kind in kinds for folder in artifacts(done.output, kind).values()
+    }
+
+
+def test_nothing_but_the_log_and_the_closing_table_is_printed(done: Done):
+    assert done.complaints == ""
+
+
+def test_the_same_command_again_does_no_work_and_a_changed_setting_only_what_needs_it(
+    workplace: Workplace, done: Done
+):
+    before = {kind: times(done.output, kind) for kind in KINDS}
+    printed = said(workplace.run(done.output, "detect"))
+    assert {kind: times(done.output, kind) for kind in KINDS} == before
+    assert "built" not in printed
+    assert printed.count("found ") == 5  # the bank, answers, interventions, tracks, the evaluation
+    table = [line for line in printed.splitlines() if " [" in line and ":" not in line]
+    assert len(table) >= 8
+    assert set(table) <= set(done.said.splitlines())
+
+    # A new bank, trained by two processes of which one goes on to the report.
+    runs = set((done.output / "tiny" / "runs" / "detect").iterdir())
+    printed = said(workplace.run(done.output, "detect", "sae.k=4", "logger=wandb", *DDP))
+    assert printed.count("MEMBER: 2/2") == 1
+    (run,) = set((done.output / "tiny" / "runs" / "detect").iterdir()) - runs
+    for kind in ("activations", "answers"):
+        assert times(done.output, kind) == before[kind], kind
+    for kind in ("saes", "tracks", "evaluations"):
+        assert len(artifacts(done.output, kind)) == 2, kind
+        assert before[kind].items() <= times(done.output, kind).items()
+    banks = artifacts(done.output, "saes").values()
+    assert {read_json(bank / "bank.json")["k"] for bank in banks} == {4, 8}
+    logged = {one.job_type: one for one in map(read_run, run.glob("wandb/offline-run-*/*.wandb"))}
+    assert set(logged) == {"train", "detect"}
+    assert {one.exit_code for one in logged.values()} == {0}
+    (auroc,) = logged["detect"].series("detect/auroc/output/all")
+    assert f"{auroc:.3f} [" in next(
+        line for line in printed.splitlines() if line.startswith("output ")
+    )
+    assert logged["detect"].series("canary/length")
+    assert logged["detect"].series("detectors/size")
+
+
+def test_nothing_half_done_is_left(done: Done):
+    kinds = [folder for folder in (done.output / "tiny").iterdir() if folder.name != "runs"]
+    leftovers = [one.name for kind in kinds for one in kind.iterdir() if one.suffix == ".partial"]
+    assert leftovers == []
+    assert not list(done.output.rglob("*.tmp"))

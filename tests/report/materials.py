@@ -1,0 +1,180 @@
+"""A small evaluation by hand: eight answers, two layers, three tracks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.result import (
+    UNDEFINED,
+    Evaluation,
+    Interval,
+    Pair,
+    Persistence,
+    Row,
+)
+from ghosttrack.report.material import SUBSETS, Owners, ReportMaterial, TrackView
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracks import Tracks
+
+LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+N = len(LABELS)
+NAN = float("nan")
+SPECS = (
+    StatisticSpec("mean_logprob", "output", "mean over tokens", -np.inf, 0.0, -1),
+    StatisticSpec("n_births", "tracks", "births, all layers", 0.0, np.inf, 1),
+)
+
+
+def answers(**changed: object) -> Answers:
+    """Right answers are sure (0.9), wrong ones are not (0.6)."""
+    prob = np.where(LABELS, 0.6, 0.9)
+    logprobs = tuple((float(np.log(one)),) for one in prob)
+    fields: dict[str, object] = {
+        "question_ids": tuple(f"q{index}" for index in range(N)),
+        "groups": tuple(f"g{index // 2}" for index in range(N)),
+        "prompts": tuple(f"the river of city{index} is" for index in range(N)),
+        "subjects": tuple(f"city{index}" for index in range(N)),
+        "relations": ("river",) * N,
+        "tiers": ("",) * N,
+        "exposures": np.full(N, -1),
+        "texts": tuple(f"river{index}" for index in range(N)),
+        "references": (("blue", "green"),) * N,
+        "labels": LABELS,
+        "categories": tuple("wrong" if label else "correct" for label in LABELS),
+        "prob": prob,
+        "token_ids": ((7,),) * N,
+        "logprobs": logprobs,
+        "entropies": ((0.5,),) * N,
+        "margins": ((1.0,),) * N,
+        "output": Table(("mean_logprob",), np.array(logprobs)),
+    }
+    return Answers(**(fields | changed))  # pyright: ignore[reportArgumentType]
+
+
+def row(detector: str, subset: str, auroc: float = 0.75, **changed: object) -> Row:
+    """A row whose numbers are 0.75, on few answers."""
+    names = (
+        *("auprc", "auprc_correct", "accuracy", "balanced_accuracy", "precision", "recall"),
+        *("f1", "ece", "brier", "fpr95", "aurc"),
+    )
+    fields: dict[str, object] = {
+        "detector": detector,
+        "subset": subset,
+        "n": N,
+        "n_groups": 4,
+        "auroc": auroc,
+        **dict.fromkeys(names, auroc),
+        "auroc_ci": Interval(auroc - 0.1, auroc + 0.1) if auroc == auroc else UNDEFINED,
+        "intervals": {},
+        "forwards": 1.0,
+    }
+    return Row(**(fields | changed))  # pyright: ignore[reportArgumentType]
+
+
+def evaluation(**changed: object) -> Evaluation:
+    """Two headline detectors and a null; nothing is defined on the answers above 0.8."""
+    detectors = ("output", "all", "null:shuffled")
+    rows = tuple(
+        row(name, subset, NAN, note="one label only") if subset == "p>0.8" else row(name, subset)
+        for name in detectors
+        for subset in SUBSETS
+    )
+    generator = np.random.default_rng(0)
+    fields: dict[str, object] = {
+        "n": N,
+        "n_groups": 4,
+        "hallucinated_frac": 0.5,
+        "rows": rows,
+        "paired": (
+            Pair("all", "output", "all", 0.125, Interval(0.025, 0.225)),
+            Pair("all", "output", "p>0.8", NAN, UNDEFINED),
+        ),
+        "canaries": {"length": 0.5, "index": 0.61, "name_tfidf": NAN},
+        "tracking": (
+            Persistence(
+                measure="layers of a confirmed track",
+                null="null:shuffled",
+                n=N,
+                mean=2.5,
+                mean_ci=Interval(2.25, 2.75),
+                null_mean=1.5,
+                difference=1.0,
+                ci=Interval(0.75, 1.25),
+            ),
+        ),
+        "scores": {
+            name: (0.25 * LABELS + 0.5 * generator.random(N)).astype(float) for name in detectors
+        },
+        "flagged": {name: LABELS.astype(bool) for name in detectors},
+        "folds": np.arange(N) % 2,
+        "chosen": {},
+        "dropped": {"output": ("flat: constant",)},
+        "left_out": {"exposure_oracle": "nobody counted"},
+        "claim": "Tracking helps: a sentence.",
+    }
+    return Evaluation(**(fields | changed))  # pyright: ignore[reportArgumentType]
+
+
+def view() -> TrackView:
+    """Answer 0: a track through both layers and a lone birth; answer 1: one birth in layer 1."""
+    track_of = np.full((N, 2, 2), -1)
+    track_of[0] = [[0, 1], [0, -1]]
+    track_of[1, 1, 0] = 2
+    magnitudes = np.zeros((N, 2, 2))
+    magnitudes[0] = [[1.0, -0.5], [2.0, 0.0]]
+    magnitudes[1, 1, 0] = 0.25
+    tracks = Tracks(
+        track_of=track_of,
+        link_llr=np.full((N, 2, 2), NAN),
+        innovation=np.full((N, 2, 2), NAN),
+        sample=np.array([0, 0, 1]),
+        birth=np.array([0, 0, 1]),
+        last=np.array([1, 0, 1]),
+        n_obs=np.array([2, 1, 1]),
+        confirmed=np.array([True, False, False]),
+        parent=np.full(3, -1),
+        merged_into=np.full(3, -1),
+        mean_link_llr=np.zeros(3),
+        link_cost=np.zeros(3),
+    )
+    latents = np.where(track_of >= 0, 10 + track_of, -1)
+    return TrackView(
+        tracks,
+        Observations(latents, magnitudes),
+        (3, 7),
+        ["blue", "green", "blue"],
+        np.array([1.5, 0.25, 0.0]),
+    )
+
+
+def material(**changed: object) -> ReportMaterial:
+    """All of it."""
+    given = answers()
+    base = ReportMaterial(
+        evaluation=evaluation(),
+        answers=given,
+        statistics={
+            "output": given.output,
+            "tracks": Table(("n_births",), np.where(LABELS, 2.0, 5.0)[:, None]),
+        },
+        specs=SPECS,
+        view=view(),
+        owners=Owners(("bert",) + ("",) * (N - 1), np.array([-0.5] + [NAN] * (N - 1))),
+        hooks=[
+            {"layer": 3, "fvu": 0.1, "explained_variance": 0.9, "l0": 8.0, "dead_frac": 0.0,
+             "mse": 0.01},
+        ],
+        facts={"model": "tiny"},
+        seconds={"evaluate": 1.0},
+    )  # fmt: skip
+    return base._replace(**changed)
+
+
+def figure(folder: Path) -> Path:
+    """A stand-in for a drawn figure."""
+    path = folder / "roc.svg"
+    path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return path

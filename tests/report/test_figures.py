@@ -1,0 +1,40 @@
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from ghosttrack.report.figures import CURVES, draw
+from ghosttrack.report.material import HEADLINE
+from ghosttrack.report.page import CAPTIONS
+from tests.report import materials
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_each_figure_is_an_svg_and_a_png_with_a_caption(tmp_path: Path):
+    paths = draw(tmp_path, materials.evaluation(), materials.LABELS)
+    assert [path.stem for path in paths] == list(CAPTIONS)
+    for path in paths:
+        assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert path.with_suffix(".png").read_bytes().startswith(PNG)
+
+
+def test_drawing_again_gives_the_same_bytes(tmp_path: Path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        draw(folder, materials.evaluation(), materials.LABELS)
+    first, second = (
+        {file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders
+    )
+    assert first == second
+
+
+def test_the_forest_shows_every_detector_and_the_curves_only_chosen_ones(tmp_path: Path):
+    draw(tmp_path, materials.evaluation(), materials.LABELS)
+    forest = (tmp_path / "auroc.svg").read_text()
+    assert ">null:shuffled<" in forest
+    assert ">output<" in forest
+    assert ">null:shuffled<" not in (tmp_path / "roc.svg").read_text()
+
+
+def test_every_drawn_detector_has_a_colour():
+    assert set(CURVES) <= set(HEADLINE)

@@ -1,0 +1,188 @@
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.report.material import ReportMaterial
+from ghosttrack.report.page import risk_detector, sketch, summarise, write_page
+from tests.report import materials
+
+EVIL = "</script><b id=evil>=1+1</b><img src=x onerror='alert(1)'>"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each table row and script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+        elif tag in ("script", "style"):
+            self._inside = tag
+            (self.scripts if tag == "script" else self.styles).append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._inside = ""
+        elif tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside == "style":
+            self.styles[-1] += data
+        else:
+            self.text += data
+            if self._in_cell:
+                self.rows[-1][-1] += data
+
+    def row(self, *start: str) -> list[str]:
+        found = [cells for cells in self.rows if tuple(cells[: len(start)]) == start]
+        assert found, f"no table row begins with {start}"
+        return found[0]
+
+
+def render(folder: Path, material: ReportMaterial) -> tuple[str, Page]:
+    path = folder / "report.html"
+    write_page(path, material, [materials.figure(folder)], lambda ids: f"t{ids[0]}")
+    text = path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return render(tmp_path_factory.mktemp("page"), materials.material())[1]
+
+
+def test_nothing_is_loaded_from_outside_the_page(page: Page):
+    loading = ("src", "href", "action", "data", "poster", "srcset", "background")
+    targets = [attrs[name] for _, attrs in page.tags for name in loading if name in attrs]
+    assert targets
+    within = ("#", "data:image/svg+xml;base64,")
+    assert not [target for target in targets if not (target and target.startswith(within))]
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert "url(" not in page.styles[0]
+    assert "@import" not in page.styles[0]
+    calls = ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "innerHTML", "eval(")
+    assert not [call for call in calls if call in page.scripts[1]]
+
+
+def test_every_link_of_the_page_has_a_target(page: Page):
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    links = {attrs["href"][1:] for tag, attrs in page.tags if tag == "a" and attrs["href"]}
+    assert links <= ids
+
+
+def hostile() -> ReportMaterial:
+    """A text that closes tags, wherever a text of a model, a question or a setting can stand."""
+    texts = (EVIL,) * materials.N
+    base = materials.material()
+    return base._replace(
+        answers=materials.answers(
+            prompts=texts, texts=texts, categories=texts, tiers=texts, references=((EVIL,),) * 8
+        ),
+        evaluation=materials.evaluation(
+            claim=EVIL, left_out={EVIL: EVIL}, dropped={"output": (EVIL,)}
+        ),
+        view=base.view._replace(promotes=[EVIL] * 3),
+        owners=base.owners._replace(names=(EVIL,) * materials.N),
+        facts={"model": EVIL, EVIL: EVIL},
+    )
+
+
+def test_no_text_closes_a_tag_or_opens_one(tmp_path: Path, page: Page):
+    text, evil = render(tmp_path, hostile())
+    assert "<b id=evil" not in text
+    assert "<img src=x" not in text
+    assert not [attrs for _, attrs in evil.tags if attrs.get("id") == "evil" or "onerror" in attrs]
+    assert [tag for tag, _ in evil.tags].count("script") == 2
+    assert EVIL in evil.text
+    assert json.loads(evil.scripts[0])["answers"][0]["text"] == EVIL
+    assert evil.scripts[1] == page.scripts[1]
+
+
+def test_a_number_that_is_not_defined_is_a_dash(page: Page):
+    cells = page.row("all")
+    assert cells[1:4] == ["0.750 [0.650, 0.850]", "0.750 [0.650, 0.850]", "– [–, –]"]
+    assert page.row("all", "output")[2:5] == ["+0.125 [+0.025, +0.225]", "", "– [–, –]"]
+    assert page.row("name_tfidf") == ["name_tfidf", "–", "not defined"]
+    assert "nan" not in page.text.lower().split()
+    assert "p>0.8: one label only" in page.text
+
+
+def test_canaries_are_judged(page: Page):
+    assert page.row("length") == ["length", "0.500", "nothing leaks"]
+    assert page.row("index") == ["index", "0.610", "outside 0.45 to 0.55"]
+
+
+def test_statistics_are_held_against_their_expected_direction(page: Page):
+    # mean_logprob: every wrong answer below every right one, so AUROC 0, and lower was expected;
+    # n_births: likewise, but higher was expected.
+    assert page.row("mean_logprob")[2:5] == ["↓", "0.000", "holds"]
+    assert page.row("n_births")[2:5] == ["↑", "0.000", "fails"]
+
+
+def test_the_page_shows_what_was_left_out_and_dropped(page: Page):
+    assert "exposure_oracle: nobody counted." in page.text
+    assert "output: flat: constant" in page.text
+    assert page.row("layer 3") == ["layer 3", "0.900", "0.100", "8.0", "0.000", "0.01000"]
+    assert page.row("layers of a confirmed track", "null:shuffled")[2:] == [
+        "2.50 [2.25, 2.75]", "1.50", "+1.00 [+0.75, +1.25]",
+    ]  # fmt: skip
+
+
+def test_bands_of_confidence_count_every_answer_once(page: Page):
+    assert page.row("sure: p > 0.8") == ["sure: p > 0.8", "4", "0"]
+    assert page.row("fairly sure: 0.5 < p ≤ 0.8")[1:] == ["4", "4"]
+    assert page.row("unsure: p ≤ 0.5")[1:] == ["0", "0"]
+
+
+def test_only_a_world_has_tiers_and_its_limits(tmp_path: Path, page: Page):
+    assert "generated world" not in page.text
+    world = materials.material(answers=materials.answers(tiers=("head",) * 4 + ("rare",) * 4))
+    shown = render(tmp_path, world)[1]
+    assert shown.row("head") == ["head", "4", "0.500"]
+    assert "generated world" in shown.text
+
+
+def test_the_same_material_gives_the_same_bytes(tmp_path: Path):
+    assert render(tmp_path, materials.material())[0] == render(tmp_path, materials.material())[0]
+
+
+def test_the_risk_is_by_the_detector_that_sees_most():
+    def with_scores(*names: str) -> Evaluation:
+        return materials.evaluation(scores=dict.fromkeys(names, np.zeros(materials.N)))
+
+    assert risk_detector(with_scores("output", "tracks+output", "all")) == "all"
+    assert risk_detector(with_scores("output", "tracks+output")) == "tracks+output"
+    assert risk_detector(with_scores("output")) == "output"
+
+
+def test_the_summary_says_how_many_and_how_well():
+    assert summarise(materials.evaluation(), "all") == (
+        "8 answers about 4 groups, 50 % hallucinated. all: AUROC 0.750 [0.650, 0.850], F1 0.750, "
+        "ECE 0.750."
+    )
+
+
+def test_a_statistic_that_does_not_vary_has_no_sketch():
+    assert sketch(np.ones(8), materials.LABELS) == ""
+    assert sketch(np.arange(8.0), materials.LABELS).count("<polygon") == 2

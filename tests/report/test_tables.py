@@ -1,0 +1,96 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ghosttrack.report.material import SUBSETS
+from ghosttrack.report.tables import (
+    category_counts,
+    number,
+    print_headline,
+    with_interval,
+    write_csv,
+    write_rows,
+    write_scores,
+)
+from tests.report import materials
+
+
+def read(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.1236, "0.124"), (1.0, "1.000"), (None, "–"), (float("nan"), "–"), (float("inf"), "–")],
+)
+def test_numbers_have_three_digits_and_undefined_ones_are_a_dash(value, shown):
+    assert number(value) == shown
+
+
+def test_an_interval_stands_behind_its_number():
+    assert with_interval(0.9, (0.85, 0.95)) == "0.900 [0.850, 0.950]"
+    assert with_interval(None, (None, None)) == "– [–, –]"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_that_a_spreadsheet_would_run_is_neutralised(tmp_path: Path, start: str):
+    write_csv(tmp_path / "t.csv", ["text"], [[f"{start}cmd|' /C calc'!A0"], ["a=1"]])
+    assert read(tmp_path / "t.csv") == [["text"], [f"'{start}cmd|' /C calc'!A0"], ["a=1"]]
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_no_cell_of_any_text_begins_a_formula(tmp_path_factory, text: str):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    write_csv(path, ["text"], [[text]])
+    cell = read(path)[1][0]
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cell in (text, "'" + text)
+
+
+def test_numbers_stay_numbers_and_undefined_ones_are_empty(tmp_path: Path):
+    write_csv(tmp_path / "t.csv", ["a", "b"], [[-0.5, float("nan")]])
+    assert read(tmp_path / "t.csv")[1] == ["-0.5", ""]
+
+
+def test_a_table_of_rows_has_every_number_and_the_interval(tmp_path: Path):
+    write_rows(tmp_path / "t.csv", materials.evaluation().rows)
+    header, first, *rest = read(tmp_path / "t.csv")
+    cells = dict(zip(header, first, strict=True))
+    assert (cells["detector"], cells["subset"], cells["n"]) == ("output", "all", "8")
+    assert float(cells["auroc_low"]) == pytest.approx(0.65)
+    assert len(rest) == 8
+
+
+def test_a_table_of_scores_has_a_row_per_answer(tmp_path: Path):
+    texts = [("why?", "=SUM(A1)", "wrong")] * materials.N
+    write_scores(tmp_path / "t.csv", materials.evaluation(), texts)
+    header, first, *rest = read(tmp_path / "t.csv")
+    assert header == ["question", "answer", "category", "output", "all", "null:shuffled"]
+    assert first[:3] == ["why?", "'=SUM(A1)", "wrong"]
+    assert float(first[4]) == pytest.approx(materials.evaluation().scores["all"][0], abs=1e-6)
+    assert len(rest) == materials.N - 1
+
+
+def test_the_closing_table_names_headline_detectors_alone():
+    rows = [
+        {"detector": name, "subset": subset, "auroc": None, "auroc_ci": [None, None], "f1": 0.5,
+         "ece": 0.25, "forwards": 37.0}
+        for name in ("null:shuffled", "all", "output") for subset in SUBSETS
+    ]  # fmt: skip
+    out = io.StringIO()
+    print_headline(rows, Console(file=out, width=200))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert [line[0] for line in lines] == ["detector", "output", "all"]
+    assert lines[2] == ["all", *["–", "[–,", "–]"] * 3, "0.50", "0.250", "37.0"]
+
+
+def test_counts_are_per_group_in_order_of_appearance():
+    counts = category_counts(["rare", "head", "rare"], np.array([1, 0, 0]))
+    assert counts == [("rare", 2, 0.5), ("head", 1, 1.0)]

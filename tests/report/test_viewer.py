@@ -1,0 +1,101 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, viewer_data
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracks import Tracks
+from tests.report import materials
+
+RISK = np.linspace(0.0, 1.0, materials.N)
+
+
+def shown(**changed):
+    data = viewer_data(materials.material(**changed), RISK, lambda ids: f" t{ids[0]}")
+    return data["layers"], data["answers"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=1, max_size=200))
+def test_every_category_shows_its_riskiest_and_its_safest_answer(rows):
+    categories = [category for category, _ in rows]
+    risk = np.array([risk for _, risk in rows]) / 10
+    chosen = choose(categories, risk)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) <= N_ANSWERS
+    for name in set(categories):
+        mine = [risk[i] for i, category in enumerate(categories) if category == name]
+        seen = [risk[i] for i in chosen if categories[i] == name]
+        assert (min(seen), max(seen)) == (min(mine), max(mine))
+
+
+def test_an_answer_carries_its_tracks_with_layers_latents_and_sizes():
+    layers, answers = shown()
+    assert layers == ["3", "7"]
+    first = answers[0]
+    # Sizes count from the answer's least magnitude, -0.5.
+    assert first["tracks"] == [
+        {"layers": [0, 1], "latents": [10, 10], "sizes": [1.5, 2.5], "promotes": "blue",
+         "push": 1.5},
+        {"layers": [0], "latents": [11], "sizes": [0.0], "promotes": "green", "push": 0.25},
+    ]  # fmt: skip
+    assert [len(answer["tracks"]) for answer in answers] == [2, 1, 0, 0, 0, 0, 0, 0]
+    assert answers[1]["tracks"][0]["layers"] == [1]
+
+
+def test_empty_slots_have_no_say_in_a_track_s_size():
+    view = materials.view()
+    magnitudes = view.observations.magnitudes.copy()
+    magnitudes[view.observations.latents < 0] = -99.0
+    strange = view._replace(observations=Observations(view.observations.latents, magnitudes))
+    assert shown(view=strange) == shown()
+
+
+def test_an_answer_says_what_was_right_and_who_else_it_fits():
+    _, answers = shown()
+    assert answers[0]["owner"] == "bert"
+    assert answers[0]["owner_gap"] == -0.5
+    assert answers[1]["owner"] == ""
+    assert answers[1]["owner_gap"] is None
+    assert answers[1]["tokens"] == ["t7"]
+    assert answers[1]["label"] == 1
+    assert answers[1]["references"] == ["blue", "green"]
+
+
+def test_no_owner_test_means_no_owner():
+    owners = materials.material().owners._replace(names=(), gaps=np.empty(0))
+    _, answers = shown(owners=owners)
+    assert {answer["owner"] for answer in answers} == {""}
+
+
+def test_the_strongest_tracks_are_kept_confirmed_ones_first():
+    n = N_TRACKS + 5
+    view = materials.view()
+    track_of = np.full((materials.N, 2, n), -1)
+    track_of[0, 0] = np.arange(n)
+    magnitudes = np.zeros(track_of.shape)
+    magnitudes[0, 0] = np.arange(n, dtype=float)
+    none, zeros = np.full(track_of.shape, np.nan), np.zeros(n, int)
+    tracks = Tracks(
+        track_of=track_of,
+        link_llr=none,
+        innovation=none,
+        sample=zeros,
+        birth=zeros,
+        last=zeros,
+        n_obs=zeros + 1,
+        confirmed=np.arange(n) == 0,
+        parent=zeros - 1,
+        merged_into=zeros - 1,
+        mean_link_llr=zeros.astype(float),
+        link_cost=zeros.astype(float),
+    )
+    latents = np.where(track_of >= 0, track_of, -1)
+    crowded = view._replace(
+        tracks=tracks,
+        observations=Observations(latents, magnitudes),
+        promotes=["blue"] * n,
+        push=np.zeros(n),
+    )
+    kept = [track["latents"][0] for track in shown(view=crowded)[1][0]["tracks"]]
+    # The confirmed track is the weakest of all; the others come by strength.
+    assert kept == [0, *range(n - 1, 5, -1)]
