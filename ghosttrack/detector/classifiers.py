@@ -227,7 +227,7 @@ def _classifier(
         return RandomForestClassifier(
             n_estimators=40,
             min_samples_leaf=5,
-            max_samples=max(1, round(0.3 * n_rows)),
+            max_samples=max(1, int(0.3 * n_rows)),
             random_state=seed,
         )
     assert option.kind == "boosting", f"no classifier of kind {option.kind}"

@@ -41,12 +41,12 @@ from ghosttrack.sae.metrics import HookMetrics
 CHECKPOINT = Path("checkpoint/last.ckpt")
 SAMPLE_TOKENS = 8192
 """First tokens, from which scale, centre and encoder gain are set."""
-TRAINER_FIELDS_THAT_MATTER = (
-    "max_steps",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-)
-"""Of `trainer`, what changes a bank; devices, strategy, bars and logs do not."""
+NOT_FOR_A_BANK = {
+    "accumulate_grad_batches": "sae.batch_size",
+    "gradient_clip_val": "sae.clip_norm",
+    "precision": "train.precision",
+}
+"""Arguments of `Trainer` that would change what a step is, and the setting to use instead."""
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,7 @@ def bank_identity(study: Study, config: TrainProgram) -> dict[str, object]:
         "activations": artifact_id(activations_identity(study)),
         "source": source,
         "sae": plain(config.sae),
-        "trainer": {
-            name: config.trainer[name]
-            for name in TRAINER_FIELDS_THAT_MATTER
-            if name in config.trainer
-        },
+        "max_steps": config.trainer["max_steps"],
         "precision": _precision(config).name,
         "seed": config.seed,
     }
@@ -169,6 +165,9 @@ def _fit(
 
 
 def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
+    for name, instead in NOT_FOR_A_BANK.items():
+        if name in config.trainer:
+            raise ConfigError(f"trainer.{name} is not for a bank; set {instead}")
     checkpoints = ModelCheckpoint(
         dirpath=folder / CHECKPOINT.parent,
         filename=CHECKPOINT.stem,
