@@ -238,7 +238,7 @@ def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -
         "seconds": round(time.time() - started, 3),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": _versions(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
     write_json(partial / "manifest.json", manifest)
     _fsync(partial)
@@ -303,7 +303,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """Commit of this source tree; empty outside a checkout."""
     result = subprocess.run(
         ["git", "rev-parse", "HEAD"],

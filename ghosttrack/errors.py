@@ -11,3 +11,13 @@ class ConfigError(GhostTrackError):
 
 class DataError(GhostTrackError):
     """A file, folder or artefact is missing, malformed or of another kind; the message names it."""
+
+
+def check_folder_name(setting: str, name: str) -> None:
+    """Make sure that a setting which names a folder leads nowhere else.
+
+    Raises:
+        ConfigError: The name is empty, hidden, or holds a path.
+    """
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise ConfigError(f"{setting} must be a plain folder name, got {name!r}")

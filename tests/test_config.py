@@ -84,6 +84,7 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
         ("layers=[0,0]", "layers must name each block once, got [0, 0]"),
         ("layers=some", "layers must be 'all' or a list of block indices, got 'some'"),
         ("model.name=a/b", "model.name must be a plain folder name, got 'a/b'"),
+        ("corpus.name=a/../b", "corpus.name must be a plain folder name, got 'a/../b'"),
     ],
 )
 def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:

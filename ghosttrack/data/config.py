@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, check_folder_name
 
 
 class CorpusKind(Enum):
@@ -44,6 +44,7 @@ class CorpusConfig:
     """Tokens of further documents kept apart for metrics; a fifth of a corpus that is too short."""
 
     def __post_init__(self) -> None:
+        check_folder_name("corpus.name", self.name)
         if self.kind is CorpusKind.text and self.path is None:
             raise ConfigError("corpus.path is required; set corpus.path=<file or folder>")
         for field in ("context", "num_tokens", "heldout_tokens"):
@@ -98,6 +99,7 @@ class QuestionsConfig:
     """Texts that end an answer; not part of it."""
 
     def __post_init__(self) -> None:
+        check_folder_name("questions.name", self.name)
         if self.kind is QuestionKind.file and self.path is None:
             raise ConfigError("questions.path is required; set questions.path=<jsonl or csv>")
         if "{question}" not in self.template:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -201,8 +202,9 @@ def _question(row: Mapping[str, object], where: str, index: int, template: str) 
 def _text(row: Mapping[str, object], column: str, where: str) -> str:
     """Return a column's text, stripped; empty where there is none."""
     value = row.get(column, "")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where}: {column} must be a text, got {type(value).__name__}")
+    is_nan = isinstance(value, float) and not isfinite(value)
+    if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{where}: {column} must be a text, got {value!r}")
     return str(value).strip()
 
 

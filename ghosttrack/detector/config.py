@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, check_folder_name
 
 
 class Association(Enum):
@@ -49,6 +49,7 @@ class DetectorConfig:
     """Cluster bootstrap resamples behind every interval."""
 
     def __post_init__(self) -> None:
+        check_folder_name("detector.name", self.name)
         for field in ("top_k", "confirm_hits", "n_bootstrap"):
             if getattr(self, field) < 1:
                 raise ConfigError(

@@ -43,7 +43,7 @@ def grouped_folds(
     Raises:
         DataError: One label only, too few groups of a label, or a text that stands in two folds.
     """
-    _check_labels(labels, groups, n_folds)
+    check_labels(labels, groups, n_folds)
     folds = _deal(labels, groups, n_folds, seed)
     check_folds(folds, groups, texts)
     return folds
@@ -97,7 +97,12 @@ def check_folds(
                 )
 
 
-def _check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_folds: int) -> None:
+def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_folds: int) -> None:
+    """Make sure that both labels can stand in every fold.
+
+    Raises:
+        DataError: Too few groups hold a right, or a hallucinated, answer.
+    """
     names = np.asarray(groups)
     least = max(n_folds, LEAST_GROUPS)
     for label, word in ((1, "hallucinated"), (0, "right")):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, check_folder_name
 
 
 class Dtype(Enum):
@@ -44,8 +44,7 @@ class ModelConfig:
     """Run model code that comes with a hub repository; off unless you trust it."""
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ConfigError(f"model.name must be a plain folder name, got {self.name!r}")
+        check_folder_name("model.name", self.name)
         for field in ("n_layers", "d_model", "context", "d_sae", "extract_batch_size"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"model.{field} must be at least 1, got {getattr(self, field)}")

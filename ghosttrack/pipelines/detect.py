@@ -4,9 +4,11 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from rich.console import Console
 
-from ghosttrack.artifacts import Artifact, read_json, write_json
+from ghosttrack import __version__
+from ghosttrack.artifacts import Artifact, git_commit, read_json, write_json
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.baselines import exposure_table
 from ghosttrack.detector.families import OWNER_SPECS, PARAPHRASE_SPECS
@@ -15,6 +17,7 @@ from ghosttrack.detector.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.pipelines.answering import Answered, Intervened, answer_questions, ask_again
 from ghosttrack.pipelines.logs import check_logger, close_logger, make_logger
 from ghosttrack.pipelines.run import Run
@@ -60,6 +63,7 @@ def detect(config: DetectProgram) -> None:
     study.upstream("saes", bank_name(config), bank_identity(study, config), "train")
     trained = bank(study, config)
     answered = answer_questions(study, questions)
+    check_labels(answered.answers.labels, answered.answers.groups, config.detector.n_folds)
     measured = Measured(
         trained,
         answered,
@@ -114,10 +118,17 @@ def _data(measured: Measured) -> EvaluationData:
         probes=tracked.probes,
         latents=tracked.latents,
         layers=tracked.view.layers,
-        forwards={"interventions": sum(found.forwards.values())},
+        forwards={"interventions": sum(found.forwards.values()), **_masked_passes(measured)},
         directions={spec.name: spec.direction for spec in TRACK_STATISTICS},
         persistence=tracked.persistence,
     )
+
+
+def _masked_passes(measured: Measured) -> dict[str, float]:
+    """Count the second pass, with the subject masked, that statistics of tracks read."""
+    share = float(np.mean([bool(subject) for subject in measured.answered.answers.subjects]))
+    names = (name for name in measured.tracked.tables if name.startswith(("tracks", "null:")))
+    return dict.fromkeys(names, share)
 
 
 def _material(
@@ -147,8 +158,7 @@ def _facts(
     study: Study, config: DetectProgram, evaluation: Evaluation, bank: Artifact
 ) -> dict[str, str]:
     """Say what was run, for the head of the page."""
-    detector, manifest = config.detector, bank.manifest
-    commit = manifest["git_commit"][:12] or "no commit"
+    detector, commit = config.detector, git_commit()[:12] or "no commit"
     return {
         "model": f"{config.model.name}, {study.lm.n_layers} layers, d_model {study.lm.d_model}",
         "SAE bank": f"{bank.path.name}, {len(study.layers)} hook points",
@@ -157,7 +167,7 @@ def _facts(
         f"{detector.association.name}",
         "protocol": f"{detector.n_folds} grouped folds, {detector.n_bootstrap} resamples, "
         f"seed {config.seed}",
-        "code": f"ghosttrack {manifest['versions']['ghosttrack']} at {commit}",
+        "code": f"ghosttrack {__version__} at {commit}",
     }
 
 

@@ -26,7 +26,7 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 COLORS = (
-    *("#8b949e", "#57606a", "#0e7490", "#4d7c0f", "#b45309"),
+    *("#2563eb", "#57606a", "#0e7490", "#4d7c0f", "#b45309"),
     *("#9d4edd", "#5b3cc4", "#be185d", "#c2410c", "#1b1f24"),
 )
 FAINT = "#8b949e"

@@ -65,6 +65,6 @@ class ReportMaterial(NamedTuple):
     hooks: Sequence[Mapping[str, float]]
     """Held-out quality of the bank, one entry per hook point, as in its `metrics.json`."""
     facts: Mapping[str, str]
-    """What was run: model, bank, questions, commit, command."""
+    """What was run: model, bank, questions, tracker, protocol, code."""
     seconds: Mapping[str, float]
     """Wall time of each stage of this run."""

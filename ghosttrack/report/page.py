@@ -22,7 +22,7 @@ CAPTIONS = {
     "roc": "ROC of cross-fitted probabilities, all answers",
     "pr": "Precision against recall; dotted: share of hallucinated answers",
     "calibration": "Stated probability against what came true",
-    "auroc": "AUROC with interval of every detector; grey: canaries, controls, nulls, references",
+    "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
 }
 ARROWS = {1: "↑", -1: "↓", 0: "·"}
 WORLD_LIMITS = (
