@@ -15,11 +15,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Say whether 0 lies outside; an undefined interval excludes nothing."""
-        return self.low > 0 or self.high < 0
-
 
 UNDEFINED = Interval(float("nan"), float("nan"))
 

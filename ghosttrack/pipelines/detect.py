@@ -183,7 +183,7 @@ def _write(folder: Path, study: Study, config: DetectProgram, material: ReportMa
     write_scores(folder / "tables" / "scores.csv", evaluation, texts)
     write_page(folder / "report.html", material, figures, study.lm.decode)
     write_json(folder / "metrics.json", _metrics(material))
-    logger = make_logger(config, study.run, "detect", folder.name.split("-")[-1].split(".")[0])
+    logger = make_logger(config, study.run, "detect", folder)
     log_evaluation(logger, evaluation, HEADLINE, figures)
     close_logger(logger)
 

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,11 +14,10 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.config import TrainProgram
+from ghosttrack.data.progress import LOG_EVERY_S
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.report.wandb import check_online, close, quiet
-
-LOG_EVERY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,17 @@ def check_logger(config: TrainProgram) -> None:
         check_online()
 
 
-def make_logger(config: TrainProgram, run: Run, job_type: str, run_id: str) -> Logger:
+def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> Logger:
     """Make the logger of a run; W&B writes offline unless `logger.offline=false`.
 
     Args:
         config: Goes to the logger once, as it was composed.
         run: Its folder takes the logger's files.
         job_type: `train` or `detect`.
-        run_id: The artefact's id, so that a resumed run goes on in the same W&B run.
-
-    Raises:
-        ConfigError: The logger does not take the settings in `logger`.
+        folder: Of the artefact in the making; its id is the W&B run's too, so that a resumed run
+            goes on in the same one.
     """
+    run_id = folder.name.removesuffix(".partial").rsplit("-", 1)[-1]
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
         offline = config.logger["offline"]

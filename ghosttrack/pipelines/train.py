@@ -126,7 +126,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
 
     Under DDP every rank comes here and rank 0 saves.
     """
-    logger = make_logger(config, study.run, "train", folder.name.split("-")[-1].split(".")[0])
+    logger = make_logger(config, study.run, "train", folder)
     trainer = _trainer(config, folder, logger)
     source = activation_source(study, config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
