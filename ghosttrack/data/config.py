@@ -7,10 +7,11 @@ from ghosttrack.errors import ConfigError, check_folder_name
 
 
 class CorpusKind(Enum):
-    """Where unlabelled text comes from."""
+    """Where unlabelled text, or what a model made of it, comes from."""
 
     ghostworld = "ghostworld"
     text = "text"
+    activations = "activations"
 
 
 class QuestionKind(Enum):
@@ -30,26 +31,33 @@ class StoreDtype(Enum):
 
 @dataclass
 class CorpusConfig:
-    """The text that SAEs learn from."""
+    """What SAEs learn from: text that the model reads, or ready-made activations.
+
+    Ready-made activations are read whole, so that the numbers of tokens are null for them.
+    """
 
     kind: CorpusKind
     name: str
     path: str | None
-    """Text file or folder of them (`corpus=text`): .txt or .jsonl, read by `data/corpora.py`."""
-    context: int
+    """File or folder: text (.txt, .jsonl; `data/corpora.py`) or activations (`data/ready.py`)."""
+    context: int | None
     """Tokens per context window; longer documents are cut into windows."""
-    num_tokens: int
+    num_tokens: int | None
     """Tokens to train on, positions dropped by `store.skip_first` not counted."""
-    heldout_tokens: int
+    heldout_tokens: int | None
     """Tokens of further documents kept apart for metrics; a fifth of a corpus that is too short."""
 
     def __post_init__(self) -> None:
         check_folder_name("corpus.name", self.name)
-        if self.kind is CorpusKind.text and self.path is None:
+        if self.kind is not CorpusKind.ghostworld and self.path is None:
             raise ConfigError("corpus.path is required; set corpus.path=<file or folder>")
         for field in ("context", "num_tokens", "heldout_tokens"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"corpus.{field} must be at least 1, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if self.kind is CorpusKind.activations:
+                if value is not None:
+                    raise ConfigError(f"corpus.{field}={value} is for text; leave it null")
+            elif value is None or value < 1:
+                raise ConfigError(f"corpus.{field} must be at least 1, got {value}")
 
 
 @dataclass
@@ -58,7 +66,7 @@ class StoreConfig:
 
     dtype: StoreDtype
     skip_first: int
-    """Leading positions of every window that are not kept (GPT-2's position 0 has a huge norm)."""
+    """Leading positions of every window of text that are not kept (GPT-2's 0 has a huge norm)."""
     shard_tokens: int
     """Tokens per shard; extraction resumes at the last complete one."""
 

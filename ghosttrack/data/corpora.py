@@ -152,6 +152,9 @@ def corpus_windows(
         ConfigError: Windows of `corpus.context` tokens keep nothing, or are too long for the model.
         DataError: There are not two documents that keep a token.
     """
+    assert config.context is not None, config
+    assert config.num_tokens is not None, config
+    assert config.heldout_tokens is not None, config
     if config.context <= max(skip_first, len(framing.prefix)):
         raise ConfigError(
             f"corpus.context={config.context} must exceed store.skip_first={skip_first}"

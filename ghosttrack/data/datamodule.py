@@ -1,6 +1,7 @@
 """Activations for the Trainer: a loader that goes on where it was stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +11,7 @@ from torch import Tensor
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.errors import ConfigError
 
-Batches = Iterator[Float[Tensor, "hook row d_model"]]
+Batches = Generator[Float[Tensor, "hook row d_model"]]
 
 
 class TrainBatches:
@@ -30,14 +31,16 @@ class TrainBatches:
 
     def __iter__(self) -> Batches:
         assert self.step < self.steps, f"all {self.steps} steps were handed out: set max_steps"
-        batches = self.batches(self.step)
-        while self.step < self.steps:
-            batch = next(batches)
-            self.step += 1
-            yield batch
+        with closing(self.batches(self.step)) as batches:
+            while self.step < self.steps:
+                batch = next(batches)
+                self.step += 1
+                if self.step == self.steps:
+                    batches.close()  # the trainer may not come back for the end
+                yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Count the batches handed out."""
+        """Count the batches handed out, not those made ahead."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -48,18 +51,18 @@ class TrainBatches:
 class HeldoutBatches:
     """The held-out batches, anew each time."""
 
-    def __init__(self, batches: Callable[[], Batches]) -> None:
+    def __init__(self, batches: Callable[[], Iterator[Float[Tensor, "hook row d_model"]]]) -> None:
         self.batches = batches
 
-    def __iter__(self) -> Batches:
+    def __iter__(self) -> Iterator[Float[Tensor, "hook row d_model"]]:
         return self.batches()
 
 
 class ActivationsDataModule(pl.LightningDataModule):
     """Feed a bank: `steps` shuffled batches to train on, every held-out token to validate.
 
-    A batch is [hook row d_model] in fp32; each rank gets its share of the same global batch. Use it
-    with `Trainer(use_distributed_sampler=False)`.
+    A batch is [hook row d_model] in the source's number format; each rank gets its share of the
+    same global batch. Use it with `Trainer(use_distributed_sampler=False)`.
 
     Args:
         source: Where activations come from.

@@ -26,7 +26,7 @@ class Extractor:
         layers: Block indices.
         skip_first: Leading positions of every window that are not kept.
         dtype: Of what is kept.
-        batch_size: Windows per forward pass; halved for good where the device has no memory for it.
+        batch_size: Windows per forward pass; those for which the device has no memory are halved.
     """
 
     def __init__(
@@ -37,6 +37,23 @@ class Extractor:
         self.skip_first = skip_first
         self.dtype = dtype
         self.batch_size = batch_size
+        self.fitting = batch_size
+
+    def batches(
+        self, windows: Windows, chosen: Int64[np.ndarray, " window"]
+    ) -> list[Int64[np.ndarray, " _"]]:
+        """Cut windows, by length in ascending order, into batches that hold little padding.
+
+        Ranks that share them out agree on them, whatever the memory of each.
+        """
+        lengths = windows.lengths[chosen]
+        batches, start = [], 0
+        while start < len(chosen):
+            longest = lengths[start] / (1 - PADDING_FRAC)
+            end = min(start + self.batch_size, int(np.searchsorted(lengths, longest, side="right")))
+            batches.append(chosen[start:end])
+            start = end
+        return batches
 
     def run(
         self, windows: Windows, chosen: Int64[np.ndarray, " window"]
@@ -45,25 +62,23 @@ class Extractor:
 
         Args:
             windows: The windows of a part.
-            chosen: Which, by length in ascending order, so that batches hold little padding.
+            chosen: Which, by length in ascending order.
 
         Raises:
             ConfigError: The device has no memory for a single window.
             DataError: An activation is not a finite number.
         """
-        lengths = windows.lengths[chosen]
-        start = 0
-        while start < len(chosen):
-            longest = lengths[start] / (1 - PADDING_FRAC)
-            fitting = int(np.searchsorted(lengths, longest, side="right"))
-            end = min(start + self.batch_size, fitting)
-            try:
-                acts = self._forward(windows, chosen[start:end])
-            except torch.OutOfMemoryError:
-                self._halve(end - start)
-                continue
-            yield acts
-            start = end
+        for batch in self.batches(windows, chosen):
+            start = 0
+            while start < len(batch):
+                end = start + self.fitting
+                try:
+                    acts = self._forward(windows, batch[start:end])
+                except torch.OutOfMemoryError:
+                    self._halve(len(batch[start:end]))
+                    continue
+                yield acts
+                start = end
 
     def _forward(
         self, windows: Windows, chosen: Int64[np.ndarray, " window"]
@@ -92,9 +107,9 @@ class Extractor:
                 f"corpus.context: {self.lm.device} has no memory for a single window;"
                 " set a shorter corpus.context, model.dtype=bf16, or device=cpu"
             )
-        self.batch_size = n_windows // 2
+        self.fitting = n_windows // 2
         torch.cuda.empty_cache()
         log.warning(
             "out of memory at %d windows: going on with extract.batch_size=%d",
-            *(n_windows, self.batch_size),
+            *(n_windows, self.fitting),
         )

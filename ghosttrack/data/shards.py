@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +35,7 @@ class ShardFile:
     only writes tensors that are all in memory.
     """
 
-    def __init__(
-        self, path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-    ) -> None:
+    def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
         self.temporary = path.with_name(f".{path.name}.tmp")
         # Widest types first keeps every tensor aligned, as the format asks; then by name.
@@ -95,16 +94,30 @@ class ShardFile:
             ) from error
 
 
-def map_shard(path: Path) -> dict[str, Tensor]:
-    """Map a safetensors file's tensors, copy-on-write: writing to one never reaches the file.
+class Stored(NamedTuple):
+    """A tensor of a shard, and the byte of the file at which it begins."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the tensor takes."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def stored_tensors(path: Path) -> dict[str, Stored]:
+    """Read where the tensors of a shard lie.
 
     Raises:
         DataError: The file is missing, truncated or no safetensors file.
     """
     try:
-        data = np.memmap(path, dtype=np.uint8, mode="c")
-        head = 8 + int.from_bytes(data[:8].tobytes(), "little")
-        header = json.loads(data[8:head].tobytes())
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(head, size) - 8))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable shard ({error}); delete its folder") from error
     dtypes = {name: dtype for dtype, name in DTYPES.items()}
@@ -113,8 +126,21 @@ def map_shard(path: Path) -> dict[str, Tensor]:
         if name == "__metadata__":
             continue
         start, end = (head + offset for offset in facts["data_offsets"])
-        if end > len(data):
+        if end > size:
             raise DataError(f"{path}: truncated in {name}; delete its folder to build it again")
-        flat = torch.from_numpy(data[start:end]).view(dtypes[facts["dtype"]])
-        tensors[name] = flat.view(facts["shape"])
+        tensors[name] = Stored(dtypes[facts["dtype"]], tuple(facts["shape"]), start)
     return tensors
+
+
+def map_shard(path: Path) -> dict[str, Tensor]:
+    """Map a shard's tensors, copy-on-write: writing to one never reaches the file.
+
+    Raises:
+        DataError: The file is missing, truncated or no safetensors file.
+    """
+    tensors = stored_tensors(path)
+    data = torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="c"))
+    return {
+        name: data[one.start : one.start + one.n_bytes].view(one.dtype).view(one.shape)
+        for name, one in tensors.items()
+    }

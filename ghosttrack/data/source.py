@@ -1,6 +1,8 @@
 """Batches of activations, in an order that depends on the seed alone."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,25 +10,38 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ghosttrack.data.prefetch import prefetch
+from ghosttrack.data.ranks import Deal, deal
+
+AHEAD_BATCHES = 2
+"""Batches that are gathered in the background while the trainer has one."""
+
 
 @runtime_checkable
 class ActivationSource(Protocol):
-    """What training asks for activations."""
+    """What training asks for activations.
+
+    Batches come as the source holds them, in its number format and on its device.
+    """
 
     hooks: list[str]
     d_model: int
 
     def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
-        """Return training tokens, at most `n_tokens`: always the same, on every rank."""
+        """Return training tokens, at most `n_tokens`: always the same, on every rank.
+
+        In fp32, whatever the source: statistics are taken of them.
+        """
         ...
 
     def batches(
         self, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start_step: int = 0
-    ) -> Iterator[Float[Tensor, "hook row d_model"]]:
+    ) -> Generator[Float[Tensor, "hook row d_model"]]:
         """Yield training batches without end, from step `start_step` on.
 
         The batch of a step, over all ranks, depends on the step and the seed alone; a rank gets
-        rows `rank::world_size` of it. Every token comes once per epoch.
+        rows `rank::world_size` of it. Every token comes once per epoch. Close what is given when no
+        more batches are wanted: one may be in the making.
         """
         ...
 
@@ -40,8 +55,8 @@ class ActivationSource(Protocol):
         ...
 
 
-Tokens = Callable[[Int64[np.ndarray, " row"]], Float[Tensor, "hook row d_model"]]
-"""Tokens that are at hand: give some rows, in fp32."""
+Tokens = Callable[[int, int], Float[Tensor, "hook row d_model"]]
+"""This rank's tokens of a chunk at hand: give the rows from one up to another, as handed out."""
 
 
 @runtime_checkable
@@ -55,8 +70,12 @@ class Part(Protocol):
     d_model: int
     unit_tokens: Int64[np.ndarray, " unit"]
 
-    def load(self, units: Int64[np.ndarray, " unit"]) -> Tokens:
-        """Get the tokens of some units; their rows are numbered from 0 in a fixed order."""
+    def load(self, units: Int64[np.ndarray, " unit"], dealt: Deal) -> Tokens:
+        """Get this rank's tokens of some units.
+
+        `dealt` counts the tokens of those units from 0, in a fixed order of the part's own. Every
+        rank loads the same units at the same point of its work.
+        """
         ...
 
 
@@ -72,51 +91,80 @@ class _Epoch(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Tokens at hand, and the places of the sequence that they take."""
+    """This rank's tokens at hand, and the places of the sequence that all ranks' take."""
 
     start: int
     end: int
-    order: Int64[np.ndarray, " token"]
+    rank: int
+    world_size: int
     tokens: Tokens
+
+    def between(self, start: int, end: int) -> Float[Tensor, "hook row d_model"]:
+        """Give this rank's tokens at places `start` to `end`."""
+        return self.tokens(self._row(start), self._row(end))
+
+    def _row(self, place: int) -> int:
+        """Count this rank's tokens before a place."""
+        first = self.start + (self.rank - self.start) % self.world_size
+        return -((first - place) // self.world_size)
 
 
 class TokenSequence:
-    """A part's tokens as one endless sequence, read at ascending places.
+    """A part's tokens as one endless sequence, of which a rank reads every `world_size`-th.
 
     An epoch is a permutation of the part's units, cut into chunks of about `chunk_tokens`; within a
-    chunk tokens are permuted. One chunk is at hand at a time. Any place can be read without
-    what comes before it, as permutations are drawn from (seed, epoch, chunk).
+    chunk tokens are permuted. Reading may start at any place, as permutations are drawn from
+    (seed, epoch, chunk).
 
     Args:
         part: The tokens.
         chunk_tokens: Tokens to shuffle among.
         seed: None keeps the part's own order.
+        rank: Gets the places p with `p % world_size == rank`.
+        world_size: Number of ranks.
     """
 
-    def __init__(self, part: Part, chunk_tokens: int, seed: int | None) -> None:
+    def __init__(
+        self, part: Part, chunk_tokens: int, seed: int | None, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.part = part
         self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
         self.n_tokens = int(part.unit_tokens.sum())
         n_chunks = -(-self.n_tokens // chunk_tokens)
         self.chunk_tokens = -(-self.n_tokens // n_chunks)
         self._epoch = self._draw_epoch(0)
-        self._chunk: _Chunk | None = None
 
-    def take(self, places: Int64[np.ndarray, " token"]) -> Float[Tensor, "hook token d_model"]:
-        """Return the tokens at ascending places; tokens of epoch e begin at e * n_tokens."""
-        pieces = []
-        while len(places):
-            chunk = self._chunk_at(int(places[0]))
-            n_here = int(np.searchsorted(places, chunk.end))
-            pieces.append(chunk.tokens(chunk.order[places[:n_here] - chunk.start]))
-            places = places[n_here:]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+    def batches(
+        self, size: int, start: int = 0, end: int = sys.maxsize, *, ahead: bool = False
+    ) -> Generator[Float[Tensor, "hook row d_model"]]:
+        """Yield this rank's share of each `size` places from `start` on; the last may be smaller.
 
-    def _chunk_at(self, place: int) -> _Chunk:
-        if self._chunk is None or not self._chunk.start <= place < self._chunk.end:
-            self._chunk = None  # frees the memory before the next chunk needs as much
-            self._chunk = self._load(place)
-        return self._chunk
+        One chunk is at hand at a time. With `ahead` a thread loads the next one meanwhile.
+        """
+        if start >= end:
+            return
+        chunks = self._chunks(start, end)
+        with closing(prefetch(chunks, 1) if ahead else chunks) as chunks:
+            chunk = next(chunks)
+            while start < end:
+                pieces, stop = [], min(start + size, end)
+                while start < stop:
+                    if start == chunk.end:
+                        del chunk  # frees its memory before the next one takes as much
+                        chunk = next(chunks)
+                    here = min(stop, chunk.end)
+                    pieces.append(chunk.between(start, here))
+                    start = here
+                yield pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def _chunks(self, start: int, end: int) -> Generator[_Chunk]:
+        while start < end:
+            chunk = self._load(start)
+            start = chunk.end
+            yield chunk
+            del chunk
 
     def _load(self, place: int) -> _Chunk:
         number, within = divmod(place, self.n_tokens)
@@ -131,7 +179,9 @@ class TokenSequence:
         if self.seed is not None:
             order = np.random.default_rng([self.seed, number, int(chunk)]).permutation(order)
         start = number * self.n_tokens + int(epoch.starts[first])
-        return _Chunk(start, start + n_tokens, order, self.part.load(units))
+        dealt = deal(order, start, self.rank, self.world_size)
+        tokens = self.part.load(units, dealt)
+        return _Chunk(start, start + n_tokens, self.rank, self.world_size, tokens)
 
     def _draw_epoch(self, number: int) -> _Epoch:
         units = np.arange(len(self.part.unit_tokens))
@@ -149,37 +199,42 @@ class PartSource:
         train: Tokens to learn from.
         heldout: Tokens for metrics.
         chunk_tokens: Training tokens to shuffle among; bounds what is at hand.
+        ahead: Load chunks and gather batches in the background, before they are asked for.
     """
 
-    def __init__(self, train: Part, heldout: Part, chunk_tokens: int) -> None:
+    def __init__(self, train: Part, heldout: Part, chunk_tokens: int, *, ahead: bool) -> None:
         self.train = train
         self.heldout = heldout
         self.chunk_tokens = chunk_tokens
+        self.ahead = ahead
         self.hooks = train.hooks
         self.d_model = train.d_model
 
     def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
-        """Return training tokens, at most `n_tokens`: always the same, on every rank."""
+        """Return training tokens, at most `n_tokens`; see `ActivationSource`."""
         sequence = TokenSequence(self.train, n_tokens, seed=0)
-        return sequence.take(np.arange(min(n_tokens, sequence.n_tokens)))
+        return next(sequence.batches(min(n_tokens, sequence.n_tokens))).float()
 
     def batches(
         self, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start_step: int = 0
-    ) -> Iterator[Float[Tensor, "hook row d_model"]]:
+    ) -> Generator[Float[Tensor, "hook row d_model"]]:
         """Yield training batches without end; see `ActivationSource`."""
         assert batch_size % world_size == 0, f"{batch_size} rows for {world_size} ranks"
-        sequence = TokenSequence(self.train, self.chunk_tokens, seed)
-        start = start_step * batch_size
-        while True:
-            yield sequence.take(np.arange(start + rank, start + batch_size, world_size))
-            start += batch_size
+        sequence = TokenSequence(self.train, self.chunk_tokens, seed, rank, world_size)
+        return self._served(sequence, batch_size, start_step * batch_size, sys.maxsize)
 
     def heldout_batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Float[Tensor, "hook row d_model"]]:
         """Yield every held-out token once over all ranks; see `ActivationSource`."""
         assert batch_size % world_size == 0, f"{batch_size} rows for {world_size} ranks"
-        sequence = TokenSequence(self.heldout, max(batch_size, self.chunk_tokens), seed=None)
+        chunk_tokens = max(batch_size, self.chunk_tokens)
+        sequence = TokenSequence(self.heldout, chunk_tokens, None, rank, world_size)
         end = sequence.n_tokens - sequence.n_tokens % world_size
-        for start in range(0, end, batch_size):
-            yield sequence.take(np.arange(start + rank, min(start + batch_size, end), world_size))
+        return self._served(sequence, batch_size, 0, end)
+
+    def _served(
+        self, sequence: TokenSequence, size: int, start: int, end: int
+    ) -> Generator[Float[Tensor, "hook row d_model"]]:
+        batches = sequence.batches(size, start, end, ahead=self.ahead)
+        return prefetch(batches, AHEAD_BATCHES) if self.ahead else batches

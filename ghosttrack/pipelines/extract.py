@@ -1,10 +1,12 @@
-"""A model reads a corpus; an activation store comes out."""
+"""A model reads a corpus, or ready-made activations are converted: a store comes out."""
 
 import logging
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import ExtractProgram
+from ghosttrack.data.config import CorpusKind
+from ghosttrack.data.convert import convert
 from ghosttrack.data.store import write_store
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
@@ -23,10 +25,13 @@ def extract(config: ExtractProgram) -> None:
 
 
 def activations(study: Study) -> Artifact:
-    """Return the store of this configuration, extracting it where it is missing."""
+    """Return the store of this configuration, making it where it is missing."""
     config = study.config
 
     def write(folder: Path) -> None:
+        if config.corpus.kind is CorpusKind.activations:
+            convert(folder, study.corpus_path, study.layers, config.store, config.seed)
+            return
         write_store(folder, study.lm, study.corpus, study.layers, config.store, config.extract)
 
     with study.run.stage("extract"):
@@ -34,14 +39,15 @@ def activations(study: Study) -> Artifact:
 
 
 def activations_identity(study: Study) -> dict[str, object]:
-    """What determines the bytes of a store."""
+    """What determines the bytes of a store; of ready-made activations no model is part."""
     store = study.config.store
-    return {
-        "model": study.model_identity,
+    identity = {
         "corpus": study.corpus_identity,
         "layers": study.layers,
         "dtype": store.dtype.name,
-        "skip_first": store.skip_first,
         "shard_tokens": store.shard_tokens,
         "seed": study.config.seed,
     }
+    if study.config.corpus.kind is CorpusKind.activations:
+        return identity
+    return {**identity, "model": study.model_identity, "skip_first": store.skip_first}

@@ -1,17 +1,19 @@
 """The model under study with its corpus, questions and artefacts; loaded only when needed."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import CorpusConfig, CorpusKind, QuestionKind, QuestionsConfig
 from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing, text_documents
 from ghosttrack.data.questions import QuestionSet, read_questions
+from ghosttrack.data.ready import ready_hooks
+from ghosttrack.data.store import hook_names
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
@@ -39,7 +41,16 @@ class Study:
 
     @cached_property
     def lm(self) -> LM:
-        """The language model; loading it takes seconds to minutes."""
+        """The language model; loading it takes seconds to minutes.
+
+        Raises:
+            ConfigError: The corpus leaves it nothing to read.
+        """
+        if self.config.corpus.kind is CorpusKind.activations:
+            raise ConfigError(
+                "corpus=activations has no text for a language model: extract.py converts it and"
+                " train.py learns from it with train.source=store; choose a corpus of text"
+            )
         with self.run.stage("load model"):
             return load_lm(self.config.model, FOLDER, self.config.device)
 
@@ -50,8 +61,34 @@ class Study:
 
     @cached_property
     def layers(self) -> list[int]:
-        """Block indices of the hook points, ascending."""
+        """Block indices of the hook points, ascending.
+
+        Raises:
+            ConfigError: A layer that the model or the ready-made activations do not have.
+        """
+        if self.config.corpus.kind is CorpusKind.activations:
+            return _among(self.config.layers, list(self._ready_hooks))
         return resolve_layers(self.config.layers, sizes(self.config.model, FOLDER).n_layers)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Names of the hook points of `layers`, positions included where the corpus has them."""
+        if self.config.corpus.kind is CorpusKind.activations:
+            return [hook for layer in self.layers for hook in self._ready_hooks[layer]]
+        return hook_names(self.layers)
+
+    @cached_property
+    def _ready_hooks(self) -> dict[int, list[str]]:
+        return ready_hooks(self.corpus_path)
+
+    @property
+    def corpus_path(self) -> Path:
+        """Where the corpus lies.
+
+        Raises:
+            ConfigError: There is nothing.
+        """
+        return _existing("corpus.path", self.config.corpus.path)
 
     @cached_property
     def corpus(self) -> CorpusWindows:
@@ -73,7 +110,7 @@ class Study:
         if corpus.kind is CorpusKind.ghostworld:
             content: object = load_spec(world_folder(self.config.model)).to_json()
         else:
-            content = hash_path(_existing("corpus.path", corpus.path))
+            content = hash_path(self.corpus_path)
         numbers = {
             name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
         }
@@ -116,10 +153,13 @@ class Study:
 
         A found one has its checksums compared where `verify` asks for it.
         """
+        provenance = {}
+        if self.config.corpus.kind is not CorpusKind.activations:
+            provenance["model_revision"] = model_revision(self.config.model, FOLDER)
         artifact = build(
             Key(self.root, kind, name, identity),
             write,
-            provenance={"model_revision": model_revision(self.config.model, FOLDER)},
+            provenance=provenance,
             distributed=distributed,
         )
         if self.config.verify and not artifact.built:
@@ -130,7 +170,7 @@ class Study:
     def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
         if corpus.kind is CorpusKind.ghostworld:
             return documents(load_spec(world_folder(self.config.model)))
-        return text_documents(_existing("corpus.path", corpus.path))
+        return text_documents(self.corpus_path)
 
 
 def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
@@ -149,6 +189,16 @@ def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
         max_new_tokens=config.max_new_tokens,
         identity={**questions.identity, "template": config.template},
     )
+
+
+def _among(layers: object, available: list[int]) -> list[int]:
+    """List the layers that the setting names of those that there are."""
+    if layers == "all":
+        return available
+    chosen = sorted(cast("Sequence[int]", layers))
+    if outside := [layer for layer in chosen if layer not in available]:
+        raise ConfigError(f"layers must be among {available} of corpus.path, got {outside}")
+    return chosen
 
 
 def world_folder(model: ModelConfig) -> Path:

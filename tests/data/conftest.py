@@ -1,8 +1,10 @@
 """A tiny model, a corpus for it and settings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import (
@@ -13,6 +15,8 @@ from ghosttrack.data.config import (
     StoreDtype,
 )
 from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing
+from ghosttrack.data.shards import ShardFile
+from ghosttrack.data.store import ShardFacts, write_facts
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS
 
@@ -43,6 +47,24 @@ def store_config(**changes) -> StoreConfig:
 
 
 EXTRACT = ExtractConfig(batch_size=8)
+
+
+def plain_store(
+    folder: Path, hooks: Sequence[str], shard_rows: Sequence[int], d_model: int
+) -> None:
+    """A store without a model: row r of the i-th hook point holds r + i / 8, held-out rows too."""
+    shards, row = [], 0
+    for number, n_rows in enumerate(shard_rows):
+        part = "train" if number < len(shard_rows) - 1 else "heldout"
+        shard = ShardFacts(f"{part}-{number:05d}.safetensors", part, n_rows)
+        layout = {hook: (torch.float32, (n_rows, d_model)) for hook in hooks}
+        with ShardFile(folder / shard.file, layout) as file:
+            for index, hook in enumerate(hooks):
+                rows = torch.arange(row, row + n_rows) + index / 8
+                file.put(hook, 0, rows[:, None].expand(n_rows, d_model))
+        shards.append(shard)
+        row += n_rows
+    write_facts(folder, hooks, d_model, StoreDtype.fp32, shards)
 
 
 @pytest.fixture(scope="session")

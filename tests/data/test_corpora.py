@@ -105,6 +105,12 @@ def test_a_context_beyond_the_models_is_refused():
         corpus_windows(["abc"], LETTERS, corpus_config(context=65), 1, seed=0)
 
 
+@pytest.mark.parametrize("number", [None, 0])
+def test_text_needs_its_numbers(number):
+    with pytest.raises(ConfigError, match=rf"corpus\.num_tokens must be at least 1, got {number}"):
+        corpus_config(num_tokens=number)
+
+
 def test_documents_are_framed_as_the_model_encodes_them(lm):
     framed = framing(lm, append_eos=True)
     text = "who was born in paris?"

@@ -1,3 +1,5 @@
+import threading
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,8 +99,25 @@ def test_ranks_get_their_rows_of_the_same_batch():
     assert torch.equal(batches(1, 2), whole[:, :, 1::2])
 
 
+def test_batches_made_ahead_are_not_counted_and_end_with_the_last():
+    held = source([5] * 30, 60, ahead=True)
+    expected = list(islice(held.batches(16, seed=3), 8))
+    threads = threading.active_count()
+    loader = TrainBatches(lambda step: held.batches(16, seed=3, start_step=step), steps=8)
+    given = iter(loader)
+    first = [next(given) for _ in range(3)]
+    assert threading.active_count() > threads
+    resumed = TrainBatches(loader.batches, steps=8)
+    resumed.load_state_dict(loader.state_dict())
+    rest = iter(resumed)
+    last = [next(rest) for _ in range(5)]
+    assert torch.equal(torch.cat(first + last), torch.cat(expected))
+    given.close()
+    assert threading.active_count() == threads
+
+
 def test_a_loader_that_gave_everything_does_not_start_again():
-    loader = TrainBatches(lambda step: iter([torch.zeros(1, 1, 1)] * (2 - step)), steps=2)
+    loader = TrainBatches(lambda step: (torch.zeros(1, 1, 1) for _ in range(2 - step)), steps=2)
     assert len(list(loader)) == len(loader) == 2
     with pytest.raises(AssertionError, match="all 2 steps"):
         next(iter(loader))

@@ -1,5 +1,6 @@
 from collections import Counter
 from itertools import chain, islice
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -19,17 +20,26 @@ class Numbered:
         self.unit_tokens = np.array(unit_tokens)
         self.starts = self.unit_tokens.cumsum() - self.unit_tokens
         self.loaded: list[int] = []
+        self.alive: WeakSet = WeakSet()
+        self.most_alive = 0
 
-    def load(self, units):
+    def load(self, units, dealt):
         numbers = np.concatenate(
             [np.arange(self.unit_tokens[unit]) + self.starts[unit] for unit in units]
         )
         self.loaded.append(len(numbers))
-        return lambda rows: torch.from_numpy(numbers[rows]).float()[None, :, None]
+        mine = torch.from_numpy(numbers[dealt.mine])
+
+        def tokens(first, last):
+            return mine[first:last].float()[None, :, None]
+
+        self.alive.add(tokens)
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return tokens
 
 
-def source(unit_tokens: list[int], chunk_tokens: int = 20) -> PartSource:
-    return PartSource(Numbered(unit_tokens), Numbered(unit_tokens), chunk_tokens)
+def source(unit_tokens: list[int], chunk_tokens: int = 20, *, ahead: bool = False) -> PartSource:
+    return PartSource(Numbered(unit_tokens), Numbered(unit_tokens), chunk_tokens, ahead=ahead)
 
 
 def numbers(batches, n: int) -> list[list[int]]:
@@ -85,12 +95,26 @@ def test_heldout_tokens_come_once_over_all_ranks(units, chunk_tokens, rows, worl
     assert len(lengths) <= 1
 
 
-def test_no_more_than_a_chunk_is_at_hand():
-    held = source([5] * 100, chunk_tokens=50)
-    numbers(held.batches(10, seed=0), 50)
-    # 500 tokens in 10 chunks; one begins at most a unit early or late
+@settings(max_examples=20)
+@given(UNITS, st.integers(1, 40), st.integers(1, 3), st.integers(1, 3), st.integers(0, 9))
+def test_what_is_made_ahead_is_the_same(units, chunk_tokens, rows, world_size, start):
+    sizes = (rows * world_size, 0, world_size - 1, world_size, start)
+    now, ahead = (source(units, chunk_tokens, ahead=ahead) for ahead in (False, True))
+    assert numbers(ahead.batches(*sizes), 9) == numbers(now.batches(*sizes), 9)
+    held = (rows * world_size, world_size - 1, world_size)
+    assert numbers(ahead.heldout_batches(*held), 99) == numbers(now.heldout_batches(*held), 99)
+
+
+@pytest.mark.parametrize(("ahead", "at_hand"), [(False, 1), (True, 2)])
+def test_no_more_than_a_chunk_is_at_hand_or_two_with_the_next(ahead, at_hand):
+    held = source([5] * 100, chunk_tokens=50, ahead=ahead)
+    batches = held.batches(10, seed=0)
+    numbers(batches, 100)
+    batches.close()
+    # 1,000 tokens in 20 chunks; one begins at most a unit early or late
     assert max(held.train.loaded) <= 50 + 5
-    assert len(held.train.loaded) == 10
+    assert 20 <= len(held.train.loaded) <= 22
+    assert held.train.most_alive == at_hand
 
 
 def test_seeds_give_other_orders_and_epochs_too():

@@ -1,5 +1,8 @@
 import os
 import shutil
+import subprocess
+import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from ghosttrack.data.forward import Extractor
 from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes, plan, write_store
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
-from tests.data.conftest import EXTRACT, store_config
+from tests.data.conftest import EXTRACT, plain_store, store_config
 
 
 @pytest.fixture(scope="session")
@@ -154,18 +157,107 @@ def test_a_truncated_shard_is_named(folder, tmp_path):
     path = tmp_path / "copy" / "train-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="train-00001"):
-        ActivationStore(tmp_path / "copy").part("train")
-
-
-def test_rows_are_gathered_over_shards_in_the_order_asked(folder):
-    part = ActivationStore(folder).part("train")
-    whole = torch.cat([shard["layer_2"] for shard in part.shards]).float()
-    rows = np.random.default_rng(0).permutation(len(whole))[:200]
-    assert torch.equal(part.read(rows)[1], whole[rows])
+        StoreSource(ActivationStore(tmp_path / "copy"))
 
 
 def test_the_store_says_what_it_holds(folder):
     held = ActivationStore(folder)
-    assert (held.layers, held.hooks, held.d_model) == ([0, 2], ["layer_0", "layer_2"], 32)
+    assert (held.hooks, held.d_model) == (["layer_0", "layer_2"], 32)
     assert (held.n_train, held.n_heldout, held.dtype) == (900, 200, torch.bfloat16)
     assert StoreSource(held).train.unit_tokens.sum() == 900
+
+
+def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(folder):
+    source = StoreSource(ActivationStore(folder))
+    assert next(source.batches(8, seed=0)).dtype == torch.bfloat16
+    assert next(source.heldout_batches(8)).dtype == torch.bfloat16
+    assert source.sample(8).dtype == torch.float32
+
+
+HOOKS = ["layer_0_pos_1", "layer_0_pos_2", "layer_3_pos_1"]
+SHARD_ROWS = [3000, 700, 1801, 600]
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory) -> ActivationStore:
+    """5,501 training rows in blocks of 512 and what is left over, 600 for metrics."""
+    folder = tmp_path_factory.mktemp("numbered")
+    plain_store(folder, HOOKS, SHARD_ROWS, d_model=4)
+    return ActivationStore(folder)
+
+
+@pytest.mark.parametrize("chunk_rows", [10_000, 1200], ids=["mapped", "in chunks"])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_every_row_of_every_hook_comes_once_an_epoch(numbered, chunk_rows, world_size):
+    batches = []
+    for rank in range(world_size):
+        source = StoreSource(numbered, chunk_bytes=chunk_rows * 3 * 4 * 4)
+        batches.append(list(islice(source.batches(300, 0, rank, world_size), 19)))
+    drawn = [torch.cat(own, dim=1) for own in batches]
+    assert {acts.shape for acts in drawn} == {(3, 19 * 300 // world_size, 4)}
+    # put together again as the single process has them: rank r has rows r, r + world_size, ...
+    acts = torch.stack(drawn, dim=2).flatten(1, 2)
+    assert sorted(acts[0, :5501, 0].int().tolist()) == list(range(5501))
+    alone = StoreSource(numbered, chunk_bytes=chunk_rows * 3 * 4 * 4).batches(300, 0)
+    assert torch.equal(acts, torch.cat(list(islice(alone, 19)), dim=1))
+    for index in range(3):
+        assert torch.equal(acts[index] - index / 8, acts[0][:, :1].expand(-1, 4))
+
+
+@pytest.mark.parametrize("chunk_rows", [10_000, 1200], ids=["mapped", "in chunks"])
+def test_some_hooks_come_in_the_order_of_all_and_alone_are_read(numbered, chunk_rows, tmp_path):
+    chunk_bytes = chunk_rows * 3 * 4 * 4
+    alone = StoreSource(numbered, HOOKS[1:2], chunk_bytes)
+    assert alone.hooks == HOOKS[1:2]
+    whole = StoreSource(numbered, chunk_bytes=chunk_bytes)
+    for one, all_three in zip(
+        islice(alone.batches(256, 3), 30), whole.batches(256, 3), strict=False
+    ):
+        assert torch.equal(one, all_three[1:2])
+    assert torch.equal(alone.sample(99), whole.sample(99)[1:2])
+    held = torch.cat(list(alone.heldout_batches(256)), dim=1)
+    assert held[0, :, 0].tolist() == [row + 1 / 8 for row in range(5501, 6101)]
+
+
+def test_a_shard_cut_while_it_is_read_is_named(numbered, tmp_path):
+    shutil.copytree(numbered.folder, tmp_path / "copy")
+    source = StoreSource(ActivationStore(tmp_path / "copy"), chunk_bytes=1)
+    path = tmp_path / "copy" / "train-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"train-00000\.safetensors: ended while layer_"):
+        list(islice(source.batches(256, 0), 30))
+
+
+AN_EPOCH = """
+import sys
+from itertools import islice
+from pathlib import Path
+from ghosttrack.data.store import ActivationStore, StoreSource
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+source = StoreSource(ActivationStore(Path(sys.argv[1])), chunk_bytes=int(sys.argv[2]))
+source.sample(512)
+start = peak = resident()
+batches = source.batches(512, seed=0)
+for _ in range(sum(source.train.unit_tokens) // 512):
+    next(batches)
+    peak = max(peak, resident())
+print(peak - start)
+"""
+
+
+@pytest.mark.slow
+def test_an_epoch_of_a_large_store_takes_the_memory_of_two_chunks(tmp_path):
+    # 4 shards of 32 MiB, read 4 MiB at a time; a batch is 1 MiB, three of them are at hand
+    plain_store(tmp_path, ["layer_0", "layer_1"], [16384] * 4 + [512], d_model=256)
+    grown = subprocess.run(
+        [sys.executable, "-c", AN_EPOCH, str(tmp_path), str(2**22)],
+        capture_output=True,
+        text=True,
+        check=True,
+        # chunks as small as these would be kept by malloc for later; real ones go back at once
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "100000"},
+    )
+    assert int(grown.stdout) < 2 * 2**22 + 8 * 2**20

@@ -1,12 +1,17 @@
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed, multiprocessing
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import StoreDtype
+from ghosttrack.data.corpora import corpus_windows, framing
 from ghosttrack.data.store import ActivationStore, StoreSource, write_store
 from ghosttrack.data.stream import StreamSource
-from tests.data.conftest import EXTRACT, store_config
+from ghosttrack.models.lm import LM
+from tests.data.conftest import EXTRACT, corpus_config, sentences, store_config
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,51 @@ def test_a_stream_resumes_at_any_step(sources):
         assert torch.equal(expected, found)
 
 
-def test_batches_are_fp32_whatever_the_store(lm, corpus):
+def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(lm, corpus):
     stream = StreamSource(lm, corpus, [1], store_config(), EXTRACT, buffer_tokens=300)
-    assert next(stream.batches(8, seed=0)).dtype == torch.float32
+    assert next(stream.batches(8, seed=0)).dtype == torch.bfloat16
+    assert stream.sample(8).dtype == torch.float32
+
+
+class Counting(LM):
+    """Counts the windows that it reads."""
+
+    windows = 0
+
+    def residuals(self, ids, *args, **kwargs):
+        self.windows += len(ids)
+        return super().residuals(ids, *args, **kwargs)
+
+
+def streamed(gpt2_folder: Path, rank: int, world_size: int) -> tuple[list[torch.Tensor], int]:
+    """Two epochs of training batches and the held-out ones, and how many windows were read."""
+    lm = Counting(
+        AutoModelForCausalLM.from_pretrained(gpt2_folder),
+        AutoTokenizer.from_pretrained(gpt2_folder),
+        prepend_bos=True,
+        identity={},
+    )
+    corpus = corpus_windows(sentences(120), framing(lm), corpus_config(), skip_first=1, seed=0)
+    stream = StreamSource(lm, corpus, [0, 2], store_config(), EXTRACT, buffer_tokens=300)
+    batches = list(islice(stream.batches(90, 5, rank, world_size, start_step=1), 19))
+    return [*batches, *stream.heldout_batches(90, rank, world_size)], lm.windows
+
+
+def _rank(rank: int, folder: Path, gpt2_folder: Path) -> None:
+    address = f"file://{folder}/rendezvous"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    torch.save(streamed(gpt2_folder, rank, 2), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_share_the_models_work_and_get_the_batches_of_one(gpt2_folder, tmp_path):
+    alone, n_windows = streamed(gpt2_folder, 0, 1)
+    # Spawned: a fork of a process whose OpenMP threads have run hangs at its first product.
+    multiprocessing.start_processes(_rank, (tmp_path, gpt2_folder), nprocs=2, start_method="spawn")
+    for rank in range(2):
+        batches, read = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert len(batches) == len(alone) == 19 + 3
+        for whole, mine in zip(alone, batches, strict=True):
+            assert torch.equal(mine, whole[:, rank::2])
+        assert 0.4 * n_windows < read < 0.6 * n_windows
