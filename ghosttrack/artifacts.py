@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ghosttrack import __version__
 from ghosttrack.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of artefacts; a change gives every artefact a new id."""
 
 KINDS = ("models", "activations", "saes", "answers", "tracks", "detectors", "evaluations")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class Observed(NamedTuple):
     """Pre-activation over the residual's root mean square, above 0; 0 where the slot is empty."""
     acts: Float[np.ndarray, "sample layer obs"]
     """What the latent writes along its direction, in the residual stream's own units: 0 where it is
-    not among the bank's k active ones, since the reconstruction does not hold it."""
+    not among the bank's active ones, since the reconstruction does not hold it."""
 
 
 def observe(
@@ -55,11 +55,23 @@ def observe(
     there = latents >= 0
     standardised = (strengths - standard.mean[:, None]) / standard.sd[:, None]
     magnitudes = np.where(there, standardised, 0.0).astype(np.float32)
-    n_obs = latents.shape[2]
-    if n_obs > bank.k:
-        weakest = np.partition(acts, n_obs - bank.k, axis=2)[:, :, n_obs - bank.k, None]
-        acts = np.where(acts >= weakest, acts, 0.0)
+    acts = np.where(_is_active(bank, latents, acts), acts, 0.0)
     return Observed(Observations(latents, magnitudes), strengths, acts)
+
+
+def _is_active(
+    bank: Bank,
+    latents: Int[np.ndarray, "sample layer obs"],
+    acts: Float[np.ndarray, "sample layer obs"],
+) -> Bool[np.ndarray, "sample layer obs"]:
+    """Tell which pre-activations the bank itself would keep."""
+    n_obs = latents.shape[2]
+    if bank.threshold is not None:
+        threshold = (bank.threshold / bank.scale[:, None]).detach().cpu().numpy()
+        return acts > threshold[np.arange(len(threshold))[:, None], latents]
+    if n_obs <= bank.k:
+        return acts > 0
+    return acts >= np.partition(acts, n_obs - bank.k, axis=2)[:, :, n_obs - bank.k, None]
 
 
 def fit_standard(

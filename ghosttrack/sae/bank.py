@@ -1,4 +1,4 @@
-"""S independent TopK autoencoders, one per hook point, as one module of batched weights."""
+"""S independent autoencoders, one per hook point, as one module of batched weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,51 +8,87 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ghosttrack.artifacts import read_json, write_json
-from ghosttrack.errors import DataError
-from ghosttrack.sae.kernels import rows_sum, strongest
-from ghosttrack.sae.metrics import HookMetrics, write_metrics
-from ghosttrack.sae.saelens import HookWeights, read_hook, write_hook
+from ghosttrack.artifacts import write_json
+from ghosttrack.sae.config import Architecture
+from ghosttrack.sae.formats.read import BANK, read_saes
+from ghosttrack.sae.formats.saelens import write_saelens
+from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.metrics import METRICS, HookMetrics, write_metrics
+from ghosttrack.sae.select import rows_sum, strongest
 
 FORMAT_VERSION = 1
 
 
 class Acts(NamedTuple):
-    """At most k active latents per token, in no particular order; an empty slot has value 0."""
+    """Active latents per token, in no particular order; an empty slot has value 0."""
 
-    values: Float[Tensor, "hook batch k"]
-    indices: Int[Tensor, "hook batch k"]
+    values: Float[Tensor, "hook batch slot"]
+    indices: Int[Tensor, "hook batch slot"]
 
 
 class Bank(nn.Module):
-    """TopK autoencoders of the same shape at several hook points.
+    """Autoencoders of the same shape at several hook points; all 0 until `initialise` or `load`.
 
-    pre = (s x - b_dec) W_enc + b_enc        acts = TopK(ReLU(pre), k) / s
+    pre = (s x - b_dec) W_enc + b_enc        acts = active(pre) / s
     x_hat = acts W_dec + b_dec / s
+
+    `active` keeps the k largest pre-activations of each token that are above 0 (`topk`), or those
+    above the latent's threshold (every other architecture).
 
     The parameters live in units where E||x - mean||^2 = d_model: hook point i multiplies its input
     by `scale[i]` = s. What goes in and comes out (`pre_acts`, `encode`, `decode`) is in the raw
     units of the residual stream, and rows of W_dec have norm 1, so an activation of 3 adds a vector
-    of length 3 to the reconstruction. `observe` alone speaks in the standardised units.
+    of length 3 to the reconstruction. (Rows that another library's `topk` left longer or shorter
+    stay so, for it is activations without norms that it compares.) `observe` alone speaks in the
+    standardised units.
 
     Args:
         hooks: Names of the hook points, `layer_<l>`; the first axis of every tensor.
         d_model: Width of the residual stream.
         d_sae: Latents per hook point.
-        k: Most latents that are active on one token.
+        k: Latents that are active on one token: at most so many (`topk`), or as many on average.
+        architecture: Which latents are active.
+
+    Attributes:
+        log_threshold: [hook d_sae], None for `topk`. Learned by gradient for `jumprelu`, a running
+            mean of the batches' cuts for `batchtopk` and `matryoshka`.
     """
 
     scale: Tensor
+    log_threshold: Tensor | None
 
-    def __init__(self, hooks: Sequence[str], d_model: int, d_sae: int, k: int) -> None:
+    def __init__(
+        self,
+        hooks: Sequence[str],
+        d_model: int,
+        d_sae: int,
+        k: int,
+        architecture: Architecture = Architecture.topk,
+    ) -> None:
         super().__init__()
         self.hooks, self.d_model, self.d_sae, self.k = list(hooks), d_model, d_sae, k
-        directions = nn.functional.normalize(torch.randn(len(hooks), d_sae, d_model), dim=-1)
-        self.W_enc = nn.Parameter(directions.mT.contiguous())
+        self.architecture = architecture
+        # a latent's numbers lie together in memory in both: a sparse step reads them so
+        self.W_enc = nn.Parameter(torch.zeros(len(hooks), d_sae, d_model).mT)
         self.b_enc = nn.Parameter(torch.zeros(len(hooks), d_sae))
-        self.W_dec = nn.Parameter(directions)
+        self.W_dec = nn.Parameter(torch.zeros(len(hooks), d_sae, d_model))
         self.b_dec = nn.Parameter(torch.zeros(len(hooks), d_model))
         self.register_buffer("scale", torch.ones(len(hooks)))
+        blank = None if architecture is Architecture.topk else torch.zeros(len(hooks), d_sae)
+        if architecture is Architecture.jumprelu:
+            self.log_threshold = nn.Parameter(torch.zeros(len(hooks), d_sae))
+        else:
+            self.register_buffer("log_threshold", blank)
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """W_enc, b_enc, W_dec, b_dec and log_threshold."""
+        return self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.log_threshold
+
+    @property
+    def threshold(self) -> Float[Tensor, "hook d_sae"] | None:
+        """Standardised pre-activation above which a latent is active; None for `topk`."""
+        return None if self.log_threshold is None else self.log_threshold.exp()
 
     @property
     def directions(self) -> Float[Tensor, "hook d_sae d_model"]:
@@ -74,8 +110,12 @@ class Bank(nn.Module):
         return self._pre(x) / self.scale[:, None, None]
 
     def encode(self, x: Float[Tensor, "hook batch d_model"]) -> Acts:
-        """Keep the k largest pre-activations of each token that are above 0."""
-        values, indices = strongest(self._pre(x), self.k)
+        """Keep the active latents; with thresholds, as many slots as the busiest token needs."""
+        pre, k, threshold = self._pre(x), self.k, self.threshold
+        if threshold is not None:
+            pre = pre.masked_fill(pre <= threshold[:, None], 0.0)
+            k = max(1, int((pre > 0).sum(-1).max()))
+        values, indices = strongest(pre, k)
         return Acts(values.relu() / self.scale[:, None, None], indices)
 
     def decode(self, acts: Acts) -> Float[Tensor, "hook batch d_model"]:
@@ -114,44 +154,45 @@ class Bank(nn.Module):
         assert [row.hook for row in metrics] == self.hooks, "metrics are of other hook points"
         folder.mkdir(parents=True, exist_ok=True)
         for i, row in enumerate(metrics):
-            # x in raw units needs no scale at the weights: it cancels between in and out
-            weights = HookWeights(
-                self.W_enc[i],
-                self.b_enc[i] / self.scale[i],
-                self.W_dec[i],
-                self.b_dec[i] / self.scale[i],
-            )
-            write_hook(folder / row.hook, weights, self.k, {**row._asdict(), **(metadata or {})})
+            write_saelens(folder / row.hook, self._sae(i), {**row.known(), **(metadata or {})})
         sizes = {"d_model": self.d_model, "d_sae": self.d_sae, "k": self.k}
-        bank = {"format_version": FORMAT_VERSION, "hooks": self.hooks, **sizes}
-        write_json(folder / "bank.json", {**bank, "scale": self.scale.tolist()})
-        write_metrics(folder / "metrics.json", metrics)
+        bank = {"format_version": FORMAT_VERSION, "architecture": self.architecture.name, **sizes}
+        write_json(folder / BANK, {**bank, "hooks": self.hooks, "scale": self.scale.tolist()})
+        write_metrics(folder / METRICS, metrics)
+
+    def _sae(self, i: int) -> HookSAE:
+        """Bring one SAE to raw units: from the weights the scale cancels between in and out."""
+        s, threshold = self.scale[i], self.threshold
+        return HookSAE(
+            self.hooks[i],
+            self.architecture,
+            self.k,
+            *(self.W_enc[i], self.b_enc[i] / s, self.W_dec[i], self.b_dec[i] / s),
+            threshold=None if threshold is None else threshold[i] / s,
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Bank":
+        """Read a saved bank, or SAEs that another library wrote (`read_saes`), frozen.
+
+        Of the latter only raw units are known: their `scale` is 1.
+
+        Raises:
+            DataError: A file is missing or malformed, or the SAEs do not go together.
+        """
+        return cls.of(read_saes(Path(path)))
 
     @classmethod
     @torch.no_grad()
-    def load(cls, folder: Path | str) -> "Bank":
-        """Read a saved bank, frozen.
-
-        Raises:
-            DataError: A file is missing or malformed, or the hook points differ in shape.
-        """
-        path = Path(folder) / "bank.json"
-        if not path.is_file():
-            raise DataError(f"{folder} holds no SAE bank: there is no {path.name} in it")
-        facts = read_json(path)
-        missing = {"hooks", "d_model", "d_sae", "k", "scale"} - facts.keys()
-        if missing:
-            raise DataError(f"{path} lacks {', '.join(sorted(missing))}")
-        bank = cls(facts["hooks"], facts["d_model"], facts["d_sae"], facts["k"])
-        bank.scale.copy_(torch.tensor(facts["scale"]))
-        for i, hook in enumerate(bank.hooks):
-            weights = read_hook(Path(folder) / hook)
-            if weights.W_enc.shape != bank.W_enc[i].shape:
-                raise DataError(
-                    f"{Path(folder) / hook} is {tuple(weights.W_enc.shape)}, "
-                    f"but {path} says {tuple(bank.W_enc[i].shape)}"
-                )
-            bank.W_enc[i], bank.W_dec[i] = weights.W_enc, weights.W_dec
-            bank.b_enc[i] = weights.b_enc * bank.scale[i]
-            bank.b_dec[i] = weights.b_dec * bank.scale[i]
+    def of(cls, saes: Sequence[HookSAE]) -> "Bank":
+        """Put SAEs of the same shape together, frozen."""
+        _, d_model, d_sae, k = saes[0].shape
+        bank = cls([sae.hook for sae in saes], d_model, d_sae, k, saes[0].architecture)
+        for i, sae in enumerate(saes):
+            bank.scale[i] = sae.scale
+            bank.W_enc[i], bank.W_dec[i] = sae.W_enc, sae.W_dec
+            bank.b_enc[i], bank.b_dec[i] = sae.b_enc * sae.scale, sae.b_dec * sae.scale
+            if bank.log_threshold is not None:
+                assert sae.threshold is not None
+                bank.log_threshold[i] = (sae.threshold * sae.scale).log()
         return bank.requires_grad_(False).eval()

@@ -1,5 +1,6 @@
 """Settings of the SAE bank and of its training."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,13 @@ class Architecture(Enum):
     """Which latents of a token stay active."""
 
     topk = "topk"
+    """The k strongest of each token (Gao et al. 2024)."""
+    batchtopk = "batchtopk"
+    """The strongest of a batch, k per token on average (Bussmann et al. 2024)."""
+    jumprelu = "jumprelu"
+    """Those above a learned threshold per latent (Rajamanoharan et al. 2024)."""
+    matryoshka = "matryoshka"
+    """As batchtopk; the first latents also reconstruct alone (Bussmann et al. 2025)."""
 
 
 class KernelChoice(Enum):
@@ -18,7 +26,11 @@ class KernelChoice(Enum):
 
     auto = "auto"
     dense = "dense"
+    """GEMMs over all latents."""
     sparse = "sparse"
+    """Sparse operations of torch over the active ones."""
+    compiled = "compiled"
+    """Compiled row kernels over the active ones, on a CPU."""
 
 
 class Source(Enum):
@@ -36,6 +48,10 @@ class Precision(Enum):
     bf16 = "bf16-mixed"
 
 
+SPARSE_ARCHITECTURES = (Architecture.topk, Architecture.batchtopk)
+"""Those whose step can leave out the inactive latents."""
+
+
 @dataclass
 class SAEConfig:
     """One bank: the same shape at every hook point."""
@@ -44,7 +60,7 @@ class SAEConfig:
     d_sae: int
     """Latents per hook point."""
     k: int
-    """Active latents per token."""
+    """Active latents per token: exactly (topk) or on average."""
     batch_size: int
     """Tokens per step and hook point, over all ranks."""
     base_lr: float
@@ -60,7 +76,14 @@ class SAEConfig:
     dead_after_tokens: int
     """A latent silent for so many tokens is dead."""
     kernels: KernelChoice
-    """`auto` takes sparse row operations where k / d_sae is small enough, GEMMs elsewhere."""
+    """`auto` takes what is quickest for these shapes on this device."""
+    prefixes: list[float] = dataclasses.field(default_factory=lambda: [1.0])
+    """Shares of the latents, ascending to 1, that reconstruct alone (`matryoshka`)."""
+    bandwidth: float | None = None
+    """Width of the kernel that estimates a threshold's gradient (`jumprelu`), in standardised
+    pre-activations."""
+    l0_coef: float | None = None
+    """Weight of (L0 / k - 1)^2 in the loss, by which thresholds find k (`jumprelu`)."""
 
     @property
     def lr(self) -> float:
@@ -72,12 +95,32 @@ class SAEConfig:
             raise ConfigError(f"sae.d_sae must be at least 1, got {self.d_sae}")
         if not 1 <= self.k <= self.d_sae:
             raise ConfigError(f"sae.k must be in 1..sae.d_sae={self.d_sae}, got {self.k}")
+        self._check_architecture()
         counts, positive = ("batch_size", "dead_after_tokens"), ("base_lr", "clip_norm")
         shares, weights = ("warmup_frac", "decay_frac"), ("auxk_coef",)
         self._require(counts, "at least 1", lambda value: value >= 1)
         self._require(positive, "above 0", lambda value: value > 0)
         self._require(shares, "in 0..1", lambda value: 0 <= value <= 1)
         self._require(weights, "at least 0", lambda value: value >= 0)
+
+    def _check_architecture(self) -> None:
+        name = self.architecture.name
+        for setting in ("bandwidth", "l0_coef"):
+            value = getattr(self, setting)
+            if self.architecture is not Architecture.jumprelu and value is not None:
+                raise ConfigError(f"sae.{setting} is for sae=jumprelu, not {name}")
+            if self.architecture is Architecture.jumprelu and not (value and value > 0):
+                raise ConfigError(f"sae.{setting} must be above 0, got {value}")
+        cuts = [round(share * self.d_sae) for share in self.prefixes]
+        if not cuts or cuts[0] < 1 or cuts != sorted(set(cuts)) or cuts[-1] != self.d_sae:
+            raise ConfigError(
+                f"sae.prefixes must ascend to 1 by at least a latent each, got {self.prefixes}"
+            )
+        if len(cuts) > 1 and self.architecture is not Architecture.matryoshka:
+            raise ConfigError(f"sae.prefixes is for sae=matryoshka, not {name}")
+        is_sparse = self.kernels in (KernelChoice.sparse, KernelChoice.compiled)
+        if is_sparse and self.architecture not in SPARSE_ARCHITECTURES:
+            raise ConfigError(f"sae.kernels={self.kernels.name} is not for sae={name}: set dense")
 
     def _require(self, fields: tuple[str, ...], what: str, holds: Callable[[float], bool]) -> None:
         for field in fields:

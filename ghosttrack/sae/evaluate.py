@@ -1,26 +1,55 @@
 """Metrics of a bank on a set of activations."""
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.metrics import BankMetrics, HookMetrics
 
+Value = TypeVar("Value")
+
 
 @torch.no_grad()
 def evaluate(
-    bank: Bank, batches: Iterable[Tensor], device: torch.device | str
+    bank: Bank, batches: Iterable[Tensor], device: torch.device | str, *, reduce: bool = True
 ) -> list[HookMetrics]:
     """Measure the bank on held-out batches `[hook batch d_model]` of raw activations.
 
-    Where a process group is up, every rank brings its own batches and gets the same answer.
+    Args:
+        bank: Moved to `device`.
+        batches: Every held-out token once, over all ranks.
+        device: Where it is measured.
+        reduce: Where a process group is up every rank brings batches of its own, and gets the same
+            answer; false where each rank has all batches of a bank of its own.
     """
     bank = bank.to(device)
-    metrics = BankMetrics(bank.hooks, bank.d_model, bank.d_sae).to(device)
+    metrics = bank_metrics(bank, reduce=reduce).to(device)
     for batch in batches:
         x = batch.to(device)
         acts = bank.encode(x)
         metrics.update(x, bank.decode(acts), *acts)
     return metrics.rows()
+
+
+def bank_metrics(bank: Bank, *, reduce: bool) -> BankMetrics:
+    """Make metrics of a bank, that sum over ranks or stay on this one."""
+    metrics = BankMetrics(bank.hooks, bank.d_model, bank.d_sae)
+    if not reduce:
+        metrics.distributed_available_fn = _never
+    return metrics
+
+
+def _never() -> bool:
+    return False
+
+
+def gather(value: Value) -> list[Value]:
+    """Collect a small object from every rank, in their order; of one process, its own."""
+    if not distributed.is_initialized():
+        return [value]
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

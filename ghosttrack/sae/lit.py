@@ -1,7 +1,9 @@
 """The bank's Lightning face."""
 
+import math
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -11,8 +13,8 @@ from torch import Tensor
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
-from ghosttrack.sae.loss import Losses, TopKLoss
-from ghosttrack.sae.metrics import BankMetrics
+from ghosttrack.sae.evaluate import bank_metrics, gather
+from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
 
 METRIC_KEYS = (
@@ -22,18 +24,35 @@ METRIC_KEYS = (
 """Everything a run logs; `{hook}` stands for each hook point."""
 
 
+class _Curves(NamedTuple):
+    """What one rank has to log of a step, off its device."""
+
+    fvu: dict[str, float]
+    dead_frac: list[float]
+    loss: float
+
+
 class LitBank(pl.LightningModule):
     """Trains a bank on batches `[hook batch d_model]` of raw activations.
 
     The step draws no random number and synchronises with the host only when it logs, every
     `log_every_n_steps`; a run that diverged stops there, or before its checkpoint is written.
+
+    Args:
+        bank: Initialised.
+        config: How a step goes.
+        max_steps: Length of the learning rate's schedule.
+        reduce: Ranks hold the same bank and share batches; false where each rank has whole batches
+            of a bank of its own, and only what is logged is gathered.
     """
 
-    def __init__(self, bank: Bank, config: SAEConfig, max_steps: int) -> None:
+    def __init__(
+        self, bank: Bank, config: SAEConfig, max_steps: int, *, reduce: bool = True
+    ) -> None:
         super().__init__()
-        self.bank, self.config, self.max_steps = bank, config, max_steps
-        self.loss = TopKLoss(len(bank.hooks), config)
-        self.heldout = BankMetrics(bank.hooks, bank.d_model, bank.d_sae)
+        self.bank, self.config, self.max_steps, self.reduce = bank, config, max_steps, reduce
+        self.loss = BankLoss(len(bank.hooks), config, reduce=reduce)
+        self.heldout = bank_metrics(bank, reduce=reduce)
         self._since = (0, time.monotonic())
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's union of ten forms)
@@ -44,12 +63,16 @@ class LitBank(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since = (self.global_step, time.monotonic())
+
     def training_step(self, batch: Float[Tensor, "hook batch d_model"]) -> Tensor:
         """Compute the loss of one batch."""
         losses = self.loss(self.bank, batch)
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (self.global_step + 1) % every == 0:
-            self._log(losses, batch.shape[1] * self.trainer.world_size)
+            self._log(losses, batch.shape[1] * (self.trainer.world_size if self.reduce else 1))
         return losses.loss
 
     def validation_step(self, batch: Float[Tensor, "hook batch d_model"]) -> None:
@@ -59,40 +82,51 @@ class LitBank(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the held-out FVU, over all ranks."""
-        self._log_fvu("heldout", torch.tensor(self.heldout.per_hook()["fvu"]))
+        fvu = dict(zip(self.bank.hooks, self.heldout.per_hook()["fvu"], strict=True))
+        self._log_fvu("heldout", _union(gather(fvu)))
         self.heldout.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to keep weights that are not finite."""
-        self._stop_if_diverged(torch.stack([p.flatten(1).sum(1) for p in self.bank.parameters()]))
+        sums = torch.stack([p.flatten(1).sum(1) for p in self.bank.parameters()]).sum(0)
+        self._stop_if_diverged(dict(zip(self.bank.hooks, sums.tolist(), strict=True)))
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the random numbers up where they stood."""
         torch.set_rng_state(checkpoint["rng_state"].cpu())
 
-    def _stop_if_diverged(self, values: Float[Tensor, "... hook"]) -> None:
-        finite = values.isfinite().flatten(0, -2).all(0).tolist()
-        for hook, is_finite in zip(self.bank.hooks, finite, strict=True):
-            if not is_finite:
+    def _stop_if_diverged(self, values: Mapping[str, float]) -> None:
+        for hook, value in values.items():
+            if not math.isfinite(value):
                 raise ConfigError(
                     f"sae.base_lr={self.config.base_lr}: training diverged at {hook} by step "
                     f"{self.global_step}; lower it, or look for NaN in the activations"
                 )
 
-    def _log_fvu(self, split: str, fvu: Float[Tensor, " hook"]) -> None:
-        hooks = {f"{split}/fvu/{hook}": v for hook, v in zip(self.bank.hooks, fvu, strict=True)}
-        self.log_dict(hooks, rank_zero_only=True)
-        summary = {f"{split}/fvu_mean": fvu.mean(), f"{split}/fvu_max": fvu.max()}
-        self.log_dict(summary, prog_bar=True, rank_zero_only=True)
+    def _log_fvu(self, split: str, fvu: Mapping[str, float]) -> None:
+        hooks = {f"{split}/fvu/{hook}": value for hook, value in fvu.items()}
+        mean, worst = sum(fvu.values()) / len(fvu), max(fvu.values())
+        summary = {f"{split}/fvu_mean": mean, f"{split}/fvu_max": worst}
+        self.log_dict(hooks | summary, rank_zero_only=True)
 
     def _log(self, losses: Losses, batch_tokens: int) -> None:
-        self._stop_if_diverged(losses.fvu[None])
+        fvu = dict(zip(self.bank.hooks, losses.fvu.tolist(), strict=True))
+        ranks = gather(_Curves(fvu, losses.dead_frac.tolist(), losses.loss.item()))
+        loss = sum(rank.loss for rank in ranks)
+        if self.reduce:  # all but the loss is the same on every rank
+            loss, ranks = loss / len(ranks), ranks[:1]
+        fvu = _union([rank.fvu for rank in ranks])
+        self._stop_if_diverged(fvu)
         (step, then), now = self._since, time.monotonic()
         self._since = (self.global_step, now)
+        self._log_fvu("train", fvu)
+        dead = sum(sum(rank.dead_frac) for rank in ranks) / len(fvu)
         speed = batch_tokens * (self.global_step - step) / (now - then)
-        self._log_fvu("train", losses.fvu)
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        rest = {"train/loss": losses.loss, "train/dead_frac": losses.dead_frac.mean(), "lr": lr}
+        rest = {"train/loss": loss, "train/dead_frac": dead, "lr": lr, "tokens_per_s": speed}
         self.log_dict(rest, rank_zero_only=True)
-        self.log("tokens_per_s", speed, prog_bar=True, rank_zero_only=True)
+
+
+def _union(ranks: list[dict[str, float]]) -> dict[str, float]:
+    return {hook: value for rank in ranks for hook, value in rank.items()}

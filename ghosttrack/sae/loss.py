@@ -3,13 +3,21 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, distributed, nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
+from ghosttrack.sae.architectures import BatchTopK, make_rule
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
-from ghosttrack.sae.kernels import choose
-from ghosttrack.sae.topk import StepSettings, TopKStep
+from ghosttrack.sae.products import choose
+from ghosttrack.sae.ranks import Ranks
+from ghosttrack.sae.step import BankStep, StepSettings
+
+COUNT_EVERY = 16
+"""Steps between two looks at how many latents are dead, on a GPU: each stalls it once."""
+CUT_MOMENTUM = 0.99
+"""Of the running mean of a batch's cuts, by which tokens are selected one by one later."""
+LEAST_CUT = 1e-6
 
 
 class Losses(NamedTuple):
@@ -20,48 +28,63 @@ class Losses(NamedTuple):
     fvu: Float[Tensor, " hook"]
     """Squared error of a token over d_model, which is the variance of the first sample."""
     dead_frac: Float[Tensor, " hook"]
-    """Latents silent for `dead_after_tokens`, after this step."""
+    """Latents silent for `dead_after_tokens` before this step."""
 
 
-def _world_size() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def total(tensor: Tensor) -> Tensor:
-    """Sum over the ranks; the tensor itself in a single process."""
-    if _world_size() > 1:
-        distributed.all_reduce(tensor)
-    return tensor
-
-
-class TopKLoss(nn.Module):
-    """FVU + auxk_coef AuxK of a TopK bank; see `ghosttrack.sae.topk`.
+class BankLoss(nn.Module):
+    """Reconstruction error + auxk_coef AuxK, and what the architecture adds; see `sae.step`.
 
     `silent` counts, per latent, the tokens of all ranks since it last fired. It is equal on every
     rank and part of a checkpoint.
+
+    Args:
+        n_hooks: Hook points of the bank.
+        config: Its settings.
+        reduce: False if each rank trains hook points of its own.
     """
 
     silent: Tensor
 
-    def __init__(self, n_hooks: int, config: SAEConfig) -> None:
+    def __init__(self, n_hooks: int, config: SAEConfig, *, reduce: bool = True) -> None:
         super().__init__()
         self.config = config
+        self.ranks = Ranks(reduce=reduce)
+        self.rule = make_rule(config, self.ranks)
+        cuts = [round(share * config.d_sae) for share in config.prefixes]
+        self.sizes = [high - low for low, high in zip([0, *cuts], cuts, strict=False)]
         self.register_buffer("silent", torch.zeros(n_hooks, config.d_sae, dtype=torch.long))
+        self._n_dead, self._n_steps = 0, 0
 
     def forward(self, bank: Bank, x: Float[Tensor, "hook batch d_model"]) -> Losses:
         """Compute the loss of raw activations; counts their tokens as a side effect."""
-        settings = StepSettings(
-            bank.k,
+        dead = self.silent >= self.config.dead_after_tokens
+        of = StepSettings(
+            self.rule,
+            self.sizes,
+            choose(self.config, x.device),
             self.config.auxk_coef,
-            choose(self.config.kernels, bank.k, bank.d_sae, x.device),
-            total,
-            _world_size(),
+            self._count(dead),
+            self.ranks,
         )
-        dead = self.silent >= self.config.dead_after_tokens
-        loss, fvu, _, fired = TopKStep.apply(
-            bank.standardise(x), bank.W_enc, bank.b_enc, bank.W_dec, bank.b_dec, dead, settings
-        )
-        n_tokens = x.shape[1] * settings.world_size
-        self.silent.add_(n_tokens).masked_fill_(fired, 0)
-        dead = self.silent >= self.config.dead_after_tokens
+        loss, fvu, fired, cut = BankStep.apply(x, bank.scale, *bank.weights, dead, of)
+        self.silent.add_(x.shape[1] * self.ranks.size).masked_fill_(fired, 0)
+        if isinstance(self.rule, BatchTopK):
+            self._follow(bank, cut)
         return Losses(loss.sum(), fvu, dead.float().mean(1))
+
+    def _count(self, dead: Bool[Tensor, "hook d_sae"]) -> int:
+        """Bound the dead latents of a hook point, for AuxK."""
+        if self.config.auxk_coef == 0:
+            return 0
+        if dead.device.type == "cpu":
+            return self.config.d_sae  # the step counts itself
+        if self._n_steps % COUNT_EVERY == 0:
+            self._n_dead = int(dead.sum(1).max())
+        self._n_steps += 1
+        return self._n_dead
+
+    @torch.no_grad()
+    def _follow(self, bank: Bank, cut: Float[Tensor, " hook"]) -> None:
+        assert bank.log_threshold is not None
+        new = CUT_MOMENTUM * bank.log_threshold.exp() + (1 - CUT_MOMENTUM) * cut[:, None]
+        bank.log_threshold.copy_(new.clamp(min=LEAST_CUT).log())

@@ -10,7 +10,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ghosttrack.artifacts import write_json
-from ghosttrack.sae.saelens import layer_of
+from ghosttrack.sae.hooks import layer_of
+
+METRICS = "metrics.json"
+"""Name of the file, beside the hook points' folders."""
 
 
 class HookMetrics(NamedTuple):
@@ -36,6 +39,14 @@ class HookMetrics(NamedTuple):
     """Mean of the activations above 0."""
     max_act: float
     n_tokens: int
+    ce_recovered: float | None = None
+    """`Fidelity.ce_recovered`; None where no language model was at hand."""
+    kl: float | None = None
+    """`Fidelity.kl`, likewise."""
+
+    def known(self) -> dict[str, object]:
+        """Name every number that was measured."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class BankMetrics(Metric):
@@ -132,5 +143,5 @@ class BankMetrics(Metric):
 
 def write_metrics(path: Path, metrics: Sequence[HookMetrics]) -> None:
     """Write `metrics.json`: a list `hooks` and the number of held-out tokens."""
-    rows = [row._asdict() for row in metrics]
+    rows = [row.known() for row in metrics]
     write_json(path, {"hooks": rows, "n_heldout_tokens": metrics[0].n_tokens})

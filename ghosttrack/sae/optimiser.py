@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from ghosttrack.sae import compiled
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.select import is_compiled
 
 
 class UnitNormAdam(torch.optim.Adam):
@@ -15,6 +18,9 @@ class UnitNormAdam(torch.optim.Adam):
     would only feed Adam's moments. Clipping is per hook point: a global norm would couple SAEs
     that have nothing to do with each other.
 
+    W_enc takes part as a contiguous view of the same numbers, latents first: fused Adam would copy
+    it, its gradient and its moments at every step.
+
     Args:
         bank: Its decoder rows have unit norm.
         lr: Peak learning rate.
@@ -22,9 +28,11 @@ class UnitNormAdam(torch.optim.Adam):
     """
 
     def __init__(self, bank: Bank, lr: float, clip_norm: float) -> None:
-        super().__init__(bank.parameters(), lr=lr, fused=True)
         self._bank = bank
         self._clip_norm = clip_norm
+        self._rows = nn.Parameter(bank.W_enc.detach().mT)
+        others = [p for p in bank.parameters() if p is not bank.W_enc]
+        super().__init__([self._rows, *others], lr=lr, fused=True)
 
     def step(self, closure: Callable[[], object] | None = None) -> object:  # pyright: ignore
         """Run the closure, which computes gradients, and move."""
@@ -33,20 +41,43 @@ class UnitNormAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         self._prepare()
+        assert self._bank.W_enc.grad is not None
+        self._rows.grad = self._bank.W_enc.grad.mT
         super().step()
+        self._rows.grad = None
         self._renorm()
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the bank."""
+        super().zero_grad(set_to_none)
+        self._bank.zero_grad(set_to_none)
+
     @torch.no_grad()
     def _prepare(self) -> None:
+        parameters = [p for p in self._bank.parameters() if p is not self._bank.W_dec]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        squares = [
+            torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))).square() for g in gradients
+        ]
+        norm = (sum(squares) + self._project()).sqrt()
+        factor = (self._clip_norm / norm.clamp(min=1e-12)).clamp(max=1.0)
+        if factor.device.type == "cpu" and bool((factor == 1).all()):
+            return
+        assert self._bank.W_dec.grad is not None
+        for g in (*gradients, self._bank.W_dec.grad):
+            g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
+
+    def _project(self) -> Float[Tensor, " hook"]:
+        """Make W_dec's gradient a tangent; return the sum of its squares."""
         rows, gradient = self._bank.W_dec, self._bank.W_dec.grad
         assert gradient is not None, "step() before backward()"
-        gradient -= (gradient * rows).sum(-1, keepdim=True) * rows
-        gradients = [p.grad for p in self._bank.parameters() if p.grad is not None]
-        norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-        factor = (self._clip_norm / norm.clamp(min=1e-12)).clamp(max=1.0)
-        for g in gradients:
-            g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
+        if is_compiled(rows):
+            return torch.stack(
+                [compiled.project(*pair) for pair in zip(rows, gradient, strict=True)]
+            )
+        gradient.addcmul_(torch.linalg.vecdot(gradient, rows)[..., None], rows, value=-1)
+        return torch.linalg.vector_norm(gradient, dim=(1, 2)).square()
 
     @torch.no_grad()
     def _renorm(self) -> None:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import BloomConfig, BloomForCausalLM, DynamicCache
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.lm import LM
@@ -100,6 +100,69 @@ def test_logits_are_the_models_own(lm: LM):
     with torch.no_grad():
         expected = lm.model(ids).logits
     torch.testing.assert_close(lm.forward(ids, _all(ids)).logits, expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_going_on_from_a_clean_stream_gives_the_clean_end(lm: LM, layer: int):
+    ids = _tokens(3, 9)
+    resid = lm.residuals(ids, _all(ids), [layer, 2])
+    torch.testing.assert_close(lm.resume(resid[0], _all(ids), layer), resid[1], **ROUNDING)
+
+
+def test_going_on_from_another_stream_is_a_forward_pass_with_that_output_of_the_block(lm: LM):
+    ids = _tokens(3, 9)
+    other = torch.randn(3, 9, lm.d_model, generator=torch.Generator().manual_seed(1))
+
+    def instead(_block, _inputs, output):
+        return other if isinstance(output, Tensor) else (other, *output[1:])
+
+    hook = lm.parts.blocks[1].register_forward_hook(instead)
+    with torch.no_grad():
+        expected = lm.model(ids).logits
+    hook.remove()
+    logits = lm.unembed(lm.resume(other, _all(ids), 1))
+    torch.testing.assert_close(logits, expected, **ROUNDING)
+    assert not torch.allclose(logits, lm.forward(ids, _all(ids)).logits, atol=1e-2)
+
+
+def test_going_on_needs_no_block_before_and_leaves_the_model_as_it_was(gpt2: LM):
+    ids, ran = _tokens(2, 5), []
+    before = gpt2.forward(ids, _all(ids)).logits
+    resid = gpt2.residuals(ids, _all(ids), [1])[0]
+    hooks = [
+        block.attn.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
+        for number, block in enumerate(gpt2.parts.blocks)
+    ]
+    gpt2.resume(resid, _all(ids), 1)  # the first of all asks a block for the form of its answer
+    ran.clear()
+    gpt2.resume(resid, _all(ids), 1)
+    for hook in hooks:
+        hook.remove()
+    assert ran == [2]
+    assert torch.equal(gpt2.forward(ids, _all(ids)).logits, before)
+
+
+def test_going_on_does_not_depend_on_padding_on_either_side(lm: LM):
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[0, :3] = mask[1, 6:] = False
+    resid = torch.randn(2, 9, lm.d_model, generator=torch.Generator().manual_seed(1))
+    padded = lm.resume(resid, mask, 0)
+    for row in range(2):
+        alone = resid[row][mask[row]][None]
+        expected = lm.resume(alone, torch.ones(1, 6, dtype=torch.bool), 0)[0]
+        torch.testing.assert_close(padded[row][mask[row]], expected, **ROUNDING)
+
+
+def test_going_on_works_where_blocks_answer_in_tuples(gpt2: LM):
+    ids = _tokens(2, 5)
+    bloom = BloomForCausalLM(
+        BloomConfig(
+            vocab_size=100, hidden_size=32, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0
+        )
+    )
+    lm = LM(bloom, gpt2.tokenizer, prepend_bos=True, identity={})
+    resid = lm.residuals(ids, _all(ids), [0, 2])
+    torch.testing.assert_close(lm.resume(resid[0], _all(ids), 0), resid[1], **ROUNDING)
 
 
 def test_the_lens_at_the_last_layer_is_the_models_logits(lm: LM):

@@ -44,12 +44,13 @@ def activations(
     return acts @ directions + centre + noise
 
 
-def small_bank(seed: int = 0, k: int = 4, d_sae: int = 64) -> Bank:
-    torch.manual_seed(seed)
-    bank = Bank(["layer_0", "layer_3"], d_model=16, d_sae=d_sae, k=k)
-    initialise(bank, activations(512))
+def small_bank(
+    seed: int = 0, k: int = 4, d_sae: int = 64, architecture: Architecture = Architecture.topk
+) -> Bank:
+    bank = Bank(["layer_0", "layer_3"], d_model=16, d_sae=d_sae, k=k, architecture=architecture)
+    initialise(bank, activations(512), seed)
     with torch.no_grad():
-        bank.b_enc.normal_(std=0.1)
+        bank.b_enc.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
     return bank
 
 

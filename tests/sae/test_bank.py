@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Acts, Bank
+from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.evaluate import evaluate
 from tests.sae.support import activations, small_bank
 
@@ -75,15 +76,20 @@ def test_observe_gives_every_latent_when_asked_for_more_than_there_are():
     assert small_bank().observe(activations(3), 500).values.shape == (2, 3, 64)
 
 
-def test_a_saved_bank_comes_back_with_the_same_reconstruction(tmp_path):
-    bank, x = small_bank(), activations(100)
+@pytest.mark.parametrize("architecture", Architecture)
+def test_a_saved_bank_comes_back_with_the_same_reconstruction(tmp_path, architecture):
+    bank, x = small_bank(architecture=architecture), activations(100)
     metrics = evaluate(bank, [x], "cpu")
     bank.save(tmp_path, metrics, {"model_name": "tiny"})
     loaded = Bank.load(tmp_path)
     assert (loaded.hooks, loaded.d_model, loaded.d_sae, loaded.k) == (bank.hooks, 16, 64, 4)
+    assert loaded.architecture is architecture
     assert not any(p.requires_grad for p in loaded.parameters())
     assert torch.equal(loaded.scale, bank.scale)
     torch.testing.assert_close(loaded(x), bank(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        loaded.observe(x, 6).values, bank.observe(x, 6).values, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_each_hook_point_has_a_folder_in_saelens_form_that_says_how_good_it_is(tmp_path):
@@ -102,36 +108,63 @@ def test_each_hook_point_has_a_folder_in_saelens_form_that_says_how_good_it_is(t
     assert kept["hooks"][0]["explained_variance"] == 1 - kept["hooks"][0]["fvu"]
 
 
-def test_saelens_equations_on_the_folder_give_the_banks_output(tmp_path):
-    """SAELens 6.54, `saes/topk_sae.py`: sae_in = x - b_dec; TopK then ReLU; acts W_dec + b_dec."""
-    bank, x = small_bank(), activations(50)
+def test_numbers_that_nobody_measured_are_not_in_the_files(tmp_path):
+    bank = small_bank()
+    first, second = evaluate(bank, [activations(100)], "cpu")
+    bank.save(tmp_path, [first._replace(kl=0.5), second])
+    rows = json.loads((tmp_path / "metrics.json").read_text())["hooks"]
+    assert rows[0]["kl"] == 0.5
+    assert "ce_recovered" not in rows[0]
+    assert "kl" not in rows[1]
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+def test_saelens_equations_on_the_folder_give_the_banks_output(tmp_path, architecture):
+    """SAELens 6.54: encodes x - b_dec; TopK then ReLU, or above a threshold; acts W_dec + b_dec."""
+    bank, x = small_bank(architecture=architecture), activations(50)
     bank.save(tmp_path, evaluate(bank, [x], "cpu"))
     for i, hook in enumerate(bank.hooks):
         w = load_file(tmp_path / hook / "sae_weights.safetensors")
-        top = ((x[i] - w["b_dec"]) @ w["W_enc"] + w["b_enc"]).topk(4, dim=-1, sorted=False)
-        acts = torch.zeros(50, 64).scatter(-1, top.indices, top.values.relu())
+        cfg = json.loads((tmp_path / hook / "cfg.json").read_text())
+        pre = (x[i] - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+        if cfg["architecture"] == "topk":
+            top = pre.topk(4, dim=-1, sorted=False)
+            acts = torch.zeros(50, 64).scatter(-1, top.indices, top.values.relu())
+        else:
+            assert cfg["architecture"] == "jumprelu"
+            acts = pre * (pre > w["threshold"])
+        assert (acts > 0).sum() > 100
         torch.testing.assert_close(acts @ w["W_dec"] + w["b_dec"], bank(x)[i], rtol=1e-5, atol=1e-5)
 
 
-def test_saelens_itself_gives_the_banks_output(tmp_path):
+@pytest.mark.parametrize("architecture", Architecture)
+def test_saelens_itself_gives_the_banks_output(tmp_path, architecture):
     sae_lens = pytest.importorskip("sae_lens")
-    bank, x = small_bank(), activations(50)
-    bank.save(tmp_path, evaluate(bank, [x], "cpu"))
+    bank, x = small_bank(architecture=architecture), activations(50)
+    bank.save(tmp_path, evaluate(bank, [x], "cpu"), {"model_name": "tiny"})
     for i, hook in enumerate(bank.hooks):
         sae = sae_lens.SAE.load_from_disk(str(tmp_path / hook))
         torch.testing.assert_close(sae(x[i]), bank(x)[i], rtol=1e-5, atol=1e-5)
+        assert sae.cfg.metadata.model_name == "tiny"
+        assert sae.cfg.metadata.hook_name == f"blocks.{3 * i}.hook_resid_post"
+
+
+def facts(**changes) -> str:
+    """A `bank.json` that goes with `small_bank` but for some changes."""
+    values = {"architecture": "topk", "hooks": ["layer_0", "layer_3"], "scale": [1.0, 1.0]}
+    return json.dumps(values | {"d_model": 16, "d_sae": 64, "k": 4} | changes)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        pytest.param("bank.json", None, "holds no SAE bank", id="no bank"),
         pytest.param("bank.json", "{", "bank.json", id="malformed bank.json"),
-        pytest.param("bank.json", '{"hooks": []}', "d_model", id="incomplete bank.json"),
+        pytest.param("bank.json", '{"hooks": []}', "bank.json lacks .*d_model", id="incomplete"),
+        pytest.param("bank.json", facts(architecture="gated"), "gated", id="unknown kind"),
+        pytest.param("bank.json", facts(architecture="jumprelu"), "layer_0", id="another kind"),
+        pytest.param("bank.json", facts(d_sae=65), "layer_0", id="another shape"),
         pytest.param("layer_3/cfg.json", None, "cfg.json", id="no cfg.json"),
-        pytest.param(
-            "layer_3/cfg.json", '{"architecture": "jumprelu"}', "jumprelu", id="another kind"
-        ),
+        pytest.param("layer_3/cfg.json", '{"architecture": "gated"}', "gated", id="gated"),
         pytest.param(
             "layer_3/sae_weights.safetensors", None, "sae_weights.safetensors", id="no weights"
         ),

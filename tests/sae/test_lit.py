@@ -38,8 +38,9 @@ class Stop(pl.Callback):
         trainer.should_stop = trainer.global_step >= self.step
 
 
-def fit(tmp_path, *, resume=None, stop=None, x=None, **changes):
-    callbacks = [pl.callbacks.ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=10)]
+def fit(tmp_path, *, resume=None, stop=None, x=None, callbacks=(), **changes):
+    save = pl.callbacks.ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=10)
+    callbacks = [save, *callbacks]
     if stop is not None:
         callbacks.append(Stop(stop))
     settings = {"devices": 1, "max_steps": STEPS, "limit_val_batches": 0, **changes}

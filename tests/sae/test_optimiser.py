@@ -1,13 +1,13 @@
 import torch
 
-from ghosttrack.sae.loss import TopKLoss
+from ghosttrack.sae.loss import BankLoss
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
 from tests.sae.support import activations, sae_config, small_bank
 
 
 def test_decoder_rows_have_unit_norm_after_every_step():
     bank = small_bank()
-    loss, adam = TopKLoss(2, sae_config()), UnitNormAdam(bank, lr=1e-2, clip_norm=1.0)
+    loss, adam = BankLoss(2, sae_config()), UnitNormAdam(bank, lr=1e-2, clip_norm=1.0)
     for step in range(10):
         adam.zero_grad()
         loss(bank, activations(64, seed=step)).loss.backward()

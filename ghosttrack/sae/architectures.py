@@ -1,0 +1,141 @@
+"""Which latents are active during training, and what that means for the gradients."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ghosttrack.sae import compiled
+from ghosttrack.sae.compiled import Rows
+from ghosttrack.sae.config import Architecture, SAEConfig
+from ghosttrack.sae.ranks import Ranks
+from ghosttrack.sae.select import batch_cut, is_compiled, strongest
+
+
+class Active(NamedTuple):
+    """Activations as a dense matrix; 0 where a latent is not active."""
+
+    acts: Float[Tensor, "hook batch latent"]
+    cut: Float[Tensor, " hook"] | None
+    """Smallest pre-activation that a batch's selection let pass."""
+
+
+class ThresholdTerms(NamedTuple):
+    """What learned thresholds add to a step."""
+
+    loss: Float[Tensor, " hook"]
+    log_threshold: Float[Tensor, "hook latent"]
+    """Gradient."""
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k strongest of each token that are above 0."""
+
+    k: int
+
+    def dense(self, pre: Float[Tensor, "hook batch latent"], _: Tensor | None) -> Active:
+        """Select among the pre-activations, which are overwritten on a CPU."""
+        if is_compiled(pre):
+            compiled.keep(pre.view(-1, pre.shape[-1]), self.k)
+            return Active(pre, None)
+        values, indices = strongest(pre, self.k)
+        return Active(torch.zeros_like(pre).scatter_(-1, indices, values.relu()), None)
+
+    def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[Rows, None]:
+        """Select among one hook point's pre-activations."""
+        values, indices = strongest(pre[None], self.k)
+        return self.entries(values[0], indices[0]), None
+
+    def entries(self, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"]) -> Rows:
+        """Put k entries per token in CSR form."""
+        starts = torch.arange(0, indices.numel() + 1, self.k, device=indices.device)
+        return Rows(starts, values.relu().flatten(), indices.flatten())
+
+
+@dataclass(frozen=True)
+class BatchTopK:
+    """The strongest of the global batch, k per token on average.
+
+    At inference a threshold takes the place of the batch: the running mean of the cuts.
+    """
+
+    k: int
+    ranks: Ranks
+
+    def _cut(self, pre: Float[Tensor, "hook batch latent"]) -> Float[Tensor, " hook"]:
+        return batch_cut(pre, self.k * pre.shape[1] * self.ranks.size, self.ranks.gather)
+
+    def dense(self, pre: Float[Tensor, "hook batch latent"], _: Tensor | None) -> Active:
+        """Select among the pre-activations."""
+        cut = self._cut(pre)
+        return Active(pre.masked_fill(pre < cut[:, None, None], 0.0).relu(), cut)
+
+    def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[Rows, Float[Tensor, " hook"]]:
+        """Select among one hook point's pre-activations."""
+        cut = self._cut(pre[None])
+        if is_compiled(pre):
+            return compiled.above(pre, float(cut)), cut
+        tokens, latents = ((pre >= cut) & (pre > 0)).nonzero(as_tuple=True)
+        starts = torch.searchsorted(tokens, torch.arange(len(pre) + 1, device=pre.device))
+        return Rows(starts, pre[tokens, latents], latents), cut
+
+
+@dataclass(frozen=True)
+class JumpReLU:
+    """Those above a threshold of their own, which learns by straight-through estimates.
+
+    Source: Rajamanoharan et al. 2024, section 3, with a rectangle of width `bandwidth` as kernel.
+    The loss of L0 is relative to a wanted k, so that one coefficient serves every width.
+    """
+
+    k: int
+    ranks: Ranks
+    bandwidth: float
+    l0_coef: float
+
+    def dense(
+        self,
+        pre: Float[Tensor, "hook batch latent"],
+        log_threshold: Float[Tensor, "hook latent"] | None,
+    ) -> Active:
+        """Select among the pre-activations."""
+        assert log_threshold is not None
+        return Active(pre.masked_fill(pre <= log_threshold.exp()[:, None], 0.0), None)
+
+    def threshold_terms(
+        self,
+        pre: Float[Tensor, "hook batch latent"],
+        active: Active,
+        d_acts: Float[Tensor, "hook batch latent"],
+        log_threshold: Float[Tensor, "hook latent"],
+    ) -> ThresholdTerms:
+        """Let the pre-activations near a threshold move it.
+
+        There d acts / d threshold = -threshold / bandwidth, d L0 / d threshold = -1 / bandwidth.
+        """
+        threshold = log_threshold.exp()
+        n_active = self.ranks.total((active.acts > 0).sum((1, 2)).to(threshold.dtype))
+        excess = n_active / (pre.shape[1] * self.ranks.size * self.k) - 1
+        near = (pre - threshold[:, None]).abs() < self.bandwidth / 2
+        d_l0 = 2 * self.l0_coef * excess / (self.k * pre.shape[1])
+        through_acts = (d_acts * near).sum(1, dtype=threshold.dtype) * threshold
+        through_l0 = near.sum(1).to(threshold.dtype) * d_l0[:, None]
+        gradient = -(through_acts + through_l0) / self.bandwidth * threshold
+        return ThresholdTerms(self.l0_coef * excess.square(), gradient)
+
+
+Rule = TopK | BatchTopK | JumpReLU
+
+
+def make_rule(config: SAEConfig, ranks: Ranks) -> Rule:
+    """Build the rule that the settings name."""
+    if config.architecture is Architecture.topk:
+        return TopK(config.k)
+    if config.architecture is Architecture.jumprelu:
+        assert config.bandwidth is not None
+        assert config.l0_coef is not None
+        return JumpReLU(config.k, ranks, config.bandwidth, config.l0_coef)
+    return BatchTopK(config.k, ranks)

@@ -1,0 +1,92 @@
+"""The earlier codes' `.pt` files of one SAE, loaded without running code from them.
+
+Both encoders were given x, not x - b_dec, and `model_state_dict` holds two linear layers:
+
+    W_enc, W_dec, threshold    acts = pre where pre > threshold, one threshold for all latents
+    encoder, decoder           acts = the k pre-activations of largest magnitude, with their sign
+"""
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ghosttrack.errors import DataError
+from ghosttrack.sae.config import Architecture
+from ghosttrack.sae.formats.weights import HookSAE, checked, in_fp32, uncentred, unit_rows
+
+LAYER = re.compile(r"(?:.*_)?layer_?(\d+)(?:_.*)?")
+
+
+def read_checkpoint(path: Path) -> HookSAE:
+    """Read one file, in fp32.
+
+    Raises:
+        DataError: It is missing or malformed, needs code to be loaded, or is of another kind.
+    """
+    content = _content(path)
+    state = content["model_state_dict"]
+    hook = _hook(content, path)
+    if "W_enc.weight" in state:
+        return unit_rows(uncentred(checked(_jumprelu(hook, state, path), path)))
+    return uncentred(checked(_signed_topk(hook, state, content["config"].get("k"), path), path))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: cannot be loaded as tensors and numbers ({reason})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
+        raise DataError(f"{path} lacks model_state_dict")
+    return {"config": {}, **content}
+
+
+def _hook(content: dict[str, Any], path: Path) -> str:
+    """Name the hook point after what the file says, else after its name."""
+    config = content["config"]
+    layer = content.get("layer_idx", config.get("layer"))
+    if layer is None:
+        match = LAYER.fullmatch(path.stem)
+        if match is None:
+            raise DataError(f"{path}: no layer in it or in its name, such as sae_layer_3_best.pt")
+        layer = match[1]
+    position = config.get("position")
+    return f"layer_{layer}" if position is None else f"layer_{layer}_pos_{position}"
+
+
+def _jumprelu(hook: str, state: dict[str, Any], path: Path) -> HookSAE:
+    bias = "W_dec.bias" if "W_dec.bias" in state else "b_dec"
+    names = ("W_enc.weight", "W_enc.bias", "W_dec.weight", bias, "threshold")
+    tensors = in_fp32(state, names, path)
+    encoder, b_enc, decoder, b_dec, threshold = (tensors[name] for name in names)
+    if (threshold < 0).any():
+        raise DataError(f"{path}: threshold is negative; activations here are at least 0")
+    if threshold.ndim == 0:
+        threshold = threshold.expand(b_enc.shape)
+    k = len(b_enc)
+    return HookSAE(hook, Architecture.jumprelu, k, encoder.mT, b_enc, decoder.mT, b_dec, threshold)
+
+
+def _signed_topk(hook: str, state: dict[str, Any], k: int | None, path: Path) -> HookSAE:
+    """Write a latent of either sign as two of ours, of opposite directions.
+
+    Of each pair at most one is above 0, so the k largest are those of largest magnitude. Rows stay
+    as they are: norms had no part in the selection.
+    """
+    names = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
+    tensors = in_fp32(state, names, path)
+    encoder, b_enc, decoder, b_dec = (tensors[name] for name in names)
+    if k is None:
+        raise DataError(f"{path} lacks config.k")
+    W_enc, b_enc, W_dec = _both(encoder).mT, _both(b_enc), _both(decoder.mT)
+    return HookSAE(hook, Architecture.topk, k, W_enc, b_enc, W_dec, b_dec, None)
+
+
+def _both(latents: Float[Tensor, "latent *d_model"]) -> Float[Tensor, "two_latents *d_model"]:
+    return torch.cat([latents, -latents])

@@ -1,0 +1,88 @@
+"""Tell what a folder or file of SAEs is, and read it."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.artifacts import read_json
+from ghosttrack.errors import DataError
+from ghosttrack.sae.config import Architecture
+from ghosttrack.sae.formats import sparsify
+from ghosttrack.sae.formats.checkpoints import read_checkpoint
+from ghosttrack.sae.formats.saelens import read_saelens
+from ghosttrack.sae.formats.sparsify import read_sparsify
+from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.hooks import place_of
+
+BANK = "bank.json"
+FACTS = ("hooks", "architecture", "d_model", "d_sae", "k", "scale")
+
+
+def read_saes(path: Path) -> list[HookSAE]:
+    """Read one SAE or several of the same shape, in the order of their hook points.
+
+    Args:
+        path: A bank of ours, a folder of SAELens or sparsify, an earlier code's `.pt` file, or a
+            folder that holds any of these, one for each hook point.
+
+    Raises:
+        DataError: It is none of them, a file is malformed, or SAEs do not go together.
+    """
+    if (path / BANK).is_file():
+        saes = _read_own(path)
+    else:
+        saes = sorted(map(_read, _parts(path)), key=lambda sae: place_of(sae.hook))
+    first = saes[0]
+    for before, sae in pairwise(saes):
+        if sae.hook == before.hook:
+            raise DataError(f"{path}: holds several SAEs of {sae.hook}; name one of them")
+        if sae.shape != first.shape:
+            raise DataError(
+                f"{path}: SAEs differ in architecture, d_model, d_sae or k: {first.hook} has"
+                f" {first.shape}, {sae.hook} has {sae.shape}"
+            )
+    return saes
+
+
+def _parts(path: Path) -> list[Path]:
+    """List the folders or files of one SAE each; of a checkpoint's two the best is read."""
+    if path.is_file() or (path / "cfg.json").is_file():
+        return [path]
+    folders = [file.parent for file in path.glob("*/cfg.json")]
+    files = list(path.glob("*.pt"))
+    best = {file.name.replace("_best", "_final") for file in files if "_best" in file.name}
+    parts = folders or [file for file in files if file.name not in best]
+    if not parts:
+        raise DataError(f"{path}: no SAE: neither {BANK} nor cfg.json nor a .pt file is there")
+    return parts
+
+
+def _read(part: Path) -> HookSAE:
+    if part.is_file():
+        return read_checkpoint(part)
+    return read_sparsify(part) if (part / sparsify.WEIGHTS).is_file() else read_saelens(part)
+
+
+def _read_own(folder: Path) -> list[HookSAE]:
+    """Read SAELens folders, and in `bank.json` what those do not say."""
+    path = folder / BANK
+    facts: dict[str, Any] = read_json(path)
+    missing = sorted(set(FACTS) - facts.keys())
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}")
+    try:
+        architecture = Architecture[facts["architecture"]]
+    except KeyError as error:
+        raise DataError(f"{path}: architecture is {error}, which is none of ours") from error
+    saes = []
+    for hook, scale in zip(facts["hooks"], facts["scale"], strict=True):
+        sae = read_saelens(folder / hook)
+        sae = sae._replace(hook=hook, architecture=architecture, k=facts["k"], scale=scale)
+        sizes = tuple(sae.W_enc.shape)
+        has_threshold = architecture is not Architecture.topk
+        if sizes != (facts["d_model"], facts["d_sae"]) or has_threshold != (
+            sae.threshold is not None
+        ):
+            raise DataError(f"{folder / hook}: is not the SAE that {path} describes")
+        saes.append(sae)
+    return saes

@@ -1,0 +1,231 @@
+"""One training step of a bank: loss and gradients in a single pass, written by hand.
+
+For each hook point, with x in units where E||x - mean||^2 = d_model:
+
+    pre   = (x - b_dec) W_enc + b_enc
+    x_hat = active(pre) W_dec + b_dec
+    loss  = ||x - x_hat||^2 / d_model + auxk_coef * AuxK
+
+AuxK (Gao et al. 2024, appendix A.2): the k_aux = d_model / 2 strongest dead latents reconstruct
+the residual x - x_hat, taken as given, without b_dec; their error is divided by the residual's
+variance over the batch. Both the decoder and the encoder of dead latents learn from it. A dead
+latent whose pre-activation is above 0 nowhere in the batch takes part with what it has, below 0:
+ReLU would give it no gradient, and it would never come back.
+
+The error is x_hat - x = acts W_dec - (x - b_dec), so b_dec's gradient is the sum of the error's
+and of what the encoder sends back; neither needs a product over tokens.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ghosttrack.sae.architectures import JumpReLU, Rule
+from ghosttrack.sae.config import KernelChoice
+from ghosttrack.sae.products import Pass, Weights, compiled_pass, dense_pass, of_hooks, sparse_pass
+from ghosttrack.sae.ranks import Ranks
+from ghosttrack.sae.select import strongest
+
+
+class StepSettings(NamedTuple):
+    """What a step needs besides tensors."""
+
+    rule: Rule
+    sizes: list[int]
+    """Latents in consecutive groups, for `matryoshka`; one group of all elsewhere."""
+    kernels: KernelChoice
+    auxk_coef: float
+    n_dead: int
+    """Most dead latents of a hook point that AuxK looks at."""
+    ranks: Ranks
+
+
+class Step(NamedTuple):
+    """What one step yields per hook point."""
+
+    loss: Float[Tensor, " hook"]
+    """Whose mean over ranks is the loss of the global batch."""
+    fvu: Float[Tensor, " hook"]
+    """Of the global batch: squared error over d_model, the variance of the first sample."""
+    fired: Bool[Tensor, "hook d_sae"]
+    """Latents that are active anywhere in the global batch."""
+    cut: Float[Tensor, " hook"]
+    """Least active pre-activation of the global batch; 0 where no batch is selected from."""
+    gradients: Weights
+
+
+class Totals(NamedTuple):
+    """Sums over the tokens of all ranks."""
+
+    squared: Float[Tensor, " hook"]
+    """Squared error."""
+    total: Float[Tensor, "hook d_model"]
+    """Of the error's gradient."""
+    fired: Bool[Tensor, "hook d_sae"]
+
+
+def _totals(one: Pass, ranks: Ranks) -> Totals:
+    squared, total, fired = one.squared, one.total, one.fired
+    if ranks.size == 1:
+        return Totals(squared, total, fired)
+    sums = ranks.total(torch.cat([squared[:, None], total, fired.to(total.dtype)], dim=1))
+    squared, total, n_fired = sums.split([1, total.shape[1], fired.shape[1]], dim=1)
+    return Totals(squared[:, 0], total, n_fired > 0)
+
+
+class Auxiliary(NamedTuple):
+    """AuxK's share of the loss, and its gradients at the latents `at`; rows are latents."""
+
+    loss: Float[Tensor, " hook"]
+    at: Int[Tensor, "hook dead"]
+    W_enc: Float[Tensor, "hook dead d_model"]
+    b_enc: Float[Tensor, "hook dead"]
+    W_dec: Float[Tensor, "hook dead d_model"]
+
+
+def _auxiliary(
+    inputs: Float[Tensor, "hook batch d_model"],
+    error: Float[Tensor, "hook batch d_model"],
+    weights: Weights,
+    dead: Bool[Tensor, "hook d_sae"],
+    of: StepSettings,
+    weight: Float[Tensor, " hook"],
+) -> Auxiliary:
+    """Let the dead latents reconstruct the residual, which is minus `error`.
+
+    Only `of.n_dead` columns are computed; a hook point with fewer dead latents has the rest masked.
+    """
+    dtype = error.dtype
+    at = dead.to(dtype).topk(of.n_dead, dim=1).indices
+    hooks = torch.arange(len(at), device=at.device)[:, None]
+    rows, mask = weights.W_dec[hooks, at], dead.gather(1, at)
+    columns, bias = weights.W_enc.mT[hooks, at].mT, weights.b_enc.gather(1, at)
+    pre = torch.baddbmm(bias[:, None], inputs, columns)
+    has_positive = of.ranks.total((pre > 0).any(1).to(dtype)) > 0
+    acts = torch.where(has_positive[:, None], pre.relu(), pre).masked_fill(~mask[:, None], 0.0)
+    k_aux = inputs.shape[2] // 2
+    if of.n_dead > k_aux:
+        chosen = strongest(acts.masked_fill(~mask[:, None], -torch.inf), k_aux).indices
+        acts = torch.zeros_like(acts).scatter_(-1, chosen, acts.gather(-1, chosen))
+    missed = torch.bmm(acts, rows).to(dtype) + error
+    gradient = 2 * weight[:, None, None] * missed
+    d_pre = torch.bmm(gradient, rows.mT) * (acts != 0)
+    return Auxiliary(
+        weight * missed.square().sum((1, 2)) * mask.any(1),
+        at,
+        torch.bmm(d_pre.mT, inputs).to(dtype),
+        d_pre.sum(1, dtype=dtype),
+        torch.bmm(acts.mT, gradient).to(dtype),
+    )
+
+
+def _pass(inputs: Float[Tensor, "hook batch d_model"], weights: Weights, of: StepSettings) -> Pass:
+    if of.kernels is KernelChoice.dense:
+        return dense_pass(inputs, weights, of.rule, of.sizes)
+    assert not isinstance(of.rule, JumpReLU), "no sparse path: refused by SAEConfig"
+    path = compiled_pass if of.kernels is KernelChoice.compiled else sparse_pass
+    return path(inputs, weights, of.rule)
+
+
+@torch.no_grad()
+def gradients(
+    inputs: Float[Tensor, "hook batch d_model"],
+    weights: Weights,
+    dead: Bool[Tensor, "hook d_sae"],
+    of: StepSettings,
+) -> Step:
+    """Compute the loss and its gradients for some hook points, without autograd.
+
+    `inputs` is x - b_dec.
+    """
+    _, batch, d_model = inputs.shape
+    n_tokens, unit = batch * of.ranks.size, batch * d_model / 2
+    one = _pass(inputs, weights, of)
+    loss, (W_enc, b_enc, W_dec, b_dec, log_threshold) = one.loss, one.gradients
+    squared, total, fired = _totals(one, of.ranks)
+    if of.n_dead:
+        variance = squared - (total * unit).square().sum(1) / n_tokens
+        # the ranks' losses are averaged, so each divides by the mean over ranks of the variance
+        weight = torch.where(variance > 0, of.auxk_coef * of.ranks.size / variance, 0.0)
+        auxk = _auxiliary(inputs, one.gradient * unit, weights, dead, of, weight)
+        hooks = torch.arange(len(inputs), device=inputs.device)[:, None]
+        W_enc.mT[hooks, auxk.at] += auxk.W_enc
+        b_enc.scatter_add_(1, auxk.at, auxk.b_enc)
+        W_dec[hooks, auxk.at] += auxk.W_dec
+        loss = loss + auxk.loss
+    b_dec = b_dec - torch.bmm(weights.W_enc, b_enc[..., None])[..., 0]
+    return Step(
+        loss,
+        squared / (n_tokens * d_model),
+        fired,
+        one.cut if one.cut is not None else torch.zeros_like(loss),
+        Weights(W_enc, b_enc, W_dec, b_dec, log_threshold),
+    )
+
+
+class BankStep(torch.autograd.Function):
+    """`gradients` as a node of autograd, so that Lightning and DDP see an ordinary loss.
+
+    Hook points pass one at a time on a CPU, whose caches hold one, and wherever a path takes only
+    one; else all at once.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0913 (autograd wants every parameter by itself)
+        ctx: Any,  # noqa: ANN401 (torch gives it no type)
+        x: Tensor,
+        scale: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        log_threshold: Tensor | None,
+        dead: Tensor,
+        of: StepSettings,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return loss, fvu, fired and cut, each with a row per hook point."""
+        weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
+        by_one = x.device.type == "cpu" or of.kernels is not KernelChoice.dense
+        size = 1 if by_one else len(x)
+        spans = [slice(start, start + size) for start in range(0, len(x), size)]
+        # looking at a tensor stalls a GPU, not a CPU
+        n_dead = (
+            dead.sum(1).tolist() if of.n_dead and x.device.type == "cpu" else [of.n_dead] * len(x)
+        )
+        steps = []
+        for at, n in zip(spans, n_dead, strict=False):
+            some = of_hooks(weights, at)
+            raw, units = x[at].to(b_dec.dtype), scale[at, None, None]
+            inputs = torch.addcmul(-some.b_dec[:, None], raw, units)
+            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=n)))
+        loss, fvu, fired, cut = (
+            torch.cat(parts) for parts in zip(*(s[:4] for s in steps), strict=True)
+        )
+        ctx.save_for_backward(*_together([step.gradients for step in steps]))
+        ctx.mark_non_differentiable(fvu, fired, cut)
+        return loss, fvu, fired, cut
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        d_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that `forward` computed; on a CPU one look saves a factor of 1."""
+        if d_loss.device.type == "cpu" and bool((d_loss == 1).all()):
+            return None, None, *ctx.saved_tensors, None, None
+        rows = (
+            None if g is None else d_loss.view(-1, *[1] * (g.dim() - 1)) * g
+            for g in ctx.saved_tensors
+        )
+        return None, None, *rows, None, None
+
+
+def _together(parts: list[Weights]) -> list[Tensor | None]:
+    """Join hook points; one alone is not copied."""
+    if len(parts) == 1:
+        return list(parts[0])
+    return [None if some[0] is None else torch.cat(some) for some in zip(*parts, strict=True)]
