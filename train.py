@@ -5,6 +5,7 @@ Examples:
     python train.py sae.k=16 layers=[2,4]
     python train.py model=gpt2-small corpus=text corpus.path=wiki.txt trainer=ddp
     python train.py -m sae.d_sae=256,512 sae.k=8,16
+    python train.py check=outputs/ghostworld/saes/<bank>
 """
 
 import hydra
@@ -19,9 +20,10 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, train."""
     config = load(cfg, TrainProgram)
-    from ghosttrack.pipelines.train import train  # torch only once the settings are right
+    from ghosttrack.pipelines import check, train  # torch only once the settings are right
 
-    train(config)
+    run = check.check if config.check else train.train
+    run(config)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class TrainProgram(ExtractProgram):
     """Arguments of `pytorch_lightning.Trainer`."""
     logger: dict[str, Any]
     """A Lightning logger."""
+    check: str | None
+    """A folder or file of SAEs, ours or another library's: measure them and train nothing."""
 
 
 @dataclass
@@ -65,6 +67,11 @@ class DetectProgram(TrainProgram):
 
     questions: QuestionsConfig
     detector: DetectorConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.check is not None:
+            raise ConfigError(f"check={self.check} is for train.py")
 
 
 def register() -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,10 @@ Task = Callable[[DictConfig], None]
 
 STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
+
+
+class Preempted(Exception):
+    """A signal ended the task, which saved where it was; says which and where."""
 
 
 def program(task: Task) -> Callable[[DictConfig], int | None]:
@@ -48,6 +53,10 @@ def program(task: Task) -> Callable[[DictConfig], int | None]:
             _exit(f"{kind}{error}", 1)
         except KeyboardInterrupt:
             _exit("interrupted: the same command goes on from the last complete point", 130)
+        except Preempted as stopped:
+            _exit(
+                f"stopped by {stopped}: the same command goes on from there", 128 + signal.SIGTERM
+            )
         return None
 
     return run

@@ -19,7 +19,7 @@ from ghosttrack.errors import ConfigError
 CONF = Path(__file__).parents[1] / "conf"
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
 REQUIRED = {
-    "corpus": {"text": ["corpus.path=some.txt"]},
+    "corpus": {"text": ["corpus.path=some.txt"], "activations": ["corpus.path=some.pt"]},
     "questions": {"file": ["questions.path=some.csv"]},
 }
 """What an option asks the user for."""
@@ -51,8 +51,7 @@ def test_the_defaults_load(program: str) -> None:
 @pytest.mark.parametrize(("group", "option"), options())
 def test_every_option_loads(group: str, option: str) -> None:
     required = REQUIRED.get(group, {}).get(option, [])
-    prefix = "+" if group in ("experiment", "sweep") else ""
-    with composed("detect", f"{prefix}{group}={option}", *required) as cfg:
+    with composed("detect", f"{group}={option}", *required) as cfg:
         load(cfg, DetectProgram)
 
 
@@ -110,6 +109,19 @@ def test_a_model_brings_the_sizes_that_follow_from_it(
     assert config.sae.d_sae == d_sae
     assert config.extract.batch_size == batch
     assert config.corpus.context == 512
+    assert (config.sae.k, config.sae.batch_size, config.sae.base_lr) == (64, 4096, 2e-4)
+    assert config.sae.dead_after_tokens == 1_000_000
+    assert (config.trainer["max_steps"], config.train.checkpoint_every) == (10_000, 500)
+
+
+def test_the_embedded_model_keeps_what_its_bank_was_tuned_with() -> None:
+    with composed("train") as cfg:
+        config = load(cfg, TrainProgram)
+    assert (config.sae.d_sae, config.sae.k, config.sae.batch_size) == (512, 16, 1024)
+    assert (config.sae.base_lr, config.sae.dead_after_tokens) == (7e-4, 50_000)
+    assert (config.trainer["max_steps"], config.train.checkpoint_every) == (400, 100)
+    with composed("train", "trainer.max_steps=80") as cfg:
+        assert load(cfg, TrainProgram).trainer["max_steps"] == 80
 
 
 def test_layers_resolve_to_ascending_blocks() -> None:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram, load
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.sae.init import initialise
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,6 +100,7 @@ def test_the_lines_about_a_bank_run(tmp_path: Path):
     torch.manual_seed(0)
     bank = Bank(["layer_0", "layer_2"], d_model=6, d_sae=12, k=3)
     x = torch.randn(2, 40, 6)
+    initialise(bank.requires_grad_(False), x)
     bank.save(tmp_path / "bank", evaluate(bank, [x], torch.device("cpu")))
     (example,) = blocks("python")
     text, n_replaced = re.subn(r'Bank\.load\("[^"]*"\)', f'Bank.load("{tmp_path}/bank")', example)

@@ -15,6 +15,27 @@ class Dtype(Enum):
 
 
 @dataclass
+class TrainingConfig:
+    """Defaults of an SAE bank's training that depend on the model; other groups interpolate them.
+
+    `d_sae` is beside them, as a width of the model.
+    """
+
+    k: int
+    """Active latents per token: `sae.k`."""
+    batch_size: int
+    """Tokens per step and hook point: `sae.batch_size`."""
+    base_lr: float
+    """Adam's learning rate at d_sae = 2^14: `sae.base_lr`."""
+    dead_after_tokens: int
+    """Tokens after which a silent latent is dead: `sae.dead_after_tokens`."""
+    max_steps: int
+    """Length of training: `trainer.max_steps`."""
+    checkpoint_every: int
+    """Steps between two resume points, each three times a bank's size: `train.checkpoint_every`."""
+
+
+@dataclass
 class ModelConfig:
     """Which causal language model, and the sizes that follow from it."""
 
@@ -36,6 +57,7 @@ class ModelConfig:
     """Default SAE width for this model; `sae.d_sae` interpolates it."""
     extract_batch_size: int
     """Default sequences per forward pass; `extract.batch_size` interpolates it."""
+    training: TrainingConfig
     dtype: Dtype
     """Number format of weights and activations."""
     prepend_bos: bool

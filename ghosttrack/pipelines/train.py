@@ -9,20 +9,26 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ghosttrack.artifacts import Artifact, artifact_id, read_json
 from ghosttrack.config import TrainProgram
+from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
-from ghosttrack.data.source import ActivationSource
+from ghosttrack.data.source import ActivationSource, PartSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.errors import ConfigError
-from ghosttrack.pipelines.checkpoints import WholeCheckpoints
+from ghosttrack.launch import Preempted
+from ghosttrack.pipelines.check import HELDOUT, heldout_id
+from ghosttrack.pipelines.checkpoints import LAST, BankCheckpoints, ResumePoints, trained
+from ghosttrack.pipelines.estimates import Plan
 from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.faults import curable
+from ghosttrack.pipelines.layers import LayersStrategy, WholeBatches, share
 from ghosttrack.pipelines.logs import (
+    Forecast,
     check_logger,
     close_logger,
     make_logger,
@@ -33,12 +39,16 @@ from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Precision, Source
-from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.sae.evaluate import evaluate, gather
+from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.lit import LitBank
 from ghosttrack.sae.metrics import HookMetrics
 
-CHECKPOINT = Path("checkpoint/last.ckpt")
+CHECKPOINTS = "checkpoints"
+"""Folder of the resume points, in that of the bank in the making."""
+FIDELITY_TOKENS = 8192
+"""Held-out tokens on which cross-entropy recovered and KL are measured."""
 SAMPLE_TOKENS = 8192
 """First tokens, from which scale, centre and encoder gain are set."""
 NOT_FOR_A_BANK = {
@@ -106,57 +116,114 @@ def bank_metrics(artifact: Artifact) -> dict[str, Any]:
     return read_json(artifact.path / "metrics.json")
 
 
-def activation_source(study: Study, config: TrainProgram) -> ActivationSource:
-    """Open the activations that a bank learns from, extracting a store where it is missing."""
+def activation_source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
+    """Open the activations of some hook points, extracting a store where it is missing."""
     if config.train.source is Source.store:
-        return StoreSource(ActivationStore(activations(study).path))
-    return stream_source(study, config.train.buffer_tokens)
+        return StoreSource(ActivationStore(activations(study).path), hooks)
+    return stream_source(study, config.train.buffer_tokens, hooks)
 
 
-def stream_source(study: Study, buffer_tokens: int) -> StreamSource:
-    """Let the model run beside whoever asks for activations."""
-    config = study.config
-    return StreamSource(
-        study.lm, study.corpus, study.layers, config.store, config.extract, buffer_tokens
-    )
+def stream_source(study: Study, buffer_tokens: int, hooks: list[str] | None = None) -> StreamSource:
+    """Let the model run beside whoever asks for activations, of all hook points or of some."""
+    lm, config = study.lm, study.config
+    names = zip(study.layers, study.hooks, strict=True)
+    layers = [layer for layer, name in names if hooks is None or name in hooks]
+    return StreamSource(lm, study.corpus, layers, config.store, config.extract, buffer_tokens)
 
 
 def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
-    """Train from the last checkpoint in `folder`, or anew, and save the bank there.
+    """Train from the last resume point in `folder`, or anew, and save the bank there.
 
-    Under DDP every rank comes here and rank 0 saves.
+    Every rank comes here; each trains its share, and rank 0 saves the whole.
     """
+    hooks, points = study.hooks, folder / CHECKPOINTS
     logger = make_logger(config, study.run, "train", folder)
-    trainer = _trainer(config, folder, logger)
-    source = activation_source(study, config)
+    trainer = _trainer(config, logger, ResumePoints(points, config.train.checkpoint_every))
+    mine = share(trainer, hooks)
+    is_whole = mine.hooks == hooks
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
+    source = activation_source(study, config, mine.hooks)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    bank = Bank(source.hooks, source.d_model, config.sae.d_sae, config.sae.k)
-    initialise(bank, source.sample(SAMPLE_TOKENS))
-    steps = trainer.max_steps
-    lit = LitBank(bank, config.sae, steps)
-    data = ActivationsDataModule(source, config.sae.batch_size, config.seed, steps)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.is_file():
-        log.info("going on from %s", checkpoint)
-    _fit(trainer, lit, data, checkpoint if checkpoint.is_file() else None)
-    rows = _evaluate(bank, source, config, trainer)
+    bank = _bank(mine.hooks, source, config)
+    initialise(bank, source.sample(SAMPLE_TOKENS), config.seed)
+    trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
+    with curable(config.sae):
+        lit = LitBank(bank, config.sae, trainer.max_steps, reduce=is_whole)
+        feed = ActivationsDataModule if is_whole else WholeBatches
+        _say_plan(trainer, config, bank, source)
+        data = feed(source, config.sae.batch_size, config.seed, trainer.max_steps)
+        _fit(trainer, lit, data, points / LAST)
+        batches = source.heldout_batches(config.sae.batch_size, mine.rank, mine.world_size)
+        rows = evaluate(bank, batches, device, reduce=is_whole)
+    if not is_whole:
+        rows = [row for rank in gather(rows) for row in rank]
     if trainer.is_global_zero:
-        logger.log_metrics(_flat(rows), step=steps)
+        if not is_whole:
+            bank = _bank(hooks, source, config)
+            bank.load_state_dict(trained(points / LAST, hooks))
+        rows = _with_fidelity(rows, bank, study)
+        logger.log_metrics(_flat(rows), step=trainer.max_steps)
         close_logger(logger)
-        bank.save(folder, rows, {"model_name": config.model.name, "seed": config.seed})
-        shutil.rmtree(folder / CHECKPOINT.parent, ignore_errors=True)
+        facts = {"model_name": config.model.name, "seed": config.seed, HELDOUT: heldout_id(study)}
+        bank.save(folder, rows, facts)
+        shutil.rmtree(points)
 
 
-def _fit(
-    trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, checkpoint: Path | None
-) -> None:
+def _bank(hooks: list[str], source: ActivationSource, config: TrainProgram) -> Bank:
+    sae = config.sae
+    return Bank(hooks, source.d_model, sae.d_sae, sae.k, sae.architecture)
+
+
+def _with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[HookMetrics]:
+    """Add what the model's predictions lose by reconstructions, where there is a model."""
+    config = study.config
+    if config.corpus.kind is CorpusKind.activations:
+        return rows
+    found = fidelity(
+        study.lm,
+        bank,
+        study.corpus.heldout,
+        config.store.skip_first,
+        FIDELITY_TOKENS,
+        config.extract.batch_size,
+    )
+    return [
+        row._replace(ce_recovered=one.ce_recovered, kl=one.kl)
+        for row, one in zip(rows, found, strict=True)
+    ]
+
+
+def _say_plan(trainer: pl.Trainer, config: TrainProgram, bank: Bank, source: PartSource) -> None:
+    """Say what training takes, before it starts."""
+    n_hooks, batch_size = len(bank.hooks), config.sae.batch_size
+    plan = Plan(
+        n_hooks,
+        1 if trainer.strategy.root_device.type == "cpu" else n_hooks,
+        bank.d_model,
+        bank.d_sae,
+        batch_size // (1 if isinstance(trainer.strategy, LayersStrategy) else trainer.world_size),
+    )
+    if trainer.is_global_zero:
+        n_distinct = int(source.train.unit_tokens.sum())
+        log.info("training: %s", plan.describe(trainer.max_steps, batch_size, n_distinct))
+
+
+def _fit(trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, last: Path) -> None:
     """Train to the last step, and to no other: what is kept is named by it."""
+    if last.exists() and trainer.is_global_zero:
+        log.info("going on from %s", last.resolve())
     try:
-        trainer.fit(lit, data, ckpt_path=checkpoint)
+        trainer.fit(lit, data, ckpt_path=last if last.exists() else None)
     except SystemExit as ended:
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
             raise KeyboardInterrupt from ended
         raise
+    except Preempted as stopped:
+        if trainer.is_global_zero:
+            raise
+        raise SystemExit(0) from stopped  # a failure would have rank 0 killed before it has spoken
     if trainer.global_step < lit.max_steps:
         raise ConfigError(
             f"trainer.max_steps={lit.max_steps}, but another limit of `trainer` ended training at"
@@ -164,24 +231,19 @@ def _fit(
         )
 
 
-def _trainer(config: TrainProgram, folder: Path, logger: Logger) -> pl.Trainer:
+def _trainer(config: TrainProgram, logger: Logger, points: ResumePoints) -> pl.Trainer:
     for name, instead in NOT_FOR_A_BANK.items():
         if name in config.trainer:
             raise ConfigError(f"trainer.{name} is not for a bank; set {instead}")
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / CHECKPOINT.parent,
-        filename=CHECKPOINT.stem,
-        every_n_train_steps=config.train.checkpoint_every,
-        enable_version_counter=False,
-    )
     callback, is_bar = progress()
     quieten_lightning()
+    strategy = config.trainer["strategy"]
     try:
         trainer: pl.Trainer = instantiate(
             config.trainer,
+            strategy=LayersStrategy() if strategy == "layers" else strategy,
             logger=logger,
-            callbacks=[checkpoints, callback],
-            plugins=[WholeCheckpoints()],
+            callbacks=[points, callback, Forecast()],
             enable_progress_bar=is_bar,
             precision=_precision(config).value,
         )
@@ -202,7 +264,7 @@ def _check(trainer: pl.Trainer, config: TrainProgram) -> None:
             f"trainer.devices * trainer.num_nodes = {wanted}, but {trainer.world_size} processes"
             " run; start one per device (srun, torchrun) or lower them"
         )
-    if config.sae.batch_size % wanted:
+    if config.sae.batch_size % wanted and not isinstance(trainer.strategy, LayersStrategy):
         raise ConfigError(
             f"sae.batch_size={config.sae.batch_size} is not a multiple of the {wanted} processes"
             " of trainer.devices and trainer.num_nodes"
@@ -216,17 +278,6 @@ def _precision(config: TrainProgram) -> Precision:
     accelerator = config.trainer["accelerator"]
     is_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     return Precision.bf16 if is_gpu else Precision.fp32
-
-
-def _evaluate(
-    bank: Bank, source: ActivationSource, config: TrainProgram, trainer: pl.Trainer
-) -> list[HookMetrics]:
-    """Measure on held-out tokens, over all ranks while their process group is up."""
-    rank, world_size = 0, 1
-    if torch.distributed.is_initialized():
-        rank, world_size = trainer.global_rank, trainer.world_size
-    batches = source.heldout_batches(config.sae.batch_size, rank, world_size)
-    return evaluate(bank, batches, trainer.strategy.root_device)
 
 
 def _flat(rows: list[HookMetrics]) -> dict[str, float]:

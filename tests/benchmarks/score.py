@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.load import load_lm
 from ghosttrack.models.score import score
 from tests.support.tiny import tiny_tokenizer
@@ -73,6 +73,7 @@ def measure(n_rows: int, rounds: int, device: str) -> dict[str, object]:
             context=32,
             d_sae=1,
             extract_batch_size=1,
+            training=TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
             dtype=Dtype.fp32,
             prepend_bos=True,
             trust_remote_code=False,

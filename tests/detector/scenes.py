@@ -6,7 +6,7 @@ import numpy as np
 
 from ghosttrack.detector.attribution import Attribution, Evidence
 from ghosttrack.detector.observe import Observed
-from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from ghosttrack.tracking.observations import Observations
@@ -143,6 +143,7 @@ def tiny_lm(folder: Path) -> LM:
         context=64,
         d_sae=64,
         extract_batch_size=4,
+        training=TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
         dtype=Dtype.fp32,
         prepend_bos=True,
         trust_remote_code=False,

@@ -11,7 +11,7 @@ from ghosttrack.data.config import QuestionKind, QuestionsConfig
 from ghosttrack.data.questions import read_questions
 from ghosttrack.detector.answers import answer
 from ghosttrack.detector.labels import words
-from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.load import load_lm
 from tests.pipelines.commands import (
     PEOPLE,
@@ -74,9 +74,10 @@ def _answers(model: Path, questions: Path) -> tuple[str, ...]:
         max_new_tokens=3,
         stop=STOP,
     )
+    training = TrainingConfig(8, 256, 2e-4, 1000, 80, 5)
     lm = load_lm(
         ModelConfig(
-            *("tiny", None, str(model), None), 3, 32, 48, 64, 8, Dtype.fp32, True, False
+            *("tiny", None, str(model), None), 3, 32, 48, 64, 8, training, Dtype.fp32, True, False
         ),
         model,
         "cpu",

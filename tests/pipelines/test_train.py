@@ -1,6 +1,9 @@
 import csv
 import json
+import os
+import random
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from ghosttrack.artifacts import read, read_json
-from tests.pipelines.commands import DDP, Workplace, artifacts, contents, only, said
+from tests.pipelines.commands import (
+    DDP,
+    PATIENCE_S,
+    Workplace,
+    artifacts,
+    contents,
+    environment,
+    only,
+    said,
+)
 from tests.pipelines.conftest import Done
 from tests.support.wandb_reader import read_run
 
@@ -25,6 +37,11 @@ def weights(bank: Path) -> dict[str, torch.Tensor]:
 
 def fvu(bank: Path) -> list[float]:
     return [hook["fvu"] for hook in read_json(bank / "metrics.json")["hooks"]]
+
+
+def resume_step(last: Path) -> int:
+    """The step of the newest resume point; 0 where there is none."""
+    return int(last.readlink().name.split("-")[1]) if last.is_symlink() else 0
 
 
 def partial(output: Path, kind: str, name: str) -> Path:
@@ -50,26 +67,81 @@ def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     assert {name: (again / name).stat().st_mtime_ns for name in kept} == kept
 
     bank = done.made["saes"]
-    checkpoint = partial(tmp_path, "saes", bank.name) / "checkpoint" / "last.ckpt"
+    last = partial(tmp_path, "saes", bank.name) / "checkpoints" / "last"
 
-    def when_written():
-        """Once there is a checkpoint, or another than there was."""
-        before = checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0
-        return lambda: checkpoint.is_file() and checkpoint.stat().st_mtime_ns != before
+    def past(step: int):
+        """Once there is a resume point after a step."""
+        return lambda: resume_step(last) > step
 
-    stopped = workplace.fork(tmp_path, "train", when=when_written(), how=signal.SIGINT)
+    stopped = workplace.fork(tmp_path, "train", when=past(0), how=signal.SIGINT)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines()[-1].startswith("interrupted: the same command goes on")
-    stopped = workplace.fork(tmp_path, "train", when=when_written())
+    where = random.randrange(resume_step(last), 60)
+    stopped = workplace.fork(tmp_path, "train", when=past(where))
     assert stopped.returncode == -signal.SIGKILL
     assert artifacts(tmp_path, "saes") == {}
-    # A kill between the last step and the end; how often one is written is no part of a bank.
-    late = ("train.checkpoint_every=80",)
-    stopped = workplace.fork(tmp_path, "train", *late, when=when_written())
+    # A kill between the last step and the end; how often one is saved is no part of a bank.
+    late = ("train.checkpoint_every=1000",)
+    stopped = workplace.fork(tmp_path, "train", *late, when=past(79))
     assert stopped.returncode == -signal.SIGKILL
     assert "going on from" in said(workplace.fork(tmp_path, "train"))
     assert contents(only(tmp_path, "saes")) == contents(bank)
     read(only(tmp_path, "saes"), verify=True)
+
+
+def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
+    workplace: Workplace, tmp_path: Path
+):
+    long = ("trainer.max_steps=400", "train.checkpoint_every=150")
+    said(workplace.fork(tmp_path / "whole", "train", *long))
+    bank = only(tmp_path / "whole", "saes")
+    last = partial(tmp_path / "parts", "saes", bank.name) / "checkpoints" / "last"
+    stopped = workplace.fork(
+        *(tmp_path / "parts", "train", *long),
+        when=lambda: resume_step(last) == 150,
+        how=signal.SIGTERM,
+    )
+    step = resume_step(last)
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert 150 < step < 300
+    assert stopped.stderr.splitlines() == [
+        f"stopped by SIGTERM at step {step}: the same command goes on from there"
+    ]
+    assert [one.name for one in last.parent.glob("step-*")] == [f"step-{step}-of-1"]
+    assert "going on from" in said(workplace.fork(tmp_path / "parts", "train", *long))
+    assert contents(only(tmp_path / "parts", "saes")) == contents(bank)
+
+
+def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tmp_path: Path):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    scontrol = programs / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+    scontrol.chmod(0o755)
+    slurm = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "18",
+        "SLURM_ARRAY_JOB_ID": "17",
+        "SLURM_ARRAY_TASK_ID": "3",
+    }
+    output = tmp_path / "out"
+    job = subprocess.Popen(
+        workplace.command(output, "train", "trainer.max_steps=100000"),
+        cwd=workplace.home,
+        env=environment(workplace.home) | slurm,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (links := list(output.glob("tiny/saes/.*/checkpoints/last"))):
+        assert job.poll() is None
+    job.send_signal(signal.SIGUSR1)
+    complaints = job.communicate(timeout=PATIENCE_S)[1]
+    assert job.returncode == 128 + signal.SIGTERM
+    assert complaints.splitlines() == [
+        f"stopped by SIGUSR1 at step {resume_step(links[0])}: the same command goes on from there"
+    ]
+    assert (tmp_path / "asked").read_text() == "requeue 17_3\n"
 
 
 def test_two_processes_train_the_same_bank_as_one_also_in_a_sweep(

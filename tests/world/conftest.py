@@ -3,7 +3,7 @@
 import pytest
 
 from ghosttrack.data.questions import QuestionSet
-from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from ghosttrack.world.facts import WorldSpec
@@ -48,6 +48,7 @@ def shipped_config() -> ModelConfig:
         context=32,
         d_sae=512,
         extract_batch_size=256,
+        training=TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
         dtype=Dtype.fp32,
         prepend_bos=True,
         trust_remote_code=False,

@@ -1,0 +1,159 @@
+"""Folders of SAEs in, out comes whether they are as good as they say."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ghosttrack.artifacts import Key, artifact_id, is_complete, read_json
+from ghosttrack.config import TrainProgram
+from ghosttrack.data.config import CorpusKind
+from ghosttrack.data.source import PartSource
+from ghosttrack.data.store import ActivationStore, StoreSource
+from ghosttrack.data.stream import StreamSource
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.study import Study
+from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.sae.formats.read import read_saes
+from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.hooks import layer_of
+from ghosttrack.sae.metrics import METRICS, HookMetrics
+
+CLAIMS = ("fvu", "l0")
+AGREEMENT = 1e-3
+"""Relative difference up to which a claim is met: activations may come in other batches."""
+HELDOUT = "heldout"
+"""Where a bank's metadata names the tokens that its metrics were measured on."""
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """A hook point's numbers beside what files say of them."""
+
+    hook: str
+    measured: dict[str, float]
+    claims: list[dict[str, float]]
+    """What each file says that says anything."""
+    same_data: bool
+    """The claims are about the tokens that were measured."""
+
+    @property
+    def broken(self) -> dict[str, float]:
+        """A claim that is not met, or nothing; one about other tokens cannot be told to fail."""
+        claims = self.claims if self.same_data else []
+        return next((claim for claim in claims if not self._meets(claim)), {})
+
+    def line(self) -> str:
+        """Say it in a row of the table."""
+        claimed = self.broken or (self.claims[0] if self.claims else {})
+        cells = [
+            f"{numbers[name]:10.4f}" if name in numbers else f"{'-':>10}"
+            for name in CLAIMS
+            for numbers in (self.measured, claimed)
+        ]
+        said = "DIFFERS" if self.broken else "agrees"
+        if not self.same_data:
+            said = "claimed on other data" if self.claims else "nothing claimed"
+        return f"{self.hook:16}{''.join(cells)}  {said}"
+
+    def _meets(self, claim: Mapping[str, float]) -> bool:
+        return all(
+            math.isclose(value, self.measured[name], rel_tol=AGREEMENT)
+            for name, value in claim.items()
+        )
+
+
+def check(config: TrainProgram) -> None:
+    """Run the program: measure SAEs on held-out tokens, and train nothing.
+
+    Raises:
+        ConfigError: `layers` asks for what `check` does not hold.
+        DataError: The files cannot be read, are of another model, or a claim is not met.
+    """
+    assert config.check is not None
+    path = Path(config.check)
+    study = Study(config, Run.start("train"))
+    if not path.exists():
+        raise ConfigError(f"check={path}: no such file or folder")
+    saes = _chosen(read_saes(path), study, path)
+    with study.run.stage("check"):
+        rows = _measured(Bank.of(saes), study, config, path)
+    heldout = heldout_id(study)
+    verdicts = [
+        Verdict(
+            sae.hook,
+            _numbers(row._asdict()),
+            _claims(sae, path),
+            same_data=sae.metadata.get(HELDOUT) == heldout,
+        )
+        for row, sae in zip(rows, saes, strict=True)
+    ]
+    log.info("%-16s%10s%10s%10s%10s", "", "FVU", "claimed", "L0", "claimed")
+    for verdict in verdicts:
+        log.info(verdict.line())
+    study.run.metrics["check"] = {"path": str(path), "hooks": [v._asdict() for v in verdicts]}
+    study.run.finish()
+    if failed := [verdict.hook for verdict in verdicts if verdict.broken]:
+        raise DataError(f"{path}: FVU or L0 is not as claimed at {', '.join(failed)}")
+
+
+def heldout_id(study: Study) -> str:
+    """Name the held-out tokens of a configuration, whichever layers and shards they are kept in."""
+    kept = {"layers", "shard_tokens"}
+    identity = activations_identity(study)
+    return artifact_id({name: identity[name] for name in identity if name not in kept})
+
+
+def _chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
+    """Take the SAEs of the layers that are asked for."""
+    by_hook = {sae.hook: sae for sae in saes}
+    if study.config.layers == "all":
+        if outside := sorted(by_hook.keys() - set(study.hooks)):
+            raise DataError(
+                f"{path}: has SAEs of {', '.join(outside)}; there are activations of"
+                f" {study.hooks[0]} to {study.hooks[-1]}"
+            )
+    elif missing := sorted(set(study.layers) - {layer_of(hook) for hook in by_hook}):
+        raise ConfigError(f"layers: {path} has no SAE of {missing}, only of {', '.join(by_hook)}")
+    return [by_hook[hook] for hook in study.hooks if hook in by_hook]
+
+
+def _claims(sae: HookSAE, path: Path) -> list[dict[str, float]]:
+    """Read what the files say of an SAE: `metrics.json` of a bank, and `cfg.json`."""
+    rows = read_json(path / METRICS)["hooks"] if (path / METRICS).is_file() else []
+    said = [row for row in rows if row["hook"] == sae.hook]
+    return [claim for one in (*said, sae.metadata) if (claim := _numbers(one))]
+
+
+def _numbers(said: Mapping[str, object]) -> dict[str, float]:
+    return {name: float(value) for name in CLAIMS if isinstance(value := said.get(name), float)}
+
+
+def _measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> list[HookMetrics]:
+    source = _source(study, config, bank.hooks)
+    if source.d_model != bank.d_model:
+        raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")
+    batches = source.heldout_batches(config.sae.batch_size)
+    return evaluate(bank, batches, _device(config.device))
+
+
+def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
+    """Open a store where it is made or can be made without a model; else let the model run."""
+    key = Key(study.root, "activations", config.corpus.name, activations_identity(study))
+    if is_complete(key.folder) or config.corpus.kind is CorpusKind.activations:
+        return StoreSource(ActivationStore(activations(study).path), hooks)
+    layers, buffer_tokens = [layer_of(hook) for hook in hooks], config.train.buffer_tokens
+    return StreamSource(study.lm, study.corpus, layers, config.store, config.extract, buffer_tokens)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,271 @@
+"""Several processes train one bank, through the command line; kills and signals included."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ghosttrack.artifacts import read_json
+from tests.pipelines.commands import (
+    PATIENCE_S,
+    Workplace,
+    artifacts,
+    contents,
+    environment,
+    only,
+    said,
+)
+from tests.support import tiny
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+STEPS = 60
+SETTINGS = (
+    *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=5", "train.checkpoint_every=5"),
+    "sae.dead_after_tokens=600",  # so few that some latents are dead now and then
+)
+
+
+def ranks(trainer: str, n: int) -> tuple[str, ...]:
+    return (*SETTINGS, f"trainer={trainer}", "trainer.accelerator=cpu", f"trainer.devices={n}")
+
+
+@pytest.fixture(scope="module")
+def layered(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The workplace, its model replaced by one of five layers: more than there are ranks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "N_LAYERS", 5)
+        return workplace._replace(model=tiny.tiny_gpt2(tmp_path_factory.mktemp("five-layers")))
+
+
+@pytest.fixture(scope="module")
+def alone(layered: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process leaves."""
+    output = tmp_path_factory.mktemp("alone")
+    said(layered.fork(output, "train", *SETTINGS))
+    assert max(curves(output)["train/dead_frac"]) > 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def pair(layered: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes leave that share batches."""
+    output = tmp_path_factory.mktemp("pair")
+    assert said(layered.run(output, "train", *ranks("ddp", 2))).count("MEMBER: 2/2") == 1
+    return output
+
+
+def curves(output: Path) -> dict[str, list[float]]:
+    """Every column that the CSV logger wrote, less the speed."""
+    (path,) = output.rglob("metrics.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+    del columns["tokens_per_s"]
+    return columns
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file.parent.name}/{name}": tensor
+        for file in sorted(only(output, "saes").glob("layer_*/sae_weights.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def same_to_rounding(output: Path, alone: Path) -> None:
+    assert artifacts(output, "saes").keys() == artifacts(alone, "saes").keys()
+    ours, theirs = curves(output), curves(alone)
+    assert ours.keys() == theirs.keys()
+    assert len(ours["train/loss"]) == STEPS // 5
+    assert ours["train/dead_frac"] == theirs["train/dead_frac"]
+    for name in theirs:
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+    for one, other in zip(hooks(output), hooks(alone), strict=True):
+        assert one["dead_frac"] == other["dead_frac"]
+    expected = weights(alone)
+    for name, tensor in weights(output).items():
+        # The order in which gradients are summed differs; Adam magnifies that where one is near 0.
+        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=0, msg=name)
+
+
+def hooks(output: Path) -> list[dict[str, float]]:
+    return read_json(only(output, "saes") / "metrics.json")["hooks"]
+
+
+def test_two_ranks_that_share_batches_train_the_same_bank_as_one(pair: Path, alone: Path):
+    same_to_rounding(pair, alone)
+
+
+def test_four_ranks_that_share_batches_train_the_same_bank_as_one(
+    layered: Workplace, alone: Path, tmp_path: Path
+):
+    printed = said(layered.run(tmp_path, "train", *ranks("ddp", 4)))
+    assert printed.count("MEMBER: 4/4") == 1
+    same_to_rounding(tmp_path, alone)
+
+
+@pytest.mark.parametrize(("source", "n"), [("store", 4), ("stream", 2)])
+def test_ranks_that_share_layers_train_the_same_bank_bit_for_bit(
+    layered: Workplace, alone: Path, tmp_path: Path, source: str, n: int
+):
+    more = (f"train.source={source}", "train.buffer_tokens=4096")
+    printed = said(layered.run(tmp_path / "n", "train", *ranks("layers", n), *more))
+    assert printed.count(f"MEMBER: {n}/{n}") == 1
+    if source == "stream":
+        alone = tmp_path / "1"
+        said(layered.fork(alone, "train", *SETTINGS, *more))
+    bank = only(tmp_path / "n", "saes")
+    assert bank.name == only(alone, "saes").name
+    assert contents(bank) == contents(only(alone, "saes"))
+    ours, theirs = curves(tmp_path / "n"), curves(alone)
+    # A sum over hook points, by ranks first.
+    assert ours.pop("train/loss") == pytest.approx(theirs.pop("train/loss"), rel=1e-6)
+    assert ours == theirs
+
+
+def test_more_ranks_than_hook_points_are_refused_before_anything_is_built(
+    layered: Workplace, tmp_path: Path
+):
+    refused = layered.fork(tmp_path, "train", *ranks("layers", 6))
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("config: trainer.devices * trainer.num_nodes = 6 ranks for 5 hook point")
+    assert artifacts(tmp_path, "activations") == {}
+
+
+class Job:
+    """A command that runs in a process group of its own, to be killed in part or whole."""
+
+    def __init__(self, place: Workplace, output: Path, *more: str, **variables: str) -> None:
+        self.output = output
+        self.process = subprocess.Popen(
+            place.command(output, "train", *more),
+            cwd=place.home,
+            env=environment(place.home) | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def living(self) -> dict[int, int]:
+        """Pids of the group by rank."""
+        found = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+                if int(group) != self.process.pid or state == "Z":
+                    continue
+                variables = (status.parent / "environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            mine = [one for one in variables if one.startswith(b"LOCAL_RANK=")]
+            found[int(mine[0].partition(b"=")[2]) if mine else 0] = int(status.parent.name)
+        return found
+
+    def wait_for(self, step: int) -> None:
+        """Return when there is a resume point at a step or later."""
+        self._wait(lambda: resume_step(self.output) >= step or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.communicate()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the whole group to end; return the status and the last line on stderr."""
+        _, complaints = self.process.communicate(timeout=PATIENCE_S)
+        self._wait(lambda: not self.living())
+        return self.process.returncode, (complaints.splitlines() or [""])[-1]
+
+    def _wait(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.001)
+
+
+def resume_step(output: Path) -> int:
+    """The step of the newest resume point; 0 where there is none."""
+    for link in output.glob("tiny/saes/.*.partial/checkpoints/last"):
+        return int(link.readlink().name.split("-")[1])
+    return 0
+
+
+@pytest.fixture
+def start(layered: Workplace, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    jobs: list[Job] = []
+
+    def begin(*more: str, **variables: str) -> Job:
+        jobs.append(Job(layered, tmp_path, *more, **variables))
+        return jobs[-1]
+
+    yield begin
+    for job in jobs:  # none of them outlives a test that failed
+        if job.living():
+            os.killpg(job.process.pid, signal.SIGKILL)
+
+
+def test_two_ranks_go_on_bit_for_bit_whoever_was_killed(
+    start: Callable[..., Job], pair: Path, tmp_path: Path
+):
+    job = start(*ranks("ddp", 2))
+    job.wait_for(5)
+    os.kill(job.living()[1], signal.SIGKILL)
+    status, last = job.end()
+    assert status != 0
+    assert last in ("", "another rank ended; the same command goes on from the last resume point")
+    assert artifacts(tmp_path, "saes") == {}
+
+    job = start(*ranks("ddp", 2))
+    job.wait_for(random.randrange(resume_step(tmp_path) + 1, STEPS - 15))
+    os.killpg(job.process.pid, signal.SIGKILL)
+    assert job.end()[0] == -signal.SIGKILL
+
+    assert start(*ranks("ddp", 2)).end()[0] == 0
+    assert contents(only(tmp_path, "saes")) == contents(only(pair, "saes"))
+
+
+def test_four_ranks_of_layers_go_on_bit_for_bit_and_so_does_one(
+    start: Callable[..., Job], alone: Path, tmp_path: Path
+):
+    job = start(*ranks("layers", 4))
+    job.wait_for(random.randrange(5, STEPS // 2))
+    os.killpg(job.process.pid, signal.SIGKILL)
+    assert job.end()[0] == -signal.SIGKILL
+
+    # A signal to any one of them ends all, at the step where they are.
+    before = resume_step(tmp_path)
+    job = start(*ranks("layers", 4), "train.checkpoint_every=7")
+    job.wait_for(before + 1)
+    os.kill(job.living()[2], signal.SIGTERM)
+    status, last = job.end()
+    assert status == 128 + signal.SIGTERM
+    assert before < resume_step(tmp_path) < STEPS
+    assert last == (
+        f"stopped by SIGTERM at step {resume_step(tmp_path)}: the same command goes on from there"
+    )
+
+    assert start(*SETTINGS).end()[0] == 0  # what four ranks left, one takes up
+    assert contents(only(tmp_path, "saes")) == contents(only(alone, "saes"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("trainer", ["ddp", "layers"])
+def test_one_rank_over_nccl_trains_the_bank_of_a_gpu_without_it(
+    layered: Workplace, tmp_path: Path, trainer: str
+):
+    assert torch.distributed.get_default_backend_for_device("cuda") == "nccl"
+    one = (*SETTINGS, "trainer.devices=1", "train.precision=fp32")
+    said(layered.run(tmp_path / "gpu", "train", *one, "trainer=gpu"))
+    printed = said(layered.run(tmp_path / "nccl", "train", *one, f"trainer={trainer}"))
+    assert "MEMBER: 1/1" in printed
+    for ours, theirs in zip(hooks(tmp_path / "nccl"), hooks(tmp_path / "gpu"), strict=True):
+        assert ours["fvu"] == pytest.approx(theirs["fvu"], abs=1e-3)  # a GPU sums in any order
