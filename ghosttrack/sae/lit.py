@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,23 +13,10 @@ from torch import Tensor
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
+from ghosttrack.sae.curves import curves, fvu_entries, union
 from ghosttrack.sae.evaluate import bank_metrics, gather
 from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
-
-METRIC_KEYS = (
-    "train/loss", "train/fvu/{hook}", "train/fvu_mean", "train/fvu_max", "train/dead_frac",
-    "heldout/fvu/{hook}", "heldout/fvu_mean", "heldout/fvu_max", "lr", "tokens_per_s",
-)  # fmt: skip
-"""Everything a run logs; `{hook}` stands for each hook point."""
-
-
-class _Curves(NamedTuple):
-    """What one rank has to log of a step, off its device."""
-
-    fvu: dict[str, float]
-    dead_frac: list[float]
-    loss: float
 
 
 class LitBank(pl.LightningModule):
@@ -46,9 +33,7 @@ class LitBank(pl.LightningModule):
             of a bank of its own, and only what is logged is gathered.
     """
 
-    def __init__(
-        self, bank: Bank, config: SAEConfig, max_steps: int, *, reduce: bool = True
-    ) -> None:
+    def __init__(self, bank: Bank, config: SAEConfig, max_steps: int, reduce: bool = True) -> None:
         super().__init__()
         self.bank, self.config, self.max_steps, self.reduce = bank, config, max_steps, reduce
         self.loss = BankLoss(len(bank.hooks), config, reduce=reduce)
@@ -83,7 +68,7 @@ class LitBank(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the held-out FVU, over all ranks."""
         fvu = dict(zip(self.bank.hooks, self.heldout.per_hook()["fvu"], strict=True))
-        self._log_fvu("heldout", _union(gather(fvu)))
+        self.log_dict(fvu_entries("heldout", union(gather(fvu))), rank_zero_only=True)
         self.heldout.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -104,29 +89,11 @@ class LitBank(pl.LightningModule):
                     f"{self.global_step}; lower it, or look for NaN in the activations"
                 )
 
-    def _log_fvu(self, split: str, fvu: Mapping[str, float]) -> None:
-        hooks = {f"{split}/fvu/{hook}": value for hook, value in fvu.items()}
-        mean, worst = sum(fvu.values()) / len(fvu), max(fvu.values())
-        summary = {f"{split}/fvu_mean": mean, f"{split}/fvu_max": worst}
-        self.log_dict(hooks | summary, rank_zero_only=True)
-
     def _log(self, losses: Losses, batch_tokens: int) -> None:
-        fvu = dict(zip(self.bank.hooks, losses.fvu.tolist(), strict=True))
-        ranks = gather(_Curves(fvu, losses.dead_frac.tolist(), losses.loss.item()))
-        loss = sum(rank.loss for rank in ranks)
-        if self.reduce:  # all but the loss is the same on every rank
-            loss, ranks = loss / len(ranks), ranks[:1]
-        fvu = _union([rank.fvu for rank in ranks])
-        self._stop_if_diverged(fvu)
+        found = curves(self.bank.hooks, losses, reduce=self.reduce)
+        self._stop_if_diverged(found.fvu)
         (step, then), now = self._since, time.monotonic()
         self._since = (self.global_step, now)
-        self._log_fvu("train", fvu)
-        dead = sum(sum(rank.dead_frac) for rank in ranks) / len(fvu)
         speed = batch_tokens * (self.global_step - step) / (now - then)
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        rest = {"train/loss": loss, "train/dead_frac": dead, "lr": lr, "tokens_per_s": speed}
-        self.log_dict(rest, rank_zero_only=True)
-
-
-def _union(ranks: list[dict[str, float]]) -> dict[str, float]:
-    return {hook: value for rank in ranks for hook, value in rank.items()}
+        rest = {"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "tokens_per_s": speed}
+        self.log_dict(found.entries() | rest, rank_zero_only=True)

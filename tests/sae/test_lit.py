@@ -6,8 +6,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ghosttrack.errors import ConfigError
+from ghosttrack.sae.curves import METRIC_KEYS
 from ghosttrack.sae.evaluate import evaluate
-from ghosttrack.sae.lit import METRIC_KEYS, LitBank
+from ghosttrack.sae.lit import LitBank
 from tests.sae.support import Batches, activations, sae_config, small_bank
 
 STEPS = 24
