@@ -1,7 +1,7 @@
 """Speed of a bank's training step: tokens per second against a plain dense PyTorch loop.
 
 Run:
-    python -m tests.benchmarks.bank --config A [--json FILE] [--device cuda] [--kernels dense]
+    python -m tests.benchmarks.bank --config A|B|SIX|HOOKS|MEDIUM [--json FILE] [--device cuda]
 
 `ghosttrack` is loss, backward and optimiser step of a bank, as `train.py` runs them; `dense_loop`
 a TopK autoencoder as one would write it (linear encoder, torch.topk, scatter, dense decoder,
@@ -58,10 +58,12 @@ SHAPES = {
     "A": Shape(1, 768, 4096, 64, 4096, 3),
     "B": Shape(1, 768, 512, 150, 256, 40),
     "SIX": Shape(6, 128, 512, 16, 1024, 10),
+    "HOOKS": Shape(72, 768, 512, 150, 256, 1),
     "MEDIUM": Shape(24, 1024, 5120, 64, 4096, 3),
     "TINY": Shape(2, 32, 64, 4, 128, 3),
 }
-"""SIX is the default run's bank, MEDIUM that of GPT-2 medium, TINY shows that everything runs."""
+"""SIX is the default run's bank, HOOKS 12 layers x 6 positions, MEDIUM GPT-2 medium's bank; TINY
+shows that everything runs."""
 
 Step = Callable[[], object]
 
