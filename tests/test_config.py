@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ghosttrack.config import (
     DetectProgram,
@@ -132,3 +132,19 @@ def test_layers_resolve_to_ascending_blocks() -> None:
 def test_a_layer_beyond_the_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"layers must be in 0..5 for this model, got \[9\]"):
         resolve_layers([1, 9], 6)
+
+
+def test_the_grid_is_the_studys_eight_pairs() -> None:
+    with composed("train", "sweep=topk_grid") as cfg:
+        assert load(cfg, TrainProgram).sae.d_sae == 512  # a job's own pair comes from its override
+    grid = OmegaConf.load(CONF / "sweep" / "topk_grid.yaml").hydra
+    assert grid.mode == "MULTIRUN"
+    pairs = []
+    for shape in grid.sweeper.params["sae/shape"].split(","):
+        with composed("train", f"sae/shape={shape}") as cfg:
+            sae = load(cfg, TrainProgram).sae
+            pairs.append((sae.d_sae, sae.k))
+    assert pairs == [
+        *((192, 20), (192, 40), (256, 30), (256, 50), (256, 75)),
+        *((384, 75), (512, 100), (512, 150)),
+    ]
