@@ -46,8 +46,9 @@ def words(text: str) -> list[str]:
     >>> words("São Paulo's 1,200 cafés, J. R. R. Tolkien & twenty-one others")
     ['sao', 'paulo', '1200', 'cafes', 'jrr', 'tolkien', 'and', '21', 'others']
     """
-    # Quotes are folded first: to NFKD an acute accent is a space.
-    folded = unicodedata.normalize("NFKD", text.translate(FOLDS).casefold()).translate(FOLDS)
+    # Quotes are folded first: to NFKD an acute accent is a space. It may bring out capitals.
+    folded = unicodedata.normalize("NFKD", text.translate(FOLDS).casefold()).casefold()
+    folded = folded.translate(FOLDS)
     marked = (c for c in folded if c in VOICING or not unicodedata.combining(c))
     folded = unicodedata.normalize("NFC", "".join(marked))
     folded = POSSESSIVE.sub("", folded).replace("'", "")

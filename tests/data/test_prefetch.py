@@ -13,7 +13,7 @@ import time
 from ghosttrack.data.prefetch import prefetch
 
 def slow():
-    for number in range(1000):
+    for number in range(100_000):
         time.sleep(0.01)
         yield number
 
@@ -80,15 +80,18 @@ def test_a_program_that_leaves_it_open_ends():
 
 
 def test_ctrl_c_ends_a_program_that_waits():
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", LEFT_OPEN + "\nfor _ in outer: pass"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "0\n"
-    process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=5)  # all the items would take ten seconds
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "0\n"
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)  # all the items would take 1,000 s
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert complaints.splitlines()[-1] == "KeyboardInterrupt"

@@ -154,7 +154,7 @@ class Workplace(NamedTuple):
         if program != "extract":
             settings += [
                 *("sae.d_sae=64", "sae.k=8", "sae.batch_size=256", "logger=csv"),
-                *("trainer.max_steps=80", "train.checkpoint_every=5"),
+                *("trainer.max_steps=80", "train.checkpoint_every=1"),
             ]
         if program == "detect":
             settings += ["questions=file", f"questions.path={self.questions}"]
