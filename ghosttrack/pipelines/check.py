@@ -133,7 +133,16 @@ def _claims(sae: HookSAE, path: Path) -> list[dict[str, float]]:
 
 
 def _numbers(said: Mapping[str, object]) -> dict[str, float]:
-    return {name: float(value) for name in CLAIMS if isinstance(value := said.get(name), float)}
+    """Take the claims out of what a file says.
+
+    >>> _numbers({"hook": "layer_0", "fvu": 0, "l0": 15.5})
+    {'fvu': 0.0, 'l0': 15.5}
+    """
+    return {
+        name: float(value)
+        for name in CLAIMS
+        if isinstance(value := said.get(name), int | float) and not isinstance(value, bool)
+    }
 
 
 def _measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> list[HookMetrics]:

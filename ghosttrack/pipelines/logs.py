@@ -138,11 +138,13 @@ class Forecast(Callback):
         if self.since is None:
             self.since = step, now
             return
+        self.is_said = True
         first, then = self.since
         left = trainer.max_steps - step
+        if not left:
+            return
         seconds = duration(left * (now - then) / (step - first))
         log.info("about %s for %s steps", seconds, f"{left:,}")
-        self.is_said = True
 
 
 class LogLines(Callback):

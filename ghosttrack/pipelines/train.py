@@ -85,7 +85,8 @@ def bank(study: Study, config: TrainProgram) -> Artifact:
             study.upstream(
                 "activations", config.corpus.name, activations_identity(study), "extract"
             )
-        write_bank(folder, study, config)
+        with curable(config.sae):
+            write_bank(folder, study, config)
 
     with study.run.stage("train"):
         return study.build("saes", bank_name(config), identity, write, distributed=True)
@@ -146,17 +147,16 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
         torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
     source = activation_source(study, config, mine.hooks)
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    _say_plan(trainer, config, mine.hooks, source)
     bank = _bank(mine.hooks, source, config)
     initialise(bank, source.sample(SAMPLE_TOKENS), config.seed)
     trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
-    with curable(config.sae):
-        lit = LitBank(bank, config.sae, trainer.max_steps, reduce=is_whole)
-        feed = ActivationsDataModule if is_whole else WholeBatches
-        _say_plan(trainer, config, bank, source)
-        data = feed(source, config.sae.batch_size, config.seed, trainer.max_steps)
-        _fit(trainer, lit, data, points / LAST)
-        batches = source.heldout_batches(config.sae.batch_size, mine.rank, mine.world_size)
-        rows = evaluate(bank, batches, device, reduce=is_whole)
+    lit = LitBank(bank, config.sae, trainer.max_steps, reduce=is_whole)
+    feed = ActivationsDataModule if is_whole else WholeBatches
+    data = feed(source, config.sae.batch_size, config.seed, trainer.max_steps)
+    _fit(trainer, lit, data, points / LAST)
+    batches = source.heldout_batches(config.sae.batch_size, mine.rank, mine.world_size)
+    rows = evaluate(bank, batches, device, reduce=is_whole)
     if not is_whole:
         rows = [row for rank in gather(rows) for row in rank]
     if trainer.is_global_zero:
@@ -195,14 +195,16 @@ def _with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[Ho
     ]
 
 
-def _say_plan(trainer: pl.Trainer, config: TrainProgram, bank: Bank, source: PartSource) -> None:
-    """Say what training takes, before it starts."""
-    n_hooks, batch_size = len(bank.hooks), config.sae.batch_size
+def _say_plan(
+    trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: PartSource
+) -> None:
+    """Say what training takes, before anything is allocated for it."""
+    n_hooks, batch_size = len(hooks), config.sae.batch_size
     plan = Plan(
         n_hooks,
         1 if trainer.strategy.root_device.type == "cpu" else n_hooks,
-        bank.d_model,
-        bank.d_sae,
+        source.d_model,
+        config.sae.d_sae,
         batch_size // (1 if isinstance(trainer.strategy, LayersStrategy) else trainer.world_size),
     )
     if trainer.is_global_zero:

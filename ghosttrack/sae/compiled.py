@@ -2,8 +2,9 @@
 
 Torch has no fused form of these: each reads a row once where the torch path reads it several times
 or sorts. They take and give torch tensors in fp32 or fp64, in CSR form: the entries of token t are
-`values[starts[t]:starts[t + 1]]` and likewise `indices`. Results depend on the inputs alone, not on
-the number of threads.
+`values[starts[t]:starts[t + 1]]` and likewise `indices`. Which
+entries are selected does not depend on the number of threads; sums over rows do by rounding, as
+torch's own.
 """
 
 import functools

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.select import batch_cut, rows_sum, strongest
+from ghosttrack.sae.select import LEAST_CUT, batch_cut, rows_sum, strongest
 
 WEISZFELD_STEPS = 10
 
@@ -61,7 +61,7 @@ def initialise(bank: Bank, sample: Float[Tensor, "hook n d_model"], seed: int = 
         bank.W_enc[i] = gain * bank.W_dec[i].T
         if bank.log_threshold is not None:
             cut = batch_cut(gain * pre, bank.k * pre.shape[1], lambda tensor: tensor)
-            bank.log_threshold[i] = cut.log()
+            bank.log_threshold[i] = cut.clamp(min=LEAST_CUT).log()
 
 
 def _directions(n: int, d_model: int, name: str) -> Float[Tensor, "n d_model"]:

@@ -22,8 +22,9 @@ from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
 class LitBank(pl.LightningModule):
     """Trains a bank on batches `[hook batch d_model]` of raw activations.
 
-    The step draws no random number and synchronises with the host only when it logs, every
-    `log_every_n_steps`; a run that diverged stops there, or before its checkpoint is written.
+    The step draws no random number. On a GPU it waits for the device only when it logs, every
+    `log_every_n_steps`, and when `BankLoss` counts dead latents. A run that diverged stops when it
+    logs, or before its checkpoint is written.
 
     Args:
         bank: Initialised.

@@ -11,13 +11,14 @@ from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
 from ghosttrack.sae.products import choose
 from ghosttrack.sae.ranks import Ranks
+from ghosttrack.sae.select import LEAST_CUT
 from ghosttrack.sae.step import BankStep, StepSettings
 
 COUNT_EVERY = 16
 """Steps between two looks at how many latents are dead, on a GPU: each stalls it once."""
-CUT_MOMENTUM = 0.99
-"""Of the running mean of a batch's cuts, by which tokens are selected one by one later."""
-LEAST_CUT = 1e-6
+CUT_MOMENTUM = 0.9
+"""Of the running mean of batches' cuts, by which tokens are selected one by one later; a cut is of
+thousands of entries, so ten batches are enough and a short run has forgotten where it began."""
 
 
 class Losses(NamedTuple):
@@ -86,5 +87,6 @@ class BankLoss(nn.Module):
     @torch.no_grad()
     def _follow(self, bank: Bank, cut: Float[Tensor, " hook"]) -> None:
         assert bank.log_threshold is not None
-        new = CUT_MOMENTUM * bank.log_threshold.exp() + (1 - CUT_MOMENTUM) * cut[:, None]
-        bank.log_threshold.copy_(new.clamp(min=LEAST_CUT).log())
+        cut = cut[:, None].clamp(min=LEAST_CUT)
+        new = CUT_MOMENTUM * bank.log_threshold.exp() + (1 - CUT_MOMENTUM) * cut
+        bank.log_threshold.copy_(new.log())

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from ghosttrack.sae import compiled
 
 GROUP = 4
+LEAST_CUT = 1e-6
+"""Standardised pre-activation below which no threshold lies: only what is above 0 is active."""
 
 
 class Strongest(NamedTuple):

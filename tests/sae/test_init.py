@@ -3,6 +3,7 @@ import torch
 
 from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.init import geometric_median, initialise
 from tests.sae.support import activations
 
@@ -50,3 +51,16 @@ def test_a_hook_point_with_nothing_to_learn_is_named(value):
     x[1] = value
     with pytest.raises(DataError, match="layer_1"):
         initialise(Bank(["layer_0", "layer_1"], 16, 64, 4), x)
+
+
+@pytest.mark.parametrize("architecture", list(Architecture)[1:])
+@pytest.mark.parametrize("k", [4, 50, 64])
+def test_thresholds_are_numbers_even_where_more_than_half_of_the_latents_are_wanted(
+    architecture, k
+):
+    bank = Bank(["layer_0", "layer_1"], 16, 64, k, architecture)
+    initialise(bank, activations(500))
+    assert (bank.threshold > 0).all()
+    assert bank.threshold.isfinite().all()
+    l0 = (bank.encode(activations(500)).values > 0).double().sum(-1).mean()
+    assert l0 == pytest.approx(min(k, 32), rel=0.25)  # of 64 random directions half are positive
