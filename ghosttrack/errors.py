@@ -1,5 +1,15 @@
 """Faults that the user can mend: programs print them as one line and exit with status 1."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MALFORMED = (
+    *(AssertionError, AttributeError, EOFError, IndexError),
+    *(KeyError, RuntimeError, TypeError, ValueError),
+)
+"""What reading raises where an entry is missing, or of another type or shape than it has to be."""
+
 
 class GhostTrackError(ValueError):
     """Something outside the code is wrong; the message names it and says what would do."""
@@ -21,3 +31,19 @@ def check_folder_name(setting: str, name: str) -> None:
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name:
         raise ConfigError(f"{setting} must be a plain folder name, got {name!r}")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Say of files that somebody else wrote that they are malformed, wherever that shows.
+
+    Raises:
+        DataError: One of `MALFORMED` came out of the block.
+    """
+    try:
+        yield
+    except GhostTrackError:
+        raise
+    except MALFORMED as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(f"{path}: a file of it is malformed ({said})") from error

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ghosttrack.artifacts import read_json
-from ghosttrack.errors import DataError
+from ghosttrack.errors import DataError, whole
 
 METADATA = "metadata.json"
 FACTS = ("layers", "positions", "problem_ids")
@@ -58,16 +58,17 @@ def ready_hooks(path: Path) -> dict[int, list[str]]:
     Raises:
         DataError: The file holds nothing that is accepted.
     """
-    named = _named(path)
-    if samples := _json_file(path):
-        first = _thoughts(samples, 0, next(_samples(samples)))
-        by_layer = {layer: torch.from_numpy(rows)[None] for layer, rows in first.items()}
-    else:
-        by_layer = _layers(path, named)
-    return {
-        layer: list(_hooks(path, layer, by_layer[layer], named.get("positions")))
-        for layer in sorted(by_layer)
-    }
+    with whole(path):
+        named = _named(path)
+        if samples := _json_file(path):
+            first = _thoughts(samples, 0, next(_samples(samples)))
+            by_layer = {layer: torch.from_numpy(rows)[None] for layer, rows in first.items()}
+        else:
+            by_layer = _layers(path, named)
+        return {
+            layer: list(_hooks(path, layer, by_layer[layer], named.get("positions")))
+            for layer in sorted(by_layer)
+        }
 
 
 def read_ready(path: Path, layers: Sequence[int], spool: Path) -> Ready:
@@ -81,6 +82,11 @@ def read_ready(path: Path, layers: Sequence[int], spool: Path) -> Ready:
     Raises:
         DataError: The file holds nothing that is accepted.
     """
+    with whole(path):
+        return _read(path, layers, spool)
+
+
+def _read(path: Path, layers: Sequence[int], spool: Path) -> Ready:
     named = _named(path)
     if samples := _json_file(path):
         named |= _spooled(samples, layers, spool)

@@ -14,7 +14,7 @@ from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
-from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
@@ -127,9 +127,10 @@ def _chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
 
 def _claims(sae: HookSAE, path: Path) -> list[dict[str, float]]:
     """Read what the files say of an SAE: `metrics.json` of a bank, and `cfg.json`."""
-    rows = read_json(path / METRICS)["hooks"] if (path / METRICS).is_file() else []
-    said = [row for row in rows if row["hook"] == sae.hook]
-    return [claim for one in (*said, sae.metadata) if (claim := _numbers(one))]
+    with whole(path):
+        rows = read_json(path / METRICS)["hooks"] if (path / METRICS).is_file() else []
+        said = [row for row in rows if row["hook"] == sae.hook]
+        return [claim for one in (*said, sae.metadata) if (claim := _numbers(one))]
 
 
 def _numbers(said: Mapping[str, object]) -> dict[str, float]:

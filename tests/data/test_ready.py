@@ -198,3 +198,17 @@ def test_a_name_in_two_files_is_refused(tmp_path):
     torch.save({"layer_0": torch.zeros(3, 4)}, tmp_path / "b.pt")
     with pytest.raises(DataError, match=r"layer_0\.npy: layer_0 is in another file of its folder"):
         ready_hooks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("empty.npy", b"", id="nothing in it"),
+        pytest.param("metadata.json", b"[1]", id="metadata that is a list"),
+    ],
+)
+def test_what_is_malformed_is_one_line(tmp_path, name, content):
+    np.save(tmp_path / "layer_0.npy", np.zeros((4, 3), np.float32))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="malformed"):
+        ready_hooks(tmp_path)

@@ -163,6 +163,13 @@ def facts(**changes) -> str:
         pytest.param("bank.json", facts(architecture="gated"), "gated", id="unknown kind"),
         pytest.param("bank.json", facts(architecture="jumprelu"), "layer_0", id="another kind"),
         pytest.param("bank.json", facts(d_sae=65), "layer_0", id="another shape"),
+        pytest.param("bank.json", "[1]", "malformed", id="a list"),
+        pytest.param("bank.json", facts(hooks=[], scale=[]), "malformed", id="no hook points"),
+        pytest.param("bank.json", facts(scale=[1.0]), "malformed", id="a scale too few"),
+        pytest.param("bank.json", facts(scale=[1.0, 0.0]), "scale of layer_3", id="scale 0"),
+        pytest.param("bank.json", facts(k=99), "k is 99", id="k too large"),
+        pytest.param("bank.json", facts(k="x"), "malformed", id="k a word"),
+        pytest.param("layer_3/cfg.json", "[1]", "malformed", id="cfg.json a list"),
         pytest.param("layer_3/cfg.json", None, "cfg.json", id="no cfg.json"),
         pytest.param("layer_3/cfg.json", '{"architecture": "gated"}', "gated", id="gated"),
         pytest.param(

@@ -1,11 +1,12 @@
 """Tell what a folder or file of SAEs is, and read it."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ghosttrack.artifacts import read_json
-from ghosttrack.errors import DataError
+from ghosttrack.errors import DataError, whole
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.formats import sparsify
 from ghosttrack.sae.formats.checkpoints import read_checkpoint
@@ -28,11 +29,12 @@ def read_saes(path: Path) -> list[HookSAE]:
     Raises:
         DataError: It is none of them, a file is malformed, or SAEs do not go together.
     """
-    if (path / BANK).is_file():
-        saes = _read_own(path)
-    else:
-        saes = sorted(map(_read, _parts(path)), key=lambda sae: place_of(sae.hook))
-    first = saes[0]
+    with whole(path):
+        if (path / BANK).is_file():
+            saes = _read_own(path)
+        else:
+            saes = sorted(map(_read, _parts(path)), key=lambda sae: place_of(sae.hook))
+        first = saes[0]
     for before, sae in pairwise(saes):
         if sae.hook == before.hook:
             raise DataError(f"{path}: holds several SAEs of {sae.hook}; name one of them")
@@ -74,10 +76,14 @@ def _read_own(folder: Path) -> list[HookSAE]:
         architecture = Architecture[facts["architecture"]]
     except KeyError as error:
         raise DataError(f"{path}: architecture is {error}, which is none of ours") from error
+    if not 1 <= facts["k"] <= facts["d_sae"]:
+        raise DataError(f"{path}: k is {facts['k']}, which is not in 1..{facts['d_sae']}")
     saes = []
     for hook, scale in zip(facts["hooks"], facts["scale"], strict=True):
         sae = read_saelens(folder / hook)
         sae = sae._replace(hook=hook, architecture=architecture, k=facts["k"], scale=scale)
+        if not 0 < scale < math.inf:
+            raise DataError(f"{path}: the scale of {hook} is {scale}, which is not above 0")
         sizes = tuple(sae.W_enc.shape)
         has_threshold = architecture is not Architecture.topk
         if sizes != (facts["d_model"], facts["d_sae"]) or has_threshold != (
