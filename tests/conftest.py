@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,8 @@ def phi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs under test where a shell started these in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
