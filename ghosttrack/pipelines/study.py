@@ -10,7 +10,8 @@ from typing import Any, cast
 from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import CorpusConfig, CorpusKind, QuestionKind, QuestionsConfig
-from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing, text_documents
+from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing
+from ghosttrack.data.documents import text_documents
 from ghosttrack.data.questions import QuestionSet, read_questions
 from ghosttrack.data.ready import ready_hooks
 from ghosttrack.data.store import hook_names
