@@ -23,11 +23,17 @@ from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
 from ghosttrack.errors import DataError
+from ghosttrack.processes import place
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of artefacts; a change gives every artefact a new id."""
 
-KINDS = ("models", "activations", "saes", "answers", "tracks", "detectors", "evaluations")
+KINDS = (
+    *("models", "corpora", "activations", "saes"),
+    *("answers", "tracks", "detectors", "evaluations"),
+)
+CHECKSUMS = ".checksums"
+"""File of an artefact in the making: what was hashed of it while it was at hand."""
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +96,8 @@ def build(
         key: What it is found by.
         write: Fills the folder that it is given.
         provenance: JSON values for the manifest that do not enter the identity.
-        distributed: Every rank calls `write` (training under DDP); rank 0 holds the lock and
-            commits, the others end their process when their part is done.
+        distributed: Every rank calls `write`, which on rank 0 comes back when all have done their
+            part; rank 0 holds the lock and commits, the others wait for that.
 
     Raises:
         DataError: The folder cannot be written, or a complete one does not match its name.
@@ -100,11 +106,11 @@ def build(
     if is_complete(final):
         return read(final, key.kind)
     partial = final.with_name(f".{final.name}.partial")
-    if _rank() > 0:
-        if not distributed:
-            return _wait_for(final, key.kind)
-        write(partial)
-        raise SystemExit(0)
+    if place().rank > 0:
+        if distributed:
+            partial.mkdir(parents=True, exist_ok=True)
+            write(partial)
+        return _wait_for(final, key.kind)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -190,6 +196,31 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def record_checksum(file: Path) -> None:
+    """Hash a finished file while the system has it in memory, so that committing need not read it.
+
+    Files of a store are written by several processes over hours, and are larger than the memory.
+    """
+    line = json.dumps([file.name, *_stamp(file), sha256_file(file)]) + "\n"
+    with (file.parent / CHECKSUMS).open("a", encoding="utf-8") as sums:
+        sums.write(line)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _recorded(folder: Path) -> dict[tuple[str, int, int], str]:
+    """Take the checksums of a folder's files that have not changed since, and drop their record."""
+    sums = folder / CHECKSUMS
+    if not sums.is_file():
+        return {}
+    rows = [json.loads(line) for line in sums.read_text(encoding="utf-8").splitlines()]
+    sums.unlink()
+    return {(name, size, changed): digest for name, size, changed, digest in rows}
+
+
 def hash_path(path: Path) -> str:
     """Hash a file, or a folder's files with their names, by content and never by location.
 
@@ -225,11 +256,12 @@ def _check_file(path: Path, facts: Mapping[str, Any], *, verify: bool) -> None:
 def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -> None:
     """Checksum, fsync, manifest, rename."""
     files: dict[str, dict[str, object]] = {}
+    recorded = _recorded(partial)
     for file in sorted(item for item in partial.rglob("*") if item.is_file()):
         _fsync(file)
         files[file.relative_to(partial).as_posix()] = {
             "bytes": file.stat().st_size,
-            "sha256": sha256_file(file),
+            "sha256": recorded.get((file.name, *_stamp(file))) or sha256_file(file),
         }
     manifest = {
         "id": artifact_id(facts["identity"]),
@@ -287,11 +319,6 @@ def _wait_for(final: Path, kind: str) -> Artifact:
     while not is_complete(final):
         time.sleep(0.2)
     return read(final, kind)
-
-
-def _rank() -> int:
-    """Rank as torchrun, SLURM and Lightning's launcher set it; 0 only where none says otherwise."""
-    return max(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from ghosttrack.errors import ConfigError, check_folder_name
 
@@ -12,6 +13,13 @@ class CorpusKind(Enum):
     ghostworld = "ghostworld"
     text = "text"
     activations = "activations"
+
+
+class Packing(Enum):
+    """How documents share context windows."""
+
+    documents = "documents"
+    blocks = "blocks"
 
 
 class QuestionKind(Enum):
@@ -27,6 +35,7 @@ class StoreDtype(Enum):
     bf16 = "bfloat16"
     fp16 = "float16"
     fp32 = "float32"
+    int8 = "int8"
 
 
 @dataclass
@@ -42,6 +51,9 @@ class CorpusConfig:
     """File or folder: text (.txt, .jsonl; `data/corpora.py`) or activations (`data/ready.py`)."""
     context: int | None
     """Tokens per context window; longer documents are cut into windows."""
+    packing: Packing | None
+    """`documents`: a window holds one document, which reads nothing else. `blocks`: documents
+    follow one another, each ended by EOS, in windows that are full, as most models were trained."""
     num_tokens: int | None
     """Tokens to train on, positions dropped by `store.skip_first` not counted."""
     heldout_tokens: int | None
@@ -51,12 +63,12 @@ class CorpusConfig:
         check_folder_name("corpus.name", self.name)
         if self.kind is not CorpusKind.ghostworld and self.path is None:
             raise ConfigError("corpus.path is required; set corpus.path=<file or folder>")
-        for field in ("context", "num_tokens", "heldout_tokens"):
+        for field in ("context", "num_tokens", "heldout_tokens", "packing"):
             value = getattr(self, field)
             if self.kind is CorpusKind.activations:
                 if value is not None:
                     raise ConfigError(f"corpus.{field}={value} is for text; leave it null")
-            elif value is None or value < 1:
+            elif value is None or (isinstance(value, int) and value < 1):
                 raise ConfigError(f"corpus.{field} must be at least 1, got {value}")
 
 
@@ -81,12 +93,20 @@ class StoreConfig:
 class ExtractConfig:
     """How the language model is run over the corpus."""
 
-    batch_size: int
-    """Windows per forward pass; changes speed and memory, not results."""
+    batch_size: Any
+    """Windows per forward pass, or `auto`: the most that fit. Changes speed and memory, not
+    results. OmegaConf has no union of the two."""
+    devices: int
+    """Processes that extract a store together, one per GPU (or share of the CPU's cores); started
+    here unless torchrun or srun has."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"extract.batch_size must be at least 1, got {self.batch_size}")
+        if self.batch_size != "auto" and (type(self.batch_size) is not int or self.batch_size < 1):
+            raise ConfigError(
+                f"extract.batch_size must be auto or at least 1, got {self.batch_size}"
+            )
+        if self.devices < 1:
+            raise ConfigError(f"extract.devices must be at least 1, got {self.devices}")
 
 
 @dataclass

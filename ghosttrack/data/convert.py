@@ -5,18 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Float, Int32, Int64
+from torch import Tensor
 
-from ghosttrack.data.config import StoreConfig
+from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.progress import TokenProgress
 from ghosttrack.data.ready import Ready, read_ready
 from ghosttrack.data.shards import ShardFile
 from ghosttrack.data.store import (
-    BLOCK_ROWS,
+    ERRORS,
     PARTS,
     ShardFacts,
     check_room,
     disk_bytes,
+    put_rows,
+    rows_layout,
     torch_dtype,
     write_facts,
 )
@@ -25,6 +28,8 @@ from ghosttrack.errors import DataError
 HELDOUT_FRAC = 0.2
 """Share of the problems that is kept apart for metrics."""
 SPOOL = ".spool"
+BLOCK_ROWS = 512
+"""Rows of all hook points that are in memory at a time."""
 
 
 def convert(folder: Path, path: Path, layers: Sequence[int], store: StoreConfig, seed: int) -> None:
@@ -91,17 +96,30 @@ def _write(
     store: StoreConfig,
 ) -> None:
     """Write a shard, a block of rows of all hook points at a time."""
-    dtype = torch_dtype(store.dtype)
-    layout = {hook: (dtype, (len(rows), acts.shape[1])) for hook, acts in ready.acts.items()}
-    with ShardFile(target, {**layout, "document_ids": (torch.int32, (len(rows),))}) as file:
+    hooks, dtype = list(ready.acts), torch_dtype(store.dtype)
+    d_model = ready.acts[hooks[0]].shape[1]
+    layout = dict(rows_layout(hooks, len(rows), d_model, store.dtype))
+    layout["document_ids"] = (torch.int32, (len(rows),))
+    errors = torch.zeros(len(hooks), 2)
+    if store.dtype is StoreDtype.int8:
+        layout[ERRORS] = (torch.float32, (len(hooks), 2))
+    with ShardFile(target, layout) as file:
         file.put("document_ids", 0, torch.from_numpy(problems))
         for first in range(0, len(rows), BLOCK_ROWS):
             block = torch.from_numpy(rows[first : first + BLOCK_ROWS])
-            for hook, acts in ready.acts.items():
-                kept = acts[block].to(dtype)
-                if not bool(kept.isfinite().all()):
-                    raise DataError(
-                        f"{source}: {hook} holds what is not a finite {store.dtype.name};"
-                        " remove it, or set store.dtype=bf16 where it is too large"
-                    )
-                file.put(hook, first * kept.shape[1], kept)
+            acts = torch.stack([ready.acts[hook][block].to(dtype) for hook in hooks])
+            _check(source, hooks, acts, store)
+            errors += put_rows(file, hooks, first, acts, store.dtype)
+        if store.dtype is StoreDtype.int8:
+            file.put(ERRORS, 0, errors)
+
+
+def _check(
+    source: Path, hooks: list[str], acts: Float[Tensor, "hook row d_model"], store: StoreConfig
+) -> None:
+    for hook, rows in zip(hooks, acts, strict=True):
+        if not bool(rows.isfinite().all()):
+            raise DataError(
+                f"{source}: {hook} holds what is not a finite {store.dtype.name};"
+                " remove it, or set store.dtype=bf16 where it is too large"
+            )

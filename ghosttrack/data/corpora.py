@@ -1,20 +1,28 @@
-"""Documents cut into context windows, parted into training and held-out text."""
+"""Documents turned into token ids on the disk, and parted into training and held-out windows."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
-from ghosttrack.data.config import CorpusConfig
-from ghosttrack.data.windows import TokenIds, Windows
+from ghosttrack.artifacts import read_json, write_json
+from ghosttrack.data.config import CorpusConfig, Packing
+from ghosttrack.data.progress import TokenProgress
+from ghosttrack.data.tokens import DocumentTable, TokenFile
+from ghosttrack.data.windows import Cut, StoredWindows
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
 
-SHUFFLE_CHARACTERS = 2**28
+SHUFFLE_CHARACTERS = 2**26
 """Text held while shuffling: smaller corpora are shuffled whole, larger ones through a buffer."""
 ENCODE_BATCH = 512
+"""Documents that the tokenizer gets at once; it shares them out among the cores."""
+
+CORPUS = "corpus.json"
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +43,19 @@ class Framing(NamedTuple):
 class CorpusWindows(NamedTuple):
     """The windows to train on, and those of further documents for metrics."""
 
-    train: Windows
-    heldout: Windows
+    train: StoredWindows
+    heldout: StoredWindows
 
 
-def framing(lm: LM, *, append_eos: bool = False) -> Framing:
+def framing(lm: LM, *, append_eos: bool) -> Framing:
     """Frame documents as the model was trained to see them.
 
     Args:
         lm: Gives the tokenizer and the prefix.
         append_eos: End every document with the tokenizer's EOS token.
+
+    Raises:
+        ConfigError: There is no such token.
     """
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -55,24 +66,34 @@ def framing(lm: LM, *, append_eos: bool = False) -> Framing:
     suffix: tuple[int, ...] = ()
     if append_eos:
         eos = lm.tokenizer.eos_token_id
-        assert isinstance(eos, int), "documents are to end with EOS, which the tokenizer lacks"
+        if not isinstance(eos, int):
+            raise ConfigError(
+                "corpus.packing=blocks parts documents by EOS, which the tokenizer lacks; set"
+                " corpus.packing=documents"
+            )
         suffix = (eos,)
     return Framing(encode, tuple(lm.prefix_ids), suffix, lm.n_ctx)
 
 
-def corpus_windows(
-    documents: Iterable[str], framing: Framing, config: CorpusConfig, skip_first: int, seed: int
-) -> CorpusWindows:
-    """Shuffle documents, cut them into windows and part them into held-out and training text.
+def write_corpus(
+    folder: Path,
+    documents: Iterable[str],
+    framing: Framing,
+    config: CorpusConfig,
+    skip_first: int,
+    seed: int,
+) -> None:
+    """Shuffle documents, write their token ids and say which are trained on and which held out.
 
-    Held-out documents come first in the shuffled order, so a longer training run keeps them. Each
-    part ends at exactly its number of kept tokens, in the midst of a window if need be; no document
-    stands on both sides. A corpus that is too short gives a fifth of what it has to held-out.
+    Held-out documents come first in the shuffled order, so a longer training run keeps them. No
+    document stands on both sides. A corpus that is too short gives a fifth of what it has to
+    held-out. Called again after a kill it tokenises what is missing.
 
     Args:
+        folder: Gets `corpus.json` and the files of `tokens.py`.
         documents: Read no further than needed, up to the shuffle's buffer.
         framing: How a document becomes token ids.
-        config: `context`, `num_tokens` and `heldout_tokens`.
+        config: `context`, `packing`, `num_tokens` and `heldout_tokens`.
         skip_first: Leading positions of every window that are not kept and so not counted.
         seed: Of the shuffle.
 
@@ -80,32 +101,57 @@ def corpus_windows(
         ConfigError: Windows of `corpus.context` tokens keep nothing, or are too long for the model.
         DataError: There are not two documents that keep a token.
     """
-    assert config.context is not None, config
-    assert config.num_tokens is not None, config
-    assert config.heldout_tokens is not None, config
-    if config.context <= max(skip_first, len(framing.prefix)):
-        raise ConfigError(
-            f"corpus.context={config.context} must exceed store.skip_first={skip_first}"
-            f" and the {len(framing.prefix)} tokens put before every text"
-        )
-    if config.context > framing.n_ctx:
-        raise ConfigError(
-            f"corpus.context={config.context} exceeds the model's context of {framing.n_ctx} tokens"
-        )
-    heldout, train = _Part(skip_first), _Part(skip_first)
-    for document, ids in _encoded(shuffled(documents, seed), framing):
-        part = heldout if heldout.n_kept < config.heldout_tokens else train
-        part.add(document, _cut([*ids, *framing.suffix], framing.prefix, config.context))
-        if train.n_kept >= config.num_tokens:
-            break
-    else:
-        _rebalance(heldout, train, config)
-    if not heldout.n_kept or not train.n_kept:
-        raise DataError(
-            f"corpus {config.name}: {heldout.n_kept + train.n_kept} tokens in too few documents;"
-            " training and held-out text need one document each"
-        )
-    return CorpusWindows(train.windows(config.num_tokens), heldout.windows(config.heldout_tokens))
+    cut = _cut(framing, config, skip_first)
+    parting = _Parting(cut, config)
+    with (
+        TokenFile(folder, ENCODE_BATCH) as file,
+        TokenProgress("tokenising", parting.n_wanted) as progress,
+    ):
+        for n_tokens in file.found:
+            parting.add(n_tokens)
+        unread = islice(shuffled(documents, seed), len(file.found), None)
+        while not parting.is_full and (batch := list(islice(unread, ENCODE_BATCH))):
+            encoded = framing.encode([text for _, text in batch])
+            ids = [[*document, *framing.suffix] for document in encoded]
+            file.append([place for place, _ in batch], ids)
+            for document in ids:
+                parting.add(len(document))
+            progress.advance(sum(map(len, ids)))
+    edges = parting.edges if parting.is_full else _fifth(folder, cut, config)
+    write_json(
+        folder / CORPUS,
+        {
+            "context": cut.context,
+            "prefix": list(cut.prefix),
+            "skip_first": skip_first,
+            "is_blocks": config.packing is Packing.blocks,
+            "edges": edges,
+            "num_tokens": config.num_tokens,
+            "heldout_tokens": config.heldout_tokens,
+        },
+    )
+
+
+def read_corpus(folder: Path) -> CorpusWindows:
+    """Open what `write_corpus` wrote.
+
+    Each part ends at exactly its number of kept tokens, in the midst of a window if need be.
+    """
+    facts = read_json(folder / CORPUS)
+    cut = Cut(facts["context"], tuple(facts["prefix"]), facts["skip_first"])
+    table = DocumentTable.read(folder)
+    start, middle, end = facts["edges"]
+
+    def part(first: int, last: int, n_tokens: int) -> StoredWindows:
+        stretches = np.array([first, last])
+        if not facts["is_blocks"]:
+            stretches = np.arange(first, last + 1)
+        return StoredWindows(folder, table, stretches, cut, n_tokens)
+
+    return CorpusWindows(
+        train=part(middle, end, facts["num_tokens"]),
+        heldout=part(start, middle, facts["heldout_tokens"]),
+    )
 
 
 def shuffled(
@@ -132,75 +178,85 @@ def shuffled(
         yield pool[index]
 
 
-class _Part:
-    """Windows of one part while documents come in."""
+def _cut(framing: Framing, config: CorpusConfig, skip_first: int) -> Cut:
+    assert config.context is not None, config
+    if config.context <= max(skip_first, len(framing.prefix)):
+        raise ConfigError(
+            f"corpus.context={config.context} must exceed store.skip_first={skip_first}"
+            f" and the {len(framing.prefix)} tokens put before every text"
+        )
+    if config.context > framing.n_ctx:
+        raise ConfigError(
+            f"corpus.context={config.context} exceeds the model's context of {framing.n_ctx} tokens"
+        )
+    return Cut(config.context, framing.prefix, skip_first)
 
-    def __init__(self, skip_first: int) -> None:
-        self.skip_first = skip_first
-        self.documents: list[tuple[int, list[TokenIds]]] = []
+
+class _Parting:
+    """Deals documents to held-out text and then to training, until each has its tokens."""
+
+    def __init__(self, cut: Cut, config: CorpusConfig) -> None:
+        assert config.num_tokens is not None, config
+        assert config.heldout_tokens is not None, config
+        self.cut = cut
+        self.packing = config.packing
+        self.wanted = [config.heldout_tokens, config.num_tokens]
+        self.edges = [0, 0]
+        self._begin()
+
+    def _begin(self) -> None:
+        self.n_text = 0
         self.n_kept = 0
 
-    def add(self, document: int, windows: list[TokenIds]) -> None:
-        """Take a document's windows, less those that keep nothing."""
-        windows = [ids for ids in windows if len(ids) > self.skip_first]
-        if windows:
-            self.documents.append((document, windows))
-            self.n_kept += self._kept(windows)
+    @property
+    def n_wanted(self) -> int:
+        """Tokens of both parts."""
+        return sum(self.wanted)
 
-    def pop(self) -> tuple[int, list[TokenIds]]:
-        """Give the last document back."""
-        document, windows = self.documents.pop()
-        self.n_kept -= self._kept(windows)
-        return document, windows
+    @property
+    def is_full(self) -> bool:
+        """Tell whether both parts have what they are to have."""
+        return len(self.edges) == 3 and self.n_kept >= self.wanted[1]
 
-    def _kept(self, windows: list[TokenIds]) -> int:
-        return sum(len(ids) - self.skip_first for ids in windows)
-
-    def windows(self, n_tokens: int) -> Windows:
-        """Pack the windows up to `n_tokens` kept tokens."""
-        ids, bounds, documents = [], [0], []
-        room = n_tokens
-        for document, windows in self.documents:
-            for window in windows:
-                if room <= 0:
-                    break
-                window = window[: room + self.skip_first]
-                room -= len(window) - self.skip_first
-                ids.append(window)
-                bounds.append(bounds[-1] + len(window))
-                documents.append(document)
-        return Windows(
-            np.concatenate(ids),
-            np.asarray(bounds, dtype=np.int64),
-            np.asarray(documents, dtype=np.int32),
-        )
+    def add(self, n_tokens: int) -> None:
+        """Deal a document of so many tokens."""
+        part = len(self.edges) - 2
+        if self.n_kept >= self.wanted[part]:
+            if part == 1:
+                return
+            self.edges.append(self.edges[-1])
+            self._begin()
+        self.edges[-1] += 1
+        self.n_text += n_tokens
+        if self.packing is Packing.blocks:
+            self.n_kept = self.cut.kept(self.n_text)
+        else:
+            self.n_kept += self.cut.kept(n_tokens)
 
 
-def _rebalance(heldout: _Part, train: _Part, config: CorpusConfig) -> None:
-    """Move held-out documents to training until a fifth of a short corpus is left."""
-    total = heldout.n_kept + train.n_kept
+def _fifth(folder: Path, cut: Cut, config: CorpusConfig) -> list[int]:
+    """Part a corpus that is too short: a fifth of its tokens is held out."""
+    lengths = DocumentTable.read(folder).lengths
+    kept = _kept_by(lengths, cut, config)
+    total = int(kept[-1]) if len(kept) else 0
     log.warning(
         "corpus %s has %d tokens: fewer than corpus.num_tokens=%d + corpus.heldout_tokens=%d",
         *(config.name, total, config.num_tokens, config.heldout_tokens),
     )
-    while len(heldout.documents) > 1 and heldout.n_kept > total / 5:
-        train.add(*heldout.pop())
+    n_empty = int(np.searchsorted(kept, 0, side="right"))
+    middle = max(int(np.searchsorted(kept, total / 5, side="right")), n_empty + 1)
+    if middle >= len(kept) or not _kept_by(lengths[middle:], cut, config)[-1]:
+        raise DataError(
+            f"corpus {config.name}: {total} tokens in too few documents;"
+            " training and held-out text need one document each"
+        )
+    return [0, middle, len(kept)]
 
 
-def _encoded(
-    documents: Iterable[tuple[int, str]], framing: Framing
-) -> Iterator[tuple[int, list[int]]]:
-    documents = iter(documents)
-    while batch := list(islice(documents, ENCODE_BATCH)):
-        encoded = framing.encode([text for _, text in batch])
-        for (document, _), ids in zip(batch, encoded, strict=True):
-            yield document, ids
-
-
-def _cut(ids: list[int], prefix: tuple[int, ...], context: int) -> list[TokenIds]:
-    """Cut a document into windows of `context` tokens, the prefix included."""
-    step = context - len(prefix)
-    return [
-        np.array([*prefix, *ids[start : start + step]], dtype=np.int32)
-        for start in range(0, len(ids), step)
-    ]
+def _kept_by(
+    lengths: Int64[np.ndarray, " document"], cut: Cut, config: CorpusConfig
+) -> Int64[np.ndarray, " document"]:
+    """Count what is kept of the first documents, up to and with each."""
+    if config.packing is Packing.blocks:
+        return np.array([cut.kept(n) for n in lengths.cumsum().tolist()], dtype=np.int64)
+    return np.array([cut.kept(n) for n in lengths.tolist()], dtype=np.int64).cumsum()

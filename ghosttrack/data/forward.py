@@ -1,7 +1,8 @@
 """The language model over context windows: the residual streams that are kept."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,52 +39,63 @@ class Extractor:
         self.dtype = dtype
         self.batch_size = batch_size
         self.fitting = batch_size
+        self.refused: int | None = None
 
-    def batches(
-        self, windows: Windows, chosen: Int64[np.ndarray, " window"]
-    ) -> list[Int64[np.ndarray, " _"]]:
+    def of(self, layers: list[int]) -> "Extractor":
+        """Keep other layers."""
+        return Extractor(self.lm, layers, self.skip_first, self.dtype, self.batch_size)
+
+    def sized(self, batch_size: int) -> "Extractor":
+        """Take another number of windows at a time."""
+        return Extractor(self.lm, self.layers, self.skip_first, self.dtype, batch_size)
+
+    def batches(self, lengths: Int64[np.ndarray, " window"]) -> list[tuple[int, int]]:
         """Cut windows, by length in ascending order, into batches that hold little padding.
 
         Ranks that share them out agree on them, whatever the memory of each.
         """
-        lengths = windows.lengths[chosen]
-        batches, start = [], 0
-        while start < len(chosen):
+        edges = [0]
+        while (start := edges[-1]) < len(lengths):
             longest = lengths[start] / (1 - PADDING_FRAC)
-            end = min(start + self.batch_size, int(np.searchsorted(lengths, longest, side="right")))
-            batches.append(chosen[start:end])
-            start = end
-        return batches
+            within = int(np.searchsorted(lengths, longest, side="right"))
+            edges.append(min(start + self.batch_size, within))
+        return list(pairwise(edges))
 
-    def run(
-        self, windows: Windows, chosen: Int64[np.ndarray, " window"]
-    ) -> Iterator[Float[Tensor, "layer row d_model"]]:
-        """Yield the kept positions of the chosen windows, in their order, batch by batch.
+    def run(self, windows: Windows) -> Generator[Float[Tensor, "layer row d_model"]]:
+        """Yield the kept positions of windows, in their order, batch by batch.
 
         Args:
-            windows: The windows of a part.
-            chosen: Which, by length in ascending order.
+            windows: By length in ascending order.
 
         Raises:
             ConfigError: The device has no memory for a single window.
             DataError: An activation is not a finite number.
         """
-        for batch in self.batches(windows, chosen):
-            start = 0
-            while start < len(batch):
-                end = start + self.fitting
-                try:
-                    acts = self._forward(windows, batch[start:end])
-                except torch.OutOfMemoryError:
-                    self._halve(len(batch[start:end]))
-                    continue
-                yield acts
-                start = end
+        for first, last in self.batches(windows.lengths):
+            yield from self.run_batch(windows, first, last)
 
-    def _forward(
-        self, windows: Windows, chosen: Int64[np.ndarray, " window"]
+    def run_batch(
+        self, windows: Windows, first: int, last: int
+    ) -> Generator[Float[Tensor, "layer row d_model"]]:
+        """Yield the kept positions of windows `first` to `last`, in as many passes as it takes."""
+        while first < last:
+            end = min(first + self.fitting, last)
+            try:
+                acts = self.forward(windows, first, end)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(end - first)
+                continue
+            self._say_halved()
+            yield acts
+            first = end
+
+    def forward(
+        self, windows: Windows, first: int, last: int
     ) -> Float[Tensor, "layer row d_model"]:
-        ids, mask = windows.padded(chosen)
+        """Return the kept positions of windows `first` to `last`, from one pass."""
+        ids, mask = windows.padded(first, last)
         resid = self.lm.residuals(ids, mask, self.layers)[:, :, self.skip_first :]
         kept = mask[:, self.skip_first :]
         acts = resid.flatten(1, 2) if bool(kept.all()) else resid[:, kept.to(resid.device)]
@@ -107,9 +119,20 @@ class Extractor:
                 f"corpus.context: {self.lm.device} has no memory for a single window;"
                 " set a shorter corpus.context, model.dtype=bf16, or device=cpu"
             )
+        self.refused = self.refused or n_windows
         self.fitting = n_windows // 2
         torch.cuda.empty_cache()
-        log.warning(
-            "out of memory at %d windows: going on with extract.batch_size=%d",
-            *(n_windows, self.fitting),
-        )
+
+    def _say_halved(self) -> None:
+        """Warn once of what fits, now that it is known."""
+        if self.refused is not None:
+            log.warning(
+                "out of memory at %d windows: going on with extract.batch_size=%d",
+                *(self.refused, self.fitting),
+            )
+            self.refused = None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether a device, or the host, had no room for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -54,3 +54,11 @@ def exchange(
     incoming = outgoing.new_empty(int(receive.sum()), *outgoing.shape[1:])
     dist.all_to_all_single(incoming, outgoing, receive.tolist(), send.tolist())
     return incoming.view(acts.dtype).to(acts.device)
+
+
+def least(number: int) -> int:
+    """Return the least of the ranks' numbers; every rank calls it at the same point."""
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    held = torch.tensor(number, device=device)
+    dist.all_reduce(held, dist.ReduceOp.MIN)
+    return int(held)

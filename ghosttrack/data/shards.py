@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ghosttrack.artifacts import record_checksum
 from ghosttrack.errors import ConfigError, DataError
 
 DTYPES = {
@@ -21,8 +23,12 @@ DTYPES = {
     torch.float16: "F16",
     torch.float32: "F32",
     torch.int32: "I32",
+    torch.int8: "I8",
 }
 """Names in the files of PyTorch's number formats."""
+
+UNFINISHED = ".tmp"
+"""Ending of the name of a file that is being filled."""
 
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Number format and shape of each tensor."""
@@ -33,11 +39,18 @@ class ShardFile:
 
     Rows are written as they come, so that memory does not grow with the shard. `safetensors` itself
     only writes tensors that are all in memory.
+
+    Args:
+        path: The file; until it is complete it has a name of this process' own beside it.
+        layout: What it holds.
+        closer: Where waiting for the disk and hashing are done, if not here; `closed` is when.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, closer: Executor | None = None) -> None:
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.tmp")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+        self.closer = closer
+        self.closed: Future[None] | None = None
         # Widest types first keeps every tensor aligned, as the format asks; then by name.
         order = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
         sizes = [layout[name][0].itemsize * math.prod(layout[name][1]) for name in order]
@@ -65,14 +78,20 @@ class ShardFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self.file:
-            if kind is None:
-                self._write(0, self.head)
-                os.fsync(self.file.fileno())
-        if kind is None:
-            self.temporary.replace(self.path)
-        else:
+        if kind is not None:
+            self.file.close()
             self.temporary.unlink()
+        elif self.closer is None:
+            self._close()
+        else:
+            self.closed = self.closer.submit(self._close)
+
+    def _close(self) -> None:
+        with self.file:
+            self._write(0, self.head)
+            os.fsync(self.file.fileno())
+        self.temporary.replace(self.path)
+        record_checksum(self.path)
 
     def put(self, name: str, element: int, values: Tensor) -> None:
         """Write contiguous values at an element of a tensor."""

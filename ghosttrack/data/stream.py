@@ -1,32 +1,27 @@
 """Activations that the language model makes beside training: no disk."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ghosttrack.data.config import ExtractConfig, StoreConfig
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
-from ghosttrack.data.ranks import Deal, exchange
+from ghosttrack.data.ranks import Deal, exchange, least
 from ghosttrack.data.source import PartSource, Tokens
-from ghosttrack.data.store import hook_names, torch_dtype
-from ghosttrack.data.windows import Windows
-from ghosttrack.models.lm import LM
+from ghosttrack.data.store import hook_names
+from ghosttrack.data.windows import StoredWindows, Windows
 
 
 class StreamPart:
     """The windows of a part; to load some is to run the model over them."""
 
-    def __init__(self, extractor: Extractor, windows: Windows) -> None:
+    def __init__(self, extractor: Extractor, windows: StoredWindows) -> None:
         self.extractor = extractor
         self.windows = windows
         self.hooks = hook_names(extractor.layers)
         self.d_model = extractor.lm.d_model
-        self.unit_tokens = windows.kept(extractor.skip_first)
+        self.unit_tokens = windows.kept
 
     def load(self, units: Int64[np.ndarray, " unit"], dealt: Deal) -> Tokens:
         """Run the model over this rank's share of some windows and exchange with the others.
@@ -39,18 +34,22 @@ class StreamPart:
             dtype=self.extractor.dtype,
             device=self.extractor.lm.device,
         )
-        batches = self.extractor.batches(self.windows, units)
-        ends = np.cumsum([self.unit_tokens[batch].sum() for batch in batches])
-        spans = [np.arange(*span) for span in pairwise([0, *ends])]
+        if dealt.world_size > 1:
+            self.extractor.batch_size = least(self.extractor.batch_size)
+        windows = self.windows.read(units)
+        batches = self.extractor.batches(windows.lengths)
+        ends = np.concatenate([[0], self.unit_tokens[units].cumsum()])
+        spans = [np.arange(ends[first], ends[last]) for first, last in batches]
         for turn in range(0, len(batches), dealt.world_size):
             here = slice(turn, turn + dealt.world_size)
-            rows, acts = self._take_turns(batches[here], spans[here], dealt)
+            rows, acts = self._take_turns(windows, batches[here], spans[here], dealt)
             buffer[:, torch.from_numpy(rows).to(buffer.device)] = acts
         return lambda first, last: buffer[:, first:last].clone()
 
     def _take_turns(
         self,
-        batches: list[Int64[np.ndarray, " _"]],
+        windows: Windows,
+        batches: list[tuple[int, int]],
         spans: list[Int64[np.ndarray, " _"]],
         dealt: Deal,
     ) -> tuple[Int64[np.ndarray, " row"], Float[Tensor, "hook row d_model"]]:
@@ -58,7 +57,7 @@ class StreamPart:
         shape, device = (len(self.hooks), 0, self.d_model), self.extractor.lm.device
         acts = torch.empty(shape, dtype=self.extractor.dtype, device=device)
         if dealt.rank < len(batches):
-            run = self.extractor.run(self.windows, batches[dealt.rank])
+            run = self.extractor.run_batch(windows, *batches[dealt.rank])
             acts = torch.cat(list(run), dim=1)
         if dealt.world_size == 1:
             return dealt.rows[spans[0]], acts
@@ -76,7 +75,8 @@ class StreamSource(PartSource):
     """Shuffled batches from a running model.
 
     `buffer_tokens` tokens per hook point are at hand at a time over all ranks, in `store.dtype`:
-    the same numbers that a store would give, but for the order. Of several ranks each runs the
+    the same numbers that a store would give, but for the order, and but for int8, which spares a
+    disk alone: fp32 is at hand instead. Of several ranks each runs the
     model over its share of the windows and keeps the rows that it hands out; the process group must
     be up.
 
@@ -84,24 +84,11 @@ class StreamSource(PartSource):
     both took as long as one after the other, with a second buffer in memory.
 
     Args:
-        lm: The model.
+        extractor: Runs the model; of several ranks the least batch size counts.
         corpus: Its windows.
-        layers: Block indices.
-        store: `dtype` and `skip_first`.
-        extract: `batch_size`.
         buffer_tokens: Tokens to shuffle among.
     """
 
-    def __init__(
-        self,
-        lm: LM,
-        corpus: CorpusWindows,
-        layers: Sequence[int],
-        store: StoreConfig,
-        extract: ExtractConfig,
-        buffer_tokens: int,
-    ) -> None:
-        dtype = torch_dtype(store.dtype)
-        extractor = Extractor(lm, list(layers), store.skip_first, dtype, extract.batch_size)
+    def __init__(self, extractor: Extractor, corpus: CorpusWindows, buffer_tokens: int) -> None:
         train, heldout = (StreamPart(extractor, windows) for windows in corpus)
         super().__init__(train, heldout, buffer_tokens, ahead=False)

@@ -12,11 +12,12 @@ from ghosttrack.artifacts import Key, artifact_id, is_complete, read_json
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
-from ghosttrack.data.store import ActivationStore, StoreSource
-from ghosttrack.data.stream import StreamSource
+from ghosttrack.data.store import ActivationStore
+from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.evaluate import evaluate
@@ -159,8 +160,7 @@ def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
     key = Key(study.root, "activations", config.corpus.name, activations_identity(study))
     if is_complete(key.folder) or config.corpus.kind is CorpusKind.activations:
         return StoreSource(ActivationStore(activations(study).path), hooks)
-    layers, buffer_tokens = [layer_of(hook) for hook in hooks], config.train.buffer_tokens
-    return StreamSource(study.lm, study.corpus, layers, config.store, config.extract, buffer_tokens)
+    return stream_source(study, config.train.buffer_tokens, hooks)
 
 
 def _device(name: str) -> torch.device:

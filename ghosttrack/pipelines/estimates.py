@@ -63,14 +63,3 @@ class Plan(NamedTuple):
             f" {n_steps:,} steps of {batch_size:,} tokens: {n_tokens / 1e6:.1f}M, or"
             f" {n_tokens / n_distinct:.1f} times each of {n_distinct / 1e6:.1f}M"
         )
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that people would take.
-
-    >>> [duration(seconds) for seconds in (41.0, 725.0, 19_000.0)]
-    ['41 s', '12 min', '5.3 h']
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

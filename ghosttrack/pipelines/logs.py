@@ -15,9 +15,8 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.config import TrainProgram
-from ghosttrack.data.progress import LOG_EVERY_S
+from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
-from ghosttrack.pipelines.estimates import duration
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.report.wandb import check_online, close, quiet
 

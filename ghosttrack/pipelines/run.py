@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.processes import place
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,12 @@ class Run:
         self.seconds[name] = round(time.monotonic() - started, 2)
 
     def keep(self, artifact: Artifact) -> None:
-        """Link an artefact from the run's folder and say whether it was built or found."""
+        """Link an artefact from the run's folder and say whether it was built or found.
+
+        Of several ranks the first does.
+        """
+        if place().rank > 0:
+            return
         links = self.folder / "artifacts"
         links.mkdir(parents=True, exist_ok=True)
         link = links / f"{artifact.path.parent.name}-{artifact.path.name}"
@@ -60,6 +66,8 @@ class Run:
 
     def finish(self) -> None:
         """Write `metrics.json`: the stages' seconds and every number of the run."""
+        if place().rank > 0:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "metrics.json", {"seconds": self.seconds, **self.metrics})
 

@@ -7,19 +7,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
-from ghosttrack.data.config import CorpusConfig, CorpusKind, QuestionKind, QuestionsConfig
-from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing
+from ghosttrack.data.config import (
+    CorpusConfig,
+    CorpusKind,
+    Packing,
+    QuestionKind,
+    QuestionsConfig,
+)
+from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.documents import text_documents
+from ghosttrack.data.fit import largest_batch
+from ghosttrack.data.forward import Extractor
 from ghosttrack.data.questions import QuestionSet, read_questions
 from ghosttrack.data.ready import ready_hooks
-from ghosttrack.data.store import hook_names
+from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.run import Run
+from ghosttrack.processes import place
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
 from ghosttrack.world.text import documents
@@ -52,6 +63,9 @@ class Study:
                 "corpus=activations has no text for a language model: extract.py converts it and"
                 " train.py learns from it with train.source=store; choose a corpus of text"
             )
+        here = place()
+        if here.world_size > 1 and torch.cuda.is_available():
+            torch.cuda.set_device(here.local_rank)  # else all ranks' models are on the first
         with self.run.stage("load model"):
             return load_lm(self.config.model, FOLDER, self.config.device)
 
@@ -93,16 +107,45 @@ class Study:
 
     @cached_property
     def corpus(self) -> CorpusWindows:
-        """The corpus in context windows, parted into training and held-out text."""
-        corpus = self.config.corpus
-        is_world = corpus.kind is CorpusKind.ghostworld
-        return corpus_windows(
-            self._documents(corpus),
-            framing(self.lm, append_eos=is_world),
-            corpus,
-            self.config.store.skip_first,
-            self.config.seed,
-        )
+        """The corpus in context windows, parted into training and held-out text.
+
+        Its token ids are an artefact of their own, which stores and streams share.
+        """
+        corpus, store = self.config.corpus, self.config.store
+        identity = {
+            "corpus": self.corpus_identity,
+            "tokenizer": self.model_identity["tokenizer"],
+            "prepend_bos": self.config.model.prepend_bos,
+            "skip_first": store.skip_first,
+            "seed": self.config.seed,
+        }
+
+        def write(folder: Path) -> None:
+            append_eos = self._is_world or corpus.packing is Packing.blocks
+            framed = framing(self.lm, append_eos=append_eos)
+            documents = self._documents(corpus)
+            write_corpus(folder, documents, framed, corpus, store.skip_first, self.config.seed)
+
+        with self.run.stage("tokenise"):
+            return read_corpus(self.build("corpora", corpus.name, identity, write).path)
+
+    @property
+    def _is_world(self) -> bool:
+        return self.config.corpus.kind is CorpusKind.ghostworld
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The model, run as the settings say; `extract.batch_size=auto` is found here, once."""
+        lm, store, size = self.lm, self.config.store, self.config.extract.batch_size
+        dtype = torch_dtype(store.dtype)
+        first = 1 if size == "auto" else size
+        extractor = Extractor(lm, self.layers, store.skip_first, dtype, first)
+        if size == "auto":
+            context = self.config.corpus.context
+            assert context is not None, self.config.corpus
+            extractor = extractor.sized(largest_batch(extractor, context))
+            log.info("extract.batch_size=auto: %d windows fit", extractor.batch_size)
+        return extractor
 
     @cached_property
     def corpus_identity(self) -> dict[str, Any]:
@@ -115,7 +158,8 @@ class Study:
         numbers = {
             name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
         }
-        return {"kind": corpus.kind.name, "content": content, **numbers}
+        packing = corpus.packing and corpus.packing.name
+        return {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
 
     def questions(self, config: QuestionsConfig) -> QuestionSet:
         """Make or read the question set."""

@@ -29,8 +29,8 @@ from ghosttrack.detector.table import Table
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import untrained
 from ghosttrack.pipelines.answering import Answered
+from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.train import stream_source
 from ghosttrack.report.material import TrackView
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.nulls import NullTracks, null_tracks

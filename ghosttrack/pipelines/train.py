@@ -17,14 +17,12 @@ from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource, PartSource
-from ghosttrack.data.store import ActivationStore, StoreSource
-from ghosttrack.data.stream import StreamSource
 from ghosttrack.errors import ConfigError
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.check import HELDOUT, heldout_id
 from ghosttrack.pipelines.checkpoints import LAST, BankCheckpoints, ResumePoints, trained
 from ghosttrack.pipelines.estimates import Plan
-from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.extract import activations_identity
 from ghosttrack.pipelines.faults import curable
 from ghosttrack.pipelines.layers import LayersStrategy, WholeBatches, share
 from ghosttrack.pipelines.logs import (
@@ -36,6 +34,7 @@ from ghosttrack.pipelines.logs import (
     quieten_lightning,
 )
 from ghosttrack.pipelines.run import Run, plain
+from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Precision, Source
@@ -117,21 +116,6 @@ def bank_metrics(artifact: Artifact) -> dict[str, Any]:
     return read_json(artifact.path / "metrics.json")
 
 
-def activation_source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
-    """Open the activations of some hook points, extracting a store where it is missing."""
-    if config.train.source is Source.store:
-        return StoreSource(ActivationStore(activations(study).path), hooks)
-    return stream_source(study, config.train.buffer_tokens, hooks)
-
-
-def stream_source(study: Study, buffer_tokens: int, hooks: list[str] | None = None) -> StreamSource:
-    """Let the model run beside whoever asks for activations, of all hook points or of some."""
-    lm, config = study.lm, study.config
-    names = zip(study.layers, study.hooks, strict=True)
-    layers = [layer for layer, name in names if hooks is None or name in hooks]
-    return StreamSource(lm, study.corpus, layers, config.store, config.extract, buffer_tokens)
-
-
 def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     """Train from the last resume point in `folder`, or anew, and save the bank there.
 
@@ -159,16 +143,17 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     rows = evaluate(bank, batches, device, reduce=is_whole)
     if not is_whole:
         rows = [row for rank in gather(rows) for row in rank]
-    if trainer.is_global_zero:
-        if not is_whole:
-            bank = _bank(hooks, source, config)
-            bank.load_state_dict(trained(points / LAST, hooks))
-        rows = _with_fidelity(rows, bank, study)
-        logger.log_metrics(_flat(rows), step=trainer.max_steps)
-        close_logger(logger)
-        facts = {"model_name": config.model.name, "seed": config.seed, HELDOUT: heldout_id(study)}
-        bank.save(folder, rows, facts)
-        shutil.rmtree(points)
+    if not trainer.is_global_zero:
+        raise SystemExit(0)  # its part is done
+    if not is_whole:
+        bank = _bank(hooks, source, config)
+        bank.load_state_dict(trained(points / LAST, hooks))
+    rows = _with_fidelity(rows, bank, study)
+    logger.log_metrics(_flat(rows), step=trainer.max_steps)
+    close_logger(logger)
+    facts = {"model_name": config.model.name, "seed": config.seed, HELDOUT: heldout_id(study)}
+    bank.save(folder, rows, facts)
+    shutil.rmtree(points)
 
 
 def _bank(hooks: list[str], source: ActivationSource, config: TrainProgram) -> Bank:
@@ -184,10 +169,9 @@ def _with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[Ho
     found = fidelity(
         study.lm,
         bank,
-        study.corpus.heldout,
+        study.corpus.heldout.first(FIDELITY_TOKENS),
         config.store.skip_first,
-        FIDELITY_TOKENS,
-        config.extract.batch_size,
+        study.extractor.batch_size,
     )
     return [
         row._replace(ce_recovered=one.ce_recovered, kl=one.kl)

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import wandb
@@ -78,7 +79,7 @@ def log_evaluation(
             "ece",
             "passes",
         ]
-        rows = [
+        rows: list[Any] = [
             [
                 row.detector,
                 row.subset,

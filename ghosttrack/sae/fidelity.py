@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from ghosttrack.data.windows import Windows
@@ -48,26 +47,24 @@ class Fidelity(NamedTuple):
 
 @torch.no_grad()
 def fidelity(
-    lm: LM, bank: Bank, windows: Windows, skip_first: int, n_tokens: int, batch_size: int
+    lm: LM, bank: Bank, windows: Windows, skip_first: int, batch_size: int
 ) -> list[Fidelity]:
     """Replace the residual stream at one hook point after the other, and see what is predicted.
 
     Args:
         lm: Whose residual stream the bank reconstructs.
         bank: Moved to the model's device; its hook points are whole layers, `layer_<l>`.
-        windows: Held-out text, read from its beginning.
+        windows: Held-out text, by length.
         skip_first: Leading positions that stay as they are, for the bank has never seen them.
-        n_tokens: Reconstructed positions that are enough; a window is read whole.
         batch_size: Windows per forward pass.
     """
     layers = [layer_of(hook) for hook in bank.hooks]
     assert bank.hooks == [f"layer_{layer}" for layer in layers], "a position is no whole layer"
     bank = bank.to(lm.device)
-    chosen = _first(windows, skip_first, n_tokens)
     sums = torch.zeros(4, len(layers), dtype=torch.float64)
     n_predicted = 0
-    for start in range(0, len(chosen), batch_size):
-        ids, mask = windows.padded(chosen[start : start + batch_size])
+    for start in range(0, len(windows.lengths), batch_size):
+        ids, mask = windows.padded(start, start + batch_size)
         replaced = mask.clone()
         replaced[:, :skip_first] = False
         predicts = replaced[:, :-1] & mask[:, 1:]
@@ -80,13 +77,6 @@ def fidelity(
         Fidelity(hook, clean, recon, zero, kl, n_predicted)
         for hook, (clean, recon, zero, kl) in zip(bank.hooks, means, strict=True)
     ]
-
-
-def _first(windows: Windows, skip_first: int, n_tokens: int) -> Int64[np.ndarray, " window"]:
-    """Choose the first windows that hold so many kept tokens; by length, so as to pad little."""
-    ends = windows.kept(skip_first).cumsum()
-    n_windows = min(int(np.searchsorted(ends, n_tokens)) + 1, len(ends))
-    return np.argsort(windows.lengths[:n_windows], kind="stable")
 
 
 def _runs(

@@ -10,13 +10,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ghosttrack.data.config import (
     CorpusConfig,
     CorpusKind,
-    ExtractConfig,
+    Packing,
     StoreConfig,
     StoreDtype,
 )
-from ghosttrack.data.corpora import CorpusWindows, corpus_windows, framing
+from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
+from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import ShardFile
-from ghosttrack.data.store import ShardFacts, write_facts
+from ghosttrack.data.store import ShardFacts, torch_dtype, write_facts
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS
 
@@ -36,6 +37,7 @@ def corpus_config(**changes) -> CorpusConfig:
         "name": "test",
         "path": "unused.txt",
         "context": 16,
+        "packing": Packing.documents,
         "num_tokens": 900,
         "heldout_tokens": 200,
     }
@@ -46,7 +48,9 @@ def store_config(**changes) -> StoreConfig:
     return StoreConfig(**{"dtype": StoreDtype.bf16, "skip_first": 1, "shard_tokens": 250} | changes)
 
 
-EXTRACT = ExtractConfig(batch_size=8)
+def extractor(lm: LM, layers: Sequence[int], store: StoreConfig, batch_size: int = 8) -> Extractor:
+    dtype = torch_dtype(store.dtype)
+    return Extractor(lm, list(layers), store.skip_first, dtype, batch_size)
 
 
 def plain_store(
@@ -67,6 +71,12 @@ def plain_store(
     write_facts(folder, hooks, d_model, StoreDtype.fp32, shards)
 
 
+def tiny_corpus(lm: LM, folder: Path) -> CorpusWindows:
+    framed = framing(lm, append_eos=False)
+    write_corpus(folder, sentences(120), framed, corpus_config(), skip_first=1, seed=0)
+    return read_corpus(folder)
+
+
 @pytest.fixture(scope="session")
 def lm(gpt2_folder: Path) -> LM:
     return LM(
@@ -78,5 +88,5 @@ def lm(gpt2_folder: Path) -> LM:
 
 
 @pytest.fixture(scope="session")
-def corpus(lm: LM) -> CorpusWindows:
-    return corpus_windows(sentences(120), framing(lm), corpus_config(), skip_first=1, seed=0)
+def corpus(lm: LM, tmp_path_factory) -> CorpusWindows:
+    return tiny_corpus(lm, tmp_path_factory.mktemp("corpus"))

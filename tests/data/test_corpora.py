@@ -1,12 +1,22 @@
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghosttrack.data.config import CorpusConfig, Packing
 from ghosttrack.data.corpora import (
+    ENCODE_BATCH,
     Framing,
-    corpus_windows,
     framing,
+    read_corpus,
     shuffled,
+    write_corpus,
 )
 from ghosttrack.data.windows import Windows
 from ghosttrack.errors import ConfigError, DataError
@@ -16,24 +26,60 @@ from tests.data.conftest import corpus_config, sentences
 LETTERS = Framing(lambda texts: [[ord(c) for c in text] for text in texts], (1,), (2,), 64)
 
 
-def letters(windows: Windows) -> list[tuple[int, str]]:
-    bounds = zip(windows.bounds[:-1], windows.bounds[1:], strict=True)
+class Read(NamedTuple):
+    train: Windows
+    heldout: Windows
+
+
+def read(folder: Path) -> Read:
+    return Read(*(part.read(np.arange(len(part.lengths))) for part in read_corpus(folder)))
+
+
+def cut(documents: Iterable[str], config: CorpusConfig, skip_first: int = 1, seed: int = 0) -> Read:
+    with TemporaryDirectory() as folder:
+        write_corpus(Path(folder), documents, LETTERS, config, skip_first, seed)
+        return read(Path(folder))
+
+
+def letters(windows: Windows) -> list[tuple[set[int], str]]:
+    """Each window's documents, and its text."""
+    spans = [slice(start, end) for start, end in pairwise(windows.bounds)]
     return [
-        (int(document), "".join(map(chr, windows.ids[start:end])))
-        for document, (start, end) in zip(windows.documents, bounds, strict=True)
+        (set(windows.documents[span].tolist()), "".join(map(chr, windows.ids[span])))
+        for span in spans
     ]
 
 
 def test_a_document_is_cut_into_windows_that_each_start_with_the_prefix():
     config = corpus_config(context=4, num_tokens=100, heldout_tokens=1)
-    corpus = corpus_windows(["abcdefg", "hi"], LETTERS, config, skip_first=1, seed=0)
     found = dict(enumerate(["abcdefg\2", "hi\2"]))
-    for document, text in letters(corpus.train):
+    for document, text in letters(cut(["abcdefg", "hi"], config).train):
+        (place,) = document
         assert text[0] == "\1"
         assert len(text) <= 4
-        assert found[document].startswith(text[1:])
-        found[document] = found[document].removeprefix(text[1:])
+        assert found[place].startswith(text[1:])
+        found[place] = found[place].removeprefix(text[1:])
     assert "" in found.values()
+
+
+def test_blocks_are_full_and_hold_every_document_in_turn_with_its_name():
+    documents = ["abcdefg", "hi", "", "jklmnop", "q", "rstuvwxyz", "ABC"]
+    config = corpus_config(context=5, num_tokens=1000, heldout_tokens=5, packing=Packing.blocks)
+    corpus = cut(documents, config)
+    for windows in corpus:
+        texts = [text for _, text in letters(windows)]
+        assert {len(text) for text in texts[:-1]} <= {5}
+        assert {text[0] for text in texts} == {"\1"}
+        stream = "".join(text[1:] for text in texts)
+        assert stream.endswith("\2")
+        named = windows.documents[windows.ids != 1]
+        places = list(dict.fromkeys(named.tolist()))
+        assert stream == "".join(documents[place] + "\2" for place in places)
+        lengths = [len(documents[place]) + 1 for place in places]
+        assert named.tolist() == np.repeat(places, lengths).tolist()
+    held, trained = (set(windows.documents.tolist()) for windows in (corpus.heldout, corpus.train))
+    assert sorted(held | trained) == list(range(7))
+    assert not held & trained
 
 
 @given(
@@ -42,65 +88,107 @@ def test_a_document_is_cut_into_windows_that_each_start_with_the_prefix():
     st.integers(1, 20),
     st.integers(0, 3),
     st.integers(0, 9),
+    st.sampled_from(Packing),
 )
 def test_parts_share_no_document_and_end_at_exactly_their_tokens(
-    documents, num_tokens, heldout_tokens, skip_first, seed
+    documents, num_tokens, heldout_tokens, skip_first, seed, packing
 ):
-    config = corpus_config(context=8, num_tokens=num_tokens, heldout_tokens=heldout_tokens)
+    config = corpus_config(
+        context=8, num_tokens=num_tokens, heldout_tokens=heldout_tokens, packing=packing
+    )
+    stretches = documents if packing is Packing.documents else ["\2".join(documents)]
     total = sum(
         max(min(len(text) + 1 - start, 7) + 1 - skip_first, 0)
-        for text in documents
+        for text in stretches
         for start in range(0, len(text) + 1, 7)
     )
     try:
-        corpus = corpus_windows(documents, LETTERS, config, skip_first, seed)
+        corpus = cut(documents, config, skip_first, seed)
     except DataError:
         assert total < num_tokens + heldout_tokens + max(map(len, documents), default=0) + 64
         return
     assert not set(corpus.train.documents) & set(corpus.heldout.documents)
-    n_train, n_heldout = (int(windows.kept(skip_first).sum()) for windows in corpus)
-    assert n_train <= num_tokens
-    assert n_heldout <= heldout_tokens
+    n_train, n_heldout = (int((windows.lengths - skip_first).sum()) for windows in corpus)
+    assert 0 < n_train <= num_tokens
+    assert 0 < n_heldout <= heldout_tokens
     if total > num_tokens + heldout_tokens + 64:
         assert (n_train, n_heldout) == (num_tokens, heldout_tokens)
 
 
-def test_a_short_corpus_gives_a_fifth_to_heldout_and_says_so(caplog):
-    config = corpus_config(context=8, num_tokens=1000, heldout_tokens=1000)
-    corpus = corpus_windows(["abc"] * 50, LETTERS, config, skip_first=1, seed=0)
-    assert [len(windows.documents) for windows in corpus] == [40, 10]
+@pytest.mark.parametrize("packing", Packing)
+def test_a_short_corpus_gives_a_fifth_to_heldout_and_says_so(packing, caplog):
+    config = corpus_config(context=8, num_tokens=1000, heldout_tokens=1000, packing=packing)
+    corpus = cut(["abc"] * 50, config)
+    assert [len(set(windows.documents.tolist())) for windows in corpus] == [40, 10]
     assert "corpus.num_tokens=1000" in caplog.text
 
 
 def test_more_training_tokens_leave_heldout_as_it_was():
-    small, large = (
-        corpus_windows(sentences(99), LETTERS, corpus_config(num_tokens=n), 1, seed=3)
-        for n in (500, 1500)
-    )
+    small, large = (cut(sentences(99), corpus_config(num_tokens=n), seed=3) for n in (500, 1500))
     assert letters(small.heldout) == letters(large.heldout)
-    assert letters(large.train)[: len(small.train.documents) - 1] == letters(small.train)[:-1]
+    n_whole = len(small.train.lengths) - 1
+    assert letters(large.train)[:n_whole] == letters(small.train)[:-1]
 
 
 def test_one_document_cannot_be_both_parts():
     with pytest.raises(DataError, match="need one document each"):
-        corpus_windows(["abcdef"], LETTERS, corpus_config(), skip_first=1, seed=0)
+        cut(["abcdef"], corpus_config())
 
 
 @pytest.mark.parametrize(("context", "skip_first"), [(1, 0), (2, 2)])
 def test_windows_that_keep_nothing_are_refused(context, skip_first):
     with pytest.raises(ConfigError, match=r"^corpus\.context="):
-        corpus_windows(["abc"], LETTERS, corpus_config(context=context), skip_first, seed=0)
+        cut(["abc"], corpus_config(context=context), skip_first)
 
 
 def test_a_context_beyond_the_models_is_refused():
     with pytest.raises(ConfigError, match=r"corpus\.context=65 exceeds .* 64"):
-        corpus_windows(["abc"], LETTERS, corpus_config(context=65), 1, seed=0)
+        cut(["abc"], corpus_config(context=65))
+
+
+@pytest.mark.parametrize("n_whole", [0, 1, 2])
+def test_what_a_kill_left_of_tokenising_is_gone_on_with(tmp_path, n_whole):
+    documents = sentences(3 * ENCODE_BATCH)
+    config = corpus_config(num_tokens=90_000)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    write_corpus(whole, documents, LETTERS, config, 1, seed=2)
+    encoded = 0
+
+    def dying(texts: list[str]) -> Iterator[list[int]]:
+        nonlocal encoded
+        if encoded == n_whole:
+            raise KeyboardInterrupt
+        encoded += 1
+        return LETTERS.encode(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(killed, documents, LETTERS._replace(encode=dying), config, 1, seed=2)
+    with (killed / "tokens.bin").open("ab") as file:
+        file.write(b"half a batch")  # what `kill -9` leaves behind
+    again = []
+    counted = LETTERS._replace(encode=lambda texts: again.append(1) or LETTERS.encode(texts))
+    write_corpus(killed, documents, counted, config, 1, seed=2)
+    for path in whole.iterdir():
+        assert path.read_bytes() == (killed / path.name).read_bytes()
+    n_batches = len(np.fromfile(whole / "documents.bin", "<i8")) // 2 // ENCODE_BATCH
+    assert len(again) == n_batches - n_whole > 0
 
 
 @pytest.mark.parametrize("number", [None, 0])
 def test_text_needs_its_numbers(number):
     with pytest.raises(ConfigError, match=rf"corpus\.num_tokens must be at least 1, got {number}"):
         corpus_config(num_tokens=number)
+
+
+def test_blocks_need_a_token_that_parts_documents(lm):
+    lm.tokenizer.eos_token, eos = None, lm.tokenizer.eos_token
+    try:
+        with pytest.raises(ConfigError, match=r"corpus\.packing=documents"):
+            framing(lm, append_eos=True)
+    finally:
+        lm.tokenizer.eos_token = eos
 
 
 def test_documents_are_framed_as_the_model_encodes_them(lm):

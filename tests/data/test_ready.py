@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from ghosttrack.data.convert import convert
 from ghosttrack.data.ready import read_ready, ready_hooks
-from ghosttrack.data.store import ActivationStore, StoreSource
+from ghosttrack.data.store import ActivationStore
+from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import DataError
 from tests.data.conftest import store_config
 

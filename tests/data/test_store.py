@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -10,39 +11,57 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ghosttrack.data.config import ExtractConfig, StoreDtype
+from ghosttrack.artifacts import CHECKSUMS
+from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
-from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes, plan, write_store
+from ghosttrack.data.store import ERRORS, ActivationStore, disk_bytes
+from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store_write import plan, write_store
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
-from tests.data.conftest import EXTRACT, plain_store, store_config
+from ghosttrack.processes import ALONE, Place
+from tests.data.conftest import extractor, plain_store, store_config
+
+
+def write(
+    folder: Path,
+    lm: LM,
+    corpus: CorpusWindows,
+    layers: Sequence[int] = (0, 2),
+    store: StoreConfig | None = None,
+    batch_size: int = 8,
+    place: Place = ALONE,
+) -> None:
+    store = store or store_config()
+    write_store(folder, extractor(lm, layers, store, batch_size), corpus, store, place)
 
 
 @pytest.fixture(scope="session")
 def folder(lm: LM, corpus: CorpusWindows, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    write_store(folder, lm, corpus, [0, 2], store_config(), EXTRACT)
+    write(folder, lm, corpus)
     return folder
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != CHECKSUMS}
 
 
 def test_every_row_is_the_residual_of_its_token_at_its_position(folder, lm, corpus):
     seen = 0
     for part, windows in zip(("train", "heldout"), corpus, strict=True):
-        for number, shard in enumerate(plan(part, windows, 1, 250)):
+        for number, shard in enumerate(plan(part, windows, 250)):
             tensors = load_file(folder / f"{part}-{number:05d}.safetensors")
             row = 0
             for index in shard.windows:
-                ids, mask = windows.padded(np.array([index]))
+                one = windows.read(np.array([index]))
+                ids, mask = one.padded(0, 1)
                 alone = lm.residuals(ids, mask, [0, 2])[:, 0]
                 end = row + ids.shape[1] - 1
                 assert tensors["token_ids"][row:end].tolist() == ids[0, 1:].tolist()
                 assert tensors["positions"][row:end].tolist() == list(range(1, ids.shape[1]))
-                assert set(tensors["document_ids"][row:end].tolist()) == {windows.documents[index]}
+                assert set(tensors["document_ids"][row:end].tolist()) == set(one.documents.tolist())
                 for layer, expected in zip((0, 2), alone[:, 1:], strict=True):
                     # bf16 keeps 8 bits: half a unit in the last place is 2^-9 of the value
                     stored = tensors[f"layer_{layer}"][row:end]
@@ -58,7 +77,7 @@ def test_every_row_is_the_residual_of_its_token_at_its_position(folder, lm, corp
 
 def test_another_batch_size_changes_nothing_beyond_rounding(folder, lm, corpus, tmp_path):
     config = store_config(dtype=StoreDtype.fp32)
-    write_store(tmp_path, lm, corpus, [0, 2], config, ExtractConfig(batch_size=3))
+    write(tmp_path, lm, corpus, store=config, batch_size=3)
     for path in folder.glob("*.safetensors"):
         stored, other = load_file(path), load_file(tmp_path / path.name)
         for name in stored:
@@ -81,11 +100,11 @@ def test_an_interrupted_store_ends_byte_identical(folder, lm, corpus, tmp_path, 
 
     dying = Dying(lm.model, lm.tokenizer, prepend_bos=True, identity={})
     with pytest.raises(KeyboardInterrupt):
-        write_store(tmp_path, dying, corpus, [0, 2], store_config(), EXTRACT)
+        write(tmp_path, dying, corpus)
     assert len(list(tmp_path.glob("train-*"))) == complete
     # what `kill -9` leaves behind
-    (tmp_path / f".train-{complete:05d}.safetensors.tmp").write_bytes(b"junk" * 10_000)
-    write_store(tmp_path, lm, corpus, [0, 2], store_config(), EXTRACT)
+    (tmp_path / f".train-{complete:05d}.safetensors.99.tmp").write_bytes(b"junk" * 10_000)
+    write(tmp_path, lm, corpus)
     assert files(tmp_path) == files(folder)
 
 
@@ -93,19 +112,18 @@ def test_complete_shards_are_not_computed_again(folder, lm, corpus, tmp_path, mo
     for path in folder.glob("*.safetensors"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(Extractor, "run", lambda *_: pytest.fail("the model ran"))
-    write_store(tmp_path, lm, corpus, [0, 2], store_config(), EXTRACT)
+    write(tmp_path, lm, corpus)
     assert (tmp_path / "store.json").read_bytes() == (folder / "store.json").read_bytes()
 
 
 @pytest.mark.parametrize("dtype", list(StoreDtype))
 def test_the_tensors_take_the_bytes_that_were_foretold(dtype, lm, corpus, tmp_path):
-    write_store(tmp_path, lm, corpus, [1], store_config(dtype=dtype), EXTRACT)
+    write(tmp_path, lm, corpus, [1], store_config(dtype=dtype))
     foretold = disk_bytes(900 + 200, 1, lm.d_model, dtype)
     paths = list(tmp_path.glob("*.safetensors"))
-    tensors = [tensor for path in paths for tensor in load_file(path).values()]
-    assert sum(tensor.nbytes for tensor in tensors) == foretold
-    headers = sum(int.from_bytes(path.read_bytes()[:8], "little") + 8 for path in paths)
-    assert sum(path.stat().st_size for path in paths) == foretold + headers
+    tensors = [item for path in paths for item in load_file(path).items()]
+    assert sum(tensor.nbytes for name, tensor in tensors if name != ERRORS) == foretold
+    assert (ERRORS in dict(tensors)) == (dtype is StoreDtype.int8)
 
 
 def test_a_store_that_does_not_fit_is_refused_before_the_first_byte(
@@ -114,7 +132,7 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_byte(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError, match=r"^store\.dtype=bf16.*corpus\.num_tokens"):
-        write_store(tmp_path, lm, corpus, [0], store_config(), EXTRACT)
+        write(tmp_path, lm, corpus, [0])
     assert not list(tmp_path.iterdir())
 
 
@@ -124,7 +142,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_shard(lm, corpus, tmp_path, 
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ConfigError, match="No space left on device"):
-        write_store(tmp_path, lm, corpus, [0], store_config(), EXTRACT)
+        write(tmp_path, lm, corpus, [0])
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -136,7 +154,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(folder, lm, corpus, tmp_path
             return super().residuals(ids, *args, **kwargs)
 
     small = Small(lm.model, lm.tokenizer, prepend_bos=True, identity={})
-    write_store(tmp_path, small, corpus, [0, 2], store_config(), EXTRACT)
+    write(tmp_path, small, corpus)
     assert "extract.batch_size=" in caplog.text
     name = "train-00000.safetensors"
     torch.testing.assert_close(load_file(tmp_path / name), load_file(folder / name))
@@ -149,7 +167,7 @@ def test_overflow_in_fp16_is_refused(lm, corpus, tmp_path):
 
     loud = Loud(lm.model, lm.tokenizer, prepend_bos=True, identity={})
     with pytest.raises(DataError, match=r"^layer 1: .*store\.dtype=bf16"):
-        write_store(tmp_path, loud, corpus, [1], store_config(dtype=StoreDtype.fp16), EXTRACT)
+        write(tmp_path, loud, corpus, [1], store_config(dtype=StoreDtype.fp16))
 
 
 def test_a_truncated_shard_is_named(folder, tmp_path):
@@ -232,7 +250,8 @@ AN_EPOCH = """
 import sys
 from itertools import islice
 from pathlib import Path
-from ghosttrack.data.store import ActivationStore, StoreSource
+from ghosttrack.data.store import ActivationStore
+from ghosttrack.data.store_read import StoreSource
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

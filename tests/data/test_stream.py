@@ -7,19 +7,21 @@ from torch import distributed, multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import StoreDtype
-from ghosttrack.data.corpora import corpus_windows, framing
-from ghosttrack.data.store import ActivationStore, StoreSource, write_store
+from ghosttrack.data.store import ActivationStore
+from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store_write import write_store
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.models.lm import LM
-from tests.data.conftest import EXTRACT, corpus_config, sentences, store_config
+from tests.data.conftest import extractor, store_config, tiny_corpus
 
 
 @pytest.fixture(scope="module")
 def sources(lm, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     config = store_config(dtype=StoreDtype.fp32)
-    write_store(folder, lm, corpus, [0, 2], config, EXTRACT)
-    stream = StreamSource(lm, corpus, [0, 2], config, EXTRACT, buffer_tokens=300)
+    passes = extractor(lm, [0, 2], config)
+    write_store(folder, passes, corpus, config)
+    stream = StreamSource(passes, corpus, buffer_tokens=300)
     return StoreSource(ActivationStore(folder)), stream
 
 
@@ -57,7 +59,7 @@ def test_a_stream_resumes_at_any_step(sources):
 
 
 def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(lm, corpus):
-    stream = StreamSource(lm, corpus, [1], store_config(), EXTRACT, buffer_tokens=300)
+    stream = StreamSource(extractor(lm, [1], store_config()), corpus, buffer_tokens=300)
     assert next(stream.batches(8, seed=0)).dtype == torch.bfloat16
     assert stream.sample(8).dtype == torch.float32
 
@@ -72,7 +74,9 @@ class Counting(LM):
         return super().residuals(ids, *args, **kwargs)
 
 
-def streamed(gpt2_folder: Path, rank: int, world_size: int) -> tuple[list[torch.Tensor], int]:
+def streamed(
+    gpt2_folder: Path, folder: Path, rank: int, world_size: int
+) -> tuple[list[torch.Tensor], int]:
     """Two epochs of training batches and the held-out ones, and how many windows were read."""
     lm = Counting(
         AutoModelForCausalLM.from_pretrained(gpt2_folder),
@@ -80,8 +84,9 @@ def streamed(gpt2_folder: Path, rank: int, world_size: int) -> tuple[list[torch.
         prepend_bos=True,
         identity={},
     )
-    corpus = corpus_windows(sentences(120), framing(lm), corpus_config(), skip_first=1, seed=0)
-    stream = StreamSource(lm, corpus, [0, 2], store_config(), EXTRACT, buffer_tokens=300)
+    folder.mkdir(exist_ok=True)
+    corpus = tiny_corpus(lm, folder)
+    stream = StreamSource(extractor(lm, [0, 2], store_config()), corpus, buffer_tokens=300)
     batches = list(islice(stream.batches(90, 5, rank, world_size, start_step=1), 19))
     return [*batches, *stream.heldout_batches(90, rank, world_size)], lm.windows
 
@@ -89,13 +94,13 @@ def streamed(gpt2_folder: Path, rank: int, world_size: int) -> tuple[list[torch.
 def _rank(rank: int, folder: Path, gpt2_folder: Path) -> None:
     address = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.save(streamed(gpt2_folder, rank, 2), folder / f"{rank}.pt")
+    torch.save(streamed(gpt2_folder, folder / str(rank), rank, 2), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_ranks_share_the_models_work_and_get_the_batches_of_one(gpt2_folder, tmp_path):
-    alone, n_windows = streamed(gpt2_folder, 0, 1)
+    alone, n_windows = streamed(gpt2_folder, tmp_path, 0, 1)
     # Spawned: a fork of a process whose OpenMP threads have run hangs at its first product.
     multiprocessing.start_processes(_rank, (tmp_path, gpt2_folder), nprocs=2, start_method="spawn")
     for rank in range(2):

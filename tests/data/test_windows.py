@@ -1,17 +1,31 @@
 import numpy as np
+import pytest
 
-from ghosttrack.data.windows import Windows
+from ghosttrack.data.tokens import DocumentTable, TokenFile
+from ghosttrack.data.windows import Cut, StoredWindows, Windows
+
+LENGTHS = (9, 4, 12, 2, 7)
+
+
+def windows(ids: list[int], bounds: list[int]) -> Windows:
+    return Windows(
+        np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.int32), np.array(bounds)
+    )
 
 
 def test_padding_is_token_zero_outside_the_mask():
-    windows = Windows(
-        np.array([5, 6, 7, 8], dtype=np.int32), np.array([0, 3, 4]), np.zeros(2, dtype=np.int32)
-    )
-    padded = windows.padded(np.array([1, 0]))
-    assert padded.ids.tolist() == [[8, 0, 0], [5, 6, 7]]
-    assert padded.mask.tolist() == [[True, False, False], [True, True, True]]
+    padded = windows([5, 6, 7, 8], [0, 3, 4]).padded(0, 2)
+    assert padded.ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert padded.mask.tolist() == [[True, True, True], [True, False, False]]
 
 
-def test_kept_tokens_are_those_beyond_the_first():
-    windows = Windows(np.zeros(4, dtype=np.int32), np.array([0, 3, 4]), np.zeros(2, dtype=np.int32))
-    assert windows.kept(2).tolist() == [1, 0]
+@pytest.mark.parametrize(("n_tokens", "lengths"), [(1, [9]), (8, [9]), (9, [4, 9]), (99, LENGTHS)])
+def test_the_first_windows_that_keep_so_many_tokens_come_by_length(tmp_path, n_tokens, lengths):
+    with TokenFile(tmp_path, batch=2) as file:
+        file.append(range(len(LENGTHS)), [[7] * (length - 1) for length in LENGTHS])
+    table = DocumentTable.read(tmp_path)
+    stored = StoredWindows(tmp_path, table, np.arange(6), Cut(16, (5,), skip_first=1), 99)
+    assert stored.kept.tolist() == [8, 3, 11, 1, 6]
+    first = stored.first(n_tokens)
+    assert first.lengths.tolist() == sorted(lengths)
+    assert first.ids[first.bounds[:-1]].tolist() == [5] * len(lengths)

@@ -1,0 +1,186 @@
+"""Shuffled batches from an activation store."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt8
+from torch import Tensor
+
+from ghosttrack.data.quantise import SCALE, Quantised
+from ghosttrack.data.ranks import Deal
+from ghosttrack.data.shards import map_shard, stored_tensors
+from ghosttrack.data.source import PartSource, Tokens
+from ghosttrack.data.store import PARTS, ActivationStore
+from ghosttrack.errors import DataError
+
+BLOCK_ROWS = 512
+"""Rows read together; enough that a disk reads in sequence, few enough that documents mix."""
+CHUNK_BYTES = 2**31
+"""Activations shuffled among at a time, all hook points and ranks together.
+
+A larger store is read in such chunks, two of which are in memory: one that is handed out and the
+next one. The order of a store's tokens follows from this number.
+"""
+
+
+class StorePart:
+    """The rows of a part, over its shards, in blocks.
+
+    What is larger than a chunk is read into memory in whole blocks, as they follow one another on
+    the disk; what is not stays memory-mapped, which costs less where the system has cached it (1.06
+    GB in shuffled batches of 4,096: 1.4 s of CPU time an epoch against 2.5 s).
+
+    Args:
+        store: Where the rows lie.
+        name: `train` or `heldout`.
+        hooks: Whose tensors are read.
+        chunk_tokens: Most rows that are mapped.
+
+    Raises:
+        DataError: A shard is missing or truncated.
+    """
+
+    def __init__(
+        self, store: ActivationStore, name: str, hooks: Sequence[str], chunk_tokens: int
+    ) -> None:
+        self.hooks = list(hooks)
+        self.d_model = store.d_model
+        self.dtype = store.dtype
+        self.is_quantised = store.is_quantised
+        shards = [shard for shard in store.shards if shard.part == name]
+        rows = [shard.n_rows for shard in shards]
+        self.paths = [store.folder / shard.file for shard in shards]
+        self.tensors = [stored_tensors(path) for path in self.paths]
+        self.ends = np.cumsum(rows)
+        self.first_rows = self.ends - rows
+        starts = [
+            np.arange(first, end, BLOCK_ROWS)
+            for first, end in zip(self.first_rows, self.ends, strict=True)
+        ]
+        self.unit_starts = np.concatenate(starts)
+        self.unit_tokens = np.diff(self.unit_starts, append=self.ends[-1])
+        self.mapped = None
+        if self.ends[-1] <= chunk_tokens:
+            self.mapped = [map_shard(path) for path in self.paths]
+
+    def load(self, units: Int64[np.ndarray, " unit"], dealt: Deal) -> Tokens:
+        """Map or read some blocks; their tokens count as the blocks are given."""
+        if self.mapped is None:
+            read = {ending: self._read(ending, units, dealt) for ending in self._endings}
+            return lambda first, last: self._restored(
+                {ending: rows[:, first:last].clone() for ending, rows in read.items()}
+            )
+        tokens = self.unit_tokens[units]
+        shift = self.unit_starts[units] - (tokens.cumsum() - tokens)
+        rows = (np.repeat(shift, tokens) + np.arange(tokens.sum()))[dealt.mine]
+        mapped = self.mapped
+        return lambda first, last: self._restored(
+            {ending: self._gather(mapped, ending, rows[first:last]) for ending in self._endings}
+        )
+
+    @property
+    def _endings(self) -> list[str]:
+        """What follows a hook point's name in those of its tensors."""
+        return ["", SCALE] if self.is_quantised else [""]
+
+    def _restored(
+        self, read: dict[str, Shaped[Tensor, "hook row *d_model"]]
+    ) -> Float[Tensor, "hook row d_model"]:
+        """Put int8 rows and their scales together."""
+        if not self.is_quantised:
+            return read[""]
+        return Quantised(read[""], read[SCALE]).restored()
+
+    def _empty(self, ending: str, n_rows: int) -> Shaped[Tensor, "hook row *d_model"]:
+        one = self.tensors[0][self.hooks[0] + ending]
+        return torch.empty(len(self.hooks), n_rows, *one.shape[1:], dtype=one.dtype)
+
+    def _gather(
+        self, shards: list[dict[str, Tensor]], ending: str, rows: Int64[np.ndarray, " row"]
+    ) -> Shaped[Tensor, "hook row *d_model"]:
+        found = self._empty(ending, len(rows))
+        shard_of = np.searchsorted(self.ends, rows, side="right")
+        for index in np.unique(shard_of):
+            here = np.flatnonzero(shard_of == index)
+            local = torch.from_numpy(rows[here] - self.first_rows[index])
+            for hook, name in enumerate(self.hooks):
+                found[hook, here] = shards[index][name + ending].index_select(0, local)
+        return found
+
+    def _read(
+        self, ending: str, units: Int64[np.ndarray, " unit"], dealt: Deal
+    ) -> Shaped[Tensor, "hook row *d_model"]:
+        """Read blocks in the order of the disk, each row to where it is handed out."""
+        found = self._empty(ending, len(dealt.mine))
+        target = found.view(len(self.hooks), len(dealt.mine), -1).view(torch.uint8).numpy()
+        ends = self.unit_tokens[units].cumsum()
+        shard_of = np.searchsorted(self.ends, self.unit_starts[units], side="right")
+        for index in np.unique(shard_of):
+            here = np.flatnonzero(shard_of == index)
+            here = here[np.argsort(self.unit_starts[units[here]])]
+            blocks = []
+            for unit, end in zip(units[here], ends[here], strict=True):
+                n_rows = int(self.unit_tokens[unit])
+                dealt_here = slice(end - n_rows, end)
+                mine = np.flatnonzero(dealt.ranks[dealt_here] == dealt.rank)
+                first = int(self.unit_starts[unit] - self.first_rows[index])
+                blocks.append(_Block(first, n_rows, mine, dealt.rows[dealt_here][mine]))
+            self._read_blocks(int(index), ending, blocks, target)
+        return found
+
+    def _read_blocks(
+        self,
+        index: int,
+        ending: str,
+        blocks: "list[_Block]",
+        target: UInt8[np.ndarray, "hook row byte"],
+    ) -> None:
+        buffer = np.empty((BLOCK_ROWS, target.shape[2]), dtype=np.uint8)
+        with self.paths[index].open("rb", buffering=0) as file:
+            for hook, name in enumerate(self.hooks):
+                start = self.tensors[index][name + ending].start
+                for block in blocks:
+                    rows = buffer[: block.n_rows]
+                    file.seek(start + block.first * target.shape[2])
+                    if file.readinto(rows.data) < rows.nbytes:
+                        raise DataError(f"{self.paths[index]}: ended while {name} was read")
+                    is_whole = len(block.mine) == block.n_rows
+                    target[hook, block.rows] = rows if is_whole else rows[block.mine]
+
+
+class _Block(NamedTuple):
+    """Consecutive rows of a shard, and what a rank takes of them."""
+
+    first: int
+    n_rows: int
+    mine: Int64[np.ndarray, " row"]
+    """Which of them."""
+    rows: Int64[np.ndarray, " row"]
+    """Where they go."""
+
+
+class StoreSource(PartSource):
+    """Shuffled batches from a store, in its number format, read in the background.
+
+    Rows of int8 come in fp32.
+
+    Args:
+        store: What `write_store` wrote.
+        hooks: Read and serve only these; all where there are none.
+        chunk_bytes: Activations to shuffle among. The order is the same whichever hooks are read.
+    """
+
+    def __init__(
+        self,
+        store: ActivationStore,
+        hooks: Sequence[str] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        row_bytes = len(store.hooks) * store.d_model * store.dtype.itemsize
+        chunk_tokens = max(chunk_bytes // row_bytes, BLOCK_ROWS)
+        train, heldout = (
+            StorePart(store, part, hooks or store.hooks, chunk_tokens) for part in PARTS
+        )
+        super().__init__(train, heldout, chunk_tokens, ahead=True)

@@ -1,0 +1,32 @@
+"""This process among those that were started together: torchrun's, SLURM's or Lightning's."""
+
+import os
+from typing import NamedTuple
+
+RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+"""Set by torchrun, by srun, and by Lightning for the ranks that it starts on one node."""
+WORLD_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The latter is there only where srun started the process: a batch script is alone."""
+LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+
+
+class Place(NamedTuple):
+    """One process and its share."""
+
+    rank: int
+    local_rank: int
+    """Among those of this machine: the GPU to use."""
+    world_size: int
+
+
+ALONE = Place(rank=0, local_rank=0, world_size=1)
+
+
+def place() -> Place:
+    """Read where this process stands; alone where no launcher says otherwise."""
+    rank, local_rank = _largest(RANKS), _largest(LOCAL_RANKS)
+    return Place(rank, local_rank, max(_largest(WORLD_SIZES), rank + 1))
+
+
+def _largest(names: tuple[str, ...]) -> int:
+    return max(int(os.environ.get(name, "0")) for name in names)
