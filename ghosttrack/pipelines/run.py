@@ -37,7 +37,9 @@ class Run:
 
     @classmethod
     def start(cls, program: str) -> "Run":
-        """Take over the folder that Hydra made for this run."""
+        """Take over the folder that Hydra made for this run; of several ranks the first speaks."""
+        if place().rank > 0:
+            logging.getLogger().setLevel(logging.WARNING)
         folder = Path(HydraConfig.get().runtime.output_dir)
         sweep = folder.parent if folder.parent.parent.name == "sweeps" else None
         return cls(folder, program, sweep.name if sweep else "")

@@ -19,6 +19,7 @@ def activation_source(study: Study, config: TrainProgram, hooks: list[str]) -> P
 
 def stream_source(study: Study, buffer_tokens: int, hooks: list[str] | None = None) -> StreamSource:
     """Let the model run beside whoever asks for activations, of all hook points or of some."""
+    extractor = study.extractor
     names = zip(study.layers, study.hooks, strict=True)
     layers = [layer for layer, name in names if hooks is None or name in hooks]
-    return StreamSource(study.extractor.of(layers), study.corpus, buffer_tokens)
+    return StreamSource(extractor.of(layers), study.corpus, buffer_tokens)

@@ -1,8 +1,10 @@
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -280,3 +282,48 @@ def test_an_epoch_of_a_large_store_takes_the_memory_of_two_chunks(tmp_path):
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "100000"},
     )
     assert int(grown.stdout) < 2 * 2**22 + 8 * 2**20
+
+
+@pytest.mark.parametrize("chunk_bytes", [2**31, 1], ids=["mapped", "in chunks"])
+def test_int8_rows_come_back_to_half_a_level_and_the_loss_is_told(
+    lm, corpus, tmp_path, chunk_bytes
+):
+    exact, small = tmp_path / "exact", tmp_path / "small"
+    for folder, dtype in ((exact, StoreDtype.fp32), (small, StoreDtype.int8)):
+        folder.mkdir()
+        write(folder, lm, corpus, store=store_config(dtype=dtype))
+    stores = ActivationStore(exact), ActivationStore(small)
+    sources = [StoreSource(store, chunk_bytes=chunk_bytes) for store in stores]
+    drawn = [torch.cat(list(islice(one.batches(90, seed=1), 10)), dim=1) for one in sources]
+    assert drawn[1].dtype == torch.float32
+    level = drawn[0].abs().amax(-1, keepdim=True) / 127
+    assert bool(((drawn[1] - drawn[0]).abs() <= level / 2 + 1e-6).all())
+    assert not torch.equal(*drawn)
+    errors = (drawn[1] - drawn[0]).square().sum((1, 2))
+    spread = (drawn[0] - drawn[0].mean(1, keepdim=True)).square().sum((1, 2))
+    told = torch.tensor(list(stores[1].fvu.values()))
+    # held-out rows are told of too, and a batch's own mean is subtracted
+    torch.testing.assert_close(told, errors / spread, rtol=0.2, atol=0)
+    assert stores[0].fvu == {}
+
+
+def test_several_processes_share_the_shards_and_leave_the_store_of_one(
+    folder, lm, corpus, tmp_path
+):
+    (tmp_path / ".train-00000.safetensors.99.tmp").write_bytes(b"of a process that was killed")
+    write(tmp_path, lm, corpus, place=Place(1, 1, 2))
+    ours = {path.name for path in tmp_path.glob("*.safetensors")}
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")}
+    every = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert 0 < len(ours) < len(every)
+    assert not (tmp_path / "store.json").exists()
+    write(tmp_path, lm, corpus, place=Place(0, 0, 2))
+    assert files(tmp_path) == files(folder)
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in ours} == written
+
+
+def test_what_another_process_wrote_is_hashed_while_it_is_at_hand(folder):
+    for line in (folder / CHECKSUMS).read_text().splitlines():
+        name, size, _, digest = json.loads(line)
+        content = (folder / name).read_bytes()
+        assert (len(content), sha256(content).hexdigest()) == (size, digest)

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from ghosttrack.data import fit
+from ghosttrack.data.fit import largest_batch
+from ghosttrack.models.lm import LM
+from tests.data.conftest import extractor, store_config
+
+CONTEXT = 16
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 12, 100, 256])
+def test_the_largest_batch_that_the_device_takes_is_found_to_an_eighth(lm, most):
+    tried = []
+
+    class Small(LM):
+        def residuals(self, ids, *args, **kwargs):
+            tried.append(len(ids))
+            if len(ids) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().residuals(ids, *args, **kwargs)
+
+    small = Small(lm.model, lm.tokenizer, prepend_bos=True, identity={})
+    found = largest_batch(extractor(small, [0], store_config()), CONTEXT)
+    assert most - most // fit.EXACTNESS - 1 <= found <= most
+    assert found in tried
+    assert max(tried) <= fit.MOST_TOKENS["cpu"] // CONTEXT
+
+
+def test_a_host_is_not_asked_for_more_than_it_has_free(lm, monkeypatch):
+    taken = iter(range(0, 10**6, 100))
+    monkeypatch.setattr(fit, "peak_bytes", lambda: next(taken))
+    monkeypatch.setattr(fit, "free_bytes", lambda: 90)
+    assert largest_batch(extractor(lm, [0], store_config()), CONTEXT) == 1
+
+
+def test_another_fault_is_not_taken_for_want_of_memory(lm):
+    class Broken(LM):
+        def residuals(self, *args, **kwargs):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    broken = Broken(lm.model, lm.tokenizer, prepend_bos=True, identity={})
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        largest_batch(extractor(broken, [0], store_config()), CONTEXT)

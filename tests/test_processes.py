@@ -1,0 +1,27 @@
+import pytest
+
+from ghosttrack.processes import ALONE, LOCAL_RANKS, RANKS, WORLD_SIZES, Place, place
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param({}, ALONE, id="alone"),
+        pytest.param(
+            {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}, Place(5, 1, 8), id="torchrun"
+        ),
+        pytest.param({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, Place(1, 1, 2), id="Lightning"),
+        pytest.param(
+            {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"},
+            Place(3, 1, 4),
+            id="srun",
+        ),
+        pytest.param({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, ALONE, id="sbatch without srun"),
+    ],
+)
+def test_a_process_finds_its_place(environment, expected, monkeypatch):
+    for name in {*RANKS, *LOCAL_RANKS, *WORLD_SIZES, "SLURM_NTASKS"}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert place() == expected
