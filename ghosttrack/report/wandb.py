@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -78,7 +78,7 @@ def log_evaluation(
             "ece",
             "passes",
         ]
-        rows = [
+        rows: list[Iterable[object]] = [
             [
                 row.detector,
                 row.subset,
