@@ -11,7 +11,7 @@ import pyarrow as pa
 from ghosttrack.errors import DataError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-BUFFER_BYTES = 2**20
+BUFFER_BYTES = 2**16
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -156,6 +156,7 @@ def test_an_id_is_streamed_from_the_hub(tmp_path: Path):
     with served({"train.jsonl": rows.encode(), "test.jsonl": b'{"text": "t"}\n'}) as address:
         result = subprocess.run(
             [sys.executable, "-c", STREAM, json.dumps(asked)],
+            cwd=Path(__file__).parents[2],
             env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
