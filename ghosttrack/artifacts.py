@@ -14,7 +14,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,9 +191,16 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hash a file's content, in hex.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def record_checksum(file: Path) -> None:
@@ -221,18 +228,24 @@ def _recorded(folder: Path) -> dict[tuple[str, int, int], str]:
     return {(name, size, changed): digest for name, size, changed, digest in rows}
 
 
-def hash_path(path: Path) -> str:
+def hash_path(path: Path, files: Sequence[Path] | None = None) -> str:
     """Hash a file, or a folder's files with their names, by content and never by location.
 
+    Args:
+        path: The file or folder.
+        files: Those of the folder that count, in this order; None: all.
+
     Raises:
-        DataError: There is nothing at `path`.
+        DataError: There is nothing at `path`, or a file cannot be read.
     """
     if path.is_file():
         return sha256_file(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     digest = hashlib.sha256()
-    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+    if files is None:
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+    for file in files:
         digest.update(f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n".encode())
     return digest.hexdigest()
 

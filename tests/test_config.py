@@ -19,7 +19,11 @@ from ghosttrack.errors import ConfigError
 CONF = Path(__file__).parents[1] / "conf"
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
 REQUIRED = {
-    "corpus": {"text": ["corpus.path=some.txt"], "activations": ["corpus.path=some.pt"]},
+    "corpus": {
+        "text": ["corpus.path=some.txt"],
+        "huggingface": ["corpus.path=some/dataset"],
+        "activations": ["corpus.path=some.pt"],
+    },
     "questions": {"file": ["questions.path=some.csv"]},
 }
 """What an option asks the user for."""
@@ -80,6 +84,7 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
         ("corpus=text", "corpus.path is required; set corpus.path=..."),
         ("sae.k=9999", "sae.k must be in 1..sae.d_sae=512, got 9999"),
         ("sae.d_sae=8", "sae.k must be in 1..sae.d_sae=8, got 16"),
+        ("corpus.column=body", "corpus.column is nothing to corpus=ghostworld; leave it null"),
         ("layers=[0,0]", "layers must name each block once, got [0, 0]"),
         ("layers=some", "layers must be 'all' or a list of block indices, got 'some'"),
         ("model.name=a/b", "model.name must be a plain folder name, got 'a/b'"),

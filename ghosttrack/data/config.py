@@ -1,6 +1,6 @@
 """Settings of corpora, questions and the activation store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -12,6 +12,7 @@ class CorpusKind(Enum):
 
     ghostworld = "ghostworld"
     text = "text"
+    huggingface = "huggingface"
     activations = "activations"
 
 
@@ -20,6 +21,13 @@ class Packing(Enum):
 
     documents = "documents"
     blocks = "blocks"
+
+
+class BadFiles(Enum):
+    """What becomes of a file of text that cannot be read through."""
+
+    refuse = "refuse"
+    skip = "skip"
 
 
 class QuestionKind(Enum):
@@ -38,17 +46,40 @@ class StoreDtype(Enum):
     int8 = "int8"
 
 
+NUMBERS = {"context", "num_tokens", "heldout_tokens"}
+REQUIRED = {
+    CorpusKind.ghostworld: NUMBERS | {"packing"},
+    CorpusKind.text: NUMBERS | {"packing", "path", "column", "bad_files"},
+    CorpusKind.huggingface: NUMBERS | {"packing", "path", "column", "split"},
+    CorpusKind.activations: {"path"},
+}
+"""Settings of a corpus that each kind reads and cannot do without."""
+OPTIONAL = {CorpusKind.huggingface: {"subset", "revision"}}
+
+
 @dataclass
 class CorpusConfig:
     """What SAEs learn from: text that the model reads, or ready-made activations.
 
-    Ready-made activations are read whole, so that the numbers of tokens are null for them.
+    What a kind does not read is null.
     """
 
     kind: CorpusKind
     name: str
     path: str | None
-    """File or folder: text (.txt, .jsonl; `data/corpora.py`) or activations (`data/ready.py`)."""
+    """File or folder of text (`data/documents.py`) or of activations (`data/ready.py`), or a
+    dataset (`data/huggingface.py`)."""
+    column: str | None
+    """Field of .jsonl, column of .parquet or of a dataset, that holds the text."""
+    bad_files: BadFiles | None
+    """A file that is not UTF-8, holds no text or is not what its suffix says ends the program
+    (`refuse`), or is read up to there with a warning (`skip`)."""
+    subset: str | None
+    """Part of a dataset on the hub; null where it has but one."""
+    split: str | None
+    """Of a dataset; a folder with one dataset is taken whole."""
+    revision: str | None
+    """Commit, branch or tag of a dataset on the hub; null is its newest."""
     context: int | None
     """Tokens per context window; longer documents are cut into windows."""
     packing: Packing | None
@@ -61,15 +92,18 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         check_folder_name("corpus.name", self.name)
-        if self.kind is not CorpusKind.ghostworld and self.path is None:
-            raise ConfigError("corpus.path is required; set corpus.path=<file or folder>")
-        for field in ("context", "num_tokens", "heldout_tokens", "packing"):
+        read = REQUIRED[self.kind] | OPTIONAL.get(self.kind, set())
+        for field in sorted({field.name for field in fields(self)} - read - {"kind", "name"}):
+            if getattr(self, field) is not None:
+                raise ConfigError(
+                    f"corpus.{field} is nothing to corpus={self.kind.name}; leave it null"
+                )
+        for field in sorted(REQUIRED[self.kind]):
             value = getattr(self, field)
-            if self.kind is CorpusKind.activations:
-                if value is not None:
-                    raise ConfigError(f"corpus.{field}={value} is for text; leave it null")
-            elif value is None or (isinstance(value, int) and value < 1):
+            if field in NUMBERS and (value is None or value < 1):
                 raise ConfigError(f"corpus.{field} must be at least 1, got {value}")
+            if value is None:
+                raise ConfigError(f"corpus.{field} is required; set corpus.{field}=...")
 
 
 @dataclass

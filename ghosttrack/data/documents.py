@@ -1,57 +1,168 @@
 """Documents of unlabelled text, read from files one at a time."""
 
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ghosttrack.data.files import lines
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ghosttrack.artifacts import hash_path
+from ghosttrack.data.config import BadFiles
+from ghosttrack.data.files import BUFFER_BYTES, COMPRESSIONS, lines
 from ghosttrack.errors import ConfigError, DataError
 
+SUFFIXES = (
+    *(f"{text}{compression}" for text in (".txt", ".jsonl") for compression in ("", *COMPRESSIONS)),
+    ".parquet",
+)
 END_OF_TEXT = "<|endoftext|>"
 TITLE = re.compile(r"\s*= [^=]+ =\s*")
 """An article's heading in WikiText; sections have more `=`."""
 SNIFF_LINES = 10_000
+BATCH_ROWS = 128
+"""Rows of a table that are in memory at a time."""
+
+log = logging.getLogger(__name__)
 
 
-def text_documents(path: Path) -> Iterator[str]:
-    """Yield the documents of a text file, or of all .txt and .jsonl files of a folder, sorted.
+class Text(ABC):
+    """Documents of unlabelled text."""
 
-    A .jsonl file holds a document a line, in `text`. A .txt file's first lines decide, in this
-    order: where one is `<|endoftext|>`, such lines part documents; where the first that is not
-    blank is a heading ` = Title = ` (WikiText), every such heading begins one; else every line is a
-    document. Blank lines alone never are.
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """What determines the documents, wherever they lie."""
+
+    @abstractmethod
+    def documents(self) -> Iterator[str]:
+        """Yield the documents, stripped, reading hardly further than they are asked for."""
+
+
+@dataclass(frozen=True)
+class TextFiles(Text):
+    """Documents of a text file, or of all files of a folder and the folders below it, sorted.
+
+    A .parquet file holds a document a row and a .jsonl file one a line, in `column`; null is none.
+    A .txt file's first lines decide, in this order: where one is `<|endoftext|>`, such lines part
+    documents; where the first that is not blank is a heading ` = Title = ` (WikiText), every such
+    heading begins one; else every line is a document. Blank lines alone never are. Each of .txt and
+    .jsonl may end in .gz or .zst besides; hidden files and others are left alone.
+    """
+
+    path: Path
+    column: str
+    bad_files: BadFiles
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What determines the documents; a file's name counts within its folder only."""
+        return {
+            "sha256": hash_path(self.path, self._files()),
+            "suffix": "" if self.path.is_dir() else _suffix(self.path),
+            "column": self.column,
+            "bad_files": self.bad_files.name,
+        }
+
+    def documents(self) -> Iterator[str]:
+        """Yield the documents, stripped.
+
+        Raises:
+            ConfigError: `corpus.path` is not there, or holds no such file.
+            DataError: A file is bad (`corpus.bad_files`), or none holds text; names the place.
+        """
+        empty = True
+        for file in self._files():
+            try:
+                for document in stripped(_documents(file, self.column), str(file)):
+                    empty = False
+                    yield document
+            except DataError as error:
+                if self.bad_files is BadFiles.refuse:
+                    raise DataError(f"{error}, or set corpus.bad_files=skip") from error
+                log.warning("%s: no more of it is read (corpus.bad_files=skip)", error)
+        if empty:
+            raise DataError(f"{self.path}: holds no text but what corpus.bad_files=skip left out")
+
+    def _files(self) -> list[Path]:
+        if self.path.is_dir():
+            found = sorted(item for item in self.path.rglob("*") if item.is_file())
+            files = [item for item in found if not _is_hidden(item.relative_to(self.path))]
+        else:
+            files = [self.path] if self.path.is_file() else []
+        if kept := [item for item in files if _suffix(item)]:
+            return kept
+        raise ConfigError(
+            f"corpus.path={self.path} must be a file that ends in {', '.join(SUFFIXES)},"
+            " or a folder of those"
+        )
+
+
+def stripped(documents: Iterable[str], where: str) -> Iterator[str]:
+    """Yield documents without the blanks around them.
 
     Raises:
-        ConfigError: `corpus.path` is not there, or holds no such file.
-        DataError: A file is not UTF-8, not JSON or holds no text; names the file and the line.
+        DataError: All are blank.
     """
-    if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.suffix in (".txt", ".jsonl"))
-    else:
-        files = [path] if path.is_file() and path.suffix in (".txt", ".jsonl") else []
-    if not files:
-        raise ConfigError(f"corpus.path={path} must be a .txt or .jsonl file or a folder of those")
-    for file in files:
-        documents = _txt_documents(file) if file.suffix == ".txt" else _jsonl_documents(file)
-        empty = True
-        for document in documents:
-            if document.strip():
-                empty = False
-                yield document.strip()
-        if empty:
-            raise DataError(f"{file}: holds no text")
+    empty = True
+    for document in documents:
+        if text := document.strip():
+            empty = False
+            yield text
+    if empty:
+        raise DataError(f"{where}: holds no text; give it some or remove it")
+
+
+def check_column(schema: pa.Schema, column: str, where: str) -> None:
+    """Make sure that a table has a column of text.
+
+    Raises:
+        DataError: It has not; says which columns there are.
+    """
+    place = schema.get_field_index(column)  # -1 also where two are so called
+    if place < 0 or not _is_text(schema.field(place).type):
+        raise _no_text(where, column, schema.names)
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _documents(path: Path, column: str) -> Iterator[str]:
+    suffix = _suffix(path)
+    if suffix == ".parquet":
+        return _parquet_documents(path, column)
+    return _txt_documents(path) if suffix.startswith(".txt") else _jsonl_documents(path, column)
 
 
 def _txt_documents(path: Path) -> Iterator[str]:
-    head = [line for _, line in islice(lines(path), SNIFF_LINES)]
+    head = _head(path)
     first = next((line for line in head if line.strip()), "")
     if END_OF_TEXT in (line.strip() for line in head):
         return _parted(path, lambda line: line.strip() == END_OF_TEXT, keep=False)
     if TITLE.fullmatch(first):
         return _parted(path, lambda line: TITLE.fullmatch(line) is not None, keep=True)
     return (line for _, line in lines(path))
+
+
+def _head(path: Path) -> list[str]:
+    """Read the first lines, up to a bad one: what comes before it counts."""
+    head = []
+    try:
+        for _, line in islice(lines(path), SNIFF_LINES):
+            head.append(line)
+    except DataError:
+        return head
+    return head
 
 
 def _parted(path: Path, parts: Callable[[str], bool], *, keep: bool) -> Iterator[str]:
@@ -66,14 +177,53 @@ def _parted(path: Path, parts: Callable[[str], bool], *, keep: bool) -> Iterator
     yield "\n".join(document)
 
 
-def _jsonl_documents(path: Path) -> Iterator[str]:
+def _jsonl_documents(path: Path, column: str) -> Iterator[str]:
     for number, line in lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error.msg})") from error
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError(f'{path}:{number}: not an object with a text in "text"')
-        yield row["text"]
+        if line.strip():
+            yield _json_text(line, column, f"{path}:{number}")
+
+
+def _json_text(line: str, column: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(": line")[0]
+        raise DataError(f"{where}: not JSON ({reason}); write one object a line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: not a JSON object; write one a line")
+    text = row.get(column, 0)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise _no_text(where, column, list(row))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: not Unicode ({error.reason}); mend the escape") from error
+    return text
+
+
+def _parquet_documents(path: Path, column: str) -> Iterator[str]:
+    row = 0
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+            check_column(file.schema_arrow, column, str(path))
+            for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+                yield from (text or "" for text in batch.column(0).to_pylist())
+                row += len(batch)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: broken after {row} rows ({reason}); write it anew") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _no_text(where: str, column: str, names: list[str]) -> DataError:
+    return DataError(f"{where}: no text in {column!r}; set corpus.column to one of {names}")

@@ -37,7 +37,7 @@ def model_folder(config: ModelConfig, embedded: Path) -> Path:
     folder = Path(name).expanduser()
     if config.path is not None and folder.is_dir():
         return _checked(folder, setting)
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise ConfigError(f"{setting}: {name} is not a folder, nor can it be a Hugging Face id")
     return _checked(_snapshot(config, setting, name), setting)
 
@@ -61,7 +61,8 @@ def _checked(folder: Path, setting: str) -> Path:
     )
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Tell what may be an id on the hub from what can only be a path."""
     return not name.startswith((".", "/", "~", "\\")) and name.count("/") <= 1
 
 
@@ -75,11 +76,11 @@ def _snapshot(config: ModelConfig, setting: str, name: str) -> Path:
     except ValueError as error:  # not a well-formed id
         raise ConfigError(f"{setting}: {name} is no folder and no Hugging Face id") from error
     advice = (
-        f"{setting}: {name} is not in the local cache and {_host()} cannot be reached; point "
+        f"{setting}: {name} is not in the local cache and {hub_host()} cannot be reached; point "
         "model.path at a folder made by save_pretrained, or download it where there is a network "
         "and copy its cache (HF_HOME); HF_HUB_OFFLINE must not be 1 for a download"
     )
-    if constants.HF_HUB_OFFLINE or not _is_reachable():
+    if not is_reachable():
         raise ConfigError(advice)
     try:
         folder = _download(config, name, WEIGHTS[:1])
@@ -108,12 +109,18 @@ def _download(
     )
 
 
-def _host() -> str:
+def hub_host() -> str:
+    """Return the name of the machine that is the hub."""
     return urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
 
 
-def _is_reachable() -> bool:
-    """Say within about two seconds whether a connection to the hub, or to the proxy, opens."""
+def is_reachable() -> bool:
+    """Say within about two seconds whether a connection to the hub, or to the proxy, opens.
+
+    Offline mode (`HF_HUB_OFFLINE=1`) asks nobody.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return False
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     target = urlsplit(proxy or constants.ENDPOINT)
     port = target.port or (443 if target.scheme == "https" else 80)

@@ -19,7 +19,7 @@ from ghosttrack.data.config import (
     QuestionsConfig,
 )
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
-from ghosttrack.data.documents import text_documents
+from ghosttrack.data.documents import Text, TextFiles
 from ghosttrack.data.fit import largest_batch
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.questions import QuestionSet, read_questions
@@ -153,8 +153,10 @@ class Study:
         corpus = self.config.corpus
         if corpus.kind is CorpusKind.ghostworld:
             content: object = load_spec(world_folder(self.config.model)).to_json()
-        else:
+        elif corpus.kind is CorpusKind.activations:
             content = hash_path(self.corpus_path)
+        else:
+            content = self._text.identity
         numbers = {
             name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
         }
@@ -215,7 +217,18 @@ class Study:
     def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
         if corpus.kind is CorpusKind.ghostworld:
             return documents(load_spec(world_folder(self.config.model)))
-        return text_documents(self.corpus_path)
+        return self._text.documents()
+
+    @cached_property
+    def _text(self) -> Text:
+        corpus = self.config.corpus
+        if corpus.kind is CorpusKind.huggingface:
+            from ghosttrack.data.huggingface import open_dataset  # takes a second
+
+            return open_dataset(corpus)
+        assert corpus.column is not None, corpus
+        assert corpus.bad_files is not None, corpus
+        return TextFiles(self.corpus_path, corpus.column, corpus.bad_files)
 
 
 def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:

@@ -2,9 +2,8 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import wandb
@@ -79,7 +78,7 @@ def log_evaluation(
             "ece",
             "passes",
         ]
-        rows: list[Any] = [
+        rows: list[Iterable[object]] = [
             [
                 row.detector,
                 row.subset,

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import (
+    BadFiles,
     CorpusConfig,
     CorpusKind,
     Packing,
@@ -36,6 +37,11 @@ def corpus_config(**changes) -> CorpusConfig:
         "kind": CorpusKind.text,
         "name": "test",
         "path": "unused.txt",
+        "column": "text",
+        "bad_files": BadFiles.refuse,
+        "subset": None,
+        "split": None,
+        "revision": None,
         "context": 16,
         "packing": Packing.documents,
         "num_tokens": 900,

@@ -75,7 +75,10 @@ def test_some_layers_of_ready_activations_are_converted(
     [
         (["train.source=stream"], "config: corpus=activations has no text for a language model"),
         (["layers=[0,9]"], "config: layers must be among [0, 1, 2, 3] of corpus.path, got [9]"),
-        (["corpus.num_tokens=100"], "config: corpus.num_tokens=100 is for text; leave it null"),
+        (
+            ["corpus.num_tokens=100"],
+            "config: corpus.num_tokens is nothing to corpus=activations; leave",
+        ),
         (["corpus.path=no.json"], "config: corpus.path=no.json: no such file or folder"),
     ],
 )

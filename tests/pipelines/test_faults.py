@@ -8,6 +8,8 @@ pytestmark = pytest.mark.slow
 FAULTS = [
     (("extract", "layers=[1,9]"), "config: layers must be in 0..2 for this model, got [9]"),
     (("extract", "corpus.path=no.txt"), "config: corpus.path=no.txt: no such file or folder"),
+    (("extract", "corpus=huggingface", "corpus.path=a/b"), "config: corpus.path=a/b"),
+    (("extract", "corpus=huggingface"), "must be a folder that save_to_disk made"),
     (("extract", "model.path=nowhere"), "config: model.path: nowhere"),
     (("train", "sae.k=99"), "config: sae.k must be in 1..sae.d_sae=64, got 99"),
     (("train", "auto=false"), "config: auto=false and there is no activation store for this"),

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ghosttrack.config import ExtractProgram, load
+from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.study import Study
+from ghosttrack.world.store import FOLDER, load_spec
+from tests.pipelines.commands import ROOT, Workplace, contents, only, said
+
+OF_TEXT = {"column", "bad_files", "subset", "split", "revision"}
+
+
+def corpus_identity(folder: Path, *settings: str) -> dict[str, object]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = load(compose("extract", overrides=list(settings)), ExtractProgram)
+    return Study(config, Run(folder, "extract")).corpus_identity
+
+
+def test_the_embedded_worlds_identity_knows_no_settings_of_text(tmp_path: Path):
+    identity = corpus_identity(tmp_path)
+    assert identity["content"] == load_spec(FOLDER).to_json()
+    assert not OF_TEXT & identity.keys()
+
+
+def test_a_corpus_of_text_is_known_by_its_documents_and_its_numbers(tmp_path: Path):
+    paths = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for path, text in zip(paths, ("one", "one", "two"), strict=True):
+        path.write_text(text)
+    same, moved, other = (
+        corpus_identity(tmp_path, "corpus=text", f"corpus.path={path}") for path in paths
+    )
+    assert same == moved != other
+    shorter = corpus_identity(
+        tmp_path, "corpus=text", f"corpus.path={paths[0]}", "corpus.num_tokens=9"
+    )
+    assert shorter["content"] == same["content"]
+    assert shorter != same
+
+
+@pytest.mark.slow
+def test_a_dataset_gives_the_store_that_its_text_gives(workplace: Workplace, tmp_path: Path):
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    lines = workplace.corpus.read_text().splitlines()
+    Dataset.from_dict({"body": lines}).save_to_disk(tmp_path / "dataset")
+    settings = ("corpus=huggingface", f"corpus.path={tmp_path / 'dataset'}", "corpus.column=body")
+    said(workplace.fork(tmp_path / "of dataset", "extract", *settings))
+    said(workplace.fork(tmp_path / "of text", "extract"))
+    stores = [only(tmp_path / of, "activations") for of in ("of dataset", "of text")]
+    assert contents(stores[0]) == contents(stores[1])
+    assert stores[0].name != stores[1].name
+    assert "found" in said(workplace.fork(tmp_path / "of dataset", "extract", *settings))
