@@ -70,7 +70,7 @@ class Forks:
         self.process = subprocess.Popen(
             [sys.executable, "-c", FORKS],
             cwd=folder,
-            env=environment,
+            env={**environment, "PYTHONPATH": str(ROOT)},  # not a tree installed elsewhere
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
