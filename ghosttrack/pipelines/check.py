@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from ghosttrack.artifacts import Key, artifact_id, is_complete, read_json
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
@@ -15,6 +13,7 @@ from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.errors import ConfigError, DataError, whole
+from ghosttrack.models.load import resolve_device
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
@@ -151,7 +150,7 @@ def _measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> lis
     if source.d_model != bank.d_model:
         raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")
     batches = source.heldout_batches(config.sae.batch_size)
-    return evaluate(bank, batches, _device(config.device))
+    return evaluate(bank, batches, resolve_device(config.device))
 
 
 def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
@@ -161,9 +160,3 @@ def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
         return StoreSource(ActivationStore(activations(study).path), hooks)
     layers, buffer_tokens = [layer_of(hook) for hook in hooks], config.train.buffer_tokens
     return StreamSource(study.lm, study.corpus, layers, config.store, config.extract, buffer_tokens)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
