@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 
@@ -57,7 +57,8 @@ class LM:
         self.parts = find_parts(model)
         self.n_layers = len(self.parts.blocks)
         self.d_vocab, self.d_model = self.parts.head.weight.shape
-        self.n_ctx: int = getattr(model.config, "max_position_embeddings", None) or 2**31
+        settings = model.config.get_text_config()
+        self.n_ctx: int = getattr(settings, "max_position_embeddings", None) or 2**31
         self.device: torch.device = self.parts.embed.weight.device
         self.prefix_ids = _prefix_ids(tokenizer) if prepend_bos else []
         self.identity = identity
@@ -186,14 +187,18 @@ class LM:
 
     @cached_property
     def mean_embedding(self) -> Float[Tensor, " d_model"]:
-        """Mean row of the token embedding: a token that says nothing in particular."""
+        """Mean of what tokens enter as: a token that says nothing in particular."""
         weight = self.parts.embed.weight
-        return weight.mean(0, dtype=torch.float32).to(weight.dtype)
+        mean = weight.mean(0, dtype=torch.float32)
+        return (mean * getattr(self.parts.embed, "embed_scale", 1.0)).to(weight.dtype)  # Gemma
 
     def _embed(
         self, ids: Int[Tensor, "batch pos"], masked: Bool[Tensor, "batch pos"] | None
     ) -> Float[Tensor, "batch pos d_model"]:
         assert ids.shape[1] <= self.n_ctx, f"{ids.shape[1]} tokens in a context of {self.n_ctx}"
+        n_embeds = self.parts.embed.num_embeddings
+        if ids.device.type == "cpu" and bool((beyond := ids >= n_embeds).any()):
+            raise DataError(_unembedded(self.tokenizer, int(ids[beyond][0]), n_embeds))
         embeds = self.parts.embed(ids.to(self.device))
         if masked is None:
             return embeds
@@ -251,6 +256,14 @@ def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
             return [token_id]
     raise ConfigError(
         "model.prepend_bos=true, but the tokenizer has neither BOS nor EOS; set it to false"
+    )
+
+
+def _unembedded(tokenizer: PreTrainedTokenizerBase, token_id: int, n_embeds: int) -> str:
+    token = tokenizer.convert_ids_to_tokens(token_id)
+    return (
+        f"token {token_id}, {token!r}, was added to the tokenizer but not to the model, which "
+        f"knows {n_embeds} tokens; take it out of the texts"
     )
 
 

@@ -37,6 +37,28 @@ class Sizes(NamedTuple):
     d_model: int
 
 
+def resolve_device(name: str) -> torch.device:
+    """Return the device that a setting means.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:<n>`, or `auto`: a GPU where there is one.
+
+    Raises:
+        ConfigError: It means no device, or a GPU that is not there.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if n_gpus else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<n>, got {name}") from error
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        seen = f"only {n_gpus}" if n_gpus else "no GPU"
+        raise ConfigError(f"device={name}, but PyTorch sees {seen}; set device=cpu or device=auto")
+    return device
+
+
 def sizes(config: ModelConfig, embedded: Path) -> Sizes:
     """Return the model's sizes without loading weights.
 
@@ -63,12 +85,13 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     Raises:
         ConfigError: The model cannot be found, read or understood, or is not what the preset says.
     """
-    target = _device(device)
+    target = resolve_device(device)
     folder = model_folder(config, embedded)
     with _quiet():
         settings = _read_config(folder, config)
         _check_sizes(config, _sizes(settings), getattr(settings, "max_position_embeddings", None))
-        model, tokenizer = _read_model(folder, config, settings)
+        model = _read_model(folder, config)
+        tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     _fuse_gelu(model)
     lm = LM(
         model.to(target),  # pyright: ignore[reportArgumentType] - wrapped by a decorator
@@ -76,7 +99,7 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
         prepend_bos=config.prepend_bos,
         identity=model_identity(config, embedded),
     )
-    _check_logits(lm, folder)
+    _check_logits(lm, config, folder)
     return lm
 
 
@@ -109,17 +132,6 @@ def model_revision(config: ModelConfig, embedded: Path) -> str:
     return revision_of(model_folder(config, embedded))
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}, but PyTorch sees no GPU; set device=cpu or device=auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<n>, got {name}") from error
-
-
 def _read_config(folder: Path, config: ModelConfig) -> PretrainedConfig:
     try:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
@@ -130,26 +142,45 @@ def _read_config(folder: Path, config: ModelConfig) -> PretrainedConfig:
     return settings.get_text_config()
 
 
-def _read_model(
-    folder: Path, config: ModelConfig, settings: PretrainedConfig
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
+    """Read the weights; transformers would make up those that are not there."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair
             folder,
             dtype=getattr(torch, config.dtype.value),
             trust_remote_code=config.trust_remote_code,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=config.trust_remote_code
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
-    if tokenizer.vocab_size > settings.vocab_size:
+    mismatched = {name for name, *_ in report["mismatched_keys"]}
+    if made_up := sorted({*report["missing_keys"], *mismatched}):
+        raise ConfigError(
+            f"model: {folder} lacks {len(made_up)} of the weights that its config.json asks for, "
+            f"or holds them in another shape: {made_up[0]} for one"
+        )
+    return model
+
+
+def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrainedTokenizerBase:
+    """Read the tokenizer; transformers would make an empty one where some have no files."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if _tokenizer_files(folder):
+            raise _unreadable(folder, error) from error
+        tokenizer = None
+    if tokenizer is None or tokenizer.vocab_size == 0:
+        raise ConfigError(f"model: {folder} holds no tokenizer; its save_pretrained writes one")
+    if tokenizer.vocab_size > d_vocab:
         raise ConfigError(
             f"model: the tokenizer in {folder} has {tokenizer.vocab_size} tokens, "
-            f"the model only {settings.vocab_size}; they do not belong together"
+            f"the model only {d_vocab}; they do not belong together"
         )
-    return model, tokenizer
+    return tokenizer
 
 
 def _unreadable(folder: Path, error: Exception) -> ConfigError:
@@ -168,17 +199,24 @@ def _check_sizes(config: ModelConfig, found: Sizes, n_ctx: int | None) -> None:
             f"{config.name} has {found.n_layers} and {found.d_model}; mend conf/model"
         )
     if n_ctx is not None and config.context > n_ctx:
-        raise ConfigError(f"model.context={config.context}, but the model reads {n_ctx} tokens")
+        raise ConfigError(
+            f"model.context={config.context}, but the model reads {n_ctx} tokens; "
+            f"set model.context={n_ctx} or less"
+        )
 
 
 def _hashes(folder: Path) -> dict[str, str]:
     """Hash configuration, weights and tokenizer by content."""
-    tokenizer = sorted({path for p in TOKENIZER_FILES for path in folder.glob(p)})
     return {
         "config": sha256_file(folder / "config.json"),
         "weights": _joint_hash(weight_files(folder)),
-        "tokenizer": _joint_hash([path for path in tokenizer if path.is_file()]),
+        "tokenizer": _joint_hash(_tokenizer_files(folder)),
     }
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _joint_hash(paths: list[Path]) -> str:
@@ -204,11 +242,16 @@ def _fuse_gelu(model: PreTrainedModel) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
-def _check_logits(lm: LM, folder: Path) -> None:
-    """Refuse a model that does more between its last block and its logits than `LM` knows of."""
+def _check_logits(lm: LM, config: ModelConfig, folder: Path) -> None:
+    """Refuse logits that are not finite, or made by more of the last block than `LM` knows of."""
     ids = torch.tensor([[0, 1]], device=lm.device)
     with torch.no_grad():
         expected = lm.model(inputs_embeds=lm.parts.embed(ids), use_cache=False).logits
+    if not expected.isfinite().all():
+        raise ConfigError(
+            f"model.dtype={config.dtype.name}: {folder} makes logits that are not finite; "
+            "fp16 holds numbers up to 65504, bf16 and fp32 up to 3e38"
+        )
     logits = lm.forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
     if not torch.allclose(logits, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
         raise ConfigError(

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from ghosttrack.artifacts import Key, artifact_id, is_complete, read_json
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
@@ -15,6 +13,7 @@ from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore
 from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
+from ghosttrack.models.load import resolve_device
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.sources import stream_source
@@ -152,7 +151,7 @@ def _measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> lis
     if source.d_model != bank.d_model:
         raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")
     batches = source.heldout_batches(config.sae.batch_size)
-    return evaluate(bank, batches, _device(config.device))
+    return evaluate(bank, batches, resolve_device(config.device))
 
 
 def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
@@ -161,9 +160,3 @@ def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
     if is_complete(key.folder) or config.corpus.kind is CorpusKind.activations:
         return StoreSource(ActivationStore(activations(study).path), hooks)
     return stream_source(study, config.train.buffer_tokens, hooks)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from ghosttrack.artifacts import write_json
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.formats.read import BANK, read_saes
+from ghosttrack.sae.formats.read import BANK, FORMAT_VERSION, read_saes
 from ghosttrack.sae.formats.saelens import write_saelens
 from ghosttrack.sae.formats.weights import HookSAE
 from ghosttrack.sae.metrics import METRICS, HookMetrics, write_metrics
+from ghosttrack.sae.products import Weights
 from ghosttrack.sae.select import rows_sum, strongest
-
-FORMAT_VERSION = 1
 
 
 class Acts(NamedTuple):
@@ -81,9 +80,9 @@ class Bank(nn.Module):
             self.register_buffer("log_threshold", blank)
 
     @property
-    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """W_enc, b_enc, W_dec, b_dec and log_threshold."""
-        return self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.log_threshold
+    def weights(self) -> Weights:
+        """What a step has gradients for; `scale` is none of it."""
+        return Weights(self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.log_threshold)
 
     @property
     def threshold(self) -> Float[Tensor, "hook d_sae"] | None:

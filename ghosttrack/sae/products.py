@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ghosttrack.sae import compiled
+from ghosttrack.sae import compiled, kernels
 from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
 from ghosttrack.sae.compiled import Rows
 from ghosttrack.sae.config import SPARSE_ARCHITECTURES, KernelChoice, SAEConfig
@@ -219,5 +219,6 @@ def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
     few = config.k < SPARSE_BELOW.get(device.type, 0.0) * config.d_sae
     if not few or config.architecture not in SPARSE_ARCHITECTURES:
         return KernelChoice.dense
-    is_compiled = device.type == "cpu" and compiled.AVAILABLE
-    return KernelChoice.compiled if is_compiled else KernelChoice.sparse
+    if device.type == "cpu" and kernels.AVAILABLE:
+        return KernelChoice.compiled
+    return KernelChoice.sparse

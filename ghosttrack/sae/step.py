@@ -187,19 +187,16 @@ class BankStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return loss, fvu, fired and cut, each with a row per hook point."""
         weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
-        by_one = x.device.type == "cpu" or of.kernels is not KernelChoice.dense
-        size = 1 if by_one else len(x)
-        spans = [slice(start, start + size) for start in range(0, len(x), size)]
-        # looking at a tensor stalls a GPU, not a CPU
-        n_dead = (
-            dead.sum(1).tolist() if of.n_dead and x.device.type == "cpu" else [of.n_dead] * len(x)
-        )
+        on_cpu = x.device.type == "cpu"
+        size = 1 if on_cpu or of.kernels is not KernelChoice.dense else len(x)
         steps = []
-        for at, n in zip(spans, n_dead, strict=False):
+        for at in (slice(start, start + size) for start in range(0, len(x), size)):
+            # looking at a tensor stalls a GPU, not a CPU
+            n_dead = min(of.n_dead, int(dead[at].sum())) if on_cpu else of.n_dead
             some = of_hooks(weights, at)
             raw, units = x[at].to(b_dec.dtype), scale[at, None, None]
             inputs = torch.addcmul(-some.b_dec[:, None], raw, units)
-            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=n)))
+            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=n_dead)))
         loss, fvu, fired, cut = (
             torch.cat(parts) for parts in zip(*(s[:4] for s in steps), strict=True)
         )

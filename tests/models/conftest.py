@@ -1,4 +1,4 @@
-"""Five families of tiny models, each loaded once."""
+"""Families of tiny models, each loaded once."""
 
 from pathlib import Path
 
@@ -14,6 +14,9 @@ FAMILIES = {
     "phi": tiny.tiny_phi,
     "llama": tiny.tiny_llama,
     "qwen2": tiny.tiny_qwen2,
+    "qwen3": tiny.tiny_qwen3,
+    "mistral": tiny.tiny_mistral,
+    "gemma3": tiny.tiny_gemma3,
     "gpt_neox": tiny.tiny_gpt_neox,
 }
 

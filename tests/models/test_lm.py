@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import BloomConfig, BloomForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.lm import LM
+from ghosttrack.models.load import load_lm
+from tests.models.conftest import model_config
 from tests.support import tiny
 
 # Two orders of the same float32 sums; numbers are of order 1 to 10.
@@ -95,6 +99,16 @@ def test_padding_on_either_side_changes_no_number(
         torch.testing.assert_close(padded.logits[i, mask[i]], alone.logits[0], **ROUNDING)
 
 
+def test_a_sliding_window_hides_what_lies_before_it(folders: dict[str, Path]):
+    lm = load_lm(model_config(), folders["mistral"], "cpu")
+    reach = lm.n_layers * (tiny.WINDOW - 1)
+    ids, other = _tokens(1, reach + 3), _tokens(1, reach + 3)
+    other[0, 0] = 0
+    one, two = (lm.residuals(row, _all(row), [2])[0, 0] for row in (ids, other))
+    assert torch.equal(one[reach + 1 :], two[reach + 1 :])
+    assert not torch.allclose(one[reach], two[reach], atol=1e-4)
+
+
 def test_logits_are_the_models_own(lm: LM):
     ids = _tokens(3, 9)
     with torch.no_grad():
@@ -153,14 +167,9 @@ def test_going_on_does_not_depend_on_padding_on_either_side(lm: LM):
         torch.testing.assert_close(padded[row][mask[row]], expected, **ROUNDING)
 
 
-def test_going_on_works_where_blocks_answer_in_tuples(gpt2: LM):
+def test_going_on_works_where_blocks_answer_in_tuples(tmp_path: Path):
     ids = _tokens(2, 5)
-    bloom = BloomForCausalLM(
-        BloomConfig(
-            vocab_size=100, hidden_size=32, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0
-        )
-    )
-    lm = LM(bloom, gpt2.tokenizer, prepend_bos=True, identity={})
+    lm = load_lm(model_config(), tiny.tiny_bloom(tmp_path), "cpu")
     resid = lm.residuals(ids, _all(ids), [0, 2])
     torch.testing.assert_close(lm.resume(resid[0], _all(ids), 0), resid[1], **ROUNDING)
 
@@ -193,10 +202,9 @@ def test_masked_tokens_enter_as_the_mean_embedding(lm: LM):
     ids = _tokens(2, 6)
     masked = torch.zeros_like(ids, dtype=torch.bool)
     masked[0, 2:4] = True
-    weight = lm.parts.embed.weight
-    embeds = weight[ids].clone()
-    embeds[0, 2:4] = weight.mean(0)
     with torch.no_grad():
+        embeds = lm.parts.embed(ids)
+        embeds[0, 2:4] = lm.parts.embed(torch.arange(lm.d_vocab)).mean(0)
         hidden = lm.model(inputs_embeds=embeds, output_hidden_states=True).hidden_states
     resid = lm.residuals(ids, _all(ids), [1], masked=masked)
     torch.testing.assert_close(resid[0], hidden[2], **ROUNDING)

@@ -4,13 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.models import hub
 from ghosttrack.models.config import Dtype
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import Sizes, load_lm, model_identity, sizes, untrained
-from tests.models.conftest import model_config
+from ghosttrack.models.load import (
+    Sizes,
+    load_lm,
+    model_identity,
+    resolve_device,
+    sizes,
+    untrained,
+)
+from tests.models.conftest import FAMILIES, model_config
 from tests.support import tiny
 
 NOWHERE = Path("/nowhere")
@@ -67,8 +76,42 @@ def test_a_preset_of_other_sizes_is_refused_with_both(folders: dict[str, Path]):
 
 
 def test_a_context_longer_than_the_model_reads_is_refused(folders: dict[str, Path]):
-    with pytest.raises(ConfigError, match=r"model\.context=65, but the model reads 64"):
+    with pytest.raises(
+        ConfigError, match=r"model\.context=65, but .* 64 tokens; set model\.context=64"
+    ):
         load_lm(model_config(context=65), folders["gpt2"], "cpu")
+
+
+def test_a_model_that_knows_no_longest_text_takes_any_context(tmp_path: Path):
+    lm = load_lm(model_config(context=256), tiny.tiny_bloom(tmp_path), "cpu")
+    ids = torch.ones(1, 256, dtype=torch.long)
+    assert lm.residuals(ids, ids.bool(), [0]).shape == (1, 1, 256, tiny.D_MODEL)
+
+
+@pytest.mark.parametrize("path", ["here/copy", "../copy", "~/copy"])
+def test_a_path_may_begin_where_the_user_is_or_at_home(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, path: str
+):
+    (copy.parent / "here").mkdir()
+    (copy.parent / "here" / "copy").symlink_to(copy)
+    monkeypatch.chdir(copy.parent if path.startswith("here") else copy.parent / "here")
+    monkeypatch.setenv("HOME", str(copy.parent))
+    loaded = load_lm(model_config(path=path), NOWHERE, "cpu")
+    assert loaded.identity == model_identity(model_config(), copy)
+
+
+def test_the_hub_is_asked_for_the_revision(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def snapshot_download(name, *, revision, **_kwargs):
+        asked.append((name, revision))
+        return str(folders["gpt2"])
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    load_lm(model_config(hub="some/model", revision="v1.2"), NOWHERE, "cpu")
+    assert set(asked) == {("some/model", "v1.2")}
 
 
 def test_identity_follows_content_not_place(folders: dict[str, Path], copy: Path):
@@ -110,12 +153,56 @@ def test_an_untrained_model_has_the_shape_but_nothing_of_the_weights(lm: LM):
     assert not torch.allclose(logits, untrained(lm, 4).forward(ids, everything).logits, atol=1e-3)
 
 
-def test_weights_come_in_the_number_format_asked_for(folders: dict[str, Path]):
-    lm = load_lm(model_config(dtype=Dtype.bf16), folders["llama"], "cpu")
-    assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
+@pytest.mark.parametrize("dtype", [Dtype.bf16, Dtype.fp16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_numbers_come_in_the_format_asked_for(folders: dict[str, Path], family: str, dtype: Dtype):
+    narrow = load_lm(model_config(dtype=dtype), folders[family], "cpu")
+    wide = load_lm(model_config(), folders[family], "cpu")
+    wanted = getattr(torch, dtype.value)
+    assert {parameter.dtype for parameter in narrow.model.parameters()} == {wanted}
+    ids = torch.arange(1, 25).reshape(2, 12)
+    found, expected = (
+        lm.forward(ids, torch.ones_like(ids).bool(), [0, 2]) for lm in (narrow, wide)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == wanted
+        # Roundings of weights and of some ten sums on the way, of either sign.
+        assert (ours - theirs).norm() < 4 * torch.finfo(wanted).eps * theirs.norm()
+
+
+def test_numbers_too_large_for_the_format_are_refused(copy: Path):
+    _reweigh(copy, "transformer.ln_f.weight", lambda weight: weight * 1e6)
+    assert load_lm(model_config(dtype=Dtype.bf16), copy, "cpu")
+    with pytest.raises(ConfigError, match=r"model\.dtype=fp16: .*copy makes logits that are not"):
+        load_lm(model_config(dtype=Dtype.fp16), copy, "cpu")
+
+
+def test_weights_in_several_files_are_the_same_model(gpt2: LM, copy: Path):
+    (copy / "model.safetensors").unlink()
+    gpt2.model.save_pretrained(copy, max_shard_size="40KB")
+    shards = sorted(copy.glob("model-*.safetensors"))
+    assert len(shards) > 2
     ids = torch.tensor([[1, 2, 3]])
-    out = lm.forward(ids, torch.ones_like(ids, dtype=torch.bool), [0])
-    assert out.residuals.dtype == out.logits.dtype == torch.bfloat16
+    lm = load_lm(model_config(), copy, "cpu")
+    assert torch.equal(*(one.forward(ids, ids.bool()).logits for one in (lm, gpt2)))
+    shards[1].unlink()
+    with pytest.raises(ConfigError, match=shards[1].name):
+        load_lm(model_config(), copy, "cpu")
+
+
+@pytest.mark.parametrize("change", [lambda _: None, lambda weight: weight[:5].clone()])
+def test_weights_that_are_not_there_are_not_made_up(copy: Path, change):
+    name = "transformer.h.1.mlp.c_fc.weight"
+    _reweigh(copy, name, change)
+    with pytest.raises(ConfigError, match=rf"copy lacks 1 of the weights .*: {name} for one$"):
+        load_lm(model_config(), copy, "cpu")
+
+
+def _reweigh(folder: Path, name: str, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    changed = {**weights, name: change(weights[name])}
+    kept = {name: weight for name, weight in changed.items() if weight is not None}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
 
 
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path):
@@ -149,6 +236,28 @@ def test_a_tokenizer_of_another_model_is_refused(copy: Path):
         load_lm(model_config(), copy, "cpu")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_model_without_a_tokenizer_is_refused(
+    folders: dict[str, Path], tmp_path: Path, family: str
+):
+    bare = shutil.copytree(
+        folders[family], tmp_path / "bare", ignore=shutil.ignore_patterns("*token*")
+    )
+    with pytest.raises(ConfigError, match="bare holds no tokenizer"):
+        load_lm(model_config(), bare, "cpu")
+
+
+def test_a_token_added_to_the_tokenizer_alone_is_refused_where_a_text_has_it(copy: Path):
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(copy)
+    lm = load_lm(model_config(), copy, "cpu")
+    without, ids = (torch.tensor([lm.encode(text)]) for text in ("anna is", "anna <pad> is"))
+    assert lm.residuals(without, torch.ones_like(without).bool(), [0]).isfinite().all()
+    with pytest.raises(DataError, match=rf"token {lm.d_vocab}, '<pad>', was added"):
+        lm.residuals(ids, torch.ones_like(ids).bool(), [0])
+
+
 def test_logits_made_in_an_unknown_way_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch):
     forward = torch.nn.LayerNorm.forward
     monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda self, x: forward(self, x) + 1)
@@ -160,10 +269,13 @@ def test_logits_made_in_an_unknown_way_are_refused(copy: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_no_silent_cpu(folders: dict[str, Path]):
-    with pytest.raises(ConfigError, match="device=cuda"):
-        load_lm(model_config(), folders["gpt2"], "cuda")
+    assert load_lm(model_config(), folders["gpt2"], "auto").device == torch.device("cpu")
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(ConfigError, match=f"^device={name}, but PyTorch sees no GPU"):
+            load_lm(model_config(), folders["gpt2"], name)
 
 
-def test_a_device_of_no_such_name_is_refused(folders: dict[str, Path]):
+@pytest.mark.parametrize("name", ["abacus", "cuda:one", ""])
+def test_a_device_of_no_such_name_is_refused(name: str):
     with pytest.raises(ConfigError, match="device must be auto"):
-        load_lm(model_config(), folders["gpt2"], "abacus")
+        resolve_device(name)

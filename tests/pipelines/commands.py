@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ghosttrack.artifacts import read_json
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240.0
@@ -70,7 +74,7 @@ class Forks:
         self.process = subprocess.Popen(
             [sys.executable, "-c", FORKS],
             cwd=folder,
-            env=environment,
+            env={**environment, "PYTHONPATH": str(ROOT)},  # not a tree installed elsewhere
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -219,6 +223,27 @@ def contents(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != "manifest.json"
     }
+
+
+def weights(bank: Path) -> dict[str, Tensor]:
+    """Every tensor of a bank's SAEs, by hook point and name."""
+    return {
+        f"{file.parent.name}/{name}": tensor
+        for file in sorted(bank.glob("layer_*/sae_weights.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def measured(bank: Path) -> list[dict[str, float]]:
+    """What a bank says of each of its SAEs."""
+    return read_json(bank / "metrics.json")["hooks"]
+
+
+def resume_step(output: Path) -> int:
+    """The step of the newest resume point; 0 where there is none."""
+    for link in output.glob("tiny/saes/.*.partial/checkpoints/last"):
+        return int(link.readlink().name.split("-")[1])
+    return 0
 
 
 def times(output: Path, kind: str) -> dict[Path, int]:

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from ghosttrack.artifacts import read_json
 from tests.pipelines.commands import (
     PATIENCE_S,
     Workplace,
     artifacts,
     contents,
     environment,
+    measured,
     only,
+    resume_step,
     said,
+    weights,
 )
 from tests.support import tiny
 
@@ -73,14 +74,6 @@ def curves(output: Path) -> dict[str, list[float]]:
     return columns
 
 
-def weights(output: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{file.parent.name}/{name}": tensor
-        for file in sorted(only(output, "saes").glob("layer_*/sae_weights.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
-
-
 def same_to_rounding(output: Path, alone: Path) -> None:
     assert artifacts(output, "saes").keys() == artifacts(alone, "saes").keys()
     ours, theirs = curves(output), curves(alone)
@@ -89,16 +82,13 @@ def same_to_rounding(output: Path, alone: Path) -> None:
     assert ours["train/dead_frac"] == theirs["train/dead_frac"]
     for name in theirs:
         assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
-    for one, other in zip(hooks(output), hooks(alone), strict=True):
+    bank, expected = only(output, "saes"), only(alone, "saes")
+    for one, other in zip(measured(bank), measured(expected), strict=True):
         assert one["dead_frac"] == other["dead_frac"]
-    expected = weights(alone)
-    for name, tensor in weights(output).items():
+    wanted = weights(expected)
+    for name, tensor in weights(bank).items():
         # The order in which gradients are summed differs; Adam magnifies that where one is near 0.
-        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=0, msg=name)
-
-
-def hooks(output: Path) -> list[dict[str, float]]:
-    return read_json(only(output, "saes") / "metrics.json")["hooks"]
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-4, rtol=0, msg=name)
 
 
 def test_two_ranks_that_share_batches_train_the_same_bank_as_one(pair: Path, alone: Path):
@@ -191,13 +181,6 @@ class Job:
             time.sleep(0.001)
 
 
-def resume_step(output: Path) -> int:
-    """The step of the newest resume point; 0 where there is none."""
-    for link in output.glob("tiny/saes/.*.partial/checkpoints/last"):
-        return int(link.readlink().name.split("-")[1])
-    return 0
-
-
 @pytest.fixture
 def start(layered: Workplace, tmp_path: Path) -> Iterator[Callable[..., Job]]:
     jobs: list[Job] = []
@@ -267,5 +250,6 @@ def test_one_rank_over_nccl_trains_the_bank_of_a_gpu_without_it(
     said(layered.run(tmp_path / "gpu", "train", *one, "trainer=gpu"))
     printed = said(layered.run(tmp_path / "nccl", "train", *one, f"trainer={trainer}"))
     assert "MEMBER: 1/1" in printed
-    for ours, theirs in zip(hooks(tmp_path / "nccl"), hooks(tmp_path / "gpu"), strict=True):
+    banks = (only(tmp_path / name, "saes") for name in ("nccl", "gpu"))
+    for ours, theirs in zip(*map(measured, banks), strict=True):
         assert ours["fvu"] == pytest.approx(theirs["fvu"], abs=1e-3)  # a GPU sums in any order

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ghosttrack.artifacts import read, read_json
 from tests.pipelines.commands import (
@@ -18,8 +17,11 @@ from tests.pipelines.commands import (
     artifacts,
     contents,
     environment,
+    measured,
     only,
+    resume_step,
     said,
+    weights,
 )
 from tests.pipelines.conftest import Done
 from tests.support.wandb_reader import read_run
@@ -27,33 +29,15 @@ from tests.support.wandb_reader import read_run
 pytestmark = pytest.mark.slow
 
 
-def weights(bank: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{file.parent.name}/{name}": tensor
-        for file in sorted(bank.glob("layer_*/sae_weights.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
-
-
 def fvu(bank: Path) -> list[float]:
-    return [hook["fvu"] for hook in read_json(bank / "metrics.json")["hooks"]]
-
-
-def resume_step(last: Path) -> int:
-    """The step of the newest resume point; 0 where there is none."""
-    return int(last.readlink().name.split("-")[1]) if last.is_symlink() else 0
-
-
-def partial(output: Path, kind: str, name: str) -> Path:
-    """The folder in which an artefact of this name grows."""
-    return output / "tiny" / kind / f".{name}.partial"
+    return [row["fvu"] for row in measured(bank)]
 
 
 def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     workplace: Workplace, done: Done, tmp_path: Path
 ):
     store = done.made["activations"]
-    growing = partial(tmp_path, "activations", store.name)
+    growing = tmp_path / "tiny" / "activations" / f".{store.name}.partial"
     last = sorted(file.name for file in store.glob("train-*.safetensors"))[-1]
     third = growing / "train-00002.safetensors"
     assert workplace.fork(tmp_path, "extract", when=third.is_file).returncode == -signal.SIGKILL
@@ -66,17 +50,14 @@ def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     assert contents(again) == contents(store)
     assert {name: (again / name).stat().st_mtime_ns for name in kept} == kept
 
-    bank = done.made["saes"]
-    last = partial(tmp_path, "saes", bank.name) / "checkpoints" / "last"
-
     def past(step: int):
         """Once there is a resume point after a step."""
-        return lambda: resume_step(last) > step
+        return lambda: resume_step(tmp_path) > step
 
     stopped = workplace.fork(tmp_path, "train", when=past(0), how=signal.SIGINT)
     assert stopped.returncode == 130
     assert stopped.stderr.splitlines()[-1].startswith("interrupted: the same command goes on")
-    where = random.randrange(resume_step(last), 60)
+    where = random.randrange(resume_step(tmp_path), 60)
     stopped = workplace.fork(tmp_path, "train", when=past(where))
     assert stopped.returncode == -signal.SIGKILL
     assert artifacts(tmp_path, "saes") == {}
@@ -85,7 +66,7 @@ def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     stopped = workplace.fork(tmp_path, "train", *late, when=past(79))
     assert stopped.returncode == -signal.SIGKILL
     assert "going on from" in said(workplace.fork(tmp_path, "train"))
-    assert contents(only(tmp_path, "saes")) == contents(bank)
+    assert contents(only(tmp_path, "saes")) == contents(done.made["saes"])
     read(only(tmp_path, "saes"), verify=True)
 
 
@@ -95,19 +76,19 @@ def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
     long = ("trainer.max_steps=400", "train.checkpoint_every=150")
     said(workplace.fork(tmp_path / "whole", "train", *long))
     bank = only(tmp_path / "whole", "saes")
-    last = partial(tmp_path / "parts", "saes", bank.name) / "checkpoints" / "last"
     stopped = workplace.fork(
         *(tmp_path / "parts", "train", *long),
-        when=lambda: resume_step(last) == 150,
+        when=lambda: resume_step(tmp_path / "parts") == 150,
         how=signal.SIGTERM,
     )
-    step = resume_step(last)
+    step = resume_step(tmp_path / "parts")
     assert stopped.returncode == 128 + signal.SIGTERM
     assert 150 < step < 300
     assert stopped.stderr.splitlines() == [
         f"stopped by SIGTERM at step {step}: the same command goes on from there"
     ]
-    assert [one.name for one in last.parent.glob("step-*")] == [f"step-{step}-of-1"]
+    points = (tmp_path / "parts").glob("tiny/saes/.*.partial/checkpoints/step-*")
+    assert [one.name for one in points] == [f"step-{step}-of-1"]
     assert "going on from" in said(workplace.fork(tmp_path / "parts", "train", *long))
     assert contents(only(tmp_path / "parts", "saes")) == contents(bank)
 
@@ -133,13 +114,13 @@ def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tm
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (links := list(output.glob("tiny/saes/.*/checkpoints/last"))):
+    while not resume_step(output):
         assert job.poll() is None
     job.send_signal(signal.SIGUSR1)
     complaints = job.communicate(timeout=PATIENCE_S)[1]
     assert job.returncode == 128 + signal.SIGTERM
     assert complaints.splitlines() == [
-        f"stopped by SIGUSR1 at step {resume_step(links[0])}: the same command goes on from there"
+        f"stopped by SIGUSR1 at step {resume_step(output)}: the same command goes on from there"
     ]
     assert (tmp_path / "asked").read_text() == "requeue 17_3\n"
 

@@ -169,6 +169,12 @@ def facts(**changes) -> str:
         pytest.param("bank.json", facts(scale=[1.0, 0.0]), "scale of layer_3", id="scale 0"),
         pytest.param("bank.json", facts(k=99), "k is 99", id="k too large"),
         pytest.param("bank.json", facts(k="x"), "malformed", id="k a word"),
+        pytest.param(
+            "bank.json",
+            facts(format_version=2),
+            "version is 2, only 1 is read",
+            id="a later format",
+        ),
         pytest.param("layer_3/cfg.json", "[1]", "malformed", id="cfg.json a list"),
         pytest.param("layer_3/cfg.json", None, "cfg.json", id="no cfg.json"),
         pytest.param("layer_3/cfg.json", '{"architecture": "gated"}', "gated", id="gated"),

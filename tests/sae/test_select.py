@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.sae import compiled
+from ghosttrack.sae import compiled, kernels
 from ghosttrack.sae.config import KernelChoice
 from ghosttrack.sae.products import choose
 from ghosttrack.sae.select import batch_cut, rows_sum, strongest
@@ -24,7 +24,7 @@ def test_strongest_holds_the_k_largest_each_at_its_own_index(is_compiled, sizes,
     k, width = sizes
     pre = drawn(width, seed, with_ties=with_ties)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "AVAILABLE", is_compiled)
+        patch.setattr(kernels, "AVAILABLE", is_compiled)
         values, indices = strongest(pre, k)
     assert torch.equal(values, pre.gather(-1, indices))
     assert torch.equal(values.sort(descending=True).values, pre.topk(k).values)
@@ -61,7 +61,7 @@ def test_what_is_not_finite_stays_visible_and_inside_its_row(bad, where):
 
 
 def test_two_stages_select_what_one_does_at_the_shapes_of_the_default_bank(monkeypatch):
-    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    monkeypatch.setattr(kernels, "AVAILABLE", False)
     pre = torch.randn(1, 64, 512)
     assert torch.equal(strongest(pre, 16).values.sort().values, pre.topk(16).values.sort().values)
 
@@ -97,6 +97,22 @@ def test_rows_sum_by_hand():
     values, indices = torch.tensor([[[2.0, 3.0]], [[1.0, 4.0]]]), torch.tensor([[[1, 0]], [[0, 1]]])
     # hook 0: 2 (0,1) + 3 (1,0); hook 1: 1 (5,5) + 4 (0,2)
     assert rows_sum(values, indices, rows).tolist() == [[[3.0, 2.0]], [[5.0, 13.0]]]
+
+
+def test_threads_without_a_row_add_nothing(monkeypatch):
+    monkeypatch.setattr(compiled, "SHARED_FROM", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        error, acts = torch.tensor([[3.0, 1.0], [1.0, 2.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        gated = compiled.gate(error.clone(), acts)
+        squared, total = compiled.residual(error, torch.ones(2, 2), 0.5)
+    finally:
+        torch.set_num_threads(before)
+    assert gated.total.tolist() == [4.0, 0.0]
+    assert gated.fired.tolist() == [True, False]
+    assert squared == 5.0  # 2, 0 and 0, 1
+    assert total.tolist() == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -139,5 +155,5 @@ def test_the_path_follows_from_shape_and_device_unless_forced(choice, k, device,
 
 
 def test_without_numba_the_path_is_that_of_torch(monkeypatch):
-    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    monkeypatch.setattr(kernels, "AVAILABLE", False)
     assert choose(sae_config(d_sae=512, k=16), torch.device("cpu")) is KernelChoice.sparse

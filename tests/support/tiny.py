@@ -9,23 +9,33 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 N_LAYERS = 3
 D_MODEL = 32
 N_CTX = 64
+WINDOW = 4
+"""Tokens that a token attends to in each block of `tiny_mistral` and `tiny_gemma3`."""
 
 WORDS = (
     *(
@@ -138,6 +148,35 @@ def tiny_llama(folder: Path) -> Path:
 def tiny_qwen2(folder: Path) -> Path:
     config = Qwen2Config(**_common(), num_key_value_heads=2, tie_word_embeddings=True)
     return _save(folder, _seeded(Qwen2ForCausalLM, config))
+
+
+def tiny_qwen3(folder: Path) -> Path:
+    config = Qwen3Config(**_common(), num_key_value_heads=2, head_dim=16)
+    return _save(folder, _seeded(Qwen3ForCausalLM, config))
+
+
+def tiny_mistral(folder: Path) -> Path:
+    config = MistralConfig(**_common(), num_key_value_heads=2, sliding_window=WINDOW)
+    return _save(folder, _seeded(MistralForCausalLM, config))
+
+
+def tiny_gemma3(folder: Path) -> Path:
+    """Multiplies its embeddings by sqrt(d_model); its norms store their gain less 1."""
+    config = Gemma3TextConfig(**_common(), num_key_value_heads=2, head_dim=8, sliding_window=WINDOW)
+    return _save(folder, _seeded(Gemma3ForCausalLM, config))
+
+
+def tiny_bloom(folder: Path) -> Path:
+    """Knows no longest text; its blocks answer in tuples."""
+    config = BloomConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _save(folder, _seeded(BloomForCausalLM, config))
 
 
 def tiny_gpt_neox(folder: Path) -> Path:

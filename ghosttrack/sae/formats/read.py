@@ -16,6 +16,8 @@ from ghosttrack.sae.formats.weights import HookSAE
 from ghosttrack.sae.hooks import place_of
 
 BANK = "bank.json"
+FORMAT_VERSION = 1
+"""Of `bank.json`, as we write it."""
 FACTS = ("hooks", "architecture", "d_model", "d_sae", "k", "scale")
 
 
@@ -72,6 +74,9 @@ def _read_own(folder: Path) -> list[HookSAE]:
     missing = sorted(set(FACTS) - facts.keys())
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
+    version = facts.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise DataError(f"{path}: format_version is {version}, only {FORMAT_VERSION} is read")
     try:
         architecture = Architecture[facts["architecture"]]
     except KeyError as error:
