@@ -18,7 +18,8 @@ def test_activations_of_another_family_in_bf16_are_the_models_own(
     workplace: Workplace, llama_folder: Path, tmp_path: Path
 ):
     path = os.path.relpath(llama_folder, workplace.home)
-    said(workplace.fork(tmp_path, "extract", f"model.path={path}", "model.dtype=bf16"))
+    more = ("model.dtype=bf16", "corpus.packing=documents")
+    said(workplace.fork(tmp_path, "extract", f"model.path={path}", *more))
     store = only(tmp_path, "activations")
     assert read_json(store / "store.json")["d_model"] == 32
     shard = load_file(store / "train-00000.safetensors")
