@@ -1,6 +1,7 @@
 """Residual streams at the answers, read through the bank, linked into tracks and their nulls."""
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from ghosttrack.detector.table import Table
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import untrained
 from ghosttrack.pipelines.answering import Answered
+from ghosttrack.pipelines.estimates import duration
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.train import stream_source
 from ghosttrack.report.material import TrackView
@@ -81,10 +83,22 @@ def track_answers(
     study: Study, config: DetectProgram, bank: Artifact, answered: Answered
 ) -> Tracked:
     """Follow hypotheses through every answer's prompt."""
+    identity = tracks_identity(config, bank.id, answered.artifact.id)
+
+    def write(folder: Path) -> None:
+        write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
+
+    with study.run.stage("track"):
+        artifact = study.build("tracks", config.detector.name, identity, write)
+        return _load(artifact, study.layers)
+
+
+def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dict[str, object]:
+    """What determines the tracks of these answers."""
     detector = config.detector
-    identity = {
-        "bank": bank.id,
-        "answers": answered.artifact.id,
+    return {
+        "bank": bank_id,
+        "answers": answers_id,
         "top_k": detector.top_k,
         "gate": detector.gate,
         "max_misses": detector.max_misses,
@@ -94,13 +108,6 @@ def track_answers(
         "seed": config.seed,
     }
 
-    def write(folder: Path) -> None:
-        write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
-
-    with study.run.stage("track"):
-        artifact = study.build("tracks", detector.name, identity, write)
-        return _load(artifact, study.layers)
-
 
 def write_tracks(
     folder: Path, study: Study, config: DetectProgram, bank: Bank, answers: Answers
@@ -108,14 +115,24 @@ def write_tracks(
     """Read, observe, track, compute statistics, and do the same under every null."""
     lm = study.lm
     bank = bank.to(lm.device)
+    n_floats = 2 * len(study.layers) * len(answers) * lm.d_model  # with and without the subject
+    log.info(
+        "tracking: %s answers, %.2f GB of residual streams in memory, half of it on the disk",
+        *(f"{len(answers):,}", 4 * n_floats / 1e9),
+    )
     instruments = _fit(study, config, bank)
     readings = _read(lm, study, answers)
     evidence = gather(lm, bank, readings, config.detector.top_k, instruments.standard)
     observations = evidence.observed.observations
+    started = time.monotonic()
     tracks = track(observations, *instruments.tracker)
+    kinds = {Null.shuffled: None, **dict.fromkeys(config.detector.nulls)}
+    seconds = duration(len(kinds) * (time.monotonic() - started))
+    log.info(
+        "tracked %s answers; under %d nulls: about %s", f"{len(answers):,}", len(kinds), seconds
+    )
     nulls = {
-        null.name: _null_tracks(null, observations, instruments, config.seed)
-        for null in {Null.shuffled: None, **dict.fromkeys(config.detector.nulls)}
+        null.name: _null_tracks(null, observations, instruments, config.seed) for null in kinds
     }
     reference = fit_length_null(nulls[Null.shuffled.name].tracks)
     tables = {
@@ -127,8 +144,8 @@ def write_tracks(
     for name, table in tables.items():
         table.save(folder / f"{name.replace(':', '-')}.parquet")
     write_json(folder / "tables.json", list(tables))
-    kinds = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
-    _save_persistence(folder, kinds, len(answers))
+    every = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
+    _save_persistence(folder, every, len(answers))
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
     write_json(folder / "promotes.json", words)
