@@ -18,7 +18,7 @@ from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import CHUNK_BYTES, ActivationStore, StoreSource, torch_dtype
 from ghosttrack.pipelines.checkpoints import BankCheckpoints, ResumePoints
-from ghosttrack.pipelines.costs import Cost, Measured, cost, measure
+from ghosttrack.pipelines.costs import Cost, Measured, cost, measure, timed
 from ghosttrack.pipelines.estimates import STATE_BYTES, Plan, bank_bytes
 from ghosttrack.pipelines.extract import activations
 from ghosttrack.pipelines.layers import share
@@ -178,7 +178,7 @@ class BankProbes:
         )
 
     def _steps(self) -> Steps:
-        with measure() as begin:
+        with timed() as begin:
             bank = self.probed.to(self.device)
         lit = LitBank(bank, self.config.sae, self.trainer.max_steps, reduce=False).to(self.device)
         adam = lit.configure_optimizers()["optimizer"]
@@ -186,7 +186,7 @@ class BankProbes:
         while len(seconds) < LEAST_STEPS or (
             sum(seconds[1:]) < STEP_S and len(seconds) < MOST_STEPS
         ):
-            with measure() as took:
+            with timed() as took:
                 adam.zero_grad()
                 with self.trainer.precision_plugin.train_step_context():
                     loss = lit.loss(bank, self.batch).loss
@@ -195,7 +195,7 @@ class BankProbes:
             seconds.append(took.seconds)
         state = {"state_dict": lit.state_dict(), "optimizer_states": [adam.state_dict()]}
         path = self.probes.folder / "point.ckpt"
-        with measure() as saved:
+        with timed() as saved:
             BankCheckpoints(bank.hooks).save_checkpoint(state, path)
         each = float(np.mean(seconds[1:]))
         once = begin.seconds + max(seconds[0] - each, 0.0)
@@ -205,16 +205,13 @@ class BankProbes:
         """Add what the whole bank and the tokens at hand take beyond those of the probe."""
         rest = int(STATE_BYTES * self.plan.n_parameters * (1 - 1 / self.scale))
         is_stream = self.config.train.source is Source.stream
-        row_bytes = (
-            len(self.hooks) * self.plan.d_model * torch_dtype(self.config.store.dtype).itemsize
-        )
-        n_tokens = self.probes.tokens.train
+        itemsize = torch_dtype(self.config.store.dtype).itemsize
+        row_bytes = len(self.hooks) * self.plan.d_model * itemsize
+        at_hand = self.probes.tokens.train * row_bytes  # a small store is mapped whole
         if is_stream:
-            at_hand = min(n_tokens, self.config.train.buffer_tokens) * row_bytes
-        else:  # one chunk is handed out while the next one is read; a small store is only mapped
-            at_hand = (
-                2 * CHUNK_BYTES if n_tokens * row_bytes > CHUNK_BYTES else n_tokens * row_bytes
-            )
+            at_hand = min(at_hand, self.config.train.buffer_tokens * row_bytes)
+        elif at_hand > CHUNK_BYTES:
+            at_hand = 2 * CHUNK_BYTES  # one is handed out while the next one is read
         buffer_on_gpu = is_stream and self.probes.study.lm.device.type == "cuda"
         bank_on_gpu = self.device.type == "cuda"
         host = took.host_bytes + (not bank_on_gpu) * rest + (not buffer_on_gpu) * at_hand
@@ -227,7 +224,7 @@ class BankProbes:
         with measure() as took:
             evaluate(bank, [self.batch], self.device, reduce=False)  # warms up
             n_batches = min(math.ceil(heldout / self.batch.shape[1]), HELDOUT_BATCHES)
-            with measure() as plain:
+            with timed() as plain:
                 evaluate(bank, [self.batch] * n_batches, self.device, reduce=False)
             n_tokens = n_batches * self.batch.shape[1]
             seconds = plain.seconds * heldout / (n_tokens * self.trainer.world_size)
@@ -246,7 +243,7 @@ class BankProbes:
         last = min(int(np.searchsorted(ends, REPLACED_TOKENS)), len(ends) - 1)
         n_tokens = int(ends[last])
         lm, skip_first = self.probes.study.lm, config.store.skip_first
-        with measure() as took:
+        with timed() as took:
             fidelity(lm, bank, windows, skip_first, n_tokens, config.extract.batch_size)
         return n_tokens, took.seconds
 

@@ -34,24 +34,36 @@ class Measured:
 
 
 @contextmanager
+def timed() -> Iterator[Measured]:
+    """Time a block of code, the GPU's part in it included."""
+    found = Measured()
+    _wait_for_gpu()
+    started = time.monotonic()
+    yield found
+    _wait_for_gpu()
+    found.seconds = time.monotonic() - started
+
+
+@contextmanager
 def measure() -> Iterator[Measured]:
-    """Measure a block of code.
+    """Time a block of code and take its peak of memory; inside of it use `timed`.
 
     Linux counts the peak of the host's memory anew; elsewhere it is that since the process began.
     """
-    found, has_gpu = Measured(), torch.cuda.is_available()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if has_gpu:
-        torch.cuda.synchronize()
+    if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    started = time.monotonic()
-    yield found
-    if has_gpu:
-        torch.cuda.synchronize()
-        found.gpu_bytes = torch.cuda.max_memory_allocated()
-    found.seconds = time.monotonic() - started
+    with timed() as found:
+        yield found
     found.host_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    if torch.cuda.is_available():
+        found.gpu_bytes = torch.cuda.max_memory_allocated()
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from ghosttrack.artifacts import Key, is_complete
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.store import ActivationStore, disk_bytes
-from ghosttrack.pipelines.costs import Cost, Measured, Probe, cost, extrapolate, measure
+from ghosttrack.pipelines.costs import Cost, Measured, Probe, cost, extrapolate, measure, timed
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.train import stream_source
@@ -79,7 +79,7 @@ class Probes:
         n_pos, n_windows = min(config.corpus.context, lm.n_ctx), 1
         while True:
             ids = torch.zeros(n_windows, n_pos, dtype=torch.long)
-            with measure() as took:
+            with timed() as took:
                 lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), self.study.layers)
             if took.seconds > TRIED_S or n_windows >= config.extract.batch_size:
                 break
@@ -130,8 +130,9 @@ class Probes:
         n_tokens, total = _kept(windows, self.study).total, self.tokens.total
         if part == 1:
             return cost("tokenise", f"done: {total:,} tokens", took)
-        with measure() as little:
-            few = _kept(self.small.corpus, self.study).total
+        small = self.small
+        with timed() as little:
+            few = _kept(small.corpus, self.study).total
         points = [(few, little.seconds), (n_tokens, took.seconds)]
         seconds = extrapolate(points, total)
         return cost("tokenise", f"{n_tokens:,} of {total:,} tokens", took, seconds)
@@ -153,7 +154,7 @@ class Probes:
     def read_seconds(self, n_tokens: int) -> float:
         """Say how long the model reads, where it runs beside training."""
         few = int(self.small.corpus.train.kept(self.study.config.store.skip_first).sum())
-        with measure() as took:
+        with timed() as took:
             stream_source(self.small, few).sample(few)
         return took.seconds * n_tokens / few
 

@@ -18,7 +18,7 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.rows import Entry, summarise
 from ghosttrack.pipelines.answering import answer_questions, ask_again
-from ghosttrack.pipelines.costs import Cost, Measured, Probe, extrapolate, measure
+from ghosttrack.pipelines.costs import Cost, Measured, Probe, extrapolate, measure, timed
 from ghosttrack.pipelines.detect import Measured as Found
 from ghosttrack.pipelines.detect import evaluation_data, judge
 from ghosttrack.pipelines.probes import Probes
@@ -36,8 +36,6 @@ FOLDS = 2
 """Outer folds of a rehearsal: fits take as long as their number and their training rows ask for."""
 RESAMPLES = 20
 """Of a rehearsal's bootstrap, which is measured apart and at its real size."""
-
-
 JUDGED = 1600
 """Answers that are judged a second time, those of a rehearsal over and over."""
 
@@ -181,9 +179,9 @@ class Rehearsals:
         entry = Entry("probe", 1.0, CrossFit(prob, prob > 0.5, ()))
         tasks = [delayed(summarise)(entry, labels, prob, resamples)] * effective_n_jobs(-1)
         with Parallel(n_jobs=-1) as parallel:
-            with measure() as cold:
+            with timed() as cold:
                 parallel(tasks)
-            with measure() as warm:
+            with timed() as warm:
                 parallel(tasks)
         return Bootstrap(max(cold.seconds - warm.seconds, 0.0), warm.seconds / len(tasks))
 

@@ -75,9 +75,9 @@ def test_a_program_says_what_every_phase_takes_and_builds_nothing(
     if "train" in found:
         assert found["train"]["disk_bytes"] == tensor_bytes(done.made["saes"])
         assert found["train"]["passing_bytes"] > 2 * 3 * found["train"]["disk_bytes"]
-    if "track" in found:  # all questions were rehearsed
+    if "track" in found:  # all questions were rehearsed, but with an untrained bank
         made = sum(file.stat().st_size for file in done.made["tracks"].iterdir())
-        assert found["track"]["disk_bytes"] == pytest.approx(made, rel=0.2)
+        assert found["track"]["disk_bytes"] == pytest.approx(made, rel=0.5)
 
 
 @pytest.mark.slow
@@ -117,15 +117,6 @@ def test_a_stream_has_no_store_and_the_model_runs_while_a_bank_is_trained(
     found = estimated(tmp_path, "train")
     assert found["extract"]["disk_bytes"] == found["extract"]["seconds"] == 0
     assert "the model beside them" in found["train"]["how"]
-
-
-@pytest.mark.slow
-def test_ready_made_activations_are_to_be_converted_first(workplace: Workplace, tmp_path: Path):
-    more = ("corpus=activations", "corpus.num_tokens=null", "corpus.heldout_tokens=null")
-    result = workplace.fork(tmp_path, "train", "estimate=true", *more)
-    assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("config: estimate=true cannot tell of corpus=activations before")
 
 
 def test_a_disk_that_is_too_small_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
