@@ -23,7 +23,7 @@ READ_S, MOST_READ_S = 4.0, 30.0
 """Seconds for which the model reads; the second even if that is less than two full batches."""
 TRIED_S = 0.5
 """Seconds of a pass that tell how fast the model is."""
-BATCHES = 2, 8
+BATCHES = 2, 4
 """Full batches that it reads, at least and at most."""
 
 

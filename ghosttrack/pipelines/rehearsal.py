@@ -28,7 +28,7 @@ from ghosttrack.report.material import SUBSETS
 
 FIRST = 8
 """Questions of a rehearsal that only warms up."""
-FEW, MANY = 64, 384
+FEW, MANY = 64, 256
 """Questions of the two from which the whole is extrapolated; fewer where the model is slow."""
 ANSWER_S = 30.0
 """Seconds that answering and asking again may take in either."""
@@ -36,7 +36,7 @@ FOLDS = 2
 """Outer folds of a rehearsal: fits take as long as their number and their training rows ask for."""
 RESAMPLES = 20
 """Of a rehearsal's bootstrap, which is measured apart and at its real size."""
-JUDGED = 1600
+JUDGED = 1000
 """Answers that are judged a second time, those of a rehearsal over and over."""
 
 
