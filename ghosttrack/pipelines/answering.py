@@ -23,7 +23,7 @@ from ghosttrack.pipelines.study import Study
 log = logging.getLogger(__name__)
 
 TABLE = "interventions.parquet"
-TRIED = 16
+TRIED = 64
 """Answers that tell how long all take to be asked for again."""
 
 

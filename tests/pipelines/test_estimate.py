@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -12,8 +13,11 @@ from safetensors.torch import load_file
 from ghosttrack.artifacts import read_json
 from ghosttrack.config import TrainProgram, load
 from ghosttrack.errors import ConfigError
+from ghosttrack.evaluation.splits import check_folds
 from ghosttrack.pipelines import costs
 from ghosttrack.pipelines.costs import Cost, print_costs, total
+from ghosttrack.pipelines.rehearsal import repeated
+from tests.evaluation.test_evaluate import whole_data
 from tests.pipelines.commands import ROOT, Workplace, said
 from tests.pipelines.conftest import Done
 
@@ -146,3 +150,13 @@ def test_check_and_estimate_do_not_go_together():
         cfg = compose("train", overrides=["check=anything", "estimate=true"])
     with pytest.raises(ConfigError, match=r"estimate=true has nothing to say of check=anything"):
         load(cfg, TrainProgram)
+
+
+def test_repeated_answers_are_questions_of_their_own_that_are_judged_like_the_first():
+    given = whole_data()
+    m = len(given.answers)
+    data = repeated(given, 2 * m + 5)
+    check_folds(np.arange(len(data.answers)) // m, data.answers.groups, data.answers.prompts)
+    assert data.answers.labels[m : 2 * m].tolist() == given.answers.labels.tolist()
+    np.testing.assert_array_equal(data.probes[:, m : 2 * m], given.probes)
+    assert len(data.tables["output"]) == data.latents[0].shape[0] == 2 * m + 5
