@@ -1,7 +1,6 @@
 """Residual streams at the answers, read through the bank, linked into tracks and their nulls."""
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +29,6 @@ from ghosttrack.detector.table import Table
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import untrained
 from ghosttrack.pipelines.answering import Answered
-from ghosttrack.pipelines.estimates import duration
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.train import stream_source
 from ghosttrack.report.material import TrackView
@@ -124,15 +122,10 @@ def write_tracks(
     readings = _read(lm, study, answers)
     evidence = gather(lm, bank, readings, config.detector.top_k, instruments.standard)
     observations = evidence.observed.observations
-    started = time.monotonic()
     tracks = track(observations, *instruments.tracker)
-    kinds = {Null.shuffled: None, **dict.fromkeys(config.detector.nulls)}
-    seconds = duration(len(kinds) * (time.monotonic() - started))
-    log.info(
-        "tracked %s answers; under %d nulls: about %s", f"{len(answers):,}", len(kinds), seconds
-    )
     nulls = {
-        null.name: _null_tracks(null, observations, instruments, config.seed) for null in kinds
+        null.name: _null_tracks(null, observations, instruments, config.seed)
+        for null in {Null.shuffled: None, **dict.fromkeys(config.detector.nulls)}
     }
     reference = fit_length_null(nulls[Null.shuffled.name].tracks)
     tables = {
@@ -144,8 +137,8 @@ def write_tracks(
     for name, table in tables.items():
         table.save(folder / f"{name.replace(':', '-')}.parquet")
     write_json(folder / "tables.json", list(tables))
-    every = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
-    _save_persistence(folder, every, len(answers))
+    kinds = {"tracks": tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
+    _save_persistence(folder, kinds, len(answers))
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
     write_json(folder / "promotes.json", words)
