@@ -4,6 +4,7 @@ Examples:
     python detect.py
     python detect.py detector=sensitive questions.num=1000
     python detect.py questions=file questions.path=questions.jsonl model=gpt2-small
+    python detect.py estimate=true
 """
 
 import hydra
@@ -18,9 +19,11 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
-    from ghosttrack.pipelines.detect import detect  # torch only once the settings are right
-
-    detect(config)
+    if config.estimate:  # torch only once the settings are right
+        from ghosttrack.pipelines.estimate.programs import detect as run
+    else:
+        from ghosttrack.pipelines.detect import detect as run
+    run(config)
 
 
 if __name__ == "__main__":

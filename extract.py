@@ -4,6 +4,7 @@ Examples:
     python extract.py
     python extract.py layers=[2,4] corpus.num_tokens=100000
     python extract.py model=gpt2-small corpus=text corpus.path=wiki.txt
+    python extract.py estimate=true
 """
 
 import hydra
@@ -18,9 +19,11 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, extract."""
     config = load(cfg, ExtractProgram)
-    from ghosttrack.pipelines.extract import extract  # torch only once the settings are right
-
-    extract(config)
+    if config.estimate:  # torch only once the settings are right
+        from ghosttrack.pipelines.estimate.programs import extract as run
+    else:
+        from ghosttrack.pipelines.extract import extract as run
+    run(config)
 
 
 if __name__ == "__main__":

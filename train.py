@@ -4,6 +4,7 @@ Examples:
     python train.py
     python train.py sae.k=16 layers=[2,4]
     python train.py model=gpt2-small corpus=text corpus.path=wiki.txt trainer=ddp
+    python train.py estimate=true
     python train.py -m sae.d_sae=256,512 sae.k=8,16
     python train.py check=outputs/ghostworld/saes/<bank>
 """
@@ -20,9 +21,12 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, train."""
     config = load(cfg, TrainProgram)
-    from ghosttrack.pipelines import check, train  # torch only once the settings are right
-
-    run = check.check if config.check else train.train
+    if config.check:  # torch only once the settings are right
+        from ghosttrack.pipelines.check import check as run
+    elif config.estimate:
+        from ghosttrack.pipelines.estimate.programs import train as run
+    else:
+        from ghosttrack.pipelines.train import train as run
     run(config)
 
 

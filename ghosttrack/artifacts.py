@@ -48,6 +48,11 @@ class Artifact(NamedTuple):
     built: bool
     """False where it was found complete."""
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its files, as the manifest says."""
+        return sum(file["bytes"] for file in self.manifest["files"].values())
+
 
 def artifact_id(identity: Mapping[str, object]) -> str:
     """Hash what determines an artefact's bytes to 12 hex digits.

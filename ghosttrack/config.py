@@ -42,6 +42,8 @@ class ExtractProgram:
     """Build what is missing upstream; false names the command that does."""
     verify: bool
     """Compare the checksum of every file of every artefact that is read."""
+    estimate: bool
+    """Measure a little of every phase, say what the whole of it takes, and build nothing."""
 
     def __post_init__(self) -> None:
         _check_layers(self.layers)
@@ -59,6 +61,11 @@ class TrainProgram(ExtractProgram):
     """A Lightning logger."""
     check: str | None
     """A folder or file of SAEs, ours or another library's: measure them and train nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.check is not None and self.estimate:
+            raise ConfigError(f"estimate=true has nothing to say of check={self.check}; drop one")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,15 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> "Answers":
+        """Choose answers, in this order; one may come more than once."""
+        taken: dict[str, Any] = {"output": self.output.take(rows)}
+        for name in (field.name for field in fields(self) if field.name != "output"):
+            held = getattr(self, name)
+            is_array = isinstance(held, np.ndarray)
+            taken[name] = held[rows] if is_array else tuple(held[row] for row in rows)
+        return Answers(**taken)
 
     def save(self, path: Path) -> None:
         """Write one Parquet file; output scores are its columns `output:<name>`."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.lib
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ghosttrack.errors import DataError
 
@@ -45,6 +45,10 @@ class Table:
         if name not in self.names:
             raise KeyError(name)
         return self.values[:, self.names.index(name)]
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> "Table":
+        """Choose rows, in this order; one may come more than once."""
+        return Table(self.names, self.values[rows])
 
     def select(self, names: Iterable[str]) -> "Table":
         """Keep these columns, in the order asked for.

@@ -84,26 +84,39 @@ def detect(config: DetectProgram) -> None:
 
 def judge(study: Study, config: DetectProgram, measured: Measured) -> Artifact:
     """Return the evaluation of this configuration with its report, made where it is missing."""
-    identity = {
-        "answers": measured.answered.artifact.id,
-        "interventions": measured.intervened.artifact.id,
-        "tracks": measured.tracked.artifact.id,
+    parts = (measured.answered, measured.intervened, measured.tracked)
+    identity = evaluation_identity(config, *(part.artifact.id for part in parts))
+
+    def write(folder: Path) -> None:
+        with study.run.stage("evaluate"):
+            evaluation = evaluate(evaluation_data(measured), config.detector, config.seed)
+        with study.run.stage("report"):
+            _write(folder, study, config, _material(study, config, evaluation, measured))
+
+    return study.build("evaluations", evaluation_name(config), identity, write)
+
+
+def evaluation_name(config: DetectProgram) -> str:
+    """Name an evaluation for people."""
+    return f"{config.questions.name}-{config.detector.name}"
+
+
+def evaluation_identity(
+    config: DetectProgram, answers_id: str, again_id: str, tracks_id: str
+) -> dict[str, object]:
+    """What determines an evaluation."""
+    return {
+        "answers": answers_id,
+        "interventions": again_id,
+        "tracks": tracks_id,
         "n_folds": config.detector.n_folds,
         "n_bootstrap": config.detector.n_bootstrap,
         "seed": config.seed,
     }
 
-    def write(folder: Path) -> None:
-        with study.run.stage("evaluate"):
-            evaluation = evaluate(_data(measured), config.detector, config.seed)
-        with study.run.stage("report"):
-            _write(folder, study, config, _material(study, config, evaluation, measured))
 
-    name = f"{config.questions.name}-{config.detector.name}"
-    return study.build("evaluations", name, identity, write)
-
-
-def _data(measured: Measured) -> EvaluationData:
+def evaluation_data(measured: Measured) -> EvaluationData:
+    """Collect what the evaluation looks at."""
     answers, found = measured.answered.answers, measured.intervened.interventions
     tracked = measured.tracked
     exposure = exposure_table(answers.exposures)

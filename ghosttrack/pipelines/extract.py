@@ -1,13 +1,14 @@
 """A model reads a corpus, or ready-made activations are converted: a store comes out."""
 
 import logging
+import shutil
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact, Key, is_complete
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.convert import convert
-from ghosttrack.data.store import ActivationStore
+from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
@@ -21,7 +22,7 @@ def extract(config: ExtractProgram) -> None:
     """Run the program."""
     study = Study(config, Run.start("extract"))
     artifact = activations(study)
-    gigabytes = sum(file["bytes"] for file in artifact.manifest["files"].values()) / 1e9
+    gigabytes = artifact.n_bytes / 1e9
     log.info("%d layers, %.2f GB in %s", len(study.layers), gigabytes, artifact.path)
     lost = ActivationStore(artifact.path).fvu
     for hook, fvu in lost.items():
@@ -39,6 +40,7 @@ def activations(study: Study) -> Artifact:
         if config.corpus.kind is CorpusKind.activations:
             convert(folder, study.corpus_path, study.layers, config.store, config.seed)
             return
+        _say_plan(study, folder)
         write_store(folder, study.extractor, study.corpus, config.store, place())
 
     key = Key(study.root, "activations", config.corpus.name, identity)
@@ -48,6 +50,21 @@ def activations(study: Study) -> Artifact:
         if is_shared and not is_complete(key.folder):
             together(activations, study, config.extract.devices)
         return study.build(key.kind, key.name, identity, write, distributed=is_text)
+
+
+def _say_plan(study: Study, folder: Path) -> None:
+    """Say what extraction takes, but for the time, which its first batches tell."""
+    config, lm = study.config, study.lm
+    n_tokens = sum(int(part.kept.sum()) for part in study.corpus)
+    weights = sum(parameter.nbytes for parameter in lm.model.parameters())
+    log.info(
+        "extraction: %s tokens at %d layers: %.2f GB of the %.1f GB free on the disk; the model"
+        " takes %.2f GB of memory",
+        *(f"{n_tokens:,}", len(study.layers)),
+        disk_bytes(n_tokens, len(study.layers), lm.d_model, config.store.dtype) / 1e9,
+        shutil.disk_usage(folder).free / 1e9,
+        weights / 1e9,
+    )
 
 
 def activations_identity(study: Study) -> dict[str, object]:

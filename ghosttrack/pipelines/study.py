@@ -170,13 +170,17 @@ class Study:
         spec = load_spec(world_folder(self.config.model))
         return _asked(question_set(spec, config.num, self.config.seed), config)
 
+    def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
+        """Tell whether an artefact of this model is complete."""
+        return is_complete(Key(self.root, kind, name, identity).folder)
+
     def upstream(self, kind: str, name: str, identity: Mapping[str, object], program: str) -> None:
         """Say that an artefact of another program is missing and will be built.
 
         Raises:
             ConfigError: It is missing and `auto` is off.
         """
-        if is_complete(Key(self.root, kind, name, identity).folder):
+        if self.has(kind, name, identity):
             return
         what = {"activations": "activation store", "saes": "SAE bank"}[kind]
         if not self.config.auto:

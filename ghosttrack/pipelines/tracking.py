@@ -81,10 +81,22 @@ def track_answers(
     study: Study, config: DetectProgram, bank: Artifact, answered: Answered
 ) -> Tracked:
     """Follow hypotheses through every answer's prompt."""
+    identity = tracks_identity(config, bank.id, answered.artifact.id)
+
+    def write(folder: Path) -> None:
+        write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
+
+    with study.run.stage("track"):
+        artifact = study.build("tracks", config.detector.name, identity, write)
+        return _load(artifact, study.layers)
+
+
+def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dict[str, object]:
+    """What determines the tracks of these answers."""
     detector = config.detector
-    identity = {
-        "bank": bank.id,
-        "answers": answered.artifact.id,
+    return {
+        "bank": bank_id,
+        "answers": answers_id,
         "top_k": detector.top_k,
         "gate": detector.gate,
         "max_misses": detector.max_misses,
@@ -94,13 +106,6 @@ def track_answers(
         "seed": config.seed,
     }
 
-    def write(folder: Path) -> None:
-        write_tracks(folder, study, config, Bank.load(bank.path), answered.answers)
-
-    with study.run.stage("track"):
-        artifact = study.build("tracks", detector.name, identity, write)
-        return _load(artifact, study.layers)
-
 
 def write_tracks(
     folder: Path, study: Study, config: DetectProgram, bank: Bank, answers: Answers
@@ -108,6 +113,11 @@ def write_tracks(
     """Read, observe, track, compute statistics, and do the same under every null."""
     lm = study.lm
     bank = bank.to(lm.device)
+    n_floats = 2 * len(study.layers) * len(answers) * lm.d_model  # with and without the subject
+    log.info(
+        "tracking: %s answers, %.2f GB of residual streams in memory, half of it on the disk",
+        *(f"{len(answers):,}", 4 * n_floats / 1e9),
+    )
     instruments = _fit(study, config, bank)
     readings = _read(lm, study, answers)
     evidence = gather(lm, bank, readings, config.detector.top_k, instruments.standard)

@@ -7,10 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ghosttrack.artifacts import Artifact, artifact_id, read_json
 from ghosttrack.config import TrainProgram
@@ -21,23 +17,16 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.check import HELDOUT, heldout_id
 from ghosttrack.pipelines.checkpoints import LAST, BankCheckpoints, ResumePoints, trained
-from ghosttrack.pipelines.estimates import Plan
 from ghosttrack.pipelines.extract import activations_identity
 from ghosttrack.pipelines.faults import curable
-from ghosttrack.pipelines.layers import LayersStrategy, WholeBatches, share
-from ghosttrack.pipelines.logs import (
-    Forecast,
-    check_logger,
-    close_logger,
-    make_logger,
-    progress,
-    quieten_lightning,
-)
+from ghosttrack.pipelines.layers import WholeBatches, share
+from ghosttrack.pipelines.logs import check_logger, close_logger, make_logger
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.study import Study
+from ghosttrack.pipelines.trainer import make_trainer, precision, training_plan
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.config import Precision, Source
+from ghosttrack.sae.config import Source
 from ghosttrack.sae.evaluate import evaluate, gather
 from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
@@ -50,12 +39,6 @@ FIDELITY_TOKENS = 8192
 """Held-out tokens on which cross-entropy recovered and KL are measured."""
 SAMPLE_TOKENS = 8192
 """First tokens, from which scale, centre and encoder gain are set."""
-NOT_FOR_A_BANK = {
-    "accumulate_grad_batches": "sae.batch_size",
-    "gradient_clip_val": "sae.clip_norm",
-    "precision": "train.precision",
-}
-"""Arguments of `Trainer` that would change what a step is, and the setting to use instead."""
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +89,7 @@ def bank_identity(study: Study, config: TrainProgram) -> dict[str, object]:
         "source": source,
         "sae": plain(config.sae),
         "max_steps": config.trainer["max_steps"],
-        "precision": _precision(config).name,
+        "precision": precision(config).name,
         "seed": config.seed,
     }
 
@@ -123,7 +106,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     """
     hooks, points = study.hooks, folder / CHECKPOINTS
     logger = make_logger(config, study.run, "train", folder)
-    trainer = _trainer(config, logger, ResumePoints(points, config.train.checkpoint_every))
+    trainer = make_trainer(config, logger, ResumePoints(points, config.train.checkpoint_every))
     mine = share(trainer, hooks)
     is_whole = mine.hooks == hooks
     device = trainer.strategy.root_device
@@ -183,17 +166,14 @@ def _say_plan(
     trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: PartSource
 ) -> None:
     """Say what training takes, before anything is allocated for it."""
-    n_hooks, batch_size = len(hooks), config.sae.batch_size
-    plan = Plan(
-        n_hooks,
-        1 if trainer.strategy.root_device.type == "cpu" else n_hooks,
-        source.d_model,
-        config.sae.d_sae,
-        batch_size // (1 if isinstance(trainer.strategy, LayersStrategy) else trainer.world_size),
-    )
     if trainer.is_global_zero:
-        n_distinct = int(source.train.unit_tokens.sum())
-        log.info("training: %s", plan.describe(trainer.max_steps, batch_size, n_distinct))
+        plan, n_distinct = (
+            training_plan(trainer, config, len(hooks), source.d_model),
+            source.train.unit_tokens.sum(),
+        )
+        log.info(
+            "training: %s", plan.describe(trainer.max_steps, config.sae.batch_size, int(n_distinct))
+        )
 
 
 def _fit(trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, last: Path) -> None:
@@ -215,55 +195,6 @@ def _fit(trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, last: P
             f"trainer.max_steps={lit.max_steps}, but another limit of `trainer` ended training at"
             f" step {trainer.global_step}; without it the same command goes on from there"
         )
-
-
-def _trainer(config: TrainProgram, logger: Logger, points: ResumePoints) -> pl.Trainer:
-    for name, instead in NOT_FOR_A_BANK.items():
-        if name in config.trainer:
-            raise ConfigError(f"trainer.{name} is not for a bank; set {instead}")
-    callback, is_bar = progress()
-    quieten_lightning()
-    strategy = config.trainer["strategy"]
-    try:
-        trainer: pl.Trainer = instantiate(
-            config.trainer,
-            strategy=LayersStrategy() if strategy == "layers" else strategy,
-            logger=logger,
-            callbacks=[points, callback, Forecast()],
-            enable_progress_bar=is_bar,
-            precision=_precision(config).value,
-        )
-    except (InstantiationException, MisconfigurationException) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ConfigError(f"trainer: {reason}") from error
-    _check(trainer, config)
-    return trainer
-
-
-def _check(trainer: pl.Trainer, config: TrainProgram) -> None:
-    """Refuse, before activations are extracted, what training could not do."""
-    if trainer.max_steps < 1:
-        raise ConfigError(f"trainer.max_steps must be at least 1, got {trainer.max_steps}")
-    wanted = trainer.num_devices * trainer.num_nodes
-    if trainer.world_size != wanted:
-        raise ConfigError(
-            f"trainer.devices * trainer.num_nodes = {wanted}, but {trainer.world_size} processes"
-            " run; start one per device (srun, torchrun) or lower them"
-        )
-    if config.sae.batch_size % wanted and not isinstance(trainer.strategy, LayersStrategy):
-        raise ConfigError(
-            f"sae.batch_size={config.sae.batch_size} is not a multiple of the {wanted} processes"
-            " of trainer.devices and trainer.num_nodes"
-        )
-
-
-def _precision(config: TrainProgram) -> Precision:
-    """Resolve `train.precision` for the device that trains."""
-    if config.train.precision is not Precision.auto:
-        return config.train.precision
-    accelerator = config.trainer["accelerator"]
-    is_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    return Precision.bf16 if is_gpu else Precision.fp32
 
 
 def _flat(rows: list[HookMetrics]) -> dict[str, float]:

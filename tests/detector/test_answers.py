@@ -121,3 +121,12 @@ def test_a_table_without_an_answers_column_is_named(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.parquet"):
         Answers.load(tmp_path / "gone.parquet")
+
+
+def test_answers_are_taken_with_all_that_belongs_to_them(lm):
+    whole = answer(lm, question_set())
+    taken = whole.take(np.array([2, 0, 2]))
+    assert taken.prompts == (PROMPTS[2], PROMPTS[0], PROMPTS[2])
+    assert taken.token_ids[1] == whole.token_ids[0]
+    assert taken.prob.tolist() == whole.prob[[2, 0, 2]].tolist()
+    assert same(whole.take(np.arange(len(whole))), whole)

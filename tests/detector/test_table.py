@@ -23,6 +23,12 @@ def test_select_of_nothing_keeps_the_rows():
     assert len(table().select(())) == 2
 
 
+def test_rows_are_taken_in_the_order_asked_for_and_more_than_once():
+    taken = table().take(np.array([1, 0, 1]))
+    np.testing.assert_array_equal(taken.column("a"), [4.0, 1.0, 4.0])
+    assert taken.names == table().names
+
+
 def test_an_unknown_column_is_a_key_error():
     with pytest.raises(KeyError, match="zeta"):
         table().select(("a", "zeta"))

@@ -131,6 +131,7 @@ def environment(home: Path) -> dict[str, str]:
         if not name.startswith(("WANDB", "HF_", "PL_")) and name != "HYDRA_FULL_ERROR"
     }
     return inherited | {
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "LOKY_MAX_CPU_COUNT": "1",
         "HF_HUB_OFFLINE": "1",

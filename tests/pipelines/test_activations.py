@@ -90,3 +90,17 @@ def test_what_ready_activations_cannot_do_is_answered_in_one_line(
     assert result.stderr.count("\n") == 1, result.stderr
     assert answer in result.stderr
     assert artifacts(tmp_path, "activations") == {}
+
+
+def test_an_estimate_needs_the_converted_store_and_no_model(
+    workplace: Workplace, ready: list[str], tmp_path: Path
+):
+    result = workplace.fork(tmp_path, "train", *ready, "estimate=true")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("config: estimate=true cannot tell of corpus=activations before")
+    said(workplace.fork(tmp_path, "extract", *(one for one in ready if "sae." not in one)))
+    printed = said(workplace.fork(tmp_path, "train", *ready, "estimate=true"))
+    phases = [line.split()[0] for line in printed.splitlines() if line[:1].islower()]
+    assert phases == ["phase", "tokenise", "extract", "train", "measure", "total"]
+    assert artifacts(tmp_path, "saes") == {}

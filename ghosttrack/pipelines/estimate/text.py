@@ -1,0 +1,184 @@
+"""A little of what comes before training, measured on the device and the disk of the whole."""
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ghosttrack.artifacts import Key, is_complete
+from ghosttrack.config import ExtractProgram
+from ghosttrack.data.corpora import CorpusWindows
+from ghosttrack.data.store import ActivationStore, disk_bytes
+from ghosttrack.pipelines.estimate.costs import (
+    Cost,
+    Measured,
+    Probe,
+    cost,
+    extrapolate,
+    measure,
+    timed,
+)
+from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.sources import stream_source
+from ghosttrack.pipelines.study import Study
+
+CORPUS_TOKENS = 2**20
+"""Tokens up to which a corpus is cut into windows whole; the time of a longer one is scaled."""
+READ_S, MOST_READ_S = 4.0, 30.0
+"""Seconds for which the model reads; the second even if that is less than two full batches."""
+TRIED_S = 0.5
+"""Seconds of a pass that tell how fast the model is."""
+BATCHES = 2, 4
+"""Full batches that it reads, at least and at most."""
+
+
+class Tokens(NamedTuple):
+    """How long the corpus is, in tokens that are kept."""
+
+    train: int
+    heldout: int
+
+    @property
+    def total(self) -> int:
+        """Both parts."""
+        return self.train + self.heldout
+
+
+class Probes:
+    """Short runs of a study's own phases, on less text and in a folder that is thrown away.
+
+    Args:
+        study: What is to be run.
+        folder: On the disk that the study writes to.
+    """
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study = study
+        self.folder = folder
+        self.probe = Probe(folder / "run", study.run.program)
+
+    def load(self) -> Cost:
+        """Load the model: what follows needs it, and so does the program."""
+        with measure() as took:
+            lm = self.study.lm
+        n_parameters = sum(parameter.numel() for parameter in lm.model.parameters())
+        return cost("load model", f"done: {n_parameters / 1e6:.1f}M parameters", took)
+
+    def smaller(self, config: ExtractProgram, probe: Probe) -> Study:
+        """Make a study of the same model under other settings, in the probes' folder."""
+        alone = replace(config.extract, devices=1)
+        config = replace(config, output_root=str(self.folder), verify=False, extract=alone)
+        study = Study(config, probe)
+        study.lm, study.model_identity = self.study.lm, self.study.model_identity
+        study.extractor = self.study.extractor
+        return study
+
+    @cached_property
+    def small(self) -> Study:
+        """The study on so little text that the model reads it in seconds."""
+        corpus, n_tokens = self.study.config.corpus, self._readable()
+        corpus = replace(corpus, num_tokens=n_tokens, heldout_tokens=max(n_tokens // 4, 1))
+        return self.smaller(replace(self.study.config, corpus=corpus), self.probe)
+
+    def _readable(self) -> int:
+        """Say how many tokens the model reads in the time there is, as some windows of 0s went."""
+        lm, context = self.study.lm, self.study.config.corpus.context
+        assert context is not None
+        n_pos, n_windows, batch_size = min(context, lm.n_ctx), 1, self.study.extractor.batch_size
+        while True:
+            ids = torch.zeros(n_windows, n_pos, dtype=torch.long)
+            with timed() as took:
+                lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), self.study.layers)
+            if took.seconds > TRIED_S or n_windows >= batch_size:
+                break
+            n_windows *= 4
+        speed = n_windows / took.seconds
+        least, most = (n * batch_size for n in BATCHES)
+        n_windows = min(max(int(READ_S * speed), least), most, int(MOST_READ_S * speed))
+        return max(1, n_windows) * n_pos
+
+    @cached_property
+    def _cut(self) -> tuple[CorpusWindows, float, Measured]:
+        """Return the corpus in windows, 1 or the share of it that is cut, and what that took."""
+        corpus = self.study.config.corpus
+        assert corpus.num_tokens is not None
+        assert corpus.heldout_tokens is not None
+        part = min(1.0, CORPUS_TOKENS / (corpus.num_tokens + corpus.heldout_tokens))
+        numbers = [math.ceil(part * n) for n in (corpus.num_tokens, corpus.heldout_tokens)]
+        corpus = replace(corpus, num_tokens=numbers[0], heldout_tokens=numbers[1])
+        study = self.smaller(replace(self.study.config, corpus=corpus), self.probe)
+        with measure() as took:
+            windows = study.corpus
+        is_whole = _kept(windows).total < sum(numbers)
+        return windows, 1.0 if is_whole else part, took
+
+    @property
+    def corpus(self) -> CorpusWindows:
+        """The corpus, or the beginning of a long one."""
+        return self._cut[0]
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """What the corpus has, or what of it is asked for."""
+        store = store_key(self.study).folder
+        if is_complete(store):
+            facts = ActivationStore(store)
+            return Tokens(facts.n_train, facts.n_heldout)
+        windows, part, _ = self._cut
+        kept, corpus = _kept(windows), self.study.config.corpus
+        if part == 1:
+            return kept
+        assert corpus.num_tokens is not None
+        assert corpus.heldout_tokens is not None
+        return Tokens(corpus.num_tokens, corpus.heldout_tokens)
+
+    def tokenise(self) -> Cost:
+        """Cut the corpus into windows."""
+        windows, part, took = self._cut
+        n_tokens, total = _kept(windows).total, self.tokens.total
+        if part == 1:
+            return cost("tokenise", f"done: {total:,} tokens", took)
+        small = self.small
+        with timed() as little:
+            few = _kept(small.corpus).total
+        points = [(few, little.seconds), (n_tokens, took.seconds)]
+        seconds = extrapolate(points, total)
+        return cost("tokenise", f"{n_tokens:,} of {total:,} tokens", took, seconds)
+
+    def extract(self) -> Cost:
+        """Read text and write a store, with its checksums."""
+        config, total = self.study.config, self.tokens.total
+        self.small.corpus  # noqa: B018 (counted as tokenising)
+        store = ActivationStore(activations(self.small).path)
+        n_tokens, took = store.n_train + store.n_heldout, self.probe.stages["extract"]
+        how, n_devices = (
+            f"{n_tokens:,} of {total:,} tokens read and written",
+            config.extract.devices,
+        )
+        return cost(
+            "extract",
+            how + (f", on one of {n_devices} devices" if n_devices > 1 else ""),
+            took,
+            took.seconds * total / (n_tokens * n_devices),
+            disk_bytes(total, len(self.study.layers), store.d_model, config.store.dtype),
+        )
+
+    def read_seconds(self, n_tokens: int) -> float:
+        """Say how long the model reads, where it runs beside training."""
+        few = int(self.small.corpus.train.kept.sum())
+        with timed() as took:
+            stream_source(self.small, few).sample(few)
+        return took.seconds * n_tokens / few
+
+
+def store_key(study: Study) -> Key:
+    """Say where the whole store is, once it is made."""
+    identity = activations_identity(study)
+    return Key(study.root, "activations", study.config.corpus.name, identity)
+
+
+def _kept(windows: CorpusWindows) -> Tokens:
+    return Tokens(*(int(part.kept.sum()) for part in windows))

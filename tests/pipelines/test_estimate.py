@@ -1,0 +1,162 @@
+import io
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from safetensors.torch import load_file
+
+from ghosttrack.artifacts import read_json
+from ghosttrack.config import TrainProgram, load
+from ghosttrack.errors import ConfigError
+from ghosttrack.evaluation.splits import check_folds
+from ghosttrack.pipelines.estimate import costs
+from ghosttrack.pipelines.estimate.costs import Cost, print_costs, total
+from ghosttrack.pipelines.estimate.detection import repeated
+from tests.evaluation.test_evaluate import whole_data
+from tests.pipelines.commands import ROOT, Workplace, said
+from tests.pipelines.conftest import Done
+
+TEXT = ["load model", "tokenise", "extract"]
+BANK = [*TEXT, "train", "measure"]
+PHASES = {
+    "extract": TEXT,
+    "train": BANK,
+    "detect": [*BANK, "answer", "ask again", "track", "evaluate, report"],
+}
+STREAM = ("train.source=stream", "train.buffer_tokens=4096")
+
+
+@pytest.fixture
+def output(done: Done, tmp_path: Path) -> Path:
+    """Where the finished job's store is, and nothing else."""
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "activations").symlink_to(done.output / "tiny" / "activations")
+    return tmp_path
+
+
+def estimated(output: Path, program: str) -> dict[str, dict]:
+    """What the one run left in its `metrics.json`, by phase."""
+    (file,) = (output / "tiny" / "runs" / program).glob("*/metrics.json")
+    return {cost["phase"]: cost for cost in read_json(file)["estimate"]}
+
+
+def tensor_bytes(folder: Path) -> int:
+    """What the tensors of a folder's safetensors files take."""
+    files = folder.rglob("*.safetensors")
+    return sum(tensor.nbytes for file in files for tensor in load_file(file).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", list(PHASES))
+def test_a_program_says_what_every_phase_takes_and_builds_nothing(
+    workplace: Workplace, done: Done, tmp_path: Path, program: str
+):
+    printed = said(workplace.fork(tmp_path, program, "estimate=true"))
+    found = estimated(tmp_path, program)
+    assert list(found) == [*PHASES[program], "total"]
+    lines = [line for line in printed.splitlines() if line.startswith(tuple(found))]
+    assert [next(name for name in found if line.startswith(name)) for line in lines] == list(found)
+    for cost in found.values():
+        assert 0 < cost["seconds"] < math.inf, cost
+        assert cost["host_bytes"] > 10_000_000, cost
+    assert found["total"]["seconds"] == pytest.approx(
+        sum(found[phase]["seconds"] for phase in PHASES[program])
+    )
+
+    made = {str(file.relative_to(tmp_path / "tiny")) for file in (tmp_path / "tiny").iterdir()}
+    assert made <= {"runs"}
+    (run,) = (tmp_path / "tiny" / "runs" / program).iterdir()
+    assert {one.name for one in run.iterdir()} == {".hydra", f"{program}.log", "metrics.json"}
+
+    assert found["extract"]["disk_bytes"] == pytest.approx(
+        tensor_bytes(done.made["activations"]), rel=0.01
+    )
+    if "train" in found:
+        assert found["train"]["disk_bytes"] == tensor_bytes(done.made["saes"])
+        assert found["train"]["passing_bytes"] > 2 * 3 * found["train"]["disk_bytes"]
+    if "track" in found:  # all questions were rehearsed, but with an untrained bank
+        made = sum(file.stat().st_size for file in done.made["tracks"].iterdir())
+        assert found["track"]["disk_bytes"] == pytest.approx(made, rel=0.5)
+
+
+@pytest.mark.slow
+def test_a_phase_that_is_done_is_found_and_costs_nothing(workplace: Workplace, output: Path):
+    said(workplace.fork(output, "train", "estimate=true"))
+    found = estimated(output, "train")
+    assert found["extract"]["how"] == "found"
+    assert found["extract"]["seconds"] == found["extract"]["disk_bytes"] == 0
+    assert found["train"]["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_where_all_is_done_no_model_is_loaded(workplace: Workplace, done: Done, tmp_path: Path):
+    (tmp_path / "tiny").mkdir()
+    for kind in ("activations", "saes", "answers", "tracks", "evaluations"):
+        (tmp_path / "tiny" / kind).symlink_to(done.output / "tiny" / kind)
+    said(workplace.fork(tmp_path, "detect", "estimate=true"))
+    found = estimated(tmp_path, "detect")
+    assert "load model" not in found
+    assert {found[phase]["how"] for phase in PHASES["detect"][2:]} == {"found"}
+    assert found["total"]["seconds"] == 0
+    # Another tracker needs the old bank and answers, and text.
+    shutil.rmtree(tmp_path / "tiny" / "runs")
+    said(workplace.fork(tmp_path, "detect", "estimate=true", "detector.gate=0.9"))
+    found = estimated(tmp_path, "detect")
+    assert [phase for phase in found if found[phase]["how"] == "found"] == [
+        *("extract", "train", "measure", "answer", "ask again")
+    ]
+    assert found["track"]["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_a_stream_has_no_store_and_the_model_runs_while_a_bank_is_trained(
+    workplace: Workplace, tmp_path: Path
+):
+    said(workplace.fork(tmp_path, "train", "estimate=true", *STREAM))
+    found = estimated(tmp_path, "train")
+    assert found["extract"]["disk_bytes"] == found["extract"]["seconds"] == 0
+    assert "the model beside them" in found["train"]["how"]
+
+
+def test_a_disk_that_is_too_small_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(
+        costs, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=2 * 10**9))
+    )
+    phases = [
+        Cost("extract", "measured", 9000.0, 10**9, disk_bytes=10**9),
+        Cost("train", "measured", 60.0, 2 * 10**9, disk_bytes=10**9, passing_bytes=15 * 10**8),
+        Cost("evaluate", "not measured: too few", math.nan),
+    ]
+    text = io.StringIO()
+    print_costs(phases, tmp_path, Console(file=text, width=120))
+    rows = {line.split()[0]: line for line in text.getvalue().splitlines()}
+    assert "DOES NOT FIT" not in rows["extract"]
+    assert "DOES NOT FIT: 2.0 GB free" in rows["train"]
+    assert "DOES NOT FIT" in rows["total"]
+    assert "2.5 h" in rows["extract"]
+    assert rows["evaluate"].split()[1] == "–"
+    assert "without evaluate" in rows["total"]
+    assert total(phases).seconds == 9060
+    assert total(phases).host_bytes == 2 * 10**9
+
+
+def test_check_and_estimate_do_not_go_together():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=["check=anything", "estimate=true"])
+    with pytest.raises(ConfigError, match=r"estimate=true has nothing to say of check=anything"):
+        load(cfg, TrainProgram)
+
+
+def test_repeated_answers_are_questions_of_their_own_that_are_judged_like_the_first():
+    given = whole_data()
+    m = len(given.answers)
+    data = repeated(given, 2 * m + 5)
+    check_folds(np.arange(len(data.answers)) // m, data.answers.groups, data.answers.prompts)
+    assert data.answers.labels[m : 2 * m].tolist() == given.answers.labels.tolist()
+    np.testing.assert_array_equal(data.probes[:, m : 2 * m], given.probes)
+    assert len(data.tables["output"]) == data.latents[0].shape[0] == 2 * m + 5
