@@ -19,8 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,9 +62,21 @@ def random_corpus(folder: Path, n_windows: int) -> CorpusWindows:
     return CorpusWindows(*(StoredWindows(folder, table, part, cut, 10**9) for part in parts))
 
 
-def bare(lm: LM, corpus: CorpusWindows, batch_size: int) -> float:
-    """Seconds of the trunk alone, over the same batches."""
-    started = time.perf_counter()
+class Took(NamedTuple):
+    """What a turn took; CPU seconds are of all threads, whatever else the machine did."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(run: Callable[[], None]) -> Took:
+    started, cpu_started = time.perf_counter(), time.process_time()
+    run()
+    return Took(time.perf_counter() - started, time.process_time() - cpu_started)
+
+
+def bare(lm: LM, corpus: CorpusWindows, batch_size: int) -> None:
+    """Run the trunk alone, over the same batches."""
     with torch.no_grad():
         for part in corpus:
             windows = part.read(np.arange(len(part.lengths)))
@@ -71,7 +86,6 @@ def bare(lm: LM, corpus: CorpusWindows, batch_size: int) -> float:
                 lm.parts.trunk(input_ids=ids, use_cache=False)
     if lm.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def measure_speed(layers: int, width: int, batch_size: int, batches: int, device: str) -> dict:
@@ -79,19 +93,20 @@ def measure_speed(layers: int, width: int, batch_size: int, batches: int, device
     store = StoreConfig(StoreDtype.bf16, skip_first=1, shard_tokens=2**18)
     dtype = torch_dtype(store.dtype)
     extractor = Extractor(lm, list(range(layers)), store.skip_first, dtype, batch_size)
-    seconds: dict[str, list[float]] = {"bare": [], "extract": []}
+    on_disk = 0
+    turns: dict[str, list[Took]] = {"bare": [], "extract": []}
     with tempfile.TemporaryDirectory(dir=ROOT / "outputs") as folder:
         corpus = random_corpus(Path(folder), batches * batch_size + 1)
         for turn in range(TURNS + 1):
             target = Path(folder, f"store-{turn}")
             target.mkdir()
-            took = {"bare": bare(lm, corpus, batch_size)}
-            started = time.perf_counter()
-            write_store(target, extractor, corpus, store)
-            took["extract"] = time.perf_counter() - started
+            took = {
+                "bare": timed(partial(bare, lm, corpus, batch_size)),
+                "extract": timed(partial(write_store, target, extractor, corpus, store)),
+            }
             if turn:  # the first is to get warm
                 for name, value in took.items():
-                    seconds[name].append(value)
+                    turns[name].append(value)
             on_disk = sum(file.stat().st_size for file in target.iterdir())
             shutil.rmtree(target)
     n_tokens = sum(len(part.lengths) for part in corpus) * CONTEXT
@@ -99,12 +114,19 @@ def measure_speed(layers: int, width: int, batch_size: int, batches: int, device
     return {
         "model": f"{layers} layers of {width}, {device}",
         "tokens": n_tokens,
-        "tokens_per_s": {name: round(n_tokens / median(each)) for name, each in seconds.items()},
-        "share_of_bare": round(
-            median(b / e for b, e in zip(seconds["bare"], seconds["extract"], strict=True)), 3
-        ),
+        "tokens_per_s": {
+            name: round(n_tokens / median(one.seconds for one in each))
+            for name, each in turns.items()
+        },
+        "share_of_bare": _share(turns, "seconds"),
+        "share_of_bare_cpu": _share(turns, "cpu_seconds"),
         "bytes_over_tensors": round(on_disk / disk_bytes(n_kept, layers, width, store.dtype), 5),
     }
+
+
+def _share(turns: dict[str, list[Took]], field: str) -> float:
+    pairs = zip(turns["bare"], turns["extract"], strict=True)
+    return round(median(getattr(a, field) / getattr(b, field) for a, b in pairs), 3)
 
 
 def measure_memory(n_tokens: int) -> dict:
@@ -142,7 +164,7 @@ def _peak(folder: Path, model: Path, n_tokens: int) -> int:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--layers", type=int, default=12)
