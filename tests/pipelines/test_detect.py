@@ -59,7 +59,7 @@ def test_metrics_tell_the_quality_of_every_hook_point_and_the_seconds_of_every_s
         seconds
     )
     linked = {link.resolve() for link in (run / "artifacts").iterdir()}
-    kinds = ("activations", "saes", "answers", "tracks", "evaluations")
+    kinds = ("corpora", "activations", "saes", "answers", "tracks", "evaluations")
     assert linked == {
         folder.resolve() for kind in kinds for folder in artifacts(done.output, kind).values()
     }
