@@ -32,6 +32,8 @@ KINDS = (
     *("models", "corpora", "activations", "saes"),
     *("answers", "tracks", "detectors", "evaluations"),
 )
+POLL_S = 0.2
+"""Seconds between two looks at what another process is to leave."""
 CHECKSUMS = ".checksums"
 """File of an artefact in the making: what was hashed of it while it was at hand."""
 
@@ -112,8 +114,9 @@ def build(
         return read(final, key.kind)
     partial = final.with_name(f".{final.name}.partial")
     if place().rank > 0:
-        if distributed:
-            partial.mkdir(parents=True, exist_ok=True)
+        while distributed and not (is_complete(final) or partial.is_dir()):
+            time.sleep(POLL_S)
+        if distributed and not is_complete(final):
             write(partial)
         return _wait_for(final, key.kind)
     try:
@@ -208,12 +211,16 @@ def sha256_file(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def record_checksum(file: Path) -> None:
+def record_checksum(file: Path, name: str) -> None:
     """Hash a finished file while the system has it in memory, so that committing need not read it.
 
     Files of a store are written by several processes over hours, and are larger than the memory.
+
+    Args:
+        file: Under the name that it has yet.
+        name: The one that it will have, in the same folder.
     """
-    line = json.dumps([file.name, *_stamp(file), sha256_file(file)]) + "\n"
+    line = json.dumps([name, *_stamp(file), sha256_file(file)]) + "\n"
     with (file.parent / CHECKSUMS).open("a", encoding="utf-8") as sums:
         sums.write(line)
 
@@ -228,8 +235,9 @@ def _recorded(folder: Path) -> dict[tuple[str, int, int], str]:
     sums = folder / CHECKSUMS
     if not sums.is_file():
         return {}
-    rows = [json.loads(line) for line in sums.read_text(encoding="utf-8").splitlines()]
+    lines = sums.read_text(encoding="utf-8").splitlines(keepends=True)
     sums.unlink()
+    rows = [json.loads(line) for line in lines if line.endswith("]\n")]  # a full disk cuts one
     return {(name, size, changed): digest for name, size, changed, digest in rows}
 
 
@@ -335,7 +343,7 @@ class _Lock:
 
 def _wait_for(final: Path, kind: str) -> Artifact:
     while not is_complete(final):
-        time.sleep(0.2)
+        time.sleep(POLL_S)
     return read(final, kind)
 
 

@@ -88,7 +88,7 @@ class CorpusConfig:
     num_tokens: int | None
     """Tokens to train on, positions dropped by `store.skip_first` not counted."""
     heldout_tokens: int | None
-    """Tokens of further documents kept apart for metrics; a fifth of a corpus that is too short."""
+    """Tokens of further documents kept apart for metrics; fewer where the corpus is too short."""
 
     def __post_init__(self) -> None:
         check_folder_name("corpus.name", self.name)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.progress import TokenProgress
+from ghosttrack.data.quantise import Loss
 from ghosttrack.data.ready import Ready, read_ready
 from ghosttrack.data.shards import ShardFile
 from ghosttrack.data.store import (
@@ -100,18 +101,18 @@ def _write(
     d_model = ready.acts[hooks[0]].shape[1]
     layout = dict(rows_layout(hooks, len(rows), d_model, store.dtype))
     layout["document_ids"] = (torch.int32, (len(rows),))
-    errors = torch.zeros(len(hooks), 2)
+    loss = Loss(len(hooks), d_model)
     if store.dtype is StoreDtype.int8:
-        layout[ERRORS] = (torch.float32, (len(hooks), 2))
+        layout[ERRORS] = (torch.float32, (len(hooks), 2 + d_model))
     with ShardFile(target, layout) as file:
         file.put("document_ids", 0, torch.from_numpy(problems))
         for first in range(0, len(rows), BLOCK_ROWS):
             block = torch.from_numpy(rows[first : first + BLOCK_ROWS])
             acts = torch.stack([ready.acts[hook][block].to(dtype) for hook in hooks])
             _check(source, hooks, acts, store)
-            errors += put_rows(file, hooks, first, acts, store.dtype)
+            put_rows(file, hooks, first, acts, store.dtype, loss)
         if store.dtype is StoreDtype.int8:
-            file.put(ERRORS, 0, errors)
+            file.put(ERRORS, 0, loss.row())
 
 
 def _check(

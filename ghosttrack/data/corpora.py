@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ SHUFFLE_CHARACTERS = 2**26
 """Text held while shuffling: smaller corpora are shuffled whole, larger ones through a buffer."""
 ENCODE_BATCH = 512
 """Documents that the tokenizer gets at once; it shares them out among the cores."""
+ENCODE_CHARACTERS = 2**20
+"""Of long documents it gets fewer: what a corpus needs beyond its budget is at most so much."""
 
 CORPUS = "corpus.json"
 
@@ -87,7 +88,7 @@ def write_corpus(
 
     Held-out documents come first in the shuffled order, so a longer training run keeps them. No
     document stands on both sides. A corpus that is too short gives a fifth of what it has to
-    held-out. Called again after a kill it tokenises what is missing.
+    held-out, or what training does not need. After a kill it tokenises what is missing.
 
     Args:
         folder: Gets `corpus.json` and the files of `tokens.py`.
@@ -103,21 +104,25 @@ def write_corpus(
     """
     cut = _cut(framing, config, skip_first)
     parting = _Parting(cut, config)
-    with (
-        TokenFile(folder, ENCODE_BATCH) as file,
-        TokenProgress("tokenising", parting.n_wanted) as progress,
-    ):
-        for n_tokens in file.found:
-            parting.add(n_tokens)
-        unread = islice(shuffled(documents, seed), len(file.found), None)
-        while not parting.is_full and (batch := list(islice(unread, ENCODE_BATCH))):
-            encoded = framing.encode([text for _, text in batch])
-            ids = [[*document, *framing.suffix] for document in encoded]
-            file.append([place for place, _ in batch], ids)
-            for document in ids:
-                parting.add(len(document))
-            progress.advance(sum(map(len, ids)))
-    edges = parting.edges if parting.is_full else _fifth(folder, cut, config)
+    with TokenFile(folder) as file, TokenProgress("tokenising", parting.n_wanted) as progress:
+        n_read, is_appending = 0, False
+        for batch in _batches(shuffled(documents, seed)):
+            n_read += len(batch)
+            lengths = file.lengths(n_read - len(batch), n_read)
+            if lengths is None:
+                if not is_appending:
+                    file.keep(n_read - len(batch))
+                    is_appending = True
+                encoded = framing.encode([text for _, text in batch])
+                ids = [[*document, *framing.suffix] for document in encoded]
+                file.append([place for place, _ in batch], ids)
+                lengths = [len(document) for document in ids]
+                progress.advance(sum(lengths))
+            for n_tokens in lengths:
+                parting.add(n_tokens)
+            if parting.is_full:
+                break
+    edges = parting.edges if parting.is_full else _shorter(folder, cut, config)
     write_json(
         folder / CORPUS,
         {
@@ -234,8 +239,13 @@ class _Parting:
             self.n_kept += self.cut.kept(n_tokens)
 
 
-def _fifth(folder: Path, cut: Cut, config: CorpusConfig) -> list[int]:
-    """Part a corpus that is too short: a fifth of its tokens is held out."""
+def _shorter(folder: Path, cut: Cut, config: CorpusConfig) -> list[int]:
+    """Part a corpus that is too short, so that nothing of it is left over.
+
+    Held out is a fifth of its tokens, or what training does not need; at most what was asked for.
+    """
+    assert config.num_tokens is not None, config
+    assert config.heldout_tokens is not None, config
     lengths = DocumentTable.read(folder).lengths
     kept = _kept_by(lengths, cut, config)
     total = int(kept[-1]) if len(kept) else 0
@@ -243,14 +253,29 @@ def _fifth(folder: Path, cut: Cut, config: CorpusConfig) -> list[int]:
         "corpus %s has %d tokens: fewer than corpus.num_tokens=%d + corpus.heldout_tokens=%d",
         *(config.name, total, config.num_tokens, config.heldout_tokens),
     )
+    wanted = min(max(total / 5, total - config.num_tokens), config.heldout_tokens)
     n_empty = int(np.searchsorted(kept, 0, side="right"))
-    middle = max(int(np.searchsorted(kept, total / 5, side="right")), n_empty + 1)
+    middle = max(int(np.searchsorted(kept, wanted, side="right")), n_empty + 1)
     if middle >= len(kept) or not _kept_by(lengths[middle:], cut, config)[-1]:
         raise DataError(
             f"corpus {config.name}: {total} tokens in too few documents;"
             " training and held-out text need one document each"
         )
     return [0, middle, len(kept)]
+
+
+def _batches(documents: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield documents in batches of `ENCODE_BATCH`, or fewer where they are long."""
+    batch: list[tuple[int, str]] = []
+    n_characters = 0
+    for document in documents:
+        batch.append(document)
+        n_characters += len(document[1])
+        if len(batch) == ENCODE_BATCH or n_characters >= ENCODE_CHARACTERS:
+            yield batch
+            batch, n_characters = [], 0
+    if batch:
+        yield batch
 
 
 def _kept_by(

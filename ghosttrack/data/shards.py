@@ -4,8 +4,10 @@ import errno
 import json
 import math
 import os
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +50,8 @@ class ShardFile:
 
     def __init__(self, path: Path, layout: Layout, closer: Executor | None = None) -> None:
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+        owner = f"{socket.gethostname()}.{os.getpid()}"
+        self.temporary = path.with_name(f".{path.name}.{owner}{UNFINISHED}")
         self.closer = closer
         self.closed: Future[None] | None = None
         # Widest types first keeps every tensor aligned, as the format asks; then by name.
@@ -90,8 +93,8 @@ class ShardFile:
         with self.file:
             self._write(0, self.head)
             os.fsync(self.file.fileno())
-        self.temporary.replace(self.path)
-        record_checksum(self.path)
+        record_checksum(self.temporary, self.path.name)
+        self.temporary.replace(self.path)  # last: who sees the name may commit the folder
 
     def put(self, name: str, element: int, values: Tensor) -> None:
         """Write contiguous values at an element of a tensor."""
@@ -111,6 +114,29 @@ class ShardFile:
                 f"output_root: no room left for {self.path} ({error.strerror}); free some and run"
                 " the same command again, or set train.source=stream"
             ) from error
+
+
+def clear_unfinished(folder: Path) -> int:
+    """Remove what dead processes of this machine left half filled; return the others' bytes."""
+    n_bytes = 0
+    for file in folder.glob(f".*{UNFINISHED}"):
+        *_, host, pid, _ = file.name.rsplit(".", 3)
+        with suppress(FileNotFoundError):  # its owner has given it its name
+            if host == socket.gethostname() and not _is_alive(int(pid)):
+                file.unlink()
+            else:
+                n_bytes += file.stat().st_blocks * 512
+    return n_bytes
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class Stored(NamedTuple):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor
 
 from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.data.config import StoreConfig, StoreDtype
-from ghosttrack.data.quantise import SCALE, error_sums, quantise
+from ghosttrack.data.quantise import SCALE, Loss, quantise, variance_lost
 from ghosttrack.data.shards import Layout, ShardFile, map_shard
 from ghosttrack.errors import ConfigError
 
@@ -20,7 +20,7 @@ PARTS = ("train", "heldout")
 INDEX = ("token_ids", "document_ids", "positions")
 """Tensors `[tokens]` int32 beside the activations: where each row comes from."""
 ERRORS = "quantisation"
-"""Tensor `[hooks 2]` fp32 of an int8 shard: its rows' `error_sums`."""
+"""Tensor `[hooks 2+d_model]` fp32 of an int8 shard: its `Loss.row`."""
 
 
 def torch_dtype(dtype: StoreDtype) -> torch.dtype:
@@ -63,18 +63,19 @@ def put_rows(
     row: int,
     acts: Float[Tensor, "hook row d_model"],
     dtype: StoreDtype,
-) -> Float32[Tensor, "hook 2"]:
-    """Write rows of some hook points from row `row` on; return what int8 loses, else zeros."""
+    loss: Loss,
+) -> None:
+    """Write rows of some hook points from row `row` on; add to `loss` what int8 loses."""
     d_model = acts.shape[2]
     if dtype is not StoreDtype.int8:
         for hook, rows in zip(hooks, acts.cpu(), strict=True):
             file.put(hook, row * d_model, rows)
-        return torch.zeros(len(hooks), 2)
+        return
     stored = quantise(acts)
     for hook, rows, scales in zip(hooks, stored.values.cpu(), stored.scales.cpu(), strict=True):
         file.put(hook, row * d_model, rows)
         file.put(hook + SCALE, row, scales)
-    return error_sums(acts, stored).cpu()
+    loss.add(acts, stored)
 
 
 class ShardFacts(NamedTuple):
@@ -95,8 +96,9 @@ def write_facts(
     """Write `store.json`: what the shards beside it hold, and what int8 loses by hook point."""
     facts: dict[str, object] = {"hooks": list(hooks), "d_model": d_model, "dtype": dtype.name}
     if dtype is StoreDtype.int8:
-        sums = torch.stack([map_shard(folder / one.file)[ERRORS].double() for one in shards]).sum(0)
-        facts["fvu"] = dict(zip(hooks, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
+        rows = torch.stack([map_shard(folder / one.file)[ERRORS] for one in shards])
+        lost = variance_lost(rows, torch.tensor([float(one.n_rows) for one in shards]))
+        facts["fvu"] = dict(zip(hooks, lost.tolist(), strict=True))
     rows = {f"n_{part}": sum(one.n_rows for one in shards if one.part == part) for part in PARTS}
     write_json(
         folder / "store.json", {**facts, **rows, "shards": [one._asdict() for one in shards]}
@@ -112,8 +114,8 @@ def check_room(folder: Path, needed: int, store: StoreConfig) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ConfigError(
-            f"store.dtype={store.dtype.name}: the store needs {needed / 1e9:.1f} GB more and"
-            f" {folder} has {free / 1e9:.1f} GB free; choose fewer layers or, for text, lower"
+            f"store.dtype={store.dtype.name}: the store needs {needed / 1e9:.2f} GB more and"
+            f" {folder} has {free / 1e9:.2f} GB free; choose fewer layers or, for text, lower"
             " corpus.num_tokens or set train.source=stream"
         )
 

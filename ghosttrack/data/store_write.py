@@ -1,5 +1,6 @@
 """A model's activations over a corpus, written as a store."""
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Int32, Int64
 
+from ghosttrack.artifacts import POLL_S
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.prefetch import prefetch
 from ghosttrack.data.progress import TokenProgress
-from ghosttrack.data.shards import UNFINISHED, Layout, ShardFile
+from ghosttrack.data.quantise import Loss
+from ghosttrack.data.shards import UNFINISHED, Layout, ShardFile, clear_unfinished
 from ghosttrack.data.store import (
     ERRORS,
     INDEX,
@@ -31,8 +34,6 @@ from ghosttrack.data.store import (
 )
 from ghosttrack.data.windows import StoredWindows, Windows
 from ghosttrack.processes import ALONE, Place
-
-POLL_S = 0.2
 
 
 class Shard(NamedTuple):
@@ -89,15 +90,24 @@ def write_store(
         for part, windows in zip(PARTS, corpus, strict=True)
         for shard in plan(part, windows, store.shard_tokens)
     ]
-    _write_missing(folder, extractor, plans[place.rank :: place.world_size], store)
+    _write_missing(folder, extractor, plans, store, place)
     if place.rank == 0:
         shards = [ShardFacts(shard.name, shard.part, shard.n_rows) for _, shard in plans]
         while not all((folder / shard.file).is_file() for shard in shards):
             time.sleep(POLL_S)
         for stale in folder.glob(f".*{UNFINISHED}"):
-            stale.unlink()
+            stale.unlink()  # of another machine's dead process
         hooks = hook_names(extractor.layers)
         write_facts(folder, hooks, extractor.lm.d_model, store.dtype, shards)
+
+
+def _check_room(
+    folder: Path, extractor: Extractor, missing: Sequence[Shard], store: StoreConfig
+) -> None:
+    """Refuse what does not fit, all processes' shards together."""
+    n_tokens = sum(shard.n_rows for shard in missing)
+    needed = disk_bytes(n_tokens, len(extractor.layers), extractor.lm.d_model, store.dtype)
+    check_room(folder, needed - clear_unfinished(folder), store)
 
 
 def _write_missing(
@@ -105,16 +115,23 @@ def _write_missing(
     extractor: Extractor,
     plans: Sequence[tuple[StoredWindows, Shard]],
     store: StoreConfig,
+    place: Place,
 ) -> None:
-    """Write the shards that are not there; one is closed while the next one is filled."""
-    missing = [(windows, shard) for windows, shard in plans if not (folder / shard.name).is_file()]
-    n_tokens, n_missing = (sum(shard.n_rows for _, shard in some) for some in (plans, missing))
-    sizes = (len(extractor.layers), extractor.lm.d_model, store.dtype)
-    check_room(folder, disk_bytes(n_missing, *sizes), store)
+    """Write this process' shards that are not there; one is closed while the next is filled."""
+    try:
+        present = set(os.listdir(folder))  # noqa: PTH208 - one look, not one per shard
+    except FileNotFoundError:
+        return  # nothing was missing, and the first process has committed the store
+    _check_room(folder, extractor, [one for _, one in plans if one.name not in present], store)
+    mine = plans[place.rank :: place.world_size]
+    missing = [(windows, shard) for windows, shard in mine if shard.name not in present]
+    n_tokens, n_missing = (sum(shard.n_rows for _, shard in some) for some in (mine, missing))
+    token_bytes = disk_bytes(1, len(extractor.layers), extractor.lm.d_model, store.dtype)
+    title = "extracting activations"
+    if place.world_size > 1:
+        title += f" (process {place.rank + 1} of {place.world_size})"
     with (
-        TokenProgress(
-            "extracting activations", n_tokens, n_tokens - n_missing, disk_bytes(1, *sizes)
-        ) as progress,
+        TokenProgress(title, n_tokens, n_tokens - n_missing, token_bytes) as progress,
         ThreadPoolExecutor(1) as closer,
     ):
         closed: Future[None] | None = None
@@ -133,7 +150,7 @@ def _layout(extractor: Extractor, shard: Shard, store: StoreConfig) -> Layout:
     layout = dict(rows_layout(hooks, shard.n_rows, extractor.lm.d_model, store.dtype))
     layout |= {name: (torch.int32, (shard.n_rows,)) for name in INDEX}
     if store.dtype is StoreDtype.int8:
-        layout[ERRORS] = (torch.float32, (len(hooks), 2))
+        layout[ERRORS] = (torch.float32, (len(hooks), 2 + extractor.lm.d_model))
     return layout
 
 
@@ -144,17 +161,18 @@ def _fill(
     store: StoreConfig,
     progress: TokenProgress,
 ) -> None:
-    hooks, row, errors = hook_names(extractor.layers), 0, torch.zeros(len(extractor.layers), 2)
+    hooks, row = hook_names(extractor.layers), 0
+    loss = Loss(len(hooks), extractor.lm.d_model)
     with file, closing(prefetch(extractor.run(windows), 1)) as passes:
         for acts in passes:
-            errors += put_rows(file, hooks, row, acts, store.dtype)
+            put_rows(file, hooks, row, acts, store.dtype, loss)
             row += acts.shape[1]
             progress.advance(acts.shape[1])
         for name, column in _index(windows, store.skip_first).items():
             assert len(column) == row, f"{row} rows where {len(column)} were planned"
             file.put(name, 0, torch.from_numpy(column))
         if store.dtype is StoreDtype.int8:
-            file.put(ERRORS, 0, errors)
+            file.put(ERRORS, 0, loss.row())
 
 
 def _index(windows: Windows, skip_first: int) -> dict[str, Int32[np.ndarray, " token"]]:

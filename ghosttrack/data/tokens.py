@@ -11,6 +11,7 @@ from jaxtyping import Int32, Int64
 
 TOKENS = "tokens.bin"
 """Token ids of one document after the other: little-endian int32."""
+TOKEN_BYTES = 4
 DOCUMENTS = "documents.bin"
 """Of each document its place in the corpus and its end among the tokens: little-endian int64."""
 
@@ -46,24 +47,20 @@ def read_tokens(folder: Path, places: Int64[np.ndarray, " token"]) -> Int32[np.n
 
 
 class TokenFile:
-    """Documents' tokens, appended in batches; after a kill whole batches are found again.
+    """Documents' tokens, appended in batches; after a kill those that are whole are found again.
 
     Args:
         folder: Gets the two files.
-        batch: Documents of a batch.
     """
 
-    def __init__(self, folder: Path, batch: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.tokens = (folder / TOKENS).open("ab")
         self.documents = (folder / DOCUMENTS).open("ab")
         rows = np.fromfile(folder / DOCUMENTS, dtype="<i8")
-        n_found = len(rows) // 2 // batch * batch
-        self.documents.truncate(n_found * 16)
-        ends = rows[: 2 * n_found].reshape(-1, 2)[:, 1]
-        self.n_tokens = int(ends[-1]) if n_found else 0
-        self.tokens.truncate(self.n_tokens * 4)
-        self.found: list[int] = np.diff(ends, prepend=0).tolist()
-        """Tokens of each document that was there."""
+        ends = rows[: len(rows) // 2 * 2].reshape(-1, 2)[:, 1]
+        self.found = ends[ends * TOKEN_BYTES <= (folder / TOKENS).stat().st_size]
+        """Where each document ends that was there."""
+        self.end = 0
 
     def __enter__(self) -> "TokenFile":
         return self
@@ -77,13 +74,27 @@ class TokenFile:
         self.tokens.close()
         self.documents.close()
 
+    def lengths(self, first: int, last: int) -> list[int] | None:
+        """Count the tokens of documents `first` to `last`; None where not all of them are there."""
+        if last > len(self.found):
+            return None
+        start = self.found[first - 1] if first else 0
+        return np.diff(self.found[first:last], prepend=start).tolist()
+
+    def keep(self, n_documents: int) -> None:
+        """Forget what was found beyond the first documents; appending begins there."""
+        self.found = self.found[:n_documents]
+        self.end = int(self.found[-1]) if n_documents else 0
+        self.documents.truncate(n_documents * 16)
+        self.tokens.truncate(self.end * TOKEN_BYTES)
+
     def append(self, places: Sequence[int], documents: Sequence[Sequence[int]]) -> None:
         """Write a batch: its tokens before what says that they are there."""
         lengths = [len(ids) for ids in documents]
-        ends = self.n_tokens + np.cumsum(lengths)
+        ends = self.end + np.cumsum(lengths)
         ids = np.fromiter(itertools.chain.from_iterable(documents), dtype="<i4", count=sum(lengths))
         self.tokens.write(ids.tobytes())
         self.tokens.flush()
         self.documents.write(np.stack([places, ends], axis=1).astype("<i8").tobytes())
         self.documents.flush()
-        self.n_tokens += sum(lengths)
+        self.end += sum(lengths)

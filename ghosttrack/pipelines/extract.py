@@ -10,6 +10,7 @@ from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.convert import convert
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
+from ghosttrack.data.tokens import TOKEN_BYTES
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.together import together
@@ -40,7 +41,8 @@ def activations(study: Study) -> Artifact:
         if config.corpus.kind is CorpusKind.activations:
             convert(folder, study.corpus_path, study.layers, config.store, config.seed)
             return
-        _say_plan(study, folder)
+        if place().rank == 0:
+            _say_plan(study, folder)
         write_store(folder, study.extractor, study.corpus, config.store, place())
 
     key = Key(study.root, "activations", config.corpus.name, identity)
@@ -53,15 +55,18 @@ def activations(study: Study) -> Artifact:
 
 
 def _say_plan(study: Study, folder: Path) -> None:
-    """Say what extraction takes, but for the time, which its first batches tell."""
-    config, lm = study.config, study.lm
-    n_tokens = sum(int(part.kept.sum()) for part in study.corpus)
+    """Say what extraction takes before the corpus is tokenised; its first second tells the time."""
+    corpus, store, lm = study.config.corpus, study.config.store, study.lm
+    assert corpus.num_tokens is not None
+    assert corpus.heldout_tokens is not None
+    n_tokens = corpus.num_tokens + corpus.heldout_tokens
     weights = sum(parameter.nbytes for parameter in lm.model.parameters())
     log.info(
-        "extraction: %s tokens at %d layers: %.2f GB of the %.1f GB free on the disk; the model"
-        " takes %.2f GB of memory",
+        "extraction: up to %s tokens at %d layers: %.2f GB, and %.2f GB of token ids, of the"
+        " %.1f GB free on the disk; the model takes %.2f GB of memory",
         *(f"{n_tokens:,}", len(study.layers)),
-        disk_bytes(n_tokens, len(study.layers), lm.d_model, config.store.dtype) / 1e9,
+        disk_bytes(n_tokens, len(study.layers), lm.d_model, store.dtype) / 1e9,
+        TOKEN_BYTES * n_tokens / 1e9,
         shutil.disk_usage(folder).free / 1e9,
         weights / 1e9,
     )

@@ -112,13 +112,6 @@ class Study:
         Its token ids are an artefact of their own, which stores and streams share.
         """
         corpus, store = self.config.corpus, self.config.store
-        identity = {
-            "corpus": self.corpus_identity,
-            "tokenizer": self.model_identity["tokenizer"],
-            "prepend_bos": self.config.model.prepend_bos,
-            "skip_first": store.skip_first,
-            "seed": self.config.seed,
-        }
 
         def write(folder: Path) -> None:
             append_eos = self._is_world or corpus.packing is Packing.blocks
@@ -127,7 +120,23 @@ class Study:
             write_corpus(folder, documents, framed, corpus, store.skip_first, self.config.seed)
 
         with self.run.stage("tokenise"):
-            return read_corpus(self.build("corpora", corpus.name, identity, write).path)
+            artifact = self.build("corpora", corpus.name, self._tokens_identity, write)
+            return read_corpus(artifact.path)
+
+    @property
+    def has_corpus(self) -> bool:
+        """Tell whether the corpus has been tokenised."""
+        return self.has("corpora", self.config.corpus.name, self._tokens_identity)
+
+    @property
+    def _tokens_identity(self) -> dict[str, object]:
+        return {
+            "corpus": self.corpus_identity,
+            "tokenizer": self.model_identity["tokenizer"],
+            "prepend_bos": self.config.model.prepend_bos,
+            "skip_first": self.config.store.skip_first,
+            "seed": self.config.seed,
+        }
 
     @property
     def _is_world(self) -> bool:

@@ -33,6 +33,7 @@ def together(stage: Callable[[Study], object], study: Study, n_processes: int) -
         GhostTrackError: What one of them raised.
     """
     log.info("going on in %d processes", n_processes)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     faults = multiprocessing.get_context("spawn").SimpleQueue()
     logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     task = _Task(stage, study.config, study.run.folder, n_processes, logs)

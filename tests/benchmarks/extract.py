@@ -54,7 +54,7 @@ def random_lm(layers: int, width: int, device: str) -> LM:
 def random_corpus(folder: Path, n_windows: int) -> CorpusWindows:
     """Windows of random tokens, as packed blocks are: all of the same length."""
     draw = np.random.default_rng(0)
-    with TokenFile(folder, batch=1) as file:
+    with TokenFile(folder) as file:
         for place in range(n_windows):
             file.append([place], [draw.integers(0, 50257, CONTEXT - 1).tolist()])
     table, cut = DocumentTable.read(folder), Cut(CONTEXT, (0,), skip_first=1)
@@ -117,8 +117,7 @@ def measure_speed(layers: int, width: int, batch_size: int, batches: int, device
         "model": f"{layers} layers of {width}, {device}",
         "tokens": n_tokens,
         "tokens_per_s": {
-            name: round(n_tokens / min(one.seconds for one in each))
-            for name, each in turns.items()
+            name: round(n_tokens / min(one.seconds for one in each)) for name, each in turns.items()
         },
         "share_of_bare": _share(turns, "seconds"),
         "share_of_bare_cpu": _share(turns, "cpu_seconds"),

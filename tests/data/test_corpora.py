@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghosttrack.data import corpora
 from ghosttrack.data.config import CorpusConfig, Packing
 from ghosttrack.data.corpora import (
     ENCODE_BATCH,
@@ -123,6 +124,16 @@ def test_a_short_corpus_gives_a_fifth_to_heldout_and_says_so(packing, caplog):
     assert "corpus.num_tokens=1000" in caplog.text
 
 
+@pytest.mark.parametrize(("num_tokens", "heldout_tokens"), [(1000, 20), (50, 1000), (1000, 1000)])
+def test_of_a_short_corpus_nothing_is_left_over(num_tokens, heldout_tokens):
+    config = corpus_config(context=8, num_tokens=num_tokens, heldout_tokens=heldout_tokens)
+    corpus = cut(["abc"] * 50, config)
+    kept = [int((windows.lengths - 1).sum()) for windows in corpus]
+    assert sum(kept) > 200 - 2 * 4  # 50 documents of 4 tokens; a part ends in the midst of one
+    assert kept[0] <= num_tokens
+    assert kept[1] <= heldout_tokens
+
+
 def test_more_training_tokens_leave_heldout_as_it_was():
     small, large = (cut(sentences(99), corpus_config(num_tokens=n), seed=3) for n in (500, 1500))
     assert letters(small.heldout) == letters(large.heldout)
@@ -174,6 +185,23 @@ def test_what_a_kill_left_of_tokenising_is_gone_on_with(tmp_path, n_whole):
         assert path.read_bytes() == (killed / path.name).read_bytes()
     n_batches = len(np.fromfile(whole / "documents.bin", "<i8")) // 2 // ENCODE_BATCH
     assert len(again) == n_batches - n_whole > 0
+
+
+def test_a_batch_that_a_power_cut_left_without_its_tokens_is_made_again(tmp_path):
+    config = corpus_config(num_tokens=90_000)
+    write_corpus(tmp_path, sentences(3 * ENCODE_BATCH), LETTERS, config, 1, seed=2)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (tmp_path / "tokens.bin").open("ab") as file:
+        file.truncate(len(whole["tokens.bin"]) // 2)
+    write_corpus(tmp_path, sentences(3 * ENCODE_BATCH), LETTERS, config, 1, seed=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+
+
+def test_of_long_documents_little_more_than_the_budget_is_tokenised(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "ENCODE_CHARACTERS", 1000)
+    config = corpus_config(context=32, num_tokens=3000, heldout_tokens=500)
+    write_corpus(tmp_path, ["x" * 400] * 200, LETTERS, config, 1, seed=0)
+    assert (tmp_path / "tokens.bin").stat().st_size <= 4 * (3500 + 2 * 1500)
 
 
 @pytest.mark.parametrize("number", [None, 0])

@@ -38,7 +38,14 @@ def test_processes_started_here_write_the_store_of_one_also_after_a_kill(
     printed = said(workplace.fork(tmp_path, "extract", *two))
     assert "going on in 2 processes" in printed
     assert contents(only(tmp_path, "activations")) == contents(store)
-    read(only(tmp_path, "activations"), verify=True)
+    whole = only(tmp_path, "activations")
+    read(whole, verify=True)
+    # A kill between the last shard and the manifest: whoever comes late finds the store done.
+    (whole / "manifest.json").unlink()
+    whole.rename(growing)
+    said(workplace.fork(tmp_path, "extract", *two))
+    assert contents(only(tmp_path, "activations")) == contents(store)
+    assert not growing.exists()
 
 
 def test_processes_of_torchrun_write_the_store_of_one_and_speak_once(

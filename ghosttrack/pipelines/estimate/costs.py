@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ghosttrack.data.fit import peak_bytes
+from ghosttrack.data.fit import peak_bytes, reset_peak
 from ghosttrack.data.progress import duration
 from ghosttrack.pipelines.run import Run
 
@@ -47,8 +47,7 @@ def measure() -> Iterator[Measured]:
 
     Linux counts the peak of the host's memory anew; elsewhere it is that since the process began.
     """
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    reset_peak()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with timed() as found:

@@ -79,8 +79,12 @@ class Probes:
     @cached_property
     def small(self) -> Study:
         """The study on so little text that the model reads it in seconds."""
-        corpus, n_tokens = self.study.config.corpus, self._readable()
-        corpus = replace(corpus, num_tokens=n_tokens, heldout_tokens=max(n_tokens // 4, 1))
+        corpus = self.study.config.corpus
+        assert corpus.num_tokens is not None
+        assert corpus.heldout_tokens is not None
+        n_train = min(self._readable(), corpus.num_tokens)
+        n_heldout = min(max(n_train // 4, 1), corpus.heldout_tokens)
+        corpus = replace(corpus, num_tokens=n_train, heldout_tokens=n_heldout)
         return self.smaller(replace(self.study.config, corpus=corpus), self.probe)
 
     def _readable(self) -> int:
@@ -136,17 +140,21 @@ class Probes:
         return Tokens(corpus.num_tokens, corpus.heldout_tokens)
 
     def tokenise(self) -> Cost:
-        """Cut the corpus into windows."""
+        """Write the corpus' token ids."""
+        if self.study.has_corpus:
+            return Cost("tokenise", "found")
         windows, part, took = self._cut
         n_tokens, total = _kept(windows).total, self.tokens.total
+        n_bytes = sum(file.stat().st_size for file in windows.train.folder.iterdir())
+        n_bytes = n_bytes * total // n_tokens
         if part == 1:
-            return cost("tokenise", f"done: {total:,} tokens", took)
+            return cost("tokenise", f"done: {total:,} tokens", took, disk_bytes=n_bytes)
         small = self.small
         with timed() as little:
             few = _kept(small.corpus).total
         points = [(few, little.seconds), (n_tokens, took.seconds)]
         seconds = extrapolate(points, total)
-        return cost("tokenise", f"{n_tokens:,} of {total:,} tokens", took, seconds)
+        return cost("tokenise", f"{n_tokens:,} of {total:,} tokens", took, seconds, n_bytes)
 
     def extract(self) -> Cost:
         """Read text and write a store, with its checksums."""
