@@ -4,6 +4,8 @@ Examples:
     python detect.py
     python detect.py detector=sensitive questions.num=1000
     python detect.py questions=file questions.path=questions.jsonl model=gpt2-small
+    python detect.py questions=option_scores questions.path=results/BEAR/gpt2 model.name=gpt2
+    python detect.py questions=answered questions.path=answers.jsonl model.name=some-api
 """
 
 import hydra
@@ -18,7 +20,12 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
-    from ghosttrack.pipelines.detect import detect  # torch only once the settings are right
+    if config.questions.kind.is_ready:  # torch only once the settings are right
+        from ghosttrack.pipelines.ready import detect_ready
+
+        detect_ready(config)
+        return
+    from ghosttrack.pipelines.detect import detect
 
     detect(config)
 
