@@ -12,7 +12,7 @@ FUNCTION_WORDS_TEXT = (
 )
 FUNCTION_WORDS = frozenset(FUNCTION_WORDS_TEXT.split())
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-TOKEN = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+TOKEN = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 
 
 def sentences(text: str) -> list[str]:

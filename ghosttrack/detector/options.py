@@ -92,7 +92,7 @@ def rivals(relations: Sequence[OptionScores]) -> tuple[str, ...]:
         best = np.where(others, theirs.T, -inf).argmax(axis=1)
         names += [
             one.subjects[at] if known else ""
-            for at, known in zip(best, others.any(axis=1), strict=True)
+            for at, known in zip(best, others.any(axis=1).tolist(), strict=True)
         ]
     return tuple(names)
 
@@ -104,7 +104,7 @@ def n_others(relations: Sequence[OptionScores]) -> float:
 
 
 def _names(
-    relations: Sequence[OptionScores], places: Sequence[Int[np.ndarray, " subject"]]
+    relations: Sequence[OptionScores], places: Sequence[Int[np.ndarray, " _"]]
 ) -> tuple[str, ...]:
     return tuple(
         relation.options[place]
@@ -157,4 +157,4 @@ def _against(
 def _others(subjects: Sequence[str]) -> Bool[np.ndarray, "subject other"]:
     """Mark for each fact those of its relation that are about somebody else."""
     names = np.array(subjects)
-    return names[:, None] != names[None, :]
+    return np.not_equal(names[:, None], names[None, :])

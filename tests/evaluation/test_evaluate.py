@@ -37,6 +37,7 @@ DETECTORS = {
     "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
     "label_free",
 }  # fmt: skip
+SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
 
 
@@ -84,7 +85,7 @@ def result() -> Evaluation:
 
 def test_every_detector_has_a_row_in_every_subset(result: Evaluation):
     assert {(row.detector, row.subset) for row in result.rows} == {
-        (name, subset) for name in DETECTORS for subset in ("all", "p>0.5", "p>0.8")
+        (name, subset) for name in DETECTORS for subset in SUBSETS
     }
 
 
@@ -121,7 +122,7 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
     }  # fmt: skip
-    assert len(result.paired) == 3 * 8
+    assert len(result.paired) == 4 * 8
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -190,3 +191,44 @@ def test_a_question_under_two_groups_is_refused():
     doubled = made_up_answers(N, 200).__class__(**{**vars(full.answers), "prompts": prompts})
     with pytest.raises(DataError, match="the text 'the same question' stands in folds"):
         evaluate(full._replace(answers=doubled), SETTINGS, 0, n_jobs=1)
+
+
+def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
+    full = whole_data()
+    unknown = made_up_answers(N, 200).__class__(
+        **{**vars(full.answers), "prob": np.full(N, np.nan), "relations": ("",) * N}
+    )
+    sampling = table(full.answers.labels, (1.0,), "s", 5)
+    given = EvaluationData(unknown, {"sampling": sampling}, {"sampling": 10.0})
+    result = evaluate(given, SETTINGS, 0, n_jobs=1)
+    assert result.subsets == ("all",)
+    assert result.row("sampling").auroc == pytest.approx(0.76, abs=0.06)  # d' = 1
+    assert result.row("sampling").forwards == 11
+    assert result.left_out["p>0.5"] == "the answers' probabilities are not known"
+    assert result.left_out["output"] == "this data holds no token probabilities"
+    assert "within relation" not in result.left_out
+    assert set(CANARIES) <= result.canaries.keys()
+
+
+def test_canaries_may_tell_relations_apart_where_these_are_uneven():
+    full = whole_data()
+    order = np.argsort(full.answers.labels, kind="stable")  # the first relation is all right, ...
+    relations = np.empty(N, dtype=object)
+    relations[order] = [f"r{place // 60}" for place in range(N)]
+    index = [*range(N)]
+    index.sort(key=lambda row: relations[row])
+    fields = {
+        name: tuple(value[row] for row in index) if isinstance(value, tuple) else value[index]
+        for name, value in vars(full.answers).items() if name != "output"
+    }  # fmt: skip
+    fields["relations"] = tuple(relations[index])
+    answers = full.answers.__class__(
+        **fields, output=Table(("a",), full.answers.output.values[index, :1])
+    )
+    bare = EvaluationData(answers, {"output": answers.output}, {})
+    found = [
+        evaluate(bare._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
+        for uneven in (False, True)
+    ]
+    assert found[0] > 0.9
+    assert 0.2 < found[1] < 0.8
