@@ -11,7 +11,7 @@ shared words in the place of the entailment model; kernel language entropy (Niki
 import re
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import inf, log
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -159,7 +159,8 @@ def _kernel_entropy(heard: Heard) -> float:
 def _exact_entropy(heard: Heard) -> float:
     """Entropy over classes of texts of the same words in the same order."""
     _, sizes = np.unique([" ".join(text) for text in heard.spoken], return_counts=True)
-    return float(log(len(heard.spoken)) - (sizes * np.log(sizes)).sum() / len(heard.spoken))
+    shares = sizes / len(heard.spoken)
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _covered(heard: Heard) -> float:

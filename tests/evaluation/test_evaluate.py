@@ -211,24 +211,20 @@ def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
 
 
 def test_canaries_may_tell_relations_apart_where_these_are_uneven():
-    full = whole_data()
-    order = np.argsort(full.answers.labels, kind="stable")  # the first relation is all right, ...
-    relations = np.empty(N, dtype=object)
-    relations[order] = [f"r{place // 60}" for place in range(N)]
-    index = [*range(N)]
-    index.sort(key=lambda row: relations[row])
+    drawn = made_up_answers(N, 200)
+    generator = np.random.default_rng(0)
+    is_hard = generator.random(N) < np.where(drawn.labels == 1, 0.9, 0.1)
+    order = np.lexsort((generator.random(N), is_hard))
     fields = {
-        name: tuple(value[row] for row in index) if isinstance(value, tuple) else value[index]
-        for name, value in vars(full.answers).items() if name != "output"
+        name: tuple(value[row] for row in order) if isinstance(value, tuple) else value[order]
+        for name, value in vars(drawn).items() if name != "output"
     }  # fmt: skip
-    fields["relations"] = tuple(relations[index])
-    answers = full.answers.__class__(
-        **fields, output=Table(("a",), full.answers.output.values[index, :1])
-    )
-    bare = EvaluationData(answers, {"output": answers.output}, {})
-    found = [
-        evaluate(bare._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
+    fields["relations"] = tuple("hard" if one else "easy" for one in is_hard[order])
+    output = Table(drawn.output.names, drawn.output.values[order])
+    data = EvaluationData(drawn.__class__(**fields, output=output), {"output": output}, {})
+    on_all, inside = (
+        evaluate(data._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
         for uneven in (False, True)
-    ]
-    assert found[0] > 0.9
-    assert 0.2 < found[1] < 0.8
+    )
+    assert on_all > 0.8
+    assert abs(inside - 0.5) < 0.2
