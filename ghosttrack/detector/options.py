@@ -90,10 +90,7 @@ def rivals(relations: Sequence[OptionScores]) -> tuple[str, ...]:
         theirs = log_softmax(one.scores, axis=1)[:, one.scores.argmax(axis=1)]
         others = _others(one.subjects)
         best = np.where(others, theirs.T, -inf).argmax(axis=1)
-        names += [
-            one.subjects[at] if known else ""
-            for at, known in zip(best, others.any(axis=1).tolist(), strict=True)
-        ]
+        names += [one.subjects[at] if others[fact].any() else "" for fact, at in enumerate(best)]
     return tuple(names)
 
 

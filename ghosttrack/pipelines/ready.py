@@ -41,7 +41,12 @@ SPECS = (
     *(score.spec for score in SAMPLING_SCORES),
 )
 """Every statistic that a report may name."""
+REAL_LIMIT = (
+    "Names, lengths and the file's order may tell something of real answers: a canary outside 0.45 "
+    "to 0.55 is then no leak of the protocol, but what a detector has to be better than."
+)
 OPTION_LIMITS = (
+    REAL_LIMIT,
     "Relations differ in difficulty, and a question's words or place tell which relation it is of: "
     "canaries are judged on pairs of answers of one relation. What the relation alone tells is "
     "control:relation.",
@@ -52,6 +57,7 @@ OPTION_LIMITS = (
     "some answers are right for most subjects it will help less.",
 )
 SAMPLING_LIMITS = (
+    REAL_LIMIT,
     "Labels are those of the file; where a row has none, the response was compared with its "
     "reference answers by words, and one that is right in other words counts as hallucinated.",
     "Samples are compared by their words: texts that say the same in other words count as "
