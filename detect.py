@@ -4,6 +4,8 @@ Examples:
     python detect.py
     python detect.py detector=sensitive questions.num=1000
     python detect.py questions=file questions.path=questions.jsonl model=gpt2-small
+    python detect.py questions=option_scores questions.path=results/BEAR/gpt2 model.name=gpt2
+    python detect.py questions=answered questions.path=answers.jsonl model.name=some-api
     python detect.py estimate=true
 """
 
@@ -19,7 +21,9 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
-    if config.estimate:  # torch only once the settings are right
+    if config.questions.kind.is_ready:  # torch only once the settings are right
+        from ghosttrack.pipelines.ready import detect_ready as run
+    elif config.estimate:
         from ghosttrack.pipelines.estimate.programs import detect as run
     else:
         from ghosttrack.pipelines.detect import detect as run

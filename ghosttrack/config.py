@@ -79,6 +79,11 @@ class DetectProgram(TrainProgram):
         super().__post_init__()
         if self.check is not None:
             raise ConfigError(f"check={self.check} is for train.py")
+        if self.estimate and self.questions.kind.is_ready:
+            raise ConfigError(
+                f"estimate=true says nothing of questions={self.questions.kind.name}: no model"
+                " runs; just start it"
+            )
 
 
 def register() -> None:

@@ -24,7 +24,11 @@ REQUIRED = {
         "huggingface": ["corpus.path=some/dataset"],
         "activations": ["corpus.path=some.pt"],
     },
-    "questions": {"file": ["questions.path=some.csv"]},
+    "questions": {
+        "file": ["questions.path=some.csv"],
+        "option_scores": ["questions.path=some/folder"],
+        "answered": ["questions.path=some.jsonl"],
+    },
 }
 """What an option asks the user for."""
 
@@ -94,6 +98,27 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
 def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:
     with composed("train", override) as cfg, pytest.raises(ConfigError) as caught:
         load(cfg, TrainProgram)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("questions=answered",), "questions.path is required; set questions.path=..."),
+        (
+            ("questions=answered", "questions.path=a", "questions.num=9"),
+            "questions.num is nothing to questions=answered; leave it null",
+        ),
+        (("questions.num=null",), "questions.num is required; set questions.num=..."),
+        (("questions.num=0",), "questions.num must be at least 1, got 0"),
+        (("questions.template=a",), "questions.template must contain {question}"),
+    ],
+)
+def test_questions_that_come_answered_are_not_asked(
+    overrides: tuple[str, ...], message: str
+) -> None:
+    with composed("detect", *overrides) as cfg, pytest.raises(ConfigError) as caught:
+        load(cfg, DetectProgram)
     assert str(caught.value) == message
 
 

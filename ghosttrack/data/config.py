@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from ghosttrack.errors import ConfigError, check_folder_name
 
@@ -35,6 +35,13 @@ class QuestionKind(Enum):
 
     ghostworld = "ghostworld"
     file = "file"
+    option_scores = "option_scores"
+    answered = "answered"
+
+    @property
+    def is_ready(self) -> bool:
+        """The answers are there already, no model is asked."""
+        return self in (QuestionKind.option_scores, QuestionKind.answered)
 
 
 class StoreDtype(Enum):
@@ -143,31 +150,59 @@ class ExtractConfig:
             raise ConfigError(f"extract.devices must be at least 1, got {self.devices}")
 
 
+class Asking(NamedTuple):
+    """How questions are put to a model; `QuestionsConfig` says what each is."""
+
+    num: int
+    template: str
+    max_new_tokens: int
+    stop: list[str]
+
+
 @dataclass
 class QuestionsConfig:
-    """What the model is asked."""
+    """What the model is asked, or what some model answered elsewhere (`data/ready_answers.py`).
+
+    What ready answers have no use for is null with them.
+    """
 
     kind: QuestionKind
     name: str
     path: str | None
-    """JSONL or CSV with `question, answers[, group, subject, ...]` (`questions=file`)."""
-    num: int
+    """`file`: JSONL or CSV with `question, answers[, group, subject, ...]`. `option_scores`: folder
+    of LM-Pub-Quiz's results. `answered`: JSONL with `question, response, ...`."""
+    num: int | None
     """At most this many, drawn with `seed`; every group keeps at least one while it can."""
-    template: str
+    template: str | None
     """The prompt around a question of a file, for example "Q: {question}\\nA:"."""
-    max_new_tokens: int
+    max_new_tokens: int | None
     """Longest answer, in tokens."""
-    stop: list[str]
+    stop: list[str] | None
     """Texts that end an answer; not part of it."""
 
     def __post_init__(self) -> None:
         check_folder_name("questions.name", self.name)
-        if self.kind is QuestionKind.file and self.path is None:
-            raise ConfigError("questions.path is required; set questions.path=<jsonl or csv>")
-        if "{question}" not in self.template:
-            raise ConfigError("questions.template must contain {question}")
-        for field in ("num", "max_new_tokens"):
-            if getattr(self, field) < 1:
+        if self.kind is not QuestionKind.ghostworld and self.path is None:
+            raise ConfigError("questions.path is required; set questions.path=...")
+        for field in Asking._fields:
+            value = getattr(self, field)
+            if self.kind.is_ready and value is not None:
                 raise ConfigError(
-                    f"questions.{field} must be at least 1, got {getattr(self, field)}"
+                    f"questions.{field} is nothing to questions={self.kind.name}; leave it null"
                 )
+            if not self.kind.is_ready and value is None:
+                raise ConfigError(f"questions.{field} is required; set questions.{field}=...")
+            if type(value) is int and value < 1:
+                raise ConfigError(f"questions.{field} must be at least 1, got {value}")
+        if self.template is not None and "{question}" not in self.template:
+            raise ConfigError("questions.template must contain {question}")
+
+    @property
+    def asking(self) -> Asking:
+        """How they are asked; ready answers are not."""
+        num, template, longest, stop = self.num, self.template, self.max_new_tokens, self.stop
+        assert num is not None, self
+        assert template is not None, self
+        assert longest is not None, self
+        assert stop is not None, self
+        return Asking(num, template, longest, stop)

@@ -91,9 +91,9 @@ def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:
     """
     if config.path is None or not Path(config.path).is_file():
         raise ConfigError(f"questions.path={config.path} is not a file; give a .jsonl or .csv file")
-    path = Path(config.path)
+    path, asking = Path(config.path), config.asking
     questions = tuple(
-        _question(row, where, index, config.template)
+        _question(row, where, index, asking.template)
         for index, (where, row) in enumerate(_rows(path))
     )
     if not questions:
@@ -101,18 +101,18 @@ def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:
     _check_ids(path, questions)
     return QuestionSet(
         name=config.name,
-        questions=_draw(questions, config.num, seed),
+        questions=_draw(questions, asking.num, seed),
         names=_names(questions),
-        stop=tuple(config.stop),
-        max_new_tokens=config.max_new_tokens,
+        stop=tuple(asking.stop),
+        max_new_tokens=asking.max_new_tokens,
         identity={
             "kind": config.kind.name,
             "sha256": sha256_file(path),
-            "template": config.template,
-            "num": config.num,
-            "seed": seed if config.num < len(questions) else None,
-            "stop": list(config.stop),
-            "max_new_tokens": config.max_new_tokens,
+            "template": asking.template,
+            "num": asking.num,
+            "seed": seed if asking.num < len(questions) else None,
+            "stop": list(asking.stop),
+            "max_new_tokens": asking.max_new_tokens,
         },
     )
 
@@ -121,7 +121,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield ("file:line", columns that hold something) of every row."""
     suffix = path.suffix.lower()
     if suffix in JSON_SUFFIXES:
-        rows = _json_rows(path)
+        rows = json_rows(path)
     elif suffix == ".csv":
         rows = _csv_rows(path)
     else:
@@ -136,7 +136,12 @@ def _column(name: str) -> str:
     return re.sub(r"\s+", "_", name.strip().lower())
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield ("file:line", object) of every line of JSON Lines that is not blank.
+
+    Raises:
+        DataError: A line is no JSON object; says which.
+    """
     for number, line in lines(path):
         if not line.strip():
             continue
@@ -190,7 +195,7 @@ def _question(row: Mapping[str, object], where: str, index: int, template: str) 
         id=_text(row, "id", where) or str(index),
         prompt=template.replace("{question}", asked),
         answers=answers,
-        group=_text(row, "group", where) or _normalised(asked),
+        group=_text(row, "group", where) or normalised(asked),
         subject=subject,
         relation=relation,
         kind=_text(row, "kind", where) or relation,
@@ -222,7 +227,7 @@ def _texts(row: Mapping[str, object], column: str, where: str) -> list[str]:
     return [text for text in texts if text]
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
     """Return the words of a text without case and punctuation."""
     words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(words) or text

@@ -40,7 +40,8 @@ class Answers:
     """One greedy answer per question; every field runs parallel to the questions.
 
     An answer is never without tokens: where the model stops at once, the token it stopped with
-    stands in `token_ids`, `texts` holds "", and the answer counts as wrong.
+    stands in `token_ids`, `texts` holds "", and the answer counts as wrong. Of answers that were
+    given elsewhere none has any.
     """
 
     question_ids: tuple[str, ...]
@@ -61,7 +62,7 @@ class Answers:
     """correct | wrong; on a world: correct | lucky | wrong_known | unknown_attribute |
     unknown_entity."""
     prob: Float[np.ndarray, " sample"]
-    """Probability of the whole answer, the product over its tokens."""
+    """Probability of the whole answer, the product over its tokens; NaN: not known."""
     token_ids: tuple[tuple[int, ...], ...]
     logprobs: tuple[tuple[float, ...], ...]
     """Per token, nats."""
@@ -75,7 +76,7 @@ class Answers:
     def __post_init__(self) -> None:
         lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
         assert len(set(lengths.values())) == 1, f"fields of different lengths: {lengths}"
-        assert all(self.token_ids), "an answer without tokens"
+        assert all(self.token_ids) or not any(self.token_ids), "an answer without tokens"
 
     def __len__(self) -> int:
         return len(self.texts)

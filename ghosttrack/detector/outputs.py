@@ -32,11 +32,16 @@ LOG = (-inf, 0.0)
 NATS = (0.0, inf)
 FRACTION = (0.0, 1.0)
 
-OUTPUT_SCORES: tuple[OutputScore, ...] = (
+LOGPROB_SCORES: tuple[OutputScore, ...] = (
     _score("mean_logprob", "mean token log-probability", LOG, -1, lambda t: t.logprobs.mean()),
     _score("min_logprob", "least token log-probability", LOG, -1, lambda t: t.logprobs.min()),
     _score("first_logprob", "first token's log-probability", LOG, -1, lambda t: t.logprobs[0]),
     _score("answer_logprob", "whole answer's log-probability", LOG, -1, lambda t: t.logprobs.sum()),
+)
+"""Those that ask for no more than what an API tells of its answer."""
+
+OUTPUT_SCORES: tuple[OutputScore, ...] = (
+    *LOGPROB_SCORES,
     _score("mean_entropy", "mean next-token entropy", NATS, +1, lambda t: t.entropies.mean()),
     _score("max_entropy", "greatest next-token entropy", NATS, +1, lambda t: t.entropies.max()),
     _score("first_entropy", "entropy at the first token", NATS, +1, lambda t: t.entropies[0]),
@@ -45,6 +50,16 @@ OUTPUT_SCORES: tuple[OutputScore, ...] = (
     _score("min_max_prob", "least top probability", FRACTION, -1, lambda t: t.max_probs.min()),
 )
 """Every output score; the number of tokens is not among them, it names the kind of answer."""
+
+
+def logprob_scores(answers: Sequence[Sequence[float]]) -> Table:
+    """Read `LOGPROB_SCORES` off tokens' log-probabilities; NaN for an answer that has none."""
+    values = np.full((len(answers), len(LOGPROB_SCORES)), np.nan)
+    for row, logprobs in enumerate(answers):
+        if logprobs:
+            tokens = TokenScores(np.array(logprobs), *[np.empty(0)] * 3, argmax_agrees=True)
+            values[row] = [score.of(tokens) for score in LOGPROB_SCORES]
+    return Table(tuple(score.spec.name for score in LOGPROB_SCORES), values)
 
 
 def output_scores(answers: Sequence[TokenScores]) -> Table:

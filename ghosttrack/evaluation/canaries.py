@@ -46,7 +46,7 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Canari
     left_out = {}
     shuffled = np.random.default_rng(seed).permutation(labels)
     if all(learnable(fold, shuffled) for fold in folds):
-        values = data.tables["output"].values
+        values = next(iter(data.tables.values())).values
         present.append(Canary("label_shuffle", Columns(_finite(values), LINEAR[1:]), shuffled))
     else:
         left_out["label_shuffle"] = "too few answers of one label to shuffle"

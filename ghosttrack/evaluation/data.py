@@ -1,6 +1,7 @@
 """What an evaluation is given."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,23 +13,29 @@ from ghosttrack.detector.table import Table
 
 
 class EvaluationData(NamedTuple):
-    """Answers and everything measured on them, all in the answers' order."""
+    """Answers and everything measured on them, all in the answers' order.
+
+    Answers that came ready have only tables.
+    """
 
     answers: Answers
     tables: Mapping[str, Table]
-    """`output` is required; `lens`, `tracks`, `interventions`, `exposure`, `untrained` (the
-    statistics of tracks in a model without training) and `null:<kind>` where they exist."""
-    probes: Float[np.ndarray, "layer sample d_model"]
-    """Residual streams at the position that predicts the answer."""
-    latents: Sequence[csr_array]
-    """SAE activations there, one [sample d_sae] matrix per layer."""
-    layers: tuple[int, ...]
-    """Block index of each entry of `probes` and `latents`."""
+    """At least one of `output`, `owner`, `sampling`, `lens`, `tracks`, `interventions`, `exposure`,
+    `untrained` (the statistics of tracks in a model without training) and `null:<kind>`."""
     forwards: Mapping[str, float]
     """Forward passes per answer that a table needs beyond the one that gave the answer;
     a table without an entry needs none."""
-    directions: Mapping[str, int]
+    probes: Float[np.ndarray, "layer sample d_model"] = np.empty((0, 0, 0))
+    """Residual streams at the position that predicts the answer."""
+    latents: Sequence[csr_array] = ()
+    """SAE activations there, one [sample d_sae] matrix per layer."""
+    layers: tuple[int, ...] = ()
+    """Block index of each entry of `probes` and `latents`."""
+    directions: Mapping[str, int] = MappingProxyType({})
     """Expected direction of the statistics in `tracks`, fixed before any label was seen."""
-    persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]]
+    uneven_relations: bool = False
+    """Some relations are much harder than others, and the words tell which is which: canaries are
+    then judged on pairs of answers of one relation, lest they sing for that."""
+    persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]] = MappingProxyType({})
     """Measures of how long tracks last, each under `tracks` and each `null:<kind>`; NaN where an
     answer has no such track."""

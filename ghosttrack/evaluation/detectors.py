@@ -29,10 +29,14 @@ EVERYTHING = ("output", "lens", "tracks", "interventions")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "tracks": ("tracks",),
     "interventions+output": ("interventions", "output"),
+    "owner+output": ("owner", "output"),
+    "sampling+output": ("sampling", "output"),
     "tracks+output": ("tracks", "output"),
     "lens+output": ("lens", "output"),
     "lens": ("lens",),
     "output": ("output",),
+    "owner": ("owner",),
+    "sampling": ("sampling",),
     "exposure_oracle": ("exposure", "output"),
 }
 """Detectors that classify by columns of tables alone; slow ones first, for the worker queue."""
@@ -50,6 +54,14 @@ LIGHT = ("probe+output", "raw_latents+output")
 """Detectors of few columns that do without a forest, the slowest classifier."""
 HEADLINE = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
 DECISIVE_NULL = ("tracks", "null:shuffled")
+
+
+NEEDS = {
+    "output": "token probabilities",
+    "owner": "scores of given options",
+    "sampling": "sampled answers",
+}
+"""What a table is made from, where its name does not say it."""
 
 
 class Spec(NamedTuple):
@@ -144,7 +156,7 @@ def prepare(
 
 
 def _obstacle(spec: Spec, data: EvaluationData) -> str:
-    missing = [table for table in spec.tables if table not in data.tables]
+    missing = [NEEDS.get(table, table) for table in spec.tables if table not in data.tables]
     needs = (spec.name, *spec.stacked)
     if PROBE in needs and not len(data.probes):
         missing.append("residual streams")

@@ -3,21 +3,24 @@
 from itertools import chain
 from typing import cast
 
+import numpy as np
+from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
-from ghosttrack.evaluation.canaries import Canaries, canaries
+from ghosttrack.evaluation.canaries import Canaries, Canary, canaries
 from ghosttrack.evaluation.claim import claim
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import NULL, Plan, pairs, plan
 from ghosttrack.evaluation.fitting import Fits, Job
 from ghosttrack.evaluation.persistence import persistence
 from ghosttrack.evaluation.result import Evaluation, Pair
-from ghosttrack.evaluation.rows import SUBSETS, Entry, Summary, difference, summarise
-from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.rows import Entry, Subset, Summary, difference, summarise
+from ghosttrack.evaluation.scores import paired_auroc, plain_auroc
 from ghosttrack.evaluation.splits import grouped_folds, nested_folds
+from ghosttrack.evaluation.subsets import subsets
 
 CANARY = "canary:"
 
@@ -40,16 +43,17 @@ def evaluate(
         DataError: One label only, too few groups, or a question that stands under two groups.
     """
     answers = data.answers
-    if "output" not in data.tables:
-        raise DataError("evaluation: the table of output scores is missing")
+    if not data.tables:
+        raise DataError("evaluation: nothing was measured on the answers")
     folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
     resamples = resample(answers.groups, config.n_bootstrap, seed)
     planned, birds = plan(data), canaries(data, nested, seed)
+    chosen = subsets(answers)
     fits = Fits(data, nested)
     with Parallel(n_jobs=n_jobs) as parallel:
         _fit_all(fits, planned, birds, parallel, seed)
-        table = _summarise(fits, planned, resamples, parallel)
+        table = _summarise(fits, planned, chosen.present, resamples, parallel)
     paired = _differences(table)
     names = tuple(table)
     return Evaluation(
@@ -59,7 +63,7 @@ def evaluate(
         rows=tuple(summary.row for summaries in table.values() for summary in summaries),
         paired=paired,
         canaries={
-            bird.name: plain_auroc(bird.labels, fits.cross_fit(CANARY + bird.name).prob)
+            bird.name: _judged(bird, fits.cross_fit(CANARY + bird.name).prob, folds, data)
             for bird in birds.present
         },
         tracking=tuple(
@@ -72,9 +76,26 @@ def evaluate(
         folds=folds,
         chosen={name: fits.cross_fit(name).chosen for name in names},
         dropped={name: columns for name, columns in fits.dropped.items() if columns},
-        left_out=planned.left_out | birds.left_out | fits.left_out,
+        left_out=planned.left_out | birds.left_out | fits.left_out | chosen.left_out,
         claim=claim(paired),
     )
+
+
+def _judged(
+    bird: Canary,
+    prob: Float[np.ndarray, " sample"],
+    folds: Int[np.ndarray, " sample"],
+    data: EvaluationData,
+) -> float:
+    """Compute a canary's AUROC.
+
+    Inside relations, pairs are of one fold as well: a relation of which one fold holds more right
+    answers has fewer of them in its training rows, which alone would put the AUROC below 0.5.
+    """
+    if not data.uneven_relations:
+        return plain_auroc(bird.labels, prob)
+    _, relation = np.unique(data.answers.relations, return_inverse=True)
+    return paired_auroc(bird.labels, prob, relation * (folds.max() + 1) + folds)
 
 
 def _fit_all(fits: Fits, planned: Plan, birds: Canaries, parallel: Parallel, seed: int) -> None:
@@ -93,18 +114,20 @@ def _fit_all(fits: Fits, planned: Plan, birds: Canaries, parallel: Parallel, see
 
 
 def _summarise(
-    fits: Fits, planned: Plan, resamples: Resamples, parallel: Parallel
+    fits: Fits,
+    planned: Plan,
+    chosen: tuple[Subset, ...],
+    resamples: Resamples,
+    parallel: Parallel,
 ) -> dict[str, list[Summary]]:
     """Score every fitted detector on every subset."""
-    answers = fits.data.answers
+    labels = fits.data.answers.labels
     entries = [
         Entry(spec.name, spec.forwards, fits.cross_fit(spec.name))
         for spec in planned.specs
         if spec.name in fits.fits
     ]
-    tasks = (
-        delayed(summarise)(entry, answers.labels, answers.prob, resamples) for entry in entries
-    )
+    tasks = (delayed(summarise)(entry, labels, chosen, resamples) for entry in entries)
     summaries = cast("list[list[Summary]]", parallel(tasks))
     return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
 
@@ -112,7 +135,7 @@ def _summarise(
 def _differences(table: dict[str, list[Summary]]) -> tuple[Pair, ...]:
     return tuple(
         chain.from_iterable(
-            (difference(table[a][at], table[b][at]) for at in range(len(SUBSETS)))
+            (difference(one, other) for one, other in zip(table[a], table[b], strict=True))
             for a, b in pairs(tuple(table))
         )
     )

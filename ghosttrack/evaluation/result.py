@@ -28,7 +28,7 @@ class Row:
 
     detector: str
     subset: str
-    """all | p>0.5 | p>0.8, by the probability of the whole answer."""
+    """all | p>0.5 | p>0.8, by the probability of the whole answer | within relation."""
     n: int
     n_groups: int
     auroc: float
@@ -106,9 +106,14 @@ class Evaluation:
     dropped: Mapping[str, tuple[str, ...]]
     """Columns that a detector did not get, each with its reason and number of folds."""
     left_out: Mapping[str, str]
-    """Detectors and canaries that the data cannot feed, with the reason."""
+    """Detectors, canaries and subsets that the data cannot feed, with the reason."""
     claim: str
     """Whether tracking helps, with the numbers that decide it."""
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Those that rows are about, all answers first."""
+        return tuple(dict.fromkeys(row.subset for row in self.rows))
 
     def row(self, detector: str, subset: str = "all") -> Row:
         """Look up one row.

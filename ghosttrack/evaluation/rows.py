@@ -1,6 +1,5 @@
 """From cross-fitted probabilities to rows with intervals; free of torch, as workers import it."""
 
-from collections.abc import Mapping
 from math import isfinite
 from typing import NamedTuple
 
@@ -8,16 +7,28 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.evaluation.bootstrap import Resamples, bootstrap_scores, interval
+from ghosttrack.evaluation.bootstrap import Resamples, bootstrap, bootstrap_scores, interval
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
-from ghosttrack.evaluation.scores import Scores, judge, score
+from ghosttrack.evaluation.scores import Scores, judge, mean_auroc, score
 
-SUBSETS: Mapping[str, float] = {"all": -1.0, "p>0.5": 0.5, "p>0.8": 0.8}
-"""Name to the answer probability that must be exceeded."""
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
 at 500 of each an AUROC of 0.75 is known to 0.03)."""
+
+
+class Subset(NamedTuple):
+    """Answers that a row is about.
+
+    With `relation`, its AUROC is the plain mean of those inside each relation: that some relations
+    are harder than others cannot raise it. Its interval is by the same draws of groups; relations
+    are not drawn. No other number is defined there.
+    """
+
+    name: str
+    mask: Bool[np.ndarray, " sample"]
+    relation: Int[np.ndarray, " sample"] | None = None
+    """Of every answer, where only answers of the same one are compared."""
 
 
 class Entry(NamedTuple):
@@ -38,15 +49,12 @@ class Summary(NamedTuple):
 def summarise(
     entry: Entry,
     labels: Int[np.ndarray, " sample"],
-    answer_prob: Float[np.ndarray, " sample"],
+    chosen: tuple[Subset, ...],
     resamples: Resamples,
 ) -> list[Summary]:
-    """Score one detector on every subset, in the order of `SUBSETS`."""
+    """Score one detector on every subset."""
     with threadpool_limits(1):
-        return [
-            _summary(entry, subset, labels, answer_prob > least, resamples)
-            for subset, least in SUBSETS.items()
-        ]
+        return [_summary(entry, subset, labels, resamples) for subset in chosen]
 
 
 def difference(a: Summary, b: Summary) -> Pair:
@@ -63,18 +71,24 @@ def difference(a: Summary, b: Summary) -> Pair:
 
 
 def _summary(
-    entry: Entry,
-    subset: str,
-    labels: Int[np.ndarray, " sample"],
-    mask: Bool[np.ndarray, " sample"],
-    resamples: Resamples,
+    entry: Entry, subset: Subset, labels: Int[np.ndarray, " sample"], resamples: Resamples
 ) -> Summary:
+    mask = subset.mask
     kept, drawn = labels[mask], resamples.subset(mask)
     n_groups = drawn.n_groups
     point = dict.fromkeys(Scores._fields, np.nan)
     intervals = dict.fromkeys(Scores._fields, UNDEFINED)
     aurocs = np.full(len(resamples.counts), np.nan)
-    if len(kept):
+    if subset.relation is not None:
+        prob, relation = entry.fit.prob[mask], subset.relation[mask]
+
+        def within(weights: Int[np.ndarray, "block sample"]) -> Float[np.ndarray, " block"]:
+            return mean_auroc(kept, prob, relation, weights)
+
+        point["auroc"] = float(within(np.ones((1, len(kept)), dtype=np.int64))[0])
+        aurocs = bootstrap(within, drawn)
+        intervals["auroc"] = interval(aurocs)
+    elif len(kept):
         judged = judge(kept, entry.fit.prob[mask], entry.fit.flagged[mask])
         once = score(judged, np.ones((1, len(kept)), dtype=np.int64))
         point = {name: float(values[0]) for name, values in once._asdict().items()}
@@ -84,7 +98,7 @@ def _summary(
             aurocs = draws.auroc
     row = Row(
         detector=entry.detector,
-        subset=subset,
+        subset=subset.name,
         n=len(kept),
         n_groups=n_groups,
         **point,

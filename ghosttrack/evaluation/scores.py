@@ -104,6 +104,39 @@ def plain_auroc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sa
     return float(auroc(labels, prob, np.ones((1, len(labels)), dtype=np.int64))[0])
 
 
+def mean_auroc(
+    labels: Int[np.ndarray, " sample"],
+    prob: Float[np.ndarray, " sample"],
+    strata: Int[np.ndarray, " sample"],
+    weights: Int[np.ndarray, "resample sample"],
+) -> Float[np.ndarray, " resample"]:
+    """Compute the AUROC inside every stratum and take the plain mean over strata.
+
+    >>> labels, prob = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.1, 0.2])
+    >>> mean_auroc(labels, prob, np.array([0, 0, 5, 5]), np.ones((1, 4), dtype=int)).tolist()
+    [0.5]
+    """
+    won = _within(labels, prob, strata, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (won.wins / won.pairs).mean(axis=1)
+
+
+def paired_auroc(
+    labels: Int[np.ndarray, " sample"],
+    prob: Float[np.ndarray, " sample"],
+    strata: Int[np.ndarray, " sample"],
+) -> float:
+    """Compute the AUROC over those pairs that share a stratum; NaN where there are none.
+
+    >>> labels, prob = np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.1, 0.2])
+    >>> paired_auroc(labels, prob, np.array([0, 0, 0, 5]))
+    1.0
+    """
+    won = _within(labels, prob, strata, np.ones((1, len(labels)), dtype=np.int64))
+    pairs = float(won.pairs.sum())
+    return float(won.wins.sum()) / pairs if pairs else float("nan")
+
+
 def bin_of(prob: Float[np.ndarray, " sample"], n_bins: int = N_BINS) -> Int[np.ndarray, " sample"]:
     """Put answers into bins of equal mass; answers of one probability share a bin.
 
@@ -131,6 +164,32 @@ def _counts(ranked: Ranked, weights: Int[np.ndarray, "resample sample"]) -> Coun
     so_far = np.take(every, ranked.ends, axis=1).astype(np.float64)
     positive_so_far = np.take(positive, ranked.ends, axis=1).astype(np.float64)
     return Counts(_steps(positive_so_far), _steps(so_far), positive_so_far, so_far)
+
+
+class Won(NamedTuple):
+    """Pairs of a hallucinated and a right answer of one stratum, by weight."""
+
+    wins: Float[np.ndarray, "resample stratum"]
+    """Those in which the hallucinated one scores higher, ties counting half."""
+    pairs: Float[np.ndarray, "resample stratum"]
+
+
+def _within(
+    labels: Int[np.ndarray, " sample"],
+    prob: Float[np.ndarray, " sample"],
+    strata: Int[np.ndarray, " sample"],
+    weights: Int[np.ndarray, "resample sample"],
+) -> Won:
+    order = np.lexsort((-prob, strata))
+    is_new = (np.diff(prob[order]) != 0) | (np.diff(strata[order]) != 0)
+    ends = np.append(np.flatnonzero(is_new), len(prob) - 1)
+    counts = _counts(Ranked(order, ends, labels[order]), weights)
+    _, first, place = np.unique(strata[order][ends], return_index=True, return_inverse=True)
+    n_positive = np.add.reduceat(counts.positive, first, axis=1)
+    n = np.add.reduceat(counts.every, first, axis=1)
+    above = counts.positive_so_far - (np.cumsum(n_positive, axis=1) - n_positive)[:, place]
+    wins = (counts.every - counts.positive) * (above - 0.5 * counts.positive)
+    return Won(np.add.reduceat(wins, first, axis=1), n_positive * (n - n_positive))
 
 
 def _steps(cumulative: Float[np.ndarray, "resample block"]) -> Float[np.ndarray, "resample block"]:

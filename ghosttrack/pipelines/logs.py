@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from ghosttrack.config import TrainProgram
+from ghosttrack.config import DetectProgram, TrainProgram
 from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.run import Run, plain
@@ -53,7 +53,7 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
             "job_type": job_type,
             "settings": quiet(offline=offline),
             "group": run.group,
-            "tags": [config.model.name, f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"],
+            "tags": [config.model.name, *_about(config)],
         }
     try:
         logger: Logger = instantiate(config.logger, **settings)
@@ -61,6 +61,13 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
         raise ConfigError(f"logger: {str(error.__cause__ or error).splitlines()[0]}") from error
     logger.log_hyperparams(plain(config))
     return logger
+
+
+def _about(config: TrainProgram) -> list[str]:
+    """Name what was examined, for the tags of a run."""
+    if isinstance(config, DetectProgram) and config.questions.kind.is_ready:
+        return [config.questions.name]
+    return [f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"]
 
 
 def close_logger(logger: Logger) -> None:

@@ -177,7 +177,7 @@ class Study:
         if config.kind is QuestionKind.file:
             return read_questions(config, self.config.seed)
         spec = load_spec(world_folder(self.config.model))
-        return _asked(question_set(spec, config.num, self.config.seed), config)
+        return _asked(question_set(spec, config.asking.num, self.config.seed), config)
 
     def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
         """Tell whether an artefact of this model is complete."""
@@ -246,9 +246,10 @@ class Study:
 
 def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
     """Put a world's questions the way the settings say, as a file's are when they are read."""
+    asking = config.asking
 
     def wrap(text: str) -> str:
-        return config.template.replace("{question}", text)
+        return asking.template.replace("{question}", text)
 
     return replace(
         questions,
@@ -256,9 +257,9 @@ def _asked(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
             replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
             for one in questions.questions
         ),
-        stop=tuple(config.stop),
-        max_new_tokens=config.max_new_tokens,
-        identity={**questions.identity, "template": config.template},
+        stop=tuple(asking.stop),
+        max_new_tokens=asking.max_new_tokens,
+        identity={**questions.identity, "template": asking.template},
     )
 
 

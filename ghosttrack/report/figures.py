@@ -27,11 +27,15 @@ STYLE: dict[Any, Any] = {
 }
 COLORS = (
     *("#2563eb", "#57606a", "#0e7490", "#4d7c0f", "#b45309"),
-    *("#9d4edd", "#5b3cc4", "#be185d", "#c2410c", "#1b1f24"),
+    *("#9d4edd", "#5b3cc4", "#be185d", "#0f766e", "#15803d"),
+    *("#a16207", "#854d0e", "#c2410c", "#1b1f24"),
 )
 FAINT = "#8b949e"
-CURVES = ("output", "tracks", "tracks+output", "interventions+output", "all", "exposure_oracle")
-"""Detectors whose curves are drawn; more cannot be told apart."""
+CURVES = (
+    *("output", "tracks", "tracks+output", "interventions+output", "owner", "owner+output"),
+    *("sampling", "sampling+output", "all", "exposure_oracle"),
+)
+"""Detectors whose curves are drawn; no run has many of them, more could not be told apart."""
 
 
 def draw(folder: Path, evaluation: Evaluation, labels: Int[np.ndarray, " sample"]) -> list[Path]:

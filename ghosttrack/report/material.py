@@ -22,12 +22,19 @@ HEADLINE = (
     "tracks",
     "tracks+output",
     "interventions+output",
+    "owner",
+    "owner+output",
+    "sampling",
+    "sampling+output",
     "all",
     "exposure_oracle",
 )
 """Detectors of the closing table and of the curves, in reading order."""
 
-SUBSETS = ("all", "p>0.5", "p>0.8")
+GENERAL_LIMITS = (
+    "Labels come from matching the model's own answers with reference answers by words; an answer "
+    "that is right in words that no reference has counts as hallucinated.",
+)
 
 
 class TrackView(NamedTuple):
@@ -60,11 +67,14 @@ class ReportMaterial(NamedTuple):
     statistics: Mapping[str, Table]
     """Table name to statistics, those whose expected direction is tested."""
     specs: Sequence[StatisticSpec]
-    view: TrackView
-    owners: Owners
-    hooks: Sequence[Mapping[str, float]]
-    """Held-out quality of the bank, one entry per hook point, as in its `metrics.json`."""
     facts: Mapping[str, str]
     """What was run: model, bank, questions, tracker, protocol, code."""
     seconds: Mapping[str, float]
     """Wall time of each stage of this run."""
+    view: TrackView | None = None
+    """None where no model was looked into."""
+    owners: Owners = Owners((), np.empty(0))
+    hooks: Sequence[Mapping[str, float]] = ()
+    """Held-out quality of the bank, one entry per hook point, as in its `metrics.json`."""
+    limits: Sequence[str] = GENERAL_LIMITS
+    """What the numbers do not show, besides what goes for every generated world."""

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.evaluation.result import Evaluation, Pair, Row
 from ghosttrack.evaluation.scores import auroc
-from ghosttrack.report.material import HEADLINE, SUBSETS, ReportMaterial
+from ghosttrack.report.material import HEADLINE, ReportMaterial
 from ghosttrack.report.tables import category_counts, number
 from ghosttrack.report.viewer import viewer_data
 
@@ -25,6 +25,9 @@ CAPTIONS = {
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
 }
 ARROWS = {1: "↑", -1: "↓", 0: "·"}
+SEES_MOST = (
+    *("all", "tracks+output", "owner+output", "sampling+output", "owner", "sampling", "output"),
+)
 WORLD_LIMITS = (
     "This run examines a small language model trained on a generated world. It shows that the "
     "pipeline is free of leaks and calibrated, and gives controlled evidence on frequency, "
@@ -32,10 +35,6 @@ WORLD_LIMITS = (
     "language models.",
     "The owner test fits this world's failure mode: a wrong answer is often borrowed from a "
     "namesake. Read the detectors that use it with that in mind.",
-)
-GENERAL_LIMITS = (
-    "Labels come from matching the model's own answers with reference answers by words; an answer "
-    "that is right in words that no reference has counts as hallucinated.",
 )
 
 
@@ -64,7 +63,7 @@ def write_page(
         evaluation=evaluation,
         summary=summarise(evaluation, risk_name),
         facts=material.facts,
-        subsets=SUBSETS,
+        subsets=evaluation.subsets,
         sizes={row.subset: row.n for row in evaluation.rows},
         headline=HEADLINE,
         detectors=_detectors(evaluation),
@@ -74,13 +73,14 @@ def write_page(
         categories=category_counts(answers.categories, answers.labels),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
         confidence=_confidence(answers.prob, answers.labels),
+        has_tracks=material.view is not None,
         statistics=_statistics(material),
         dropped=[
             (name, ", ".join(columns)) for name, columns in evaluation.dropped.items() if columns
         ],
         hooks=material.hooks,
         risk_name=risk_name,
-        limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *GENERAL_LIMITS),
+        limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *material.limits),
         seconds=material.seconds,
     )
     path.write_text(text, encoding="utf-8")
@@ -88,7 +88,7 @@ def write_page(
 
 def risk_detector(evaluation: Evaluation) -> str:
     """Name the detector whose probability stands beside each answer: the one that sees most."""
-    return next(name for name in ("all", "tracks+output", "output") if name in evaluation.scores)
+    return next(name for name in SEES_MOST if name in evaluation.scores)
 
 
 def summarise(evaluation: Evaluation, detector: str) -> str:
@@ -182,6 +182,9 @@ def _figure(path: Path) -> dict[str, str | bool]:
 def _confidence(
     prob: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]
 ) -> list[tuple[str, int, int]]:
+    """Count answers and wrong ones by the model's own certainty, as far as it is known."""
+    if np.isnan(prob).all():
+        return []
     bands = (
         ("sure: p > 0.8", prob > 0.8),
         ("fairly sure: 0.5 < p ≤ 0.8", (prob > 0.5) & (prob <= 0.8)),

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ghosttrack.evaluation.result import Evaluation, Row
-from ghosttrack.report.material import HEADLINE, SUBSETS
+from ghosttrack.report.material import HEADLINE
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula."""
@@ -45,9 +45,10 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         rows: As in `evaluation.json`; null is not defined.
         console: Where to.
     """
+    subsets = tuple(dict.fromkeys(row["subset"] for row in rows))
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     table.add_column("detector", no_wrap=True)
-    for subset in SUBSETS:
+    for subset in subsets:
         table.add_column(f"AUROC {subset}", no_wrap=True)
     for name in ("F1", "ECE", "passes"):
         table.add_column(name, justify="right")
@@ -55,7 +56,7 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         by_subset = {row["subset"]: row for row in rows if row["detector"] == name}
         if not by_subset:
             continue
-        cells = [with_interval(by_subset[s]["auroc"], by_subset[s]["auroc_ci"]) for s in SUBSETS]
+        cells = [with_interval(by_subset[s]["auroc"], by_subset[s]["auroc_ci"]) for s in subsets]
         whole = by_subset["all"]
         passes = number(whole["forwards"], 1)
         table.add_row(name, *cells, number(whole["f1"], 2), number(whole["ece"]), passes)

@@ -1,9 +1,10 @@
 """The data behind the page's track viewer: a choice of answers with their tracks."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 
@@ -26,10 +27,14 @@ def viewer_data(
         decode: Spells token ids.
     """
     chosen = choose(material.answers.categories, risk)
-    members = _members(material.view, chosen)
+    view = material.view
+    tracks = _tracks(view, chosen) if view is not None else {}
     return {
-        "layers": [str(layer) for layer in material.view.layers],
-        "answers": [_answer(material, index, risk, decode, members[index]) for index in chosen],
+        "layers": [str(layer) for layer in view.layers] if view is not None else [],
+        "answers": [
+            {**_answer(material, index, risk, decode), "tracks": tracks.get(index, [])}
+            for index in chosen
+        ],
     }
 
 
@@ -50,8 +55,8 @@ def choose(categories: Sequence[str], risk: Float[np.ndarray, " sample"]) -> lis
     return sorted(chosen)
 
 
-def _members(view: TrackView, chosen: list[int]) -> dict[int, Int[np.ndarray, " track"]]:
-    """Return each chosen answer's strongest tracks."""
+def _tracks(view: TrackView, chosen: list[int]) -> dict[int, list[dict[str, object]]]:
+    """Describe each chosen answer's strongest tracks."""
     strength = np.zeros(len(view.tracks.sample))
     sample, layer, slot = np.nonzero(view.tracks.track_of >= 0)
     np.maximum.at(
@@ -63,7 +68,7 @@ def _members(view: TrackView, chosen: list[int]) -> dict[int, Int[np.ndarray, " 
     for index in chosen:
         tracks = np.flatnonzero(view.tracks.sample == index)
         rank = np.lexsort((-strength[tracks], ~view.tracks.confirmed[tracks]))
-        found[index] = tracks[rank[:N_TRACKS]]
+        found[index] = [_track(view, index, int(track)) for track in tracks[rank[:N_TRACKS]]]
     return found
 
 
@@ -72,10 +77,10 @@ def _answer(
     index: int,
     risk: Float[np.ndarray, " sample"],
     decode: Callable[[Sequence[int]], str],
-    tracks: Int[np.ndarray, " track"],
 ) -> dict[str, object]:
     answers = material.answers
     owner, gap = _owner(material.owners, index)
+    prob = float(answers.prob[index])
     return {
         "index": index,
         "prompt": answers.prompts[index],
@@ -83,13 +88,12 @@ def _answer(
         "references": list(answers.references[index]),
         "label": int(answers.labels[index]),
         "category": answers.categories[index],
-        "prob": round(float(answers.prob[index]), 4),
+        "prob": round(prob, 4) if isfinite(prob) else None,
         "risk": round(float(risk[index]), 4),
         "tokens": [decode([token]).strip() for token in answers.token_ids[index]],
         "logprobs": [round(value, 4) for value in answers.logprobs[index]],
         "owner": owner,
         "owner_gap": gap,
-        "tracks": [_track(material.view, index, int(track)) for track in tracks],
     }
 
 

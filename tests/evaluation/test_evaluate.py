@@ -37,6 +37,7 @@ DETECTORS = {
     "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
     "label_free",
 }  # fmt: skip
+SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
 
 
@@ -84,7 +85,7 @@ def result() -> Evaluation:
 
 def test_every_detector_has_a_row_in_every_subset(result: Evaluation):
     assert {(row.detector, row.subset) for row in result.rows} == {
-        (name, subset) for name in DETECTORS for subset in ("all", "p>0.5", "p>0.8")
+        (name, subset) for name in DETECTORS for subset in SUBSETS
     }
 
 
@@ -121,7 +122,7 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
     }  # fmt: skip
-    assert len(result.paired) == 3 * 8
+    assert len(result.paired) == 4 * 8
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -190,3 +191,40 @@ def test_a_question_under_two_groups_is_refused():
     doubled = made_up_answers(N, 200).__class__(**{**vars(full.answers), "prompts": prompts})
     with pytest.raises(DataError, match="the text 'the same question' stands in folds"):
         evaluate(full._replace(answers=doubled), SETTINGS, 0, n_jobs=1)
+
+
+def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
+    full = whole_data()
+    unknown = made_up_answers(N, 200).__class__(
+        **{**vars(full.answers), "prob": np.full(N, np.nan), "relations": ("",) * N}
+    )
+    sampling = table(full.answers.labels, (1.0,), "s", 5)
+    given = EvaluationData(unknown, {"sampling": sampling}, {"sampling": 10.0})
+    result = evaluate(given, SETTINGS, 0, n_jobs=1)
+    assert result.subsets == ("all",)
+    assert result.row("sampling").auroc == pytest.approx(0.76, abs=0.06)  # d' = 1
+    assert result.row("sampling").forwards == 11
+    assert result.left_out["p>0.5"] == "the answers' probabilities are not known"
+    assert result.left_out["output"] == "this data holds no token probabilities"
+    assert "within relation" not in result.left_out
+    assert set(CANARIES) <= result.canaries.keys()
+
+
+def test_canaries_may_tell_relations_apart_where_these_are_uneven():
+    drawn = made_up_answers(N, 200)
+    generator = np.random.default_rng(0)
+    is_hard = generator.random(N) < np.where(drawn.labels == 1, 0.9, 0.1)
+    order = np.lexsort((generator.random(N), is_hard))
+    fields = {
+        name: tuple(value[row] for row in order) if isinstance(value, tuple) else value[order]
+        for name, value in vars(drawn).items() if name != "output"
+    }  # fmt: skip
+    fields["relations"] = tuple("hard" if one else "easy" for one in is_hard[order])
+    output = Table(drawn.output.names, drawn.output.values[order])
+    data = EvaluationData(drawn.__class__(**fields, output=output), {"output": output}, {})
+    on_all, inside = (
+        evaluate(data._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
+        for uneven in (False, True)
+    )
+    assert on_all > 0.8
+    assert abs(inside - 0.5) < 0.2

@@ -3,7 +3,7 @@ import pytest
 
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.crossfit import CrossFit
-from ghosttrack.evaluation.rows import Entry, difference, summarise
+from ghosttrack.evaluation.rows import Entry, Subset, difference, summarise
 from ghosttrack.evaluation.scores import plain_auroc
 
 N = 1300
@@ -22,9 +22,16 @@ def entry(name: str, prob) -> Entry:
     return Entry(name, 3.0, CrossFit(prob, prob > 0.5, ()))
 
 
+def confident(answer_prob) -> tuple[Subset, ...]:
+    limits = {"all": -1, "p>0.5": 0.5, "p>0.8": 0.8}
+    return tuple(Subset(name, answer_prob > least) for name, least in limits.items())
+
+
 def test_subsets_are_those_of_confident_answers():
     labels, prob, answer_prob, resamples = sample()
-    rows = [one.row for one in summarise(entry("a", prob), labels, answer_prob, resamples)]
+    rows = [
+        one.row for one in summarise(entry("a", prob), labels, confident(answer_prob), resamples)
+    ]
     assert [row.subset for row in rows] == ["all", "p>0.5", "p>0.8"]
     for row, least in zip(rows, (-1, 0.5, 0.8), strict=True):
         mask = answer_prob > least
@@ -41,7 +48,7 @@ def test_a_paired_difference_is_tighter_than_its_parts():
     labels, prob, answer_prob, resamples = sample()
     nudged = prob + 0.02 * labels
     a, b = (
-        summarise(entry(name, one), labels, answer_prob, resamples)[0]
+        summarise(entry(name, one), labels, confident(answer_prob), resamples)[0]
         for name, one in (("a", nudged), ("b", prob))
     )
     pair = difference(a, b)
@@ -53,10 +60,8 @@ def test_a_paired_difference_is_tighter_than_its_parts():
 
 def test_a_subset_of_one_label_is_said_plainly():
     labels, prob, _, resamples = sample()
-    rows = [
-        one.row
-        for one in summarise(entry("a", prob), labels, np.where(labels == 0, 0.9, 0.1), resamples)
-    ]
+    chosen = confident(np.where(labels == 0, 0.9, 0.1))
+    rows = [one.row for one in summarise(entry("a", prob), labels, chosen, resamples)]
     assert rows[1].note == "right answers only: AUROC is not defined"
     assert np.isnan([rows[1].auroc, *rows[1].auroc_ci]).all()
     assert rows[1].accuracy > 0.5
@@ -65,7 +70,7 @@ def test_a_subset_of_one_label_is_said_plainly():
 
 def test_an_empty_subset_has_no_numbers():
     labels, prob, _, resamples = sample()
-    row = summarise(entry("a", prob), labels, np.full(N, 0.1), resamples)[2].row
+    row = summarise(entry("a", prob), labels, confident(np.full(N, 0.1)), resamples)[2].row
     assert (row.n, row.note) == (0, "no answers")
     assert np.isnan(row.brier)
 
@@ -73,7 +78,23 @@ def test_an_empty_subset_has_no_numbers():
 def test_one_group_has_no_interval():
     labels, prob, _, resamples = sample()
     one_group = resamples._replace(group_of=np.zeros(N, dtype=np.int64))
-    row = summarise(entry("a", prob), labels, np.ones(N), one_group)[0].row
+    row = summarise(entry("a", prob), labels, confident(np.ones(N)), one_group)[0].row
     assert row.note == "one group: no interval"
     assert np.isfinite(row.auroc)
     assert np.isnan(row.auroc_ci).all()
+
+
+def test_inside_relations_their_difficulty_is_worth_nothing():
+    labels, prob, _, resamples = sample()
+    relation = np.random.default_rng(1).integers(5, size=N)
+    known = np.where(np.isin(relation, (1, 3)), prob, 0.0)
+    within = Subset("within relation", relation > 0, relation)
+    (summary,) = summarise(entry("a", known), labels, (within,), resamples)
+    parts = [plain_auroc(labels[relation == one], known[relation == one]) for one in (1, 2, 3, 4)]
+    assert parts[1] == parts[3] == 0.5
+    row = summary.row
+    assert row.n == (relation > 0).sum()
+    assert row.auroc == pytest.approx(np.mean(parts))
+    assert row.auroc_ci.low < row.auroc < row.auroc_ci.high
+    assert summary.aurocs.shape == (300,)
+    assert np.isnan([row.auprc, row.f1, row.ece, *row.intervals["f1"]]).all()

@@ -12,7 +12,15 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from ghosttrack.evaluation.scores import auroc, bin_of, judge, plain_auroc, score
+from ghosttrack.evaluation.scores import (
+    auroc,
+    bin_of,
+    judge,
+    mean_auroc,
+    paired_auroc,
+    plain_auroc,
+    score,
+)
 
 
 def once(labels, prob, flagged=None):
@@ -123,3 +131,30 @@ def test_precision_is_undefined_where_nothing_is_flagged():
     values = once([0, 1], [0.1, 0.2])
     assert np.isnan(values["precision"])
     assert values["f1"] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_auroc_inside_strata_agrees_with_scikit_learn_in_each(seed: int):
+    labels, prob, generator = sample(seed, 90, 6)
+    strata = 7 * generator.integers(0, 3, 90)  # numbers need not be neighbours
+    weights = generator.integers(0, 4, (4, 90))
+    ours = mean_auroc(labels, prob, strata, weights)
+    for draw, w in enumerate(weights):
+        parts = [
+            roc_auc_score(labels[mine], prob[mine], sample_weight=w[mine])
+            for mine in (strata == one for one in np.unique(strata))
+        ]
+        assert ours[draw] == pytest.approx(np.mean(parts))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_of_a_stratum_are_counted_one_by_one(seed: int):
+    labels, prob, generator = sample(seed, 40, 5)
+    strata = generator.integers(0, 6, 40)
+    won = [
+        0.5 * (prob[a] == prob[b]) + (prob[a] > prob[b])
+        for a in np.flatnonzero(labels) for b in np.flatnonzero(labels == 0)
+        if strata[a] == strata[b]
+    ]  # fmt: skip
+    assert paired_auroc(labels, prob, strata) == pytest.approx(np.mean(won))
+    assert np.isnan(paired_auroc(labels, prob, np.arange(40)))

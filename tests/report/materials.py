@@ -15,10 +15,11 @@ from ghosttrack.evaluation.result import (
     Persistence,
     Row,
 )
-from ghosttrack.report.material import SUBSETS, Owners, ReportMaterial, TrackView
+from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks
 
+SUBSETS = ("all", "p>0.5", "p>0.8")
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
 N = len(LABELS)
 NAN = float("nan")

@@ -163,6 +163,30 @@ def test_only_a_world_has_tiers_and_its_limits(tmp_path: Path, page: Page):
     assert "generated world" in shown.text
 
 
+def test_a_page_without_a_model_has_no_empty_section(tmp_path: Path, page: Page):
+    unknown = np.full(materials.N, np.nan)
+    none = ((),) * materials.N
+    bare = materials.material(
+        answers=materials.answers(prob=unknown, token_ids=none, logprobs=none),
+        evaluation=materials.evaluation(tracking=(), paired=()),
+        view=None,
+        hooks=(),
+        limits=("Only so much.",),
+    )
+    text, shown = render(tmp_path, bare)
+    ids = {attrs["id"] for _, attrs in shown.tags if "id" in attrs}
+    gone = {"pairs", "tracks", "bank", "viewer-tracks"}
+    assert not gone & ids
+    assert gone <= {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {attrs["href"] for tag, attrs in shown.tags if tag == "a"} <= {f"#{one}" for one in ids}
+    assert "the model was" not in shown.text
+    assert "Tracking helps" not in shown.text
+    assert "Only so much." in shown.text
+    first = json.loads(shown.scripts[0])["answers"][0]
+    assert (first["prob"], first["tokens"], first["tracks"]) == (None, [], [])
+    assert "NaN" not in text.replace(shown.scripts[1], "")
+
+
 def test_the_same_material_gives_the_same_bytes(tmp_path: Path):
     assert render(tmp_path, materials.material())[0] == render(tmp_path, materials.material())[0]
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ghosttrack.report.material import SUBSETS
 from ghosttrack.report.tables import (
     category_counts,
     number,
@@ -82,7 +81,7 @@ def test_the_closing_table_names_headline_detectors_alone():
     rows = [
         {"detector": name, "subset": subset, "auroc": None, "auroc_ci": [None, None], "f1": 0.5,
          "ece": 0.25, "forwards": 37.0}
-        for name in ("null:shuffled", "all", "output") for subset in SUBSETS
+        for name in ("null:shuffled", "all", "output") for subset in materials.SUBSETS
     ]  # fmt: skip
     out = io.StringIO()
     print_headline(rows, Console(file=out, width=200))

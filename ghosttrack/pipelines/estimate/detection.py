@@ -16,7 +16,8 @@ from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
-from ghosttrack.evaluation.rows import Entry, summarise
+from ghosttrack.evaluation.rows import Entry, Subset, summarise
+from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.pipelines.answering import answer_questions, ask_again
 from ghosttrack.pipelines.detect import Measured as Found
 from ghosttrack.pipelines.detect import evaluation_data, judge
@@ -24,7 +25,6 @@ from ghosttrack.pipelines.estimate.costs import Cost, Measured, Probe, extrapola
 from ghosttrack.pipelines.estimate.text import Probes
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.tracking import track_answers
-from ghosttrack.report.material import SUBSETS
 
 FIRST = 8
 """Questions of a rehearsal that only warms up."""
@@ -166,8 +166,9 @@ class Rehearsals:
             with measure() as took:
                 evaluate(data, config.detector, config.seed)
             evaluated.append((len(data.answers), took))
-        n_rows = len(read_json(artifact.path / "evaluation.json")["rows"])
-        return Judged(evaluated, probe.stages["report"], artifact.n_bytes, n_rows // len(SUBSETS))
+        rows = read_json(artifact.path / "evaluation.json")["rows"]
+        names = {row["detector"] for row in rows}
+        return Judged(evaluated, probe.stages["report"], artifact.n_bytes, len(names))
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
@@ -177,7 +178,10 @@ class Rehearsals:
         groups = [question.group for question in questions]
         resamples = resample(groups, self.config.detector.n_bootstrap, self.config.seed)
         entry = Entry("probe", 1.0, CrossFit(prob, prob > 0.5, ()))
-        tasks = [delayed(summarise)(entry, labels, prob, resamples)] * effective_n_jobs(-1)
+        chosen = [Subset(ALL, np.ones(self.n, dtype=bool))]
+        chosen += [Subset(name, prob > least) for name, least in CONFIDENT.items()]
+        task = delayed(summarise)(entry, labels, tuple(chosen), resamples)
+        tasks = [task] * effective_n_jobs(-1)
         with Parallel(n_jobs=-1) as parallel:
             with timed() as cold:
                 parallel(tasks)

@@ -1,5 +1,6 @@
 "use strict";
-// The track viewer: layers left to right, a line per track, width = magnitude.
+// Answers with their risk; where a model was looked into, its tracks: layers left to right, a line
+// per track, width = magnitude.
 const data = JSON.parse(document.getElementById("viewer-data").textContent);
 const palette = ["#5b3cc4", "#0e7490", "#b45309", "#be185d", "#4d7c0f", "#1d4ed8", "#9f1239"];
 const SVG = "http://www.w3.org/2000/svg";
@@ -50,6 +51,7 @@ function describe(answer) {
   head.replaceChildren();
   head.append(html("div", "", answer.prompt));
   const tokens = html("div", "tokens");
+  if (!answer.tokens.length) tokens.append(html("b", "", answer.text || "(nothing)"));
   answer.tokens.forEach((token, i) => {
     const risk = 1 - Math.exp(answer.logprobs[i]);
     const span = html("span", "", token);
@@ -62,7 +64,7 @@ function describe(answer) {
   verdict.append("hallucination risk ", html("b", answer.label ? "bad" : "good", percent(answer.risk)),
     `; the model's own probability ${percent(answer.prob)}; in truth `,
     html("b", answer.label ? "bad" : "good", answer.category.replaceAll("_", " ")),
-    `; right: ${answer.references.join(" / ")}`);
+    answer.references.length ? `; right: ${answer.references.join(" / ")}` : "");
   if (answer.owner) {
     const whose = answer.owner_gap < 0 ? "the answer belongs more to" : "nearest other owner";
     verdict.append(`; ${whose} ${answer.owner} (gap ${answer.owner_gap.toFixed(2)} nats)`);
@@ -126,12 +128,12 @@ function show(answer) {
   current = answer;
   for (const [other, button] of buttons) button.setAttribute("aria-pressed", other === answer);
   describe(answer);
-  draw(answer);
+  if (shown) draw(answer);
 }
 
 for (const name of [...new Set(data.answers.map((a) => a.category))].sort()) {
   choice.append(new Option(name.replaceAll("_", " "), name));
 }
 for (const control of [choice, order]) control.addEventListener("change", fillList);
-shown.addEventListener("change", () => draw(current));
+if (shown) shown.addEventListener("change", () => draw(current));
 fillList();

@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ghosttrack.evaluation.subsets import LEAST_OF_EACH, subsets
+from tests.support.answers import made_up_answers
+
+
+def test_a_relation_counts_from_so_many_answers_of_each_label_on():
+    n = 4 * LEAST_OF_EACH
+    labels = np.tile([0, 1], n // 2)
+    labels[-1] = 0  # the second relation lacks one hallucinated answer
+    answers = replace(
+        made_up_answers(n, 20), labels=labels, relations=("a",) * (n // 2) + ("b",) * (n // 2)
+    )
+    found = {one.name: one for one in subsets(answers).present}
+    assert list(found) == ["all", "p>0.5", "p>0.8", "within relation"]
+    assert found["within relation"].mask.tolist() == [True] * (n // 2) + [False] * (n // 2)
+    assert (found["p>0.5"].mask == (answers.prob > 0.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("relations", "reason"),
+    [
+        (("a", "b") * 20, "no relation holds 11 answers of each label"),
+        (("a",) * 40, None),
+        (("",) * 40, None),
+    ],
+)
+def test_few_answers_or_one_relation_have_no_such_subset(relations, reason):
+    labels = np.array([1] * 8 + [0] * 32)
+    answers = replace(made_up_answers(40, 20), labels=labels, relations=relations)
+    found = subsets(answers)
+    assert [one.name for one in found.present] == ["all", "p>0.5", "p>0.8"]
+    assert found.left_out.get("within relation") == reason
+
+
+def test_without_probabilities_nobody_is_confident():
+    answers = replace(made_up_answers(40, 20), prob=np.full(40, np.nan))
+    found = subsets(answers)
+    assert "p>0.5" not in {one.name for one in found.present}
+    assert set(found.left_out) >= {"p>0.5", "p>0.8"}
