@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
     if config.questions.kind.is_ready:  # torch only once the settings are right
-        from ghosttrack.pipelines.ready import detect_ready as run
+        from ghosttrack.pipelines.ready_answers import detect_ready as run
     elif config.estimate:
         from ghosttrack.pipelines.estimate.programs import detect as run
     else:
