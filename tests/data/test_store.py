@@ -159,7 +159,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(folder, lm, corpus, tmp_path
 
     small = Small(lm.model, lm.tokenizer, prepend_bos=True, identity={})
     write(tmp_path, small, corpus)
-    assert "extract.batch_size=" in caplog.text
+    warned = "out of memory at 4 windows: going on with extract.batch_size=2"
+    assert [record.getMessage() for record in caplog.records] == [warned]
     name = "train-00000.safetensors"
     torch.testing.assert_close(load_file(tmp_path / name), load_file(folder / name))
 
