@@ -23,6 +23,17 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.tiny_llama(tmp_path_factory.mktemp("llama"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run tests marked long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="a minute on several processes: --long runs it")
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(skip)
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C reach the programs under test where a shell started these in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,7 +52,7 @@ def tensor_bytes(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", list(PHASES))
+@pytest.mark.parametrize("program", ["extract", "detect"])  # the latter's phases hold train's
 def test_a_program_says_what_every_phase_takes_and_builds_nothing(
     workplace: Workplace, done: Done, tmp_path: Path, program: str
 ):
