@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,7 +105,10 @@ def write_corpus(
     """
     cut = _cut(framing, config, skip_first)
     parting = _Parting(cut, config)
-    with TokenFile(folder) as file, TokenProgress("tokenising", parting.n_wanted) as progress:
+    with (
+        closing(TokenFile(folder)) as file,
+        TokenProgress("tokenising", parting.n_wanted) as progress,
+    ):
         n_read, is_appending = 0, False
         for batch in _batches(shuffled(documents, seed)):
             n_read += len(batch)

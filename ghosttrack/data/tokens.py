@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -62,15 +61,8 @@ class TokenFile:
         """Where each document ends that was there."""
         self.end = 0
 
-    def __enter__(self) -> "TokenFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close both files."""
         self.tokens.close()
         self.documents.close()
 

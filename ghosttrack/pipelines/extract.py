@@ -13,7 +13,7 @@ from ghosttrack.data.store_write import write_store
 from ghosttrack.data.tokens import TOKEN_BYTES
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.together import together
+from ghosttrack.pipelines.together import together, use_own_gpu
 from ghosttrack.processes import place
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 def extract(config: ExtractProgram) -> None:
     """Run the program."""
+    use_own_gpu()
     study = Study(config, Run.start("extract"))
     artifact = activations(study)
     gigabytes = artifact.n_bytes / 1e9

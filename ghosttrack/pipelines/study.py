@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import (
@@ -30,7 +28,6 @@ from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.run import Run
-from ghosttrack.processes import place
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
 from ghosttrack.world.text import documents
@@ -63,9 +60,6 @@ class Study:
                 "corpus=activations has no text for a language model: extract.py converts it and"
                 " train.py learns from it with train.source=store; choose a corpus of text"
             )
-        here = place()
-        if here.world_size > 1 and torch.cuda.is_available():
-            torch.cuda.set_device(here.local_rank)  # else all ranks' models are on the first
         with self.run.stage("load model"):
             return load_lm(self.config.model, FOLDER, self.config.device)
 

@@ -17,6 +17,7 @@ from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import GhostTrackError
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.study import Study
+from ghosttrack.processes import place
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,16 @@ def together(stage: Callable[[Study], object], study: Study, n_processes: int) -
         raise faults.get() from None
 
 
+def use_own_gpu() -> None:
+    """Let one of several processes run its language model on its own GPU, not all on the first.
+
+    A trainer chooses for its ranks.
+    """
+    here = place()
+    if here.world_size > 1 and torch.cuda.is_available():
+        torch.cuda.set_device(here.local_rank)
+
+
 class _Task(NamedTuple):
     """What every process is given."""
 
@@ -59,6 +70,7 @@ class _Task(NamedTuple):
 def _work(rank: int, task: _Task, faults: "SimpleQueue[GhostTrackError]") -> None:
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": task.n_processes}
     os.environ |= {name: str(number) for name, number in names.items()}
+    use_own_gpu()
     torch.set_num_threads(max(torch.get_num_threads() // task.n_processes, 1))
     if rank == 0:
         configure_log(DictConfig(task.logs))

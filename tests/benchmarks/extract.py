@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def random_lm(layers: int, width: int, device: str) -> LM:
 def random_corpus(folder: Path, n_windows: int) -> CorpusWindows:
     """Windows of random tokens, as packed blocks are: all of the same length."""
     draw = np.random.default_rng(0)
-    with TokenFile(folder) as file:
+    with closing(TokenFile(folder)) as file:
         for place in range(n_windows):
             file.append([place], [draw.integers(0, 50257, CONTEXT - 1).tolist()])
     table, cut = DocumentTable.read(folder), Cut(CONTEXT, (0,), skip_first=1)

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def test_padding_is_token_zero_outside_the_mask():
 
 @pytest.mark.parametrize(("n_tokens", "lengths"), [(1, [9]), (8, [9]), (9, [4, 9]), (99, LENGTHS)])
 def test_the_first_windows_that_keep_so_many_tokens_come_by_length(tmp_path, n_tokens, lengths):
-    with TokenFile(tmp_path) as file:
+    with closing(TokenFile(tmp_path)) as file:
         file.append(range(len(LENGTHS)), [[7] * (length - 1) for length in LENGTHS])
     table = DocumentTable.read(tmp_path)
     stored = StoredWindows(tmp_path, table, np.arange(6), Cut(16, (5,), skip_first=1), 99)
