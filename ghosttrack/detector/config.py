@@ -31,6 +31,17 @@ class Null(Enum):
     permuted_layers = "permuted_layers"
 
 
+class HeldOut(Enum):
+    """What the rows that a detector is judged on share with none that it learned from."""
+
+    group = "group"
+    """The question or entity alone."""
+    wording = "wording"
+    """The words of the question around its subject, too."""
+    relation = "relation"
+    """What is asked of the subject, too."""
+
+
 @dataclass
 class InterventionsConfig:
     """How the model is asked again (`detector/families.py`); 0 and false leave a family out."""
@@ -93,8 +104,12 @@ class DetectorConfig:
     nulls: list[Null]
     """Null associations that run beside the real one; `shuffled` always does."""
     interventions: InterventionsConfig
+    compare: list[str] | None
+    """Detectors that are judged, with those that they build on; null: all that can be fed."""
+    held_out: HeldOut
+    """What outer folds keep together, beside question or entity."""
     n_folds: int
-    """Outer folds, grouped by question or entity."""
+    """Outer folds."""
     n_bootstrap: int
     """Cluster bootstrap resamples behind every interval."""
     samples: int

@@ -1,5 +1,6 @@
 """Which detectors an evaluation compares, and what each of them may see."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from ghosttrack.detector.classifiers import (
 from ghosttrack.detector.families import N_NEAR
 from ghosttrack.detector.surface import surface_table
 from ghosttrack.detector.table import Table
+from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.data import EvaluationData
 
 NULL = "null:"
@@ -119,6 +121,16 @@ STACKED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 IDENTITY = "control:answer_identity"
 SURFACE = "control:surface"
+ALONE: Mapping[str, tuple[tuple[str, ...], float]] = {
+    "output_best": (("output",), 1.0),
+    "label_free": (("tracks",), 1.0),
+    "control:question_tfidf": ((), 0.0),
+    "control:relation": ((), 0.0),
+    "control:answer_tfidf": ((), 1.0),
+    IDENTITY: ((), 1.0),
+    SURFACE: ((), 1.0),
+}
+"""Detectors with a learner of their own: tables and forward passes."""
 LIGHT = ("probe+output", "raw_latents+output", "pmi", "p_true", SURFACE)
 """Detectors of few columns that do without a forest, the slowest classifier."""
 HEADLINE = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
@@ -146,6 +158,22 @@ class Spec(NamedTuple):
     """Table to the columns that are looked at; without an entry, or with an empty one, all."""
 
 
+def check_names(names: Sequence[str] | None) -> None:
+    """Make sure that there are detectors of these names.
+
+    Raises:
+        ConfigError: There is none of a name.
+    """
+    known = (PROBE, LATENTS, *DISTANCES, *COLUMNS, *PRESETS, *UNTRAINED, *ALONE, *STACKED)
+    for name in names or ():
+        if name not in known and not name.startswith(NULL):
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"detector.compare: no detector {name}"
+                + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
+            )
+
+
 class Plan(NamedTuple):
     """What will be compared, and what cannot be."""
 
@@ -153,10 +181,15 @@ class Plan(NamedTuple):
     left_out: dict[str, str]
 
 
-def plan(data: EvaluationData) -> Plan:
-    """List the detectors that the data can feed; the others are left out with the reason."""
+def plan(data: EvaluationData, names: Sequence[str] | None = None) -> Plan:
+    """List the detectors that the data can feed; the others are left out with the reason.
+
+    Args:
+        data: What there is.
+        names: Those that are wanted, with those that they build on; None takes all.
+    """
     specs, left_out = [], {}
-    for spec in _wanted(data):
+    for spec in _named(_wanted(data), names):
         reason = _obstacle(spec, data)
         if reason:
             left_out[spec.name] = reason
@@ -178,12 +211,20 @@ def _wanted(data: EvaluationData) -> list[Spec]:
         Spec(name, (table,), columns={table: (column,)})
         for name, (table, column, _) in UNTRAINED.items()
     ]
-    wanted += [Spec("output_best", ("output",)), Spec("label_free", ("tracks",))]
-    wanted += [Spec(name, forwards=0.0) for name in ("control:question_tfidf", "control:relation")]
-    wanted += [Spec("control:answer_tfidf"), Spec(IDENTITY), Spec(SURFACE)]
+    wanted += [Spec(name, tables, forwards=passes) for name, (tables, passes) in ALONE.items()]
     for name, (tables, stacked) in STACKED.items():
         wanted.append(Spec(name, _held(name, tables, data), stacked))
     return wanted
+
+
+def _named(specs: list[Spec], names: Sequence[str] | None) -> list[Spec]:
+    """Keep the detectors of these names, their parts, and `tracks`, whose classifier nulls get."""
+    if names is None:
+        return specs
+    parts = {part for name in names for part in STACKED.get(name, ((), ()))[1]}
+    reference = {"tracks"} if any(name.startswith(NULL) for name in names) else set()
+    kept = {*names, *parts, *reference}
+    return [spec for spec in specs if spec.name in kept]
 
 
 def _held(name: str, tables: tuple[str, ...], data: EvaluationData) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from ghosttrack.evaluation.rows import (
     listen,
     summarise,
 )
-from ghosttrack.evaluation.splits import grouped_folds, nested_folds
+from ghosttrack.evaluation.splits import nested_folds, outer_folds
 from ghosttrack.evaluation.subsets import subsets
 
 CANARY = "canary:"
@@ -43,20 +43,21 @@ def evaluate(
 
     Args:
         data: Answers and what was measured on them.
-        config: `n_folds` and `n_bootstrap` are read.
+        config: `compare`, `held_out`, `n_folds` and `n_bootstrap` are read.
         seed: The same seed gives the same numbers, whatever `n_jobs`.
         n_jobs: Worker processes; -1 takes every core this process may use.
 
     Raises:
-        DataError: One label only, too few groups, or a question that stands under two groups.
+        DataError: One label only, too few groups or kinds of question to hold out, or a question
+            that stands under two groups.
     """
     answers = data.answers
     if not data.tables:
         raise DataError("evaluation: nothing was measured on the answers")
-    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
+    folds = outer_folds(answers, config, seed)
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
     resamples = resample(answers.groups, config.n_bootstrap, seed)
-    planned, birds = plan(data), canaries(data, nested, seed)
+    planned, birds = plan(data, config.compare), canaries(data, nested, seed)
     chosen = subsets(answers)
     fits = Fits(data, nested)
     with Parallel(n_jobs=n_jobs) as parallel:

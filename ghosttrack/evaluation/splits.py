@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold
 
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.config import DetectorConfig, HeldOut
 from ghosttrack.errors import DataError
 
 INNER_FOLDS = 3
@@ -22,6 +24,20 @@ class Fold(NamedTuple):
     test: Int[np.ndarray, " test"]
     inner: Int[np.ndarray, " train"]
     """Inner fold of each training row."""
+
+
+def outer_folds(answers: Answers, config: DetectorConfig, seed: int) -> Int[np.ndarray, " sample"]:
+    """Deal answers into folds, as `n_folds` and `held_out` ask.
+
+    Raises:
+        DataError: As in `grouped_folds`, or there are too few kinds of question to hold one out.
+    """
+    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
+    if config.held_out is HeldOut.group:
+        return folds
+    return transfer_folds(
+        answers.labels, kinds_of_question(answers, config.held_out), config.n_folds, seed
+    )
 
 
 def grouped_folds(
@@ -50,6 +66,29 @@ def grouped_folds(
     return folds
 
 
+def transfer_folds(
+    labels: Int[np.ndarray, " sample"],
+    kinds: Sequence[str],
+    n_folds: int,
+    seed: int,
+) -> Int[np.ndarray, " sample"]:
+    """Deal whole kinds of question into folds.
+
+    A group may have rows in several folds; `nested_folds` keeps it out of the training rows where
+    it stands among the held-out ones.
+
+    Raises:
+        DataError: Fewer kinds than folds.
+    """
+    n_kinds = len(set(kinds))
+    if n_kinds < n_folds:
+        raise DataError(
+            f"questions: {n_kinds} kinds to hold out, detector.n_folds={n_folds} needs as many;"
+            " fewer folds or detector.held_out=group would do"
+        )
+    return _deal(labels, kinds, n_folds, seed)
+
+
 def nested_folds(
     folds: Int[np.ndarray, " sample"],
     labels: Int[np.ndarray, " sample"],
@@ -58,13 +97,16 @@ def nested_folds(
 ) -> tuple[Fold, ...]:
     """Split the training rows of every outer fold once more, by group.
 
+    Rows whose group stands among a fold's held-out rows are no training rows of it.
+
     Raises:
         DataError: Some inner training set holds one label only.
     """
     names = np.asarray(groups)
     nested = []
     for number in range(int(folds.max()) + 1):
-        train, test = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+        test = np.flatnonzero(folds == number)
+        train = np.flatnonzero((folds != number) & ~np.isin(names, names[test]))
         inner = _deal(labels[train], names[train].tolist(), INNER_FOLDS, seed + 1 + number)
         nested.append(Fold(number, train, test, inner))
         if not learnable(nested[-1], labels):
@@ -129,6 +171,18 @@ def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_fo
                 f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}; "
                 "more questions, another model or fewer detector.n_folds would do"
             )
+
+
+def kinds_of_question(answers: Answers, held_out: HeldOut) -> tuple[str, ...]:
+    """Name the kind of every question: its relation, and its words around the subject."""
+    if held_out is HeldOut.relation:
+        return answers.relations
+    return tuple(
+        f"{relation}: {prompt.replace(subject, '{}') if subject else prompt}"
+        for relation, prompt, subject in zip(
+            answers.relations, answers.prompts, answers.subjects, strict=True
+        )
+    )
 
 
 def _deal(

@@ -15,6 +15,7 @@ from ghosttrack.detector.sampling import SAMPLING_SCORES
 from ghosttrack.detector.self_checks import P_TRUE_SPECS, PRIOR_SPECS
 from ghosttrack.detector.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
@@ -55,6 +56,7 @@ class Measured(NamedTuple):
 def detect(config: DetectProgram) -> Run:
     """Run the program, and return what it left in its folder."""
     check_logger(config)
+    check_names(config.detector.compare)
     run = Run.start("detect")
     study = Study(config, run)
     questions = study.questions(config.questions)

@@ -9,6 +9,7 @@ from rich.console import Console
 from ghosttrack import __version__
 from ghosttrack.artifacts import Artifact, git_commit, read_json, write_json
 from ghosttrack.config import DetectProgram
+from ghosttrack.detector.config import HeldOut
 from ghosttrack.pipelines.logs import close_logger, make_logger
 from ghosttrack.pipelines.run import Run
 from ghosttrack.report.figures import draw
@@ -17,6 +18,11 @@ from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
 from ghosttrack.report.wandb import log_evaluation
 
+HELD_OUT = {
+    HeldOut.group: "that keep a question or an entity together",
+    HeldOut.wording: "of wordings, each judged by who learned from other wordings and entities",
+    HeldOut.relation: "of relations, each judged by who learned from other relations and entities",
+}
 TABLE_WIDTH = 164
 """Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
 
@@ -25,10 +31,14 @@ log = logging.getLogger(__name__)
 
 def protocol(config: DetectProgram) -> dict[str, object]:
     """Give the settings that determine an evaluation beside what it judges."""
+    detector = config.detector
+    is_usual = detector.held_out is HeldOut.group
     return {
-        "n_folds": config.detector.n_folds,
-        "n_bootstrap": config.detector.n_bootstrap,
+        "n_folds": detector.n_folds,
+        "n_bootstrap": detector.n_bootstrap,
         "seed": config.seed,
+        **({} if is_usual else {"held_out": detector.held_out.name}),
+        **({} if detector.compare is None else {"compare": sorted(detector.compare)}),
     }
 
 
@@ -36,8 +46,8 @@ def protocol_facts(config: DetectProgram) -> dict[str, str]:
     """Say how it was judged, for the head of the page."""
     detector, commit = config.detector, git_commit()[:12] or "no commit"
     return {
-        "protocol": f"{detector.n_folds} grouped folds, {detector.n_bootstrap} resamples, "
-        f"seed {config.seed}",
+        "protocol": f"{detector.n_folds} folds {HELD_OUT[detector.held_out]}, "
+        f"{detector.n_bootstrap} resamples, seed {config.seed}",
         "code": f"ghosttrack {__version__} at {commit}",
     }
 

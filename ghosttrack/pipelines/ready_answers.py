@@ -26,6 +26,7 @@ from ghosttrack.detector.sampling import SAMPLING_SCORES, sampling_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
@@ -87,6 +88,7 @@ class Ready(NamedTuple):
 def detect_ready(config: DetectProgram) -> None:
     """Run the program on answers that are there already."""
     check_logger(config)
+    check_names(config.detector.compare)
     run = Run.start("detect")
     log.info("no model runs; whose answers these are says model.name=%s", config.model.name)
     with run.stage("read"):

@@ -1,15 +1,16 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.baselines import exposure_table
-from ghosttrack.detector.config import Association, DetectorConfig, InterventionsConfig
+from ghosttrack.detector.config import Association, DetectorConfig, HeldOut, InterventionsConfig
 from ghosttrack.detector.table import Table
-from ghosttrack.errors import DataError
+from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import pairs, plan
+from ghosttrack.evaluation.detectors import check_names, pairs, plan
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.scores import plain_auroc
@@ -40,6 +41,8 @@ SETTINGS = DetectorConfig(
         dropouts=0,
         ghost_names=0,
     ),
+    compare=None,
+    held_out=HeldOut.group,
     n_folds=3,
     n_bootstrap=200,
     samples=0,
@@ -200,6 +203,36 @@ def test_json_holds_the_contract_and_no_nan(result: Evaluation):
     assert all(set(keys.split()) <= set(row) for row in read["rows"])
     assert all(set(pair) == {"a", "b", "subset", "delta", "ci"} for pair in read["paired"])
     assert read["tracking"][0]["difference"] == 1.5
+
+
+def test_only_detectors_that_are_asked_for_are_judged_and_what_they_build_on():
+    planned = plan(whole_data(), ["raw_latents+output", "null:shuffled", "quick", "few"])
+    names = {spec.name for spec in planned.specs}
+    assert names == {"raw_latents", "raw_latents+output", "tracks", "null:shuffled", "quick"}
+    assert set(planned.left_out) == {"few"}
+
+
+def test_a_detector_that_there_is_not_is_one_clear_line():
+    every = plan(whole_data())
+    check_names([*(spec.name for spec in every.specs), *every.left_out])
+    with pytest.raises(
+        ConfigError, match=r"no detector track\+output; did you mean tracks\+output"
+    ):
+        check_names(["output", "track+output"])
+
+
+def test_kinds_of_question_are_held_out_with_their_entities():
+    full = whole_data()
+    data = full._replace(tables={name: full.tables[name] for name in ("output", "owner")})
+    settings = replace(SETTINGS, held_out=HeldOut.relation, compare=["owner", "output"])
+    result = evaluate(data, settings, 0, n_jobs=1)
+    relations, groups = np.array(full.answers.relations), np.array(full.answers.groups)
+    assert {row.detector for row in result.rows} == {"owner", "output"}
+    for fold in range(SETTINGS.n_folds):
+        held_out = result.folds == fold
+        assert not set(relations[held_out]) & set(relations[~held_out])
+    assert len(set(groups)) < sum(len(set(groups[result.folds == fold])) for fold in range(3))
+    assert result.row("owner").auroc == pytest.approx(0.94, abs=0.04)
 
 
 def test_workers_change_no_number():

@@ -3,8 +3,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ghosttrack.detector.config import HeldOut
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.splits import INNER_FOLDS, check_folds, grouped_folds, nested_folds
+from ghosttrack.evaluation.splits import (
+    INNER_FOLDS,
+    check_folds,
+    grouped_folds,
+    kinds_of_question,
+    nested_folds,
+    transfer_folds,
+)
+from tests.support.answers import made_up_answers
 
 
 def questions(seed: int, n: int = 120, n_groups: int = 40):
@@ -66,3 +75,29 @@ def test_one_label_only_is_one_clear_line(label: int, word: str):
     _, groups, texts = questions(0)
     with pytest.raises(DataError, match=f"0 groups hold a {word} answer, 5 folds need 6"):
         grouped_folds(np.full(len(groups), label), groups, texts, 5, 0)
+
+
+def test_a_kind_that_is_held_out_is_met_in_no_training_row_nor_are_its_groups():
+    labels, groups, _ = questions(0, n=600, n_groups=200)
+    kinds = [f"kind {one}" for one in np.random.default_rng(1).integers(12, size=600)]
+    folds = transfer_folds(labels, kinds, 4, 0)
+    names, words = np.array(groups), np.array(kinds)
+    for fold in nested_folds(folds, labels, groups, 0):
+        assert not set(words[fold.train]) & set(words[fold.test])
+        assert not set(names[fold.train]) & set(names[fold.test])
+        assert len(fold.train) > 100
+    assert sorted(np.unique(folds)) == [0, 1, 2, 3]
+
+
+def test_fewer_kinds_than_folds_are_one_clear_line():
+    labels, _, _ = questions(0)
+    with pytest.raises(DataError, match="2 kinds to hold out"):
+        transfer_folds(labels, ["a", "b"] * 60, 5, 0)
+
+
+def test_a_wording_is_what_stands_around_the_subject():
+    answers = made_up_answers(40, 20)
+    prompts = tuple(f"Where was {subject} born?" for subject in answers.subjects)
+    same = answers.__class__(**{**vars(answers), "prompts": prompts, "relations": ("born",) * 40})
+    assert set(kinds_of_question(same, HeldOut.wording)) == {"born: Where was {} born?"}
+    assert kinds_of_question(answers, HeldOut.relation) == answers.relations
