@@ -58,30 +58,30 @@ class Learner(Protocol):
         ...
 
 
-TABULAR: tuple[Option, ...] = (
+LINEAR: tuple[Option, ...] = (
     Option("logistic regression, C=0.03", "logistic", strength=0.03),
     Option("logistic regression, C=1", "logistic", strength=1.0),
-    Option("random forest", "forest"),
-    Option("gradient boosting", "boosting"),
 )
-LINEAR: tuple[Option, ...] = TABULAR[:2]
-FOREST: tuple[Option, ...] = TABULAR[2:3]
-BOOSTING: tuple[Option, ...] = TABULAR[3:]
+FOREST: tuple[Option, ...] = (Option("random forest", "forest"),)
+BOOSTING: tuple[Option, ...] = (Option("gradient boosting", "boosting"),)
+TABULAR = LINEAR + FOREST + BOOSTING
 
 
 class Columns(NamedTuple):
     """Classify by columns; NaN is a value that trees use and linear models take for the mean."""
 
     values: Float[np.ndarray, "sample column"]
-    candidates: tuple[Option, ...] = TABULAR
+    candidates: tuple[Option, ...] = LINEAR + BOOSTING
+    challengers: tuple[Option, ...] = ()
+    """Other trees, slow ones, that are tried where boosted trees have won."""
 
     def options(self) -> tuple[Option, ...]:
         """The classifiers that compete."""
         return self.candidates
 
     def refine(self, option: Option) -> tuple[Option, ...]:
-        """Nothing: one round decides."""
-        return ()
+        """The challengers, where trees beat what is linear."""
+        return self.challengers if option.kind == "boosting" else ()
 
     def fit_predict(
         self,
@@ -261,7 +261,7 @@ def classifier(
         )
     assert option.kind == "boosting", f"no classifier of kind {option.kind}"
     return HistGradientBoostingClassifier(
-        max_iter=100,
+        max_iter=60,
         max_leaf_nodes=6,
         max_bins=31,
         early_stopping=False,  # pyright: ignore[reportArgumentType]

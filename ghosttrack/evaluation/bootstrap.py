@@ -1,17 +1,14 @@
 """Cluster bootstrap: whole groups are drawn, so that questions of one entity stay together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ghosttrack.evaluation.result import UNDEFINED, Interval
-from ghosttrack.evaluation.scores import Judged, Scores, score
 
 LEVEL = 0.95
-BLOCK_ELEMENTS = 20_000
-"""Weights expanded at a time: blocks of 160 kB in float64 stay in the cache."""
 MOST_UNDEFINED = 0.05
 """Share of resamples without a value above which there is no interval."""
 
@@ -23,16 +20,22 @@ class Resamples(NamedTuple):
     """How often each group was drawn."""
     group_of: Int[np.ndarray, " sample"]
 
-    def subset(self, mask: Bool[np.ndarray, " sample"]) -> "Resamples":
-        """Keep some rows under the same draws."""
-        return Resamples(self.counts, self.group_of[mask])
+    def subset(self, rows: Bool[np.ndarray, " _"] | Int[np.ndarray, " _"]) -> "Resamples":
+        """Take some rows, or rows in another order, under the same draws."""
+        return Resamples(self.counts, self.group_of[rows])
 
-    def blocks(self) -> Iterator[Int[np.ndarray, "block sample"]]:
-        """Expand draws of groups to weights of rows, some resamples at a time."""
-        step = max(1, BLOCK_ELEMENTS // max(1, len(self.group_of)))
-        for start in range(0, len(self.counts), step):
-            # `take` keeps rows contiguous, along which sums run.
-            yield np.take(self.counts[start : start + step], self.group_of, axis=1)
+    def sums(self, columns: Float[np.ndarray, "sample column"]) -> Float[np.ndarray, "_ column"]:
+        """Add up each column under every draw."""
+        n_groups = self.counts.shape[1]
+        by_group = [np.bincount(self.group_of, column, n_groups) for column in columns.T]
+        return self.counts.astype(np.float64) @ np.stack(by_group, axis=1)
+
+    def mean(self, values: Float[np.ndarray, " sample"]) -> Float[np.ndarray, " resample"]:
+        """Average under every draw what is finite; NaN where nothing is."""
+        known = np.isfinite(values)
+        total, n = self.sums(np.column_stack([np.where(known, values, 0.0), known])).T
+        with np.errstate(invalid="ignore"):
+            return total / n
 
     @property
     def n_groups(self) -> int:
@@ -51,6 +54,11 @@ def resample(groups: Sequence[str], n_resamples: int, seed: int) -> Resamples:
     return Resamples(counts, group_of)
 
 
+def once(n: int) -> Resamples:
+    """Take the sample as it is: one draw that holds every row once."""
+    return Resamples(np.ones((1, 1), dtype=np.int16), np.zeros(n, dtype=np.int64))
+
+
 def interval(values: Float[np.ndarray, " resample"]) -> Interval:
     """Take the central 95 % of the resampled values.
 
@@ -61,17 +69,3 @@ def interval(values: Float[np.ndarray, " resample"]) -> Interval:
         return UNDEFINED
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
-
-
-def bootstrap(
-    statistic: Callable[[Int[np.ndarray, "block sample"]], Float[np.ndarray, " block"]],
-    resamples: Resamples,
-) -> Float[np.ndarray, " resample"]:
-    """Evaluate a function of weights under every draw."""
-    return np.concatenate([statistic(weights) for weights in resamples.blocks()])
-
-
-def bootstrap_scores(judged: Judged, resamples: Resamples) -> Scores:
-    """Compute every score under every draw."""
-    parts = [score(judged, weights) for weights in resamples.blocks()]
-    return Scores(*(np.concatenate(values) for values in zip(*parts, strict=True)))

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from ghosttrack.detector.baselines import Distance, Latents, Probe, Words
 from ghosttrack.detector.classifiers import (
     BOOSTING,
-    LINEAR,
-    TABULAR,
+    FOREST,
     BestColumn,
     Columns,
     Known,
@@ -310,12 +309,10 @@ def _learner(
         return LabelFree(values, np.array([data.directions[column] for column in columns]))
     if name in UNTRAINED:
         return LabelFree(values, np.array([UNTRAINED[name][2]]))
-    candidates = TABULAR
+    values = np.where(np.isfinite(values), values, np.nan)
     if name in PRESETS:
-        candidates = BOOSTING
-    elif name in LIGHT:
-        candidates = LINEAR + BOOSTING
-    return Columns(np.where(np.isfinite(values), values, np.nan), candidates)
+        return Columns(values, BOOSTING)
+    return Columns(values, challengers=() if name in LIGHT else FOREST)
 
 
 def _obstacle(spec: Spec, data: EvaluationData) -> str:

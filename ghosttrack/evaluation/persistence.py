@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ghosttrack.detector.table import Table
-from ghosttrack.evaluation.bootstrap import Resamples, bootstrap, interval, resample
+from ghosttrack.evaluation.bootstrap import Resamples, interval, once, resample
 from ghosttrack.evaluation.result import CausalRate, Persistence
 
 REAL = "tracks"
@@ -26,14 +26,12 @@ def persistence(
     if REAL not in values:
         return ()
     real = values[REAL]
-    real_draws = bootstrap(lambda weights: _mean(real, weights), resamples)
-    once = np.ones((1, len(real)), dtype=np.int64)
+    real_draws, whole = resamples.mean(real), once(len(real))
     rows = []
     for name, null in values.items():
         if name == REAL:
             continue
-        null_draws = bootstrap(lambda weights, null=null: _mean(null, weights), resamples)
-        mean, null_mean = float(_mean(real, once)[0]), float(_mean(null, once)[0])
+        mean, null_mean = float(whole.mean(real)[0]), float(whole.mean(null)[0])
         rows.append(
             Persistence(
                 measure=measure,
@@ -43,7 +41,7 @@ def persistence(
                 mean_ci=interval(real_draws),
                 null_mean=null_mean,
                 difference=mean - null_mean,
-                ci=interval(real_draws - null_draws),
+                ci=interval(real_draws - resamples.mean(null)),
             )
         )
     return tuple(rows)
@@ -74,22 +72,8 @@ def causal_rates(
             layers=name,
             n=int(mask.sum()),
             rate=float(passes[mask].mean()),
-            ci=interval(
-                bootstrap(
-                    lambda weights, mask=mask: _mean(passes[mask], weights), resamples.subset(mask)
-                )
-            ),
+            ci=interval(resamples.subset(mask).mean(passes[mask])),
             drop=float(drop[mask].mean()),
         )
         for name, mask in masks.items()
     )
-
-
-def _mean(
-    values: Float[np.ndarray, " sample"], weights: Int[np.ndarray, "block sample"]
-) -> Float[np.ndarray, " block"]:
-    known = np.isfinite(values)
-    columns = np.column_stack([np.where(known, values, 0.0), known])
-    total, n = (weights.astype(np.float64) @ columns).T
-    with np.errstate(invalid="ignore"):
-        return total / n

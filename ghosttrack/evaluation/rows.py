@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.evaluation.bootstrap import Resamples, bootstrap, bootstrap_scores, interval
+from ghosttrack.evaluation.bootstrap import Resamples, interval, once
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
 from ghosttrack.evaluation.scores import Scores, judge, mean_auroc, paired_auroc, score
@@ -71,13 +71,11 @@ def listen(
     resamples: Resamples,
 ) -> Sung:
     """Judge a canary on pairs of answers of one stratum, on all where there is but one."""
-
-    def heard(weights: Int[np.ndarray, "block sample"]) -> Float[np.ndarray, " block"]:
-        return paired_auroc(labels, prob, strata, weights)
-
     with threadpool_limits(1):
-        once = float(heard(np.ones((1, len(labels)), dtype=np.int64))[0])
-        return Sung(once, interval(bootstrap(heard, resamples)))
+        heard, draws = (
+            paired_auroc(labels, prob, strata, one) for one in (once(len(labels)), resamples)
+        )
+        return Sung(float(heard[0]), interval(draws))
 
 
 def difference(a: Summary, b: Summary) -> Pair:
@@ -103,20 +101,18 @@ def _summary(
     intervals = dict.fromkeys(Scores._fields, UNDEFINED)
     aurocs = np.full(len(resamples.counts), np.nan)
     if subset.relation is not None:
-        prob, relation = entry.fit.prob[mask], subset.relation[mask]
-
-        def within(weights: Int[np.ndarray, "block sample"]) -> Float[np.ndarray, " block"]:
-            return mean_auroc(kept, prob, relation, weights)
-
-        point["auroc"] = float(within(np.ones((1, len(kept)), dtype=np.int64))[0])
-        aurocs = bootstrap(within, drawn)
+        whole, aurocs = (
+            mean_auroc(kept, entry.fit.prob[mask], subset.relation[mask], one)
+            for one in (once(len(kept)), drawn)
+        )
+        point["auroc"] = float(whole[0])
         intervals["auroc"] = interval(aurocs)
     elif len(kept):
         judged = judge(kept, entry.fit.prob[mask], entry.fit.flagged[mask])
-        once = score(judged, np.ones((1, len(kept)), dtype=np.int64))
-        point = {name: float(values[0]) for name, values in once._asdict().items()}
+        whole = score(judged, once(len(kept)))
+        point = {name: float(values[0]) for name, values in whole._asdict().items()}
         if n_groups > 1:
-            draws = bootstrap_scores(judged, drawn)
+            draws = score(judged, drawn)
             intervals = {name: interval(values) for name, values in draws._asdict().items()}
             aurocs = draws.auroc
     row = Row(

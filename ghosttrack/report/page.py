@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, sqrt
+from math import isfinite, nan, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.evaluation.result import Evaluation, Pair, Row
-from ghosttrack.evaluation.scores import auroc
+from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.report.material import HEADLINE, ReportMaterial
 from ghosttrack.report.tables import category_counts, number
 from ghosttrack.report.viewer import viewer_data
@@ -214,11 +214,7 @@ def _statistic(
     labels: Int[np.ndarray, " sample"],
 ) -> dict[str, object]:
     both = 0 < labels.sum() < len(labels)
-    area = (
-        float(auroc(labels, values, np.ones((1, len(labels)), dtype=np.int64))[0])
-        if both
-        else float("nan")
-    )
+    area = plain_auroc(labels, values) if both else nan
     verdict = ""
     if spec.direction and isfinite(area):
         n_right, n_wrong = int((labels == 0).sum()), int(labels.sum())

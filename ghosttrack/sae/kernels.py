@@ -2,35 +2,14 @@
 # numba infers types, and takes neither records nor keyword arguments
 # ruff: noqa: ANN001, ANN201, ANN202, C901, D103, PLR0913
 
-import importlib.util
-from collections.abc import Callable
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 
-AVAILABLE = importlib.util.find_spec("numba") is not None
-"""False on a Python that numba does not know yet; the torch paths then do the work."""
+from ghosttrack.jit import exact, fast
 
 
-def _compile(function: Callable[..., Any], *, fast: bool = True) -> Callable[..., Any]:
-    """Compile on first use; keep the result on disk where there is a place for it."""
-    if not AVAILABLE:
-        return function
-    import numba
-
-    # sums may be reordered, so that they run in vector registers; NaN and infinity stay themselves
-    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"} if fast else False}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the home can be written
-        return numba.njit(**options)(function)
-
-
-def _exact(function: Callable[..., Any]) -> Callable[..., Any]:
-    return _compile(function, fast=False)
-
-
-@_exact
+@exact
 @no_type_check
 def _nth_largest(work, n, rank):
     """Hoare's selection; reorders `work`."""
@@ -56,7 +35,7 @@ def _nth_largest(work, n, rank):
     return work[rank]
 
 
-@_exact
+@exact
 @no_type_check
 def select(pre, k, values, indices, low, high):
     """Search only among what passes a cut a little below the k-th of the row before."""
@@ -94,7 +73,7 @@ def select(pre, k, values, indices, low, high):
         cut = least - 0.1 * abs(least) if abs(least) < np.inf else -np.inf
 
 
-@_compile
+@fast
 @no_type_check
 def _number_from(row, cut):
     n = np.float32(0)  # as wide as the entries, so that it counts in vector registers
@@ -103,7 +82,7 @@ def _number_from(row, cut):
     return n
 
 
-@_compile
+@fast
 @no_type_check
 def _range(row):
     low = high = row[0]
@@ -112,7 +91,7 @@ def _range(row):
     return low, high
 
 
-@_exact
+@exact
 @no_type_check
 def keep(pre, k, low, high):
     """Look for a cut that k entries reach, by counting: from the row before's, by interpolation."""
@@ -146,7 +125,7 @@ def keep(pre, k, low, high):
             row[j] = zero if row[j] < least else row[j]
 
 
-@_exact
+@exact
 @no_type_check
 def _drop_ties(row, k, cut):
     """Set the last ones of those that equal the cut to 0, so that k are left."""
@@ -160,7 +139,7 @@ def _drop_ties(row, k, cut):
             n_left -= 1
 
 
-@_compile
+@fast
 @no_type_check
 def residual(decoded, inputs, squared, total, scale, span, low, high):
     zero, scale = decoded.dtype.type(0), decoded.dtype.type(scale)
@@ -175,7 +154,7 @@ def residual(decoded, inputs, squared, total, scale, span, low, high):
         squared[span] += square
 
 
-@_compile
+@fast
 @no_type_check
 def gate(d_acts, acts, total, most, span, low, high):
     zero = acts.dtype.type(0)
@@ -187,7 +166,7 @@ def gate(d_acts, acts, total, most, span, low, high):
             greatest[j] = a[j] if a[j] > greatest[j] else greatest[j]
 
 
-@_compile
+@fast
 @no_type_check
 def project(rows, gradient, squares, low, high):
     d_model = rows.shape[1]
@@ -203,7 +182,7 @@ def project(rows, gradient, squares, low, high):
         squares[i] = total
 
 
-@_compile
+@fast
 @no_type_check
 def count(pre, cut, counts, low, high):
     for t in range(low, high):
@@ -213,7 +192,7 @@ def count(pre, cut, counts, low, high):
         counts[t] = n
 
 
-@_compile
+@fast
 @no_type_check
 def collect(pre, cut, starts, values, indices, low, high):
     for t in range(low, high):
@@ -225,7 +204,7 @@ def collect(pre, cut, starts, values, indices, low, high):
                 n += 1
 
 
-@_compile
+@fast
 @no_type_check
 def decode(starts, values, indices, latents, inputs, gradient, d_values, scale, low, high):
     """Take four latents at a time: their sum passes through the cache once."""
@@ -272,7 +251,7 @@ def decode(starts, values, indices, latents, inputs, gradient, d_values, scale, 
                 d_values[q] = zero
 
 
-@_compile
+@fast
 @no_type_check
 def transpose(starts, values, indices, d_values, l_starts, l_tokens, l_values, l_d_values):
     for q in range(len(indices)):
@@ -291,7 +270,7 @@ def transpose(starts, values, indices, d_values, l_starts, l_tokens, l_values, l
                 l_d_values[at] = d_values[q]
 
 
-@_compile
+@fast
 @no_type_check
 def accumulate(starts, tokens, weights, rows, out, low, high):
     """Take eight tokens at a time: that many reads from memory are under way at once."""

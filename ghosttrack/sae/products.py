@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ghosttrack.sae import compiled, kernels
+from ghosttrack import jit
+from ghosttrack.sae import compiled
 from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
 from ghosttrack.sae.compiled import Rows
 from ghosttrack.sae.config import SPARSE_ARCHITECTURES, KernelChoice, SAEConfig
@@ -219,6 +220,6 @@ def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
     few = config.k < SPARSE_BELOW.get(device.type, 0.0) * config.d_sae
     if not few or config.architecture not in SPARSE_ARCHITECTURES:
         return KernelChoice.dense
-    if device.type == "cpu" and kernels.AVAILABLE:
+    if device.type == "cpu" and jit.AVAILABLE:
         return KernelChoice.compiled
     return KernelChoice.sparse

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ghosttrack.sae import compiled, kernels
+from ghosttrack import jit
+from ghosttrack.sae import compiled
 
 GROUP = 4
 LEAST_CUT = 1e-6
@@ -24,7 +25,7 @@ class Strongest(NamedTuple):
 
 def is_compiled(tensor: Tensor) -> bool:
     """Tell whether the compiled kernels can take it."""
-    on_cpu = kernels.AVAILABLE and tensor.device.type == "cpu"
+    on_cpu = jit.AVAILABLE and tensor.device.type == "cpu"
     no_gradient = not (torch.is_grad_enabled() and tensor.requires_grad)
     return on_cpu and no_gradient and tensor.dtype in (torch.float32, torch.float64)
 

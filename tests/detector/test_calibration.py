@@ -3,6 +3,7 @@ import pytest
 from scipy.special import expit
 
 from ghosttrack.detector.calibration import calibrate, threshold
+from ghosttrack.evaluation.bootstrap import once
 from ghosttrack.evaluation.scores import judge, score
 
 
@@ -15,8 +16,7 @@ def drawn(n: int, seed: int, truth):
 
 
 def ece(labels, prob) -> float:
-    weights = np.ones((1, len(labels)), dtype=np.int64)
-    return float(score(judge(labels, prob, prob > 0.5), weights).ece[0])
+    return float(score(judge(labels, prob, prob > 0.5), once(len(labels))).ece[0])
 
 
 def steps(scores):

@@ -12,8 +12,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from ghosttrack.evaluation import bootstrap
+from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.scores import (
-    auroc,
     bin_of,
     judge,
     mean_auroc,
@@ -26,11 +27,13 @@ from ghosttrack.evaluation.scores import (
 def once(labels, prob, flagged=None):
     labels, prob = np.array(labels), np.array(prob, dtype=np.float64)
     flagged = prob >= 0.5 if flagged is None else np.array(flagged)
-    weights = np.ones((1, len(labels)), dtype=np.int64)
-    return {
-        name: values[0]
-        for name, values in score(judge(labels, prob, flagged), weights)._asdict().items()
-    }
+    found = score(judge(labels, prob, flagged), bootstrap.once(len(labels)))
+    return {name: values[0] for name, values in found._asdict().items()}
+
+
+def drawn(weights) -> Resamples:
+    """Every answer a group of its own."""
+    return Resamples(weights, np.arange(weights.shape[1]))
 
 
 def sample(seed: int, n: int, levels: int):
@@ -47,7 +50,7 @@ def test_every_weighted_score_agrees_with_scikit_learn(levels: int, seed: int):
     labels, prob, generator = sample(seed, 60, levels)
     weights = generator.integers(0, 4, (7, 60))
     weights[:, :2] = 1
-    ours = score(judge(labels, prob, prob >= 0.5), weights)
+    ours = score(judge(labels, prob, prob >= 0.5), drawn(weights))
     for draw, w in enumerate(weights):
         flagged = prob >= 0.5
         theirs = {
@@ -89,7 +92,7 @@ def test_integer_weights_are_repeated_rows(seed: int):
     weights = generator.integers(0, 3, 30)
     weights[:2] = 1
     repeated = np.repeat(np.arange(30), weights)
-    weighted = auroc(labels, prob, weights[None])[0]
+    weighted = score(judge(labels, prob, prob >= 0.5), drawn(weights[None])).auroc[0]
     assert weighted == pytest.approx(plain_auroc(labels[repeated], prob[repeated]), abs=1e-12)
 
 
@@ -138,7 +141,7 @@ def test_the_auroc_inside_strata_agrees_with_scikit_learn_in_each(seed: int):
     labels, prob, generator = sample(seed, 90, 6)
     strata = 7 * generator.integers(0, 3, 90)  # numbers need not be neighbours
     weights = generator.integers(0, 4, (4, 90))
-    ours = mean_auroc(labels, prob, strata, weights)
+    ours = mean_auroc(labels, prob, strata, drawn(weights))
     for draw, w in enumerate(weights):
         parts = [
             roc_auc_score(labels[mine], prob[mine], sample_weight=w[mine])
@@ -156,6 +159,5 @@ def test_pairs_of_a_stratum_are_counted_one_by_one(seed: int):
         for a in np.flatnonzero(labels) for b in np.flatnonzero(labels == 0)
         if strata[a] == strata[b]
     ]  # fmt: skip
-    once = np.ones((1, len(labels)), dtype=np.int64)
-    assert paired_auroc(labels, prob, strata, once) == pytest.approx(np.mean(won))
-    assert np.isnan(paired_auroc(labels, prob, np.arange(40), once))
+    assert paired_auroc(labels, prob, strata, bootstrap.once(40)) == pytest.approx(np.mean(won))
+    assert np.isnan(paired_auroc(labels, prob, np.arange(40), bootstrap.once(40)))

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.sae import compiled, kernels
+from ghosttrack import jit
+from ghosttrack.sae import compiled
 from ghosttrack.sae.config import KernelChoice
 from ghosttrack.sae.products import choose
 from ghosttrack.sae.select import batch_cut, rows_sum, strongest
@@ -24,7 +25,7 @@ def test_strongest_holds_the_k_largest_each_at_its_own_index(is_compiled, sizes,
     k, width = sizes
     pre = drawn(width, seed, with_ties=with_ties)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "AVAILABLE", is_compiled)
+        patch.setattr(jit, "AVAILABLE", is_compiled)
         values, indices = strongest(pre, k)
     assert torch.equal(values, pre.gather(-1, indices))
     assert torch.equal(values.sort(descending=True).values, pre.topk(k).values)
@@ -61,7 +62,7 @@ def test_what_is_not_finite_stays_visible_and_inside_its_row(bad, where):
 
 
 def test_two_stages_select_what_one_does_at_the_shapes_of_the_default_bank(monkeypatch):
-    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    monkeypatch.setattr(jit, "AVAILABLE", False)
     pre = torch.randn(1, 64, 512)
     assert torch.equal(strongest(pre, 16).values.sort().values, pre.topk(16).values.sort().values)
 
@@ -155,5 +156,5 @@ def test_the_path_follows_from_shape_and_device_unless_forced(choice, k, device,
 
 
 def test_without_numba_the_path_is_that_of_torch(monkeypatch):
-    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    monkeypatch.setattr(jit, "AVAILABLE", False)
     assert choose(sae_config(d_sae=512, k=16), torch.device("cpu")) is KernelChoice.sparse
