@@ -172,7 +172,7 @@ def respond(
     batch_size: int = 256,
 ) -> list[Given]:
     """Let the model continue every prompt greedily; each answer has at least one token."""
-    ids = [lm.encode(prompt) for prompt in prompts]
+    ids = lm.encode_all(prompts)
     settings = GenerateSettings(max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size)
     return [_given(lm, ids[one.prompt], one) for one in generate(lm, ids, settings)]
 

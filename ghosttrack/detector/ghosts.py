@@ -177,7 +177,7 @@ def _look(lm: LM, instruments: Instruments, texts: Sequence[str]) -> _Seen:
     """Observe and track every text at its last token; equal texts are read once."""
     numbers = {text: at for at, text in enumerate(dict.fromkeys(texts))}
     bank, layers, standard, _, tracker, _, top_k = instruments
-    residuals = last_residuals(lm, [lm.encode(text) for text in numbers], layers)
+    residuals = last_residuals(lm, lm.encode_all(list(numbers)), layers)
     (latents, magnitudes), strengths, acts = observe(bank, residuals, top_k, standard)
     tracks = track(Observations(latents, magnitudes), *tracker)
     n_links = tally(tracks.sample, len(numbers), tracks.n_obs - 1).astype(np.int64)

@@ -206,10 +206,11 @@ class _Desk:
 
     def run(self) -> None:
         """Read everything that was taken in."""
-        ids = {text: self.lm.encode(text) for text in dict.fromkeys(t for t, _ in self.prompts)}
+        distinct = list(dict.fromkeys(text for text, _ in self.prompts))
+        ids = dict(zip(distinct, self.lm.encode_all(distinct), strict=True))
         prompts = [tuple(ids[text]) for text, _ in self.prompts]
         marked = [
-            tuple(np.flatnonzero(find_subject(self.lm, ids[text], part)).tolist())
+            tuple(np.flatnonzero(find_subject(self.lm, ids[text], part)).tolist()) if part else ()
             for text, part in self.prompts
         ]
         texts = Texts(prompts, list(self.answers), marked)

@@ -69,6 +69,13 @@ class LM:
         ids = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return [*self.prefix_ids, *ids] if prefix else ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into token ids as `encode` does, together: many times faster."""
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [[*self.prefix_ids, *ids] for ids in found["input_ids"]]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, special tokens included."""
         text = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)

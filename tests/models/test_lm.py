@@ -244,6 +244,9 @@ def test_text_comes_back_from_its_tokens_after_the_prefix(gpt2: LM):
     ids = gpt2.encode("Who was born in Paris?")
     assert ids[:1] == gpt2.prefix_ids == [gpt2.tokenizer.eos_token_id]
     assert gpt2.encode("Who was born in Paris?", prefix=False) == ids[1:]
+    texts = ["Who was born in Paris?", "", "Paris"]
+    assert gpt2.encode_all(texts) == [gpt2.encode(text) for text in texts]
+    assert gpt2.encode_all([]) == []
     assert gpt2.decode(ids[1:]) == "who was born in paris ?"
 
 
