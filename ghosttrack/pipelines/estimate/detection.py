@@ -18,11 +18,13 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.rows import Entry, Subset, summarise
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.evaluation.whole import fit_whole
 from ghosttrack.pipelines.answering import answer_questions, ask_again
 from ghosttrack.pipelines.detect import Measured as Found
 from ghosttrack.pipelines.detect import evaluation_data, judge
 from ghosttrack.pipelines.estimate.costs import Cost, Measured, Probe, extrapolate, measure, timed
 from ghosttrack.pipelines.estimate.text import Probes
+from ghosttrack.pipelines.kept import KEPT
 from ghosttrack.pipelines.self_checks import STAGE as CHECKS
 from ghosttrack.pipelines.self_checks import check_answers
 from ghosttrack.pipelines.study import Study
@@ -58,6 +60,8 @@ class Judged(NamedTuple):
 
     evaluated: list[tuple[int, Measured]]
     """By number of answers."""
+    fitted: list[tuple[int, float]]
+    """Seconds until the detectors that are kept were fitted, by number of answers."""
     report: Measured
     n_bytes: int
     n_detectors: int
@@ -137,7 +141,7 @@ class Rehearsals:
         )
 
     def evaluate(self) -> Cost:
-        """Say what the evaluation and its report take.
+        """Say what the evaluation and its report take, and the detectors that are kept.
 
         A fold's fits are extrapolated along their training rows; the bootstrap is added.
         """
@@ -149,6 +153,7 @@ class Rehearsals:
         n_trained = self.n * (detector.n_folds - 1) // detector.n_folds
         fits = [(n // FOLDS, took.seconds / FOLDS) for n, took in judged.evaluated]
         seconds = detector.n_folds * extrapolate(fits, n_trained) + judged.report.seconds
+        seconds += extrapolate(judged.fitted, self.n)
         seconds += self._bootstrap.start + self._bootstrap.each * judged.n_detectors
         sizes = " and ".join(f"{n:,}" for n, _ in judged.evaluated)
         return Cost(
@@ -164,14 +169,18 @@ class Rehearsals:
         study, config = self._study(last.n, probe)
         artifact = judge(study, config, last.found)
         evaluated = [(last.n, probe.stages["evaluate"])]
+        fitted = [(last.n, probe.stages["fit"].seconds)]
         if self.n > last.n:
             data = repeated(evaluation_data(last.found), min(self.n, JUDGED))
             with measure() as took:
                 evaluate(data, config.detector, config.seed)
             evaluated.append((len(data.answers), took))
+            with timed() as fit:
+                fit_whole(data, KEPT, config.seed)
+            fitted.append((len(data.answers), fit.seconds))
         rows = read_json(artifact.path / "evaluation.json")["rows"]
         names = {row["detector"] for row in rows}
-        return Judged(evaluated, probe.stages["report"], artifact.n_bytes, len(names))
+        return Judged(evaluated, fitted, probe.stages["report"], artifact.n_bytes, len(names))
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
