@@ -83,7 +83,8 @@ def judge(study: Study, config: DetectProgram, measured: Measured) -> Artifact:
 
     def write(folder: Path) -> None:
         with study.run.stage("evaluate"):
-            evaluation = evaluate(evaluation_data(measured), config.detector, config.seed)
+            data, detector = evaluation_data(measured), config.detector
+            evaluation = evaluate(data, detector, detector.seed)
         with study.run.stage("report"):
             material = _material(study, config, evaluation, measured)
             material = material._replace(fitted=load(kept.path)[0])

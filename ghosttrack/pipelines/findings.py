@@ -28,7 +28,7 @@ def protocol(config: DetectProgram) -> dict[str, object]:
     return {
         "n_folds": config.detector.n_folds,
         "n_bootstrap": config.detector.n_bootstrap,
-        "seed": config.seed,
+        "seed": config.detector.seed,
     }
 
 
@@ -37,7 +37,7 @@ def protocol_facts(config: DetectProgram) -> dict[str, str]:
     detector, commit = config.detector, git_commit()[:12] or "no commit"
     return {
         "protocol": f"{detector.n_folds} grouped folds, {detector.n_bootstrap} resamples, "
-        f"seed {config.seed}",
+        f"seed {detector.seed}",
         "code": f"ghosttrack {__version__} at {commit}",
     }
 

@@ -42,6 +42,7 @@ SETTINGS = DetectorConfig(
     ),
     n_folds=3,
     n_bootstrap=200,
+    seed=0,
     samples=0,
     p_true=None,
 )
