@@ -12,6 +12,7 @@ from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import (
     CorpusConfig,
     CorpusKind,
+    Coverage,
     Packing,
     QuestionKind,
     QuestionsConfig,
@@ -28,10 +29,10 @@ from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.worlds import world_folder, world_model
+from ghosttrack.world.coverage import bank_text
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
-from ghosttrack.world.text import documents
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +187,10 @@ class Study:
             name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
         }
         packing = corpus.packing and corpus.packing.name
-        return {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
+        identity = {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
+        if corpus.coverage and corpus.coverage is not Coverage.natural:
+            identity["coverage"] = corpus.coverage.name
+        return identity
 
     def questions(self, config: QuestionsConfig) -> QuestionSet:
         """Make or read the question set."""
@@ -248,7 +252,8 @@ class Study:
 
     def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
         if corpus.kind is CorpusKind.ghostworld:
-            return documents(self.world)
+            assert corpus.coverage is not None, corpus
+            return bank_text(self.world, corpus.coverage)
         return self._text.documents()
 
     @cached_property
