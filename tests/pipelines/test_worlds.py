@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from ghosttrack.artifacts import read_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import WorldConfig
@@ -27,7 +28,7 @@ LEARNED = ("model.d_model=64", "model.world.head_exposure=120")
 SMALL = (
     *("sae.d_sae=64", "sae.k=8", "sae.batch_size=256", "trainer.max_steps=30", "logger=csv"),
     *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
-    "detector/interventions=quick",
+    *("detector/interventions=quick", "corpus.coverage=held_out"),
 )
 
 
@@ -112,18 +113,27 @@ def test_training_that_was_killed_begins_anew(workplace: Workplace, tmp_path: Pa
     assert load_spec(only(tmp_path, "models")).seed == 1
 
 
+@pytest.fixture(scope="module")
+def moved(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `detect.py` made of a world of 24 entities, elsewhere than it was made."""
+    folder = tmp_path_factory.mktemp("worlds")
+    output = f"output_root={folder / 'made'}"
+    said(workplace.forks.run([str(ROOT / "detect.py"), *TINY, *LEARNED, *SMALL, output]))
+    return (folder / "made").rename(folder / "moved")
+
+
 @pytest.mark.slow
-def test_a_detector_finds_the_model_of_its_world_wherever_both_lie(
-    workplace: Workplace, tmp_path: Path
-):
-    made, moved = tmp_path / "made", tmp_path / "moved"
-    said(
-        workplace.forks.run(
-            [str(ROOT / "detect.py"), *TINY, *LEARNED, *SMALL, f"output_root={made}"]
-        )
-    )
-    made.rename(moved)
+def test_a_detector_finds_the_model_of_its_world_wherever_both_lie(moved: Path):
     detector = Detector.load(only(moved, "detectors"), "cpu")
     subject = detector.facts.names["person"][0]
     assert detector.world == load_spec(only(moved, "models"))
     assert detector.score(f"Where was {subject} born?").subject == subject
+
+
+@pytest.mark.slow
+def test_answers_about_entities_that_the_bank_never_read_of_are_judged_apart(moved: Path):
+    rows = read_json(only(moved, "evaluations") / "evaluation.json")["rows"]
+    n_of = {row["subset"]: row["n"] for row in rows if row["detector"] == "output"}
+    saw, never = n_of["bank saw the entity"], n_of["bank never saw it"]
+    assert saw + never == n_of["all"]
+    assert abs(saw - never) < n_of["all"] / 4
