@@ -7,7 +7,7 @@ answers a mistyped override by itself; `load` answers what Hydra lets through.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -182,7 +182,11 @@ def _stray_keys(node: DictConfig, schema: type, prefix: str) -> Iterator[tuple[s
         if key not in types:
             near = difflib.get_close_matches(key, types, n=1)
             yield prefix + key, prefix + near[0] if near else ""
-        elif is_dataclass(types[key]):
-            yield from _stray_keys(
-                cast("DictConfig", node[key]), cast("type", types[key]), f"{prefix}{key}."
-            )
+        elif (nested := _nested(types[key])) and node[key] is not None:
+            yield from _stray_keys(cast("DictConfig", node[key]), nested, f"{prefix}{key}.")
+
+
+def _nested(annotation: object) -> type | None:
+    """Give the schema that a field holds, or may hold."""
+    held = (annotation, *get_args(annotation))
+    return next((cast("type", one) for one in held if is_dataclass(one)), None)

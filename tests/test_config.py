@@ -76,7 +76,9 @@ def test_every_preset_of_interventions_loads(preset: str) -> None:
         assert load(cfg, DetectProgram).detector.interventions.name == preset
 
 
-@pytest.mark.parametrize("sweep", ["detector_tuning", "ablations", "seeds"])
+@pytest.mark.parametrize(
+    "sweep", ["detector_tuning", "ablations", "seeds", "worlds", "sae_coverage"]
+)
 def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params
     for key, choices in params.items():
@@ -107,9 +109,14 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
         ("+sae.kk=64", "sae.kk is not a setting; did you mean sae.k?"),
         ("+foo=1", "foo is not a setting"),
         ("+train.sorce=store", "train.sorce is not a setting; did you mean train.source?"),
+        (
+            "+model.world.sead=1",
+            "model.world.sead is not a setting; did you mean model.world.seed?",
+        ),
         ("corpus=text", "corpus.path is required; set corpus.path=..."),
         ("sae.k=9999", "sae.k must be in 1..sae.d_sae=512, got 9999"),
         ("sae.d_sae=8", "sae.k must be in 1..sae.d_sae=8, got 16"),
+        ("corpus.coverage=null", "corpus.coverage is required; set corpus.coverage=..."),
         ("corpus.column=body", "corpus.column is nothing to corpus=ghostworld; leave it null"),
         ("layers=[0,0]", "layers must name each block once, got [0, 0]"),
         ("layers=some", "layers must be 'all' or a list of block indices, got 'some'"),
@@ -118,7 +125,8 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
     ],
 )
 def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:
-    with composed("train", override) as cfg, pytest.raises(ConfigError) as caught:
+    settings = ("model=ghostworld-1", override)
+    with composed("train", *settings) as cfg, pytest.raises(ConfigError) as caught:
         load(cfg, TrainProgram)
     assert str(caught.value) == message
 

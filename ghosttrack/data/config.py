@@ -16,6 +16,17 @@ class CorpusKind(Enum):
     activations = "activations"
 
 
+class Coverage(Enum):
+    """Of whom the text of a generated world speaks that a bank learns from."""
+
+    natural = "natural"
+    """Of each entity as often as the language model read of it."""
+    balanced = "balanced"
+    """As often of each, also of those of whom the language model read nothing."""
+    held_out = "held_out"
+    """As often of each of one half of the entities, and not of the others."""
+
+
 class Packing(Enum):
     """How documents share context windows."""
 
@@ -73,7 +84,7 @@ class StoreDtype(Enum):
 
 NUMBERS = {"context", "num_tokens", "heldout_tokens"}
 REQUIRED = {
-    CorpusKind.ghostworld: NUMBERS | {"packing"},
+    CorpusKind.ghostworld: NUMBERS | {"packing", "coverage"},
     CorpusKind.text: NUMBERS | {"packing", "path", "column", "bad_files"},
     CorpusKind.huggingface: NUMBERS | {"packing", "path", "column", "split"},
     CorpusKind.activations: {"path"},
@@ -105,6 +116,8 @@ class CorpusConfig:
     """Of a dataset; a folder with one dataset is taken whole."""
     revision: str | None
     """Commit, branch or tag of a dataset on the hub; null is its newest."""
+    coverage: Coverage | None
+    """Whose facts are stated, and how often."""
     context: int | None
     """Tokens per context window; longer documents are cut into windows."""
     packing: Packing | None

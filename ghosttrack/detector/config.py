@@ -112,6 +112,8 @@ class DetectorConfig:
     """Outer folds."""
     n_bootstrap: int
     """Cluster bootstrap resamples behind every interval."""
+    seed: int
+    """Of folds, classifiers and resamples."""
     samples: int
     """Further answers per question at temperature 1, for their agreement; 0: none."""
     p_true: str | None

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers import Answers
@@ -40,5 +40,7 @@ class EvaluationData(NamedTuple):
     persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]] = MappingProxyType({})
     """Measures of how long tracks last, each under `tracks` and each `null:<kind>`; NaN where an
     answer has no such track."""
+    parts: Mapping[str, Bool[np.ndarray, " sample"]] = MappingProxyType({})
+    """Answers to judge by themselves, beside those that every set has."""
     causal: Table | None = None
     """Links tried by ablation, on text and not on answers, as in `detector.causal`."""

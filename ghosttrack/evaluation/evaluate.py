@@ -58,7 +58,7 @@ def evaluate(
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
     resamples = resample(answers.groups, config.n_bootstrap, seed)
     planned, birds = plan(data, config.compare), canaries(data, nested, seed)
-    chosen = subsets(answers)
+    chosen = subsets(answers, data.parts)
     fits = Fits(data, nested)
     with Parallel(n_jobs=n_jobs) as parallel:
         _fit_all(fits, planned, birds, parallel, seed)

@@ -1,8 +1,11 @@
 """Which answers a detector is judged on, beside all of them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from ghosttrack.detector.answers import Answers
 from ghosttrack.evaluation.rows import Subset
@@ -28,8 +31,15 @@ class Subsets(NamedTuple):
     left_out: dict[str, str]
 
 
-def subsets(answers: Answers) -> Subsets:
-    """Find the subsets that these answers have."""
+def subsets(
+    answers: Answers, parts: Mapping[str, Bool[np.ndarray, " sample"]] = MappingProxyType({})
+) -> Subsets:
+    """Find the subsets that these answers have.
+
+    Args:
+        answers: All of them.
+        parts: Further subsets by name; one that lacks a label is left out.
+    """
     present = [Subset(ALL, np.ones(len(answers), dtype=bool))]
     left_out = {}
     for name, least in CONFIDENT.items():
@@ -38,8 +48,9 @@ def subsets(answers: Answers) -> Subsets:
         else:
             present.append(Subset(name, answers.prob > least))
     unseen = np.array([name.endswith(HELD_OUT) for name in answers.question_ids])
-    if unseen.any() and np.unique(answers.labels[unseen]).size == 2:
-        present.append(Subset(UNSEEN_WORDING, unseen))
+    for name, mask in {UNSEEN_WORDING: unseen, **parts}.items():
+        if np.unique(answers.labels[mask]).size == 2:
+            present.append(Subset(name, mask))
     strata = {
         WITHIN: answers.relations,
         WITHIN_TIER: answers.tiers,

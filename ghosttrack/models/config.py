@@ -36,6 +36,24 @@ class TrainingConfig:
 
 
 @dataclass
+class WorldConfig:
+    """A generated world that a model is trained on: the fields of `world.facts.WorldSpec`."""
+
+    seed: int
+    head: int
+    mid: int
+    rare: int
+    unseen: int
+    head_exposure: int
+    mid_exposure: int
+    rare_exposure_min: int
+    rare_exposure_max: int
+    n_values: int
+    zipf: float
+    gap_frac: float
+
+
+@dataclass
 class ModelConfig:
     """Which causal language model, and the sizes that follow from it."""
 
@@ -64,9 +82,13 @@ class ModelConfig:
     """Start every text with the tokenizer's BOS token (EOS where there is none)."""
     trust_remote_code: bool
     """Run model code that comes with a hub repository; off unless you trust it."""
+    world: WorldConfig | None = None
+    """A world whose model is trained here, with the sizes of the preset, where it is missing."""
 
     def __post_init__(self) -> None:
         check_folder_name("model.name", self.name)
+        if self.world is not None and (named := self.path or self.hub):
+            raise ConfigError(f"model.world is of a model that is trained here; drop {named}")
         for field in ("n_layers", "d_model", "context", "d_sae", "extract_batch_size"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"model.{field} must be at least 1, got {getattr(self, field)}")

@@ -1,11 +1,17 @@
 """Questions in; answers, tracks, an evaluation and its report out."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
 
 from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import DetectProgram
-from ghosttrack.data.config import AnswerSource
+from ghosttrack.data.config import AnswerSource, Coverage, QuestionKind
+from ghosttrack.detector.answers import Answers
 from ghosttrack.detector.baselines import exposure_table
 from ghosttrack.detector.families import INTERVENTION_SPECS
 from ghosttrack.detector.fitted import load
@@ -29,6 +35,7 @@ from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.tracking import Tracked, track_answers
 from ghosttrack.pipelines.train import bank, bank_identity, bank_metrics, bank_name
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
+from ghosttrack.world.coverage import covered_groups
 
 SPECS = (
     *(score.spec for score in OUTPUT_SCORES),
@@ -51,6 +58,8 @@ class Measured(NamedTuple):
     intervened: Intervened
     checked: Checked
     tracked: Tracked
+    parts: Mapping[str, Bool[np.ndarray, " sample"]] = MappingProxyType({})
+    """Answers that are judged by themselves, too."""
 
 
 def detect(config: DetectProgram) -> Run:
@@ -70,6 +79,7 @@ def detect(config: DetectProgram) -> Run:
         ask_again(study, config, questions, answered),
         check_answers(study, config, questions, answered),
         track_answers(study, config, trained, questions, answered),
+        _parts(study, config, answered.answers),
     )
     judged = judge(study, config, measured)
     conclude(run, judged)
@@ -85,7 +95,8 @@ def judge(study: Study, config: DetectProgram, measured: Measured) -> Artifact:
 
     def write(folder: Path) -> None:
         with study.run.stage("evaluate"):
-            evaluation = evaluate(evaluation_data(measured), config.detector, config.seed)
+            data, detector = evaluation_data(measured), config.detector
+            evaluation = evaluate(data, detector, detector.seed)
         with study.run.stage("report"):
             material = _material(study, config, evaluation, measured)
             material = material._replace(fitted=load(kept.path)[0])
@@ -128,7 +139,20 @@ def evaluation_data(measured: Measured) -> EvaluationData:
         directions={spec.name: spec.direction for spec in TRACK_STATISTICS},
         persistence=tracked.persistence,
         causal=tracked.causal,
+        parts=measured.parts,
     )
+
+
+def _parts(
+    study: Study, config: DetectProgram, answers: Answers
+) -> dict[str, Bool[np.ndarray, " sample"]]:
+    """Part answers about a world by whether the bank read of their entity, where it did of some."""
+    is_world = config.questions.kind is QuestionKind.ghostworld
+    if not is_world or config.corpus.coverage is not Coverage.held_out:
+        return {}
+    groups = covered_groups(study.world)
+    saw = np.array([group in groups for group in answers.groups])
+    return {"bank saw the entity": saw, "bank never saw it": ~saw}
 
 
 def _material(

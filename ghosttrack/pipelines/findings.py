@@ -36,7 +36,7 @@ def protocol(config: DetectProgram) -> dict[str, object]:
     return {
         "n_folds": detector.n_folds,
         "n_bootstrap": detector.n_bootstrap,
-        "seed": config.seed,
+        "seed": detector.seed,
         **({} if is_usual else {"held_out": detector.held_out.name}),
         **({} if detector.compare is None else {"compare": sorted(detector.compare)}),
     }
@@ -47,7 +47,7 @@ def protocol_facts(config: DetectProgram) -> dict[str, str]:
     detector, commit = config.detector, git_commit()[:12] or "no commit"
     return {
         "protocol": f"{detector.n_folds} folds {HELD_OUT[detector.held_out]}, "
-        f"{detector.n_bootstrap} resamples, seed {config.seed}",
+        f"{detector.n_bootstrap} resamples, seed {detector.seed}",
         "code": f"ghosttrack {__version__} at {commit}",
     }
 

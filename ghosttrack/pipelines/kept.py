@@ -72,7 +72,7 @@ def keep_detectors(
 
     def write(folder: Path) -> None:
         with study.run.stage("fit"):
-            save(folder, fit_whole(data(), KEPT, config.seed))
+            save(folder, fit_whole(data(), KEPT, config.detector.seed))
         shutil.copy(origin.tracks.path / INSTRUMENTS, folder / INSTRUMENTS)
         write_json(folder / FACTS, _facts(study, config, origin))
 

@@ -37,14 +37,15 @@ from ghosttrack.pipelines.judging import Bench, Measured, read_words, track_view
 from ghosttrack.pipelines.kept import Facts, evaluation_name, kept_identity, read_kept
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.self_checks import checks_identity
-from ghosttrack.pipelines.study import Study, put, world_folder
+from ghosttrack.pipelines.study import Study, put
 from ghosttrack.pipelines.tracking import tracks_identity
 from ghosttrack.pipelines.train import bank_identity
+from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
 from ghosttrack.sae.bank import Bank
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.recognise import recognise
-from ghosttrack.world.store import FOLDER, load_spec
+from ghosttrack.world.store import load_spec
 
 TERMINAL_WIDTH = 110
 """Columns of what is printed where the terminal does not say how many it has."""
@@ -58,10 +59,11 @@ class Detector:
     Use `Detector.load`.
     """
 
-    def __init__(self, facts: Facts, lm: LM, instruments: Instruments, bench: Bench) -> None:
+    def __init__(
+        self, facts: Facts, lm: LM, instruments: Instruments, bench: Bench, world: WorldSpec | None
+    ) -> None:
         self.facts, self.lm, self.instruments, self.bench = facts, lm, instruments, bench
-        is_world = facts.questions.kind is QuestionKind.ghostworld
-        self.world: WorldSpec | None = load_spec(world_folder(facts.model)) if is_world else None
+        self.world = world
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "Detector":
@@ -80,16 +82,19 @@ class Detector:
         facts, fitted = read_kept(folder)
         root = folder.resolve().parents[1]
         bank = read(root / "saes" / facts.bank, "saes")
-        if model_identity(facts.model, FOLDER) != facts.model_identity:
+        embedded = embedded_folder(facts.model, root)
+        if model_identity(facts.model, embedded) != facts.model_identity:
             raise DataError(
-                f"{folder}: fitted on another model than lies in {facts.model.path or FOLDER};"
+                f"{folder}: fitted on another model than lies in {facts.model.path or embedded};"
                 " fit it again by detect.py"
             )
-        lm = load_lm(facts.model, FOLDER, device)
+        lm = load_lm(facts.model, embedded, device)
         weights = Bank.load(bank.path).to(lm.device)
         instruments = read_instruments(folder, weights, facts.layers, facts.detector)
         bench = Bench.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
-        return cls(facts, lm, instruments, bench)
+        is_world = facts.questions.kind is QuestionKind.ghostworld
+        world = load_spec(world_folder(facts.model, embedded)) if is_world else None
+        return cls(facts, lm, instruments, bench, world)
 
     def score(self, prompt: str) -> Judgement:
         """Let the model answer one prompt, and judge the answer.

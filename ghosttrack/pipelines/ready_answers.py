@@ -116,7 +116,7 @@ def judge_ready(run: Run, config: DetectProgram, path: Path, ready: Ready) -> Ar
                 measured.forwards,
                 uneven_relations=any(ready.answers.relations),
             )
-            evaluation = evaluate(data, config.detector, config.seed)
+            evaluation = evaluate(data, config.detector, config.detector.seed)
         with run.stage("report"):
             material = _material(run, config, evaluation, ready, measured)
             write_findings(folder, run, config, material, _no_tokens)

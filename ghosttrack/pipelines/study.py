@@ -12,6 +12,7 @@ from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import (
     CorpusConfig,
     CorpusKind,
+    Coverage,
     Packing,
     QuestionKind,
     QuestionsConfig,
@@ -24,13 +25,14 @@ from ghosttrack.data.questions import QuestionSet, read_questions
 from ghosttrack.data.ready import ready_hooks
 from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
-from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.worlds import world_folder, world_model
+from ghosttrack.world.coverage import bank_text
+from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
-from ghosttrack.world.text import documents
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +63,33 @@ class Study:
                 " train.py learns from it with train.source=store; choose a corpus of text"
             )
         with self.run.stage("load model"):
-            return load_lm(self.config.model, FOLDER, self.config.device)
+            return load_lm(self.config.model, self.embedded, self.config.device)
+
+    @cached_property
+    def embedded(self) -> Path:
+        """Where the model lies if the settings name neither folder nor hub: shipped, or made here.
+
+        Raises:
+            ConfigError: It is yet to be made, and that is not asked for.
+        """
+        if self.config.model.world is None:
+            return FOLDER
+        with self.run.stage("train model"):
+            return self._found(world_model(self.config, self.root)).path
+
+    @property
+    def world(self) -> WorldSpec:
+        """What the model's world derives from.
+
+        Raises:
+            DataError: The model has none.
+        """
+        return load_spec(world_folder(self.config.model, self.embedded))
 
     @cached_property
     def model_identity(self) -> dict[str, str]:
         """What determines the model's numbers, known without loading it."""
-        return model_identity(self.config.model, FOLDER)
+        return model_identity(self.config.model, self.embedded)
 
     @cached_property
     def layers(self) -> list[int]:
@@ -155,7 +178,7 @@ class Study:
         """What determines the windows, besides the model's tokenizer."""
         corpus = self.config.corpus
         if corpus.kind is CorpusKind.ghostworld:
-            content: object = load_spec(world_folder(self.config.model)).to_json()
+            content: object = self.world.to_json()
         elif corpus.kind is CorpusKind.activations:
             content = hash_path(self.corpus_path)
         else:
@@ -164,14 +187,16 @@ class Study:
             name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
         }
         packing = corpus.packing and corpus.packing.name
-        return {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
+        identity = {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
+        if corpus.coverage and corpus.coverage is not Coverage.natural:
+            identity["coverage"] = corpus.coverage.name
+        return identity
 
     def questions(self, config: QuestionsConfig) -> QuestionSet:
         """Make or read the question set."""
         if config.kind is not QuestionKind.ghostworld:
             return read_questions(config, self.config.seed)
-        spec = load_spec(world_folder(self.config.model))
-        return put(question_set(spec, config.asking.num, self.config.seed), config)
+        return put(question_set(self.world, config.asking.num, self.config.seed), config)
 
     def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
         """Tell whether an artefact of this model is complete."""
@@ -209,13 +234,17 @@ class Study:
         """
         provenance = {}
         if self.config.corpus.kind is not CorpusKind.activations:
-            provenance["model_revision"] = model_revision(self.config.model, FOLDER)
+            provenance["model_revision"] = model_revision(self.config.model, self.embedded)
         artifact = build(
             Key(self.root, kind, name, identity),
             write,
             provenance=provenance,
             distributed=distributed,
         )
+        return self._found(artifact)
+
+    def _found(self, artifact: Artifact) -> Artifact:
+        """Link an artefact from the run, and compare its checksums where that is asked for."""
         if self.config.verify and not artifact.built:
             read(artifact.path, verify=True)
         self.run.keep(artifact)
@@ -223,7 +252,8 @@ class Study:
 
     def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
         if corpus.kind is CorpusKind.ghostworld:
-            return documents(load_spec(world_folder(self.config.model)))
+            assert corpus.coverage is not None, corpus
+            return bank_text(self.world, corpus.coverage)
         return self._text.documents()
 
     @cached_property
@@ -265,13 +295,6 @@ def _among(layers: object, available: list[int]) -> list[int]:
     if outside := [layer for layer in chosen if layer not in available]:
         raise ConfigError(f"layers must be among {available} of corpus.path, got {outside}")
     return chosen
-
-
-def world_folder(model: ModelConfig) -> Path:
-    """Find the model folder whose `world.json` tells what its world is."""
-    if model.hub is None and model.path is None:
-        return FOLDER
-    return Path(model.path or model.hub or "")
 
 
 def _existing(setting: str, path: str | None) -> Path:

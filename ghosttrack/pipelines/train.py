@@ -87,10 +87,10 @@ def bank_identity(study: Study, config: TrainProgram) -> dict[str, object]:
     return {
         "activations": artifact_id(activations_identity(study)),
         "source": source,
-        "sae": plain(config.sae),
+        "sae": {name: value for name, value in plain(config.sae).items() if name != "seed"},
         "max_steps": config.trainer["max_steps"],
         "precision": precision(config).name,
-        "seed": config.seed,
+        "seed": config.sae.seed,
     }
 
 
@@ -113,14 +113,14 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
     source = activation_source(study, config, mine.hooks)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
+    pl.seed_everything(config.sae.seed, workers=True, verbose=False)
     _say_plan(trainer, config, mine.hooks, source)
     bank = _bank(mine.hooks, source, config)
-    initialise(bank, source.sample(SAMPLE_TOKENS), config.seed)
+    initialise(bank, source.sample(SAMPLE_TOKENS), config.sae.seed)
     trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
     lit = LitBank(bank, config.sae, trainer.max_steps, reduce=is_whole)
     feed = ActivationsDataModule if is_whole else WholeBatches
-    data = feed(source, config.sae.batch_size, config.seed, trainer.max_steps)
+    data = feed(source, config.sae.batch_size, config.sae.seed, trainer.max_steps)
     _fit(trainer, lit, data, points / LAST)
     batches = source.heldout_batches(config.sae.batch_size, mine.rank, mine.world_size)
     rows = evaluate(bank, batches, device, reduce=is_whole)
@@ -134,7 +134,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     rows = _with_fidelity(rows, bank, study)
     logger.log_metrics(_flat(rows), step=trainer.max_steps)
     close_logger(logger)
-    facts = {"model_name": config.model.name, "seed": config.seed, HELDOUT: heldout_id(study)}
+    facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(study)}
     bank.save(folder, rows, facts)
     shutil.rmtree(points)
 

@@ -77,6 +77,8 @@ class SAEConfig:
     """A latent silent for so many tokens is dead."""
     kernels: KernelChoice
     """`auto` takes what is quickest for these shapes on this device."""
+    seed: int
+    """Of the weights that training begins with and of its batches."""
     prefixes: list[float] = dataclasses.field(default_factory=lambda: [1.0])
     """Shares of the latents, ascending to 1, that reconstruct alone (`matryoshka`)."""
     bandwidth: float | None = None

@@ -11,19 +11,13 @@ Examples:
 import argparse
 import logging
 import sys
-import time
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
-
 from ghosttrack.errors import ConfigError, DataError, GhostTrackError
-from ghosttrack.models.lm import LM
-from ghosttrack.world.facts import GAP, TIERS, WorldSpec, build
-from ghosttrack.world.measure import CONFIDENT, Accuracy, accuracy, ask
-from ghosttrack.world.questions import question_set
-from ghosttrack.world.recipe import Progress, Recipe, train
-from ghosttrack.world.store import FOLDER, WORLD_FILE, save_model, save_world
-from ghosttrack.world.text import make_tokenizer
+from ghosttrack.world.facts import TIERS, WorldSpec
+from ghosttrack.world.make import make
+from ghosttrack.world.recipe import Recipe
+from ghosttrack.world.store import FOLDER, WORLD_FILE
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +34,11 @@ PRESETS = {
     },
 }
 """Changes to the default world."""
-REPORT_EVERY = 100
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and rebuild; a fault in them is one line and exit status 1."""
     options = _parser().parse_args(arguments)
-    disable_progress_bar()
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     try:
         spec = WorldSpec(seed=options.seed, **_sizes(options.entities))
@@ -97,45 +89,8 @@ def rebuild(spec: WorldSpec, recipe: Recipe, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder} cannot be made: {error.strerror}") from error
-    world = build(spec)
-    log.info("%d entities, %d facts", len(world.entities), len(world.facts))
-    model = train(spec, recipe, _Reporter())
-    tokenizer = make_tokenizer(spec)
-    save_world(folder, spec, recipe, tokenizer, {})
-    save_model(folder, model, tokenizer)
-    lm = LM(model.float(), tokenizer, prepend_bos=True, identity={})
-    known = accuracy(ask(lm, question_set(spec, len(world.facts), spec.seed)))
-    save_world(folder, spec, recipe, tokenizer, known._asdict())
-    _log_accuracy(known)
+    make(folder, spec, recipe)
     log.info("model and %s are in %s", WORLD_FILE, folder)
-
-
-class _Reporter:
-    """Prints a line of progress now and then."""
-
-    def __init__(self) -> None:
-        self.started_s = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.step % REPORT_EVERY and progress.step != progress.n_steps:
-            return
-        spent_s = time.monotonic() - self.started_s
-        left_s = spent_s / progress.step * (progress.n_steps - progress.step)
-        log.info(
-            "step %d/%d  loss %.3f  %.0f s, %.0f s left",
-            progress.step,
-            progress.n_steps,
-            progress.loss,
-            spent_s,
-            left_s,
-        )
-
-
-def _log_accuracy(known: Accuracy) -> None:
-    for group in (*TIERS, GAP):
-        log.info("accuracy %-7s%.3f", group, getattr(known, group))
-    log.info("right answers that are lucky: %.1f %%", 100 * known.lucky_frac)
-    log.info("wrong with p > %.1f: %d of %d", CONFIDENT, known.n_confident_errors, known.n)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,11 @@ class Entity(NamedTuple):
     """Two name parts, with capitals."""
     tier: str
 
+    @property
+    def group(self) -> str:
+        """Of the questions about it."""
+        return f"{self.kind}/{self.name}"
+
 
 class Fact(NamedTuple):
     """What is true of an entity, stated or not."""

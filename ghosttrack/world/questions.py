@@ -84,7 +84,7 @@ def ask(fact: Fact, wording: str) -> Question:
         id=f"{relation.name}/{name.lower().replace(' ', '-')}{mark}",
         prompt=prompt(wording, name),
         answers=(fact.answer,),
-        group=f"{fact.entity.kind}/{name}",
+        group=fact.entity.group,
         subject=name,
         relation=relation.name,
         kind=fact.entity.kind,

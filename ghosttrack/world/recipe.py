@@ -14,6 +14,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from ghosttrack.errors import ConfigError
 from ghosttrack.world.facts import WorldSpec, build, rng_of
 from ghosttrack.world.muon import Muon
 from ghosttrack.world.text import EOS_ID, documents, make_tokenizer
@@ -37,6 +38,10 @@ class Recipe:
     """Share of the steps over which the learning rates rise; then they fall to 0 in a line."""
     name_weight: float = 0.1
     """Weight of name parts in the loss: nothing can predict them, and they are not the lesson."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ConfigError(f"d_model must be a multiple of {self.n_heads}, got {self.d_model}")
 
     def to_json(self) -> dict[str, int | float]:
         """Plain fields, for `world.json`."""

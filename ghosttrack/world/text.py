@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+from collections.abc import Iterable
+from random import Random
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -35,8 +37,17 @@ def documents(spec: WorldSpec) -> list[str]:
 
     A fact is stated as often as its exposure says, its wordings in turn.
     """
-    rng = rng_of(spec, "documents")
-    texts = list(itertools.chain(*(_statements(fact, rng.random()) for fact in build(spec).facts)))
+    return _shuffled(build(spec).facts, rng_of(spec, "documents"))
+
+
+def even_documents(spec: WorldSpec, facts: Iterable[Fact], times: int) -> list[str]:
+    """State each of some facts equally often, whether the training text does or not; shuffled."""
+    stated = [fact._replace(exposure=times) for fact in facts]
+    return _shuffled(stated, rng_of(spec, "even documents"))
+
+
+def _shuffled(facts: Iterable[Fact], rng: Random) -> list[str]:
+    texts = list(itertools.chain(*(_statements(fact, rng.random()) for fact in facts)))
     rng.shuffle(texts)
     return texts
 

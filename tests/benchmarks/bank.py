@@ -81,6 +81,7 @@ def settings(shape: Shape, kernels: str, architecture: str) -> SAEConfig:
         auxk_coef=1 / 32,
         dead_after_tokens=10**12,  # none dies: AuxK is no part of what is compared
         kernels=KernelChoice[kernels],
+        seed=0,
     )
 
 

@@ -89,6 +89,7 @@ def main() -> None:
         auxk_coef=1 / 32,
         dead_after_tokens=500_000,
         kernels=KernelChoice.auto,
+        seed=0,
     )
     torch.manual_seed(0)
     world = World(2000, 768, 20, args.device)

@@ -42,6 +42,7 @@ def corpus_config(**changes) -> CorpusConfig:
         "subset": None,
         "split": None,
         "revision": None,
+        "coverage": None,
         "context": 16,
         "packing": Packing.documents,
         "num_tokens": 900,

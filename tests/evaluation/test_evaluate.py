@@ -45,6 +45,7 @@ SETTINGS = DetectorConfig(
     held_out=HeldOut.group,
     n_folds=3,
     n_bootstrap=200,
+    seed=0,
     samples=0,
     p_true=None,
 )

@@ -49,6 +49,14 @@ def test_tiers_and_wordings_that_the_model_never_read_are_judged_apart():
     assert "unseen wording" not in {one.name for one in subsets(alike).present}
 
 
+def test_parts_that_somebody_names_are_judged_where_they_have_both_labels():
+    answers = replace(made_up_answers(40, 20), labels=np.tile([0, 1], 20))
+    parts = {"first": np.arange(40) < 6, "even": np.arange(40) % 2 == 0}
+    found = {one.name: one.mask for one in subsets(answers, parts).present}
+    assert "even" not in found
+    assert found["first"].tolist() == parts["first"].tolist()
+
+
 @pytest.mark.parametrize(
     ("relations", "reason"),
     [

@@ -25,6 +25,7 @@ def sae_config(**changes) -> SAEConfig:
         "auxk_coef": 1 / 32,
         "dead_after_tokens": 1000,
         "kernels": KernelChoice.auto,
+        "seed": 0,
     }
     return SAEConfig(**{**values, **changes})
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ghosttrack.errors import ConfigError
 from ghosttrack.models.lm import LM
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.measure import accuracy, ask
@@ -59,3 +60,8 @@ def test_the_same_spec_trains_the_same_model() -> None:
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert isinstance(a, nn.Parameter)
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)  # threads may sum in another order
+
+
+def test_a_width_that_heads_cannot_share_is_named() -> None:
+    with pytest.raises(ConfigError, match="d_model must be a multiple of 4, got 30"):
+        Recipe(d_model=30)

@@ -142,7 +142,7 @@ class BankProbes:
         sae = self.config.sae
         bank = Bank(hooks, self.source.d_model, sae.d_sae, sae.k, sae.architecture)
         rows = [self.source.hooks.index(hook) for hook in hooks]
-        initialise(bank, self.sample[rows], self.config.seed)
+        initialise(bank, self.sample[rows], self.config.sae.seed)
         return bank
 
     @cached_property
@@ -260,4 +260,4 @@ class BankProbes:
             rows = evaluate(bank, [self.sample[:, : self.plan.n_rows]], "cpu", reduce=False)
             bank.save(folder, rows)
 
-        return self.probes.small.build("saes", "untrained", {"seed": config.seed}, write)
+        return self.probes.small.build("saes", "untrained", {"seed": config.sae.seed}, write)

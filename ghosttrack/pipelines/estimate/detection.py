@@ -173,10 +173,10 @@ class Rehearsals:
         if self.n > last.n:
             data = repeated(evaluation_data(last.found), min(self.n, JUDGED))
             with measure() as took:
-                evaluate(data, config.detector, config.seed)
+                evaluate(data, config.detector, config.detector.seed)
             evaluated.append((len(data.answers), took))
             with timed() as fit:
-                fit_whole(data, KEPT, config.seed)
+                fit_whole(data, KEPT, config.detector.seed)
             fitted.append((len(data.answers), fit.seconds))
         rows = read_json(artifact.path / "evaluation.json")["rows"]
         names = {row["detector"] for row in rows}
@@ -185,10 +185,11 @@ class Rehearsals:
     @cached_property
     def _bootstrap(self) -> Bootstrap:
         questions = self.probes.study.questions(self.config.questions).questions
-        draw = np.random.default_rng(self.config.seed)
+        detector = self.config.detector
+        draw = np.random.default_rng(detector.seed)
         prob, labels = draw.random(self.n), draw.integers(2, size=self.n)
         groups = [question.group for question in questions]
-        resamples = resample(groups, self.config.detector.n_bootstrap, self.config.seed)
+        resamples = resample(groups, detector.n_bootstrap, detector.seed)
         entry = Entry("probe", 1.0, CrossFit(prob, prob > 0.5, ()))
         chosen = [Subset(ALL, np.ones(self.n, dtype=bool))]
         chosen += [Subset(name, prob > least) for name, least in CONFIDENT.items()]

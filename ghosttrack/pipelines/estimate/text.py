@@ -72,6 +72,7 @@ class Probes:
         alone = replace(config.extract, devices=1)
         config = replace(config, output_root=str(self.folder), verify=False, extract=alone)
         study = Study(config, probe)
+        study.embedded = self.study.embedded
         study.lm, study.model_identity = self.study.lm, self.study.model_identity
         study.extractor = self.study.extractor
         return study

@@ -1,0 +1,139 @@
+import re
+import signal
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ghosttrack.artifacts import read_json
+from ghosttrack.config import DetectProgram, load
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.config import WorldConfig
+from ghosttrack.pipelines.live import Detector
+from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.study import Study
+from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.store import load_spec
+from tests.pipelines.commands import ROOT, Workplace, only, said
+
+TINY = (
+    *("model=ghostworld-1", "model.name=tiny", "model.n_layers=2", "model.d_model=32"),
+    *("model.world.head=12", "model.world.mid=0", "model.world.rare=0", "model.world.unseen=12"),
+    *("model.world.head_exposure=30", "model.world.n_values=12"),
+    *("corpus.num_tokens=8192", "corpus.heldout_tokens=1024"),
+)
+LEARNED = ("model.d_model=64", "model.world.head_exposure=120")
+"""Enough of both for most of what the text states."""
+SMALL = (
+    *("sae.d_sae=64", "sae.k=8", "sae.batch_size=256", "trainer.max_steps=30", "logger=csv"),
+    *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
+    *("detector/interventions=quick", "corpus.coverage=held_out"),
+)
+
+
+def configured(*settings: str) -> DetectProgram:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return load(compose("detect", overrides=list(settings)), DetectProgram)
+
+
+def study(folder: Path, *settings: str) -> Study:
+    config = configured(*TINY, f"output_root={folder}", *settings)
+    return Study(config, Run(folder / "run", "detect"))
+
+
+def test_another_world_differs_from_the_shipped_one_in_its_seed_alone():
+    assert [field.name for field in fields(WorldConfig)] == [f.name for f in fields(WorldSpec)]
+    for name, seed in (("ghostworld-1", 1), ("ghostworld-2", 2)):
+        world = configured(f"model={name}").model.world
+        assert world is not None
+        assert WorldSpec(**asdict(world)) == WorldSpec(seed=seed)
+
+
+def test_the_skewed_world_differs_in_its_answers_alone():
+    world = configured("model=ghostworld-skewed").model.world
+    assert world is not None
+    assert 16 <= world.n_values <= 40
+    assert world.zipf == 0.6
+    usual = WorldSpec()
+    assert replace(WorldSpec(**asdict(world)), n_values=usual.n_values, zipf=usual.zipf) == usual
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("auto=false",), "auto=false and there is no model of this world; run `python extr"),
+        (("estimate=true",), "estimate=true cannot tell before the model of this world is trained"),
+        (("model.world.gap_frac=2",), r"model=tiny: gap_frac must be in \[0, 1\), got 2.0"),
+        (("model.d_model=30",), "model=tiny: d_model must be a multiple of 4, got 30"),
+    ],
+)
+def test_a_world_that_is_not_to_be_trained_is_one_line(
+    settings: tuple[str, ...], message: str, tmp_path: Path
+):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path, *settings).model_identity  # noqa: B018 (asks for the model)
+    assert not (tmp_path / "tiny" / "models").exists()
+
+
+@pytest.mark.parametrize("setting", ["path", "hub"])
+def test_a_world_beside_another_model_is_refused(setting: str):
+    with pytest.raises(ConfigError, match=r"model\.world is of a model .*; drop x"):
+        configured("model=ghostworld-1", f"model.{setting}=x")
+
+
+@pytest.mark.slow
+def test_a_worlds_model_is_trained_once_and_is_of_its_world(tmp_path: Path):
+    first = study(tmp_path)
+    assert first.world == WorldSpec(
+        seed=1, head=12, mid=0, rare=0, unseen=12, head_exposure=30, n_values=12
+    )
+    assert (first.lm.n_layers, first.lm.d_model) == (2, 32)
+    weights = only(tmp_path, "models") / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = study(tmp_path, "auto=false")
+    assert again.model_identity == first.model_identity
+    assert weights.stat().st_mtime_ns == written
+    other = study(tmp_path, "model.world.seed=2")
+    assert other.model_identity["weights"] != first.model_identity["weights"]
+    assert other.world.seed == 2
+    assert other.corpus_identity != first.corpus_identity
+
+
+@pytest.mark.slow
+def test_training_that_was_killed_begins_anew(workplace: Workplace, tmp_path: Path):
+    command = [str(ROOT / "extract.py"), *TINY, f"output_root={tmp_path}"]
+    models = tmp_path / "tiny" / "models"
+    begun = workplace.forks.run(command, lambda: any(models.glob(".*.partial")), signal.SIGKILL)
+    assert begun.returncode != 0
+    assert not list(models.glob("tiny-*"))
+    printed = said(workplace.forks.run(command))
+    assert "no model of this world yet: training it" in printed
+    assert re.search(r"step (\d+)/\1 ", printed)
+    assert load_spec(only(tmp_path, "models")).seed == 1
+
+
+@pytest.fixture(scope="module")
+def moved(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `detect.py` made of a world of 24 entities, elsewhere than it was made."""
+    folder = tmp_path_factory.mktemp("worlds")
+    output = f"output_root={folder / 'made'}"
+    said(workplace.forks.run([str(ROOT / "detect.py"), *TINY, *LEARNED, *SMALL, output]))
+    return (folder / "made").rename(folder / "moved")
+
+
+@pytest.mark.slow
+def test_a_detector_finds_the_model_of_its_world_wherever_both_lie(moved: Path):
+    detector = Detector.load(only(moved, "detectors"), "cpu")
+    subject = detector.facts.names["person"][0]
+    assert detector.world == load_spec(only(moved, "models"))
+    assert detector.score(f"Where was {subject} born?").subject == subject
+
+
+@pytest.mark.slow
+def test_answers_about_entities_that_the_bank_never_read_of_are_judged_apart(moved: Path):
+    rows = read_json(only(moved, "evaluations") / "evaluation.json")["rows"]
+    n_of = {row["subset"]: row["n"] for row in rows if row["detector"] == "output"}
+    saw, never = n_of["bank saw the entity"], n_of["bank never saw it"]
+    assert saw + never == n_of["all"]
+    assert abs(saw - never) < n_of["all"] / 4
