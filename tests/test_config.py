@@ -76,7 +76,7 @@ def test_every_preset_of_interventions_loads(preset: str) -> None:
         assert load(cfg, DetectProgram).detector.interventions.name == preset
 
 
-@pytest.mark.parametrize("sweep", ["detector_tuning", "ablations", "seeds"])
+@pytest.mark.parametrize("sweep", ["detector_tuning", "ablations", "positions", "seeds"])
 def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params
     for key, choices in params.items():

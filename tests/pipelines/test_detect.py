@@ -1,7 +1,11 @@
+import shutil
+from pathlib import Path
+
 import pytest
 from safetensors.torch import load_file
 
 from ghosttrack.artifacts import KINDS, read_json
+from ghosttrack.detector.table import Table
 from ghosttrack.sae.bank import Bank
 from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
 from tests.pipelines.conftest import Done
@@ -116,6 +120,36 @@ def test_a_changed_setting_rebuilds_only_what_needs_it_and_one_of_two_processes_
     )
     assert logged["detect"].series("canary/length")
     assert logged["detect"].series("detectors/size")
+
+
+@pytest.mark.parametrize("position", ["answer_span", "subject_last", "max_pool"])
+def test_a_position_moves_the_tracks_of_statistics_and_not_those_that_are_drawn(
+    workplace: Workplace, done: Done, tmp_path: Path, position: str
+):
+    output = tmp_path / "output"
+    shutil.copytree(done.output, output, symlinks=True)
+    said(workplace.fork(output, "detect", f"detector.position={position}"))
+    (moved,) = (
+        one for name, one in artifacts(output, "tracks").items() if name != done.made["tracks"].name
+    )
+    same = {
+        name: (moved / name).read_bytes() == (done.made["tracks"] / name).read_bytes()
+        for name in ("lens.parquet", "tracks.safetensors", "promotes.json", "tracks.parquet")
+    }
+    assert same == {
+        "lens.parquet": True,
+        "tracks.safetensors": True,
+        "promotes.json": True,
+        "tracks.parquet": False,
+    }
+    peaks = [name for name in Table.load(moved / "tracks.parquet").names if "peak_" in name]
+    assert bool(peaks) is (position == "answer_span")
+    (kept,) = (
+        one
+        for name, one in artifacts(output, "detectors").items()
+        if name != done.made["detectors"].name
+    )
+    assert "tracks+output" not in {one["name"] for one in read_json(kept / "detectors.json")}
 
 
 def test_nothing_half_done_is_left(done: Done):
