@@ -51,7 +51,7 @@ class SubjectKnown(NamedTuple):
         rises, falls = t.min(axis=0), -t.max(axis=0)
         chosen = np.argsort(-np.maximum(rises, falls), kind="stable")[: int(option.strength)]
         sign = np.where(rises >= falls, 1.0, -1.0)[chosen]
-        known, asked = (layer[rows][:, chosen].toarray() for rows in (train, test))
+        known, asked = (csr_array(layer[rows][:, chosen]).toarray() for rows in (train, test))
         return (standardise(known, asked)[1] @ sign / len(chosen)).astype(np.float64)
 
     def _option(self, at: int, n_latents: int) -> Option:
@@ -66,22 +66,20 @@ def t_statistics(
 
     Where no relation has enough, all rows count as one. A latent that does not vary has 0.
     """
-    n_relations = int(relations.max()) + 1
-    n = np.bincount(2 * relations + labels, minlength=2 * n_relations).reshape(-1, 2)
-    judged = (n >= LEAST_OF_EACH).all(axis=1)
-    if not judged.any():
-        relations, judged = np.zeros_like(relations), np.ones(1, dtype=bool)
+    strata = 2 * relations.astype(np.int64) + labels
+    n = np.bincount(strata, minlength=2 * int(relations.max()) + 2).reshape(-1, 2)
+    judged = np.flatnonzero(n.min(axis=1) >= LEAST_OF_EACH)
+    if not judged.size:
+        strata, judged = labels.astype(np.int64), np.zeros(1, dtype=np.int64)
         n = np.bincount(labels, minlength=2).reshape(1, 2)
-    n = np.maximum(n[judged], 1)[..., None]
-    member = csr_array(
-        (np.ones(len(labels)), (2 * relations + labels, np.arange(len(labels)))),
-        shape=(2 * len(judged), len(labels)),
-    )
-    acts = acts.astype(np.float64)
-    shape = (len(judged), 2, acts.shape[1])
+    entries = (np.ones(len(labels)), (strata, np.arange(len(labels))))
+    member = csr_array(entries, shape=(n.size, len(labels)))
+    n_of = np.maximum(n[judged], 1)[..., None]
+    values = csr_array(acts.astype(np.float64))
     mean, square = (
-        (member @ held).toarray().reshape(shape)[judged] / n for held in (acts, acts.power(2))
+        csr_array(member @ held).toarray().reshape(*n.shape, -1)[judged] / n_of
+        for held in (values, values.power(2))
     )
-    error = np.sqrt((np.maximum(square - mean**2, 0.0) / n).sum(axis=1))
+    error = np.sqrt((np.maximum(square - mean**2, 0.0) / n_of).sum(axis=1))
     rise = mean[:, 1] - mean[:, 0]
     return np.divide(rise, error, out=np.zeros_like(rise), where=error > 1e-12)

@@ -122,7 +122,7 @@ STACKED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 IDENTITY = "control:answer_identity"
 SURFACE = "control:surface"
-LIGHT = ("probe+output", "raw_latents+output", "pmi", "p_true", SURFACE)
+LIGHT = ("probe+output", "raw_latents+output", "subject+output", "pmi", "p_true", SURFACE)
 """Detectors of few columns that do without a forest, the slowest classifier."""
 HEADLINE = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
 DECISIVE_NULL = ("tracks", "null:shuffled")
