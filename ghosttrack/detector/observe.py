@@ -67,7 +67,7 @@ def observe(
 
 def observe_pooled(
     bank: Bank,
-    streams: Iterable[tuple[list[int], Float[Tensor, "layer batch pos d_model"]]],
+    streams: Iterable[tuple[list[int], Float[Tensor, "layer _ _ d_model"]]],
     top_k: int,
     standard: Standard,
 ) -> Observed:
