@@ -77,7 +77,8 @@ def test_every_preset_of_interventions_loads(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sweep", ["detector_tuning", "ablations", "seeds", "worlds", "sae_coverage"]
+    "sweep",
+    ["detector_tuning", "ablations", "positions", "seeds", "worlds", "sae_coverage", "transfer"],
 )
 def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params

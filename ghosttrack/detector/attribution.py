@@ -45,6 +45,10 @@ class Evidence(NamedTuple):
     no subject was found."""
     novelty: Mapping[str, Float[np.ndarray, " sample"]]
     """Columns of family G, which no track has a part in."""
+    directions: Float[np.ndarray, "layer d_sae d_model"]
+    """Unit direction of every latent."""
+    near: float
+    """Cosine above which two tracks carry one direction."""
 
 
 class Promotion(NamedTuple):
@@ -61,6 +65,11 @@ def gather(
 ) -> Evidence:
     """Observe the readings, attribute every observation, compare with masked prompt and text."""
     observed = observe(bank, readings.residuals, top_k, standard)
+    return attribute(lm, bank, readings, observed, usual)
+
+
+def attribute(lm: LM, bank: Bank, readings: Readings, observed: Observed, usual: Usual) -> Evidence:
+    """Do the same with observations that are there already, in the order of the readings."""
     candidates = torch.from_numpy(readings.candidates)
     readouts = lm.readout(candidates).float().cpu().numpy()
     directions = bank.directions.detach().cpu().numpy()
@@ -71,7 +80,8 @@ def gather(
     attribution = Attribution(logits, bias - bias.mean(axis=1, keepdims=True), emitted)
     new = novelty(bank, readings.residuals, observed.observations.latents, usual)
     presence = _presence(bank, readings, observed)
-    return Evidence(readings.depths, observed, attribution, presence, new)
+    near = float(usual.near)
+    return Evidence(readings.depths, observed, attribution, presence, new, directions, near)
 
 
 def answer_reader(lm: LM, readings: Readings) -> Float[np.ndarray, "sample d_model"]:
@@ -107,6 +117,7 @@ def in_order_of(observations: Observations, evidence: Evidence) -> Evidence:
         observed=Observed(observations, observed.strengths[:, order], observed.acts[:, order]),
         attribution=evidence.attribution._replace(logits=evidence.attribution.logits[:, order]),
         presence=evidence.presence[:, order],
+        directions=evidence.directions[order],
     )
 
 

@@ -15,6 +15,17 @@ class Association(Enum):
     murty = "murty"
 
 
+class Position(Enum):
+    """Where the statistics of tracks are taken (`detector/positions.py`)."""
+
+    prompt_last = "prompt_last"
+    subject_last = "subject_last"
+    answer_first = "answer_first"
+    answer_each = "answer_each"
+    answer_span = "answer_span"
+    max_pool = "max_pool"
+
+
 class Clue(Enum):
     """What may count for a link besides the direction that it keeps."""
 
@@ -88,6 +99,8 @@ class DetectorConfig:
     """From residual streams to a calibrated probability of hallucination."""
 
     name: str
+    position: Position
+    """Where tracks are followed for their statistics, and where probes and raw latents look."""
     top_k: int
     """Observations per layer, ranked by pre-activation; may exceed the SAE's k."""
     gate: float

@@ -15,6 +15,10 @@ from ghosttrack.sae.bank import Bank
 BLOCK_FLOATS = 2**24
 """Pre-activations held at once: 64 MiB in fp32."""
 
+NEAR_TOKENS, NEAR_QUANTILE = 256, 0.999
+"""Positions of text whose pairs of observations are compared, and what share of the pairs is less
+alike than directions that count as one."""
+
 
 class Usual(NamedTuple):
     """What unlabelled text is like."""
@@ -26,6 +30,10 @@ class Usual(NamedTuple):
     n_positive: Float[np.ndarray, "2 layer"]
     rarity: Float[np.ndarray, "layer d_sae"]
     """-log of the share of positions at which a latent is observed."""
+    written: Float[np.ndarray, "2 layer"]
+    """Mean and standard deviation over positions of `written_lengths`."""
+    near: Float[np.ndarray, ""]
+    """Cosine that the directions of two latents observed together in a layer hardly ever exceed."""
 
 
 def fit_usual(
@@ -38,7 +46,8 @@ def fit_usual(
     fvu, n_positive = _measure(bank, residuals, centre)
     count = [np.bincount(one[one >= 0], minlength=bank.d_sae) for one in latents.swapaxes(0, 1)]
     rarity = -np.log((np.array(count) + 0.5) / (len(latents) + 1))
-    return Usual(centre, _moments(fvu), _moments(n_positive), rarity)
+    written = _moments(written_lengths(residuals))
+    return Usual(centre, _moments(fvu), _moments(n_positive), rarity, written, _near(bank, latents))
 
 
 def novelty(
@@ -62,6 +71,26 @@ def novelty(
         "l0_z": n_positive.mean(axis=1),
         "rarity": rarity.sum(axis=(1, 2)) / n_there,
     }
+
+
+def written_lengths(
+    residuals: Float[np.ndarray, "layer sample d_model"],
+) -> Float[np.ndarray, "sample layer"]:
+    """Length of what was written since the layer before; at the first, of all that is there."""
+    steps = np.diff(residuals.astype(np.float64), axis=0, prepend=0.0)
+    return np.linalg.norm(steps, axis=2).T
+
+
+def _near(bank: Bank, latents: Int[np.ndarray, "token layer obs"]) -> Float[np.ndarray, ""]:
+    """Take a high quantile of the cosines of latents that share position and layer."""
+    chosen = latents[:: -(-len(latents) // NEAR_TOKENS)]
+    one, other = np.triu_indices(latents.shape[2], k=1)
+    found = [np.zeros(1)]
+    for layer, rows in enumerate(bank.directions.detach().float().cpu().numpy()):
+        unit = rows[chosen[:, layer]]
+        both = (chosen[:, layer, one] >= 0) & (chosen[:, layer, other] >= 0)
+        found.append((unit @ unit.swapaxes(1, 2))[:, one, other][both])
+    return np.array(np.quantile(np.concatenate(found), NEAR_QUANTILE))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ was read from, both in the bank's units, so that a longer residual vector is not
 hypothesis. Its magnitude is that strength standardised per layer on unlabelled text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,17 @@ class Standard(NamedTuple):
 
     mean: Float[np.ndarray, " layer"]
     sd: Float[np.ndarray, " layer"]
+
+
+class Strongest(NamedTuple):
+    """The strongest latents of each layer."""
+
+    latents: Int[np.ndarray, "sample layer obs"]
+    """-1 where the slot is empty."""
+    strengths: Float[np.ndarray, "sample layer obs"]
+    """0 where the slot is empty, and so the next."""
+    acts: Float[np.ndarray, "sample layer obs"]
+    """Pre-activations in the residual stream's units."""
 
 
 class Observed(NamedTuple):
@@ -51,7 +62,52 @@ def observe(
             (latent -1) where fewer latents have a positive pre-activation.
         standard: Constants of the same bank and `top_k`.
     """
-    latents, strengths, acts = _strongest(bank, residuals, top_k)
+    return _observed(bank, _strongest(bank, residuals, top_k), standard)
+
+
+def observe_pooled(
+    bank: Bank,
+    streams: Iterable[tuple[list[int], Float[Tensor, "layer _ _ d_model"]]],
+    top_k: int,
+    standard: Standard,
+) -> Observed:
+    """Observe every latent where it is strongest, whatever the position.
+
+    Args:
+        bank: Its hook points are the streams' layers, in the same order.
+        streams: Numbers of some samples with their residual streams; together all samples.
+        top_k: As in `observe`.
+        standard: Of single positions, of which the strongest is above the mean.
+    """
+    parts, order = [], []
+    for rows, x in streams:
+        parts.append(_pool(bank, x.to(bank.W_enc.device), min(top_k, bank.d_sae)))
+        order += rows
+    back = np.argsort(order)
+    found = (np.concatenate(pieces)[back] for pieces in zip(*parts, strict=True))
+    return _observed(bank, Strongest(*found), standard)
+
+
+@torch.no_grad()
+def _pool(bank: Bank, x: Float[Tensor, "layer batch pos d_model"], n_obs: int) -> Strongest:
+    """Take the strongest latents over all positions of each sample."""
+    n_layers, n_samples, n_pos, _ = x.shape
+    rms = x.square().mean(dim=-1).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+    acts = bank.pre_acts(x.flatten(1, 2)).view(n_layers, n_samples, n_pos, -1).relu()
+    most = (acts / rms[..., None]).max(dim=2)
+    latents = most.values.topk(n_obs, dim=-1).indices.sort(dim=-1).values
+    strengths = most.values.gather(-1, latents)
+    at = most.indices.gather(-1, latents)
+    rms = rms[..., None].expand(-1, -1, -1, n_obs).gather(2, at[:, :, None])[:, :, 0]
+    latents = torch.where(strengths > 0, latents, -1)
+    return Strongest(
+        *(one.transpose(0, 1).cpu().numpy() for one in (latents, strengths, strengths * rms))
+    )
+
+
+def _observed(bank: Bank, found: Strongest, standard: Standard) -> Observed:
+    """Standardise strengths, and leave out what the bank does not write."""
+    latents, strengths, acts = found
     there = latents >= 0
     standardised = (strengths - standard.mean[:, None]) / standard.sd[:, None]
     magnitudes = np.where(there, standardised, 0.0).astype(np.float32)
@@ -128,17 +184,13 @@ def raw_latents(
 @torch.no_grad()
 def _strongest(
     bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int
-) -> tuple[
-    Int[np.ndarray, "sample layer obs"],
-    Float[np.ndarray, "sample layer obs"],
-    Float[np.ndarray, "sample layer obs"],
-]:
-    """Return latents (-1 = empty), strengths and pre-activations (0 = empty, raw units)."""
+) -> Strongest:
+    """Rank the pre-activations of each layer."""
     n_obs = min(top_k, bank.d_sae)
     blocks = [_to_arrays(*bank.observe(x, n_obs)) for x in _blocks(bank, residuals)]
     indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     acts = np.maximum(values, 0.0) / bank.scale.cpu().numpy()[:, None]
-    return np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts
+    return Strongest(np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts)
 
 
 def _over_rms(

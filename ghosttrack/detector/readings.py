@@ -1,7 +1,7 @@
-"""What one pass over the prompts leaves behind: residual streams and the logit lens.
+"""What one pass over texts leaves behind: residual streams and the logit lens.
 
-Everything is read at `prompt_last`, the position of the last prompt token, which predicts the
-answer's first token; the answer itself is never fed to the model.
+Everything is read at the last token of a text: a prompt, which predicts the answer's first token,
+or more or less of prompt and answer (`positions.py`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Lens(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """Residual streams of all prompts at `prompt_last`, and how the model would speak from them."""
+    """Residual streams at the last token of every text, and how the model would speak from them."""
 
     depths: Float[np.ndarray, " layer"]
     """Blocks passed over blocks of the model, in (0, 1]; of the layers that were asked for."""
@@ -120,6 +120,23 @@ def last_residuals(
         ids = torch.tensor([list(prompts[row]) for row in rows], device=lm.device)
         residuals[:, rows] = _last_residuals(lm, ids, layers).cpu().numpy()
     return residuals
+
+
+def whole_streams(
+    lm: LM, texts: Sequence[Sequence[int]], layers: Sequence[int], floats_per_token: int
+) -> Iterator[tuple[list[int], Float[Tensor, "layer batch pos d_model"]]]:
+    """Yield rows of equal length with their residual streams at every token but the prefix.
+
+    Args:
+        lm: The model.
+        texts: Token ids, prefix included.
+        layers: Blocks whose residual streams are read.
+        floats_per_token: Numbers that the caller holds of each token; rows are batched by it.
+    """
+    for rows in equal_length_batches(texts, floats_per_token):
+        ids = torch.tensor([list(texts[row]) for row in rows], device=lm.device)
+        stack = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), layers)
+        yield rows, stack[:, :, len(lm.prefix_ids) :].float()
 
 
 def _assemble(

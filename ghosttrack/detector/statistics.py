@@ -1,6 +1,6 @@
 """Every statistic of one pass in one table: what it is, its range, what was expected of it.
 
-Directions were fixed before any label was seen (families A to G follow the published evidence,
+Directions were fixed before any label was seen (families A to H follow the published evidence,
 `classic` the earlier code's reasoning); the evaluation says which of them fail. L is the number of
 layers, L0 a sample's mean number of observations per layer, depth the share of the model's blocks
 that lie behind; "late" is the last quarter of the depth.
@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from ghosttrack.detector.attribution import Evidence
 from ghosttrack.detector.classic import classic
+from ghosttrack.detector.clusters import clusters
 from ghosttrack.detector.lens import commitment
 from ghosttrack.detector.lifecycle import LengthNull, life_cycle
 from ghosttrack.detector.linkage import linkage
@@ -57,6 +58,12 @@ TRACK_STATISTICS: tuple[StatisticSpec, ...] = (
         ("rival_ratio", FRACTION, +1, "best rival's mass / (its and the winner's), late mean"),
         ("rival_persistence", FRACTION, +1, "layers that one rival is above half the winner, / L"),
         ("n_rivals", POSITIVE, +1, "confirmed tracks promoting another candidate, / L0"),
+    ),
+    *_family(
+        "clusters",
+        ("n_clusters", FRACTION, +1, "clusters of confirmed tracks by direction, / those tracks"),
+        ("cluster_share", FRACTION, -1, "heaviest cluster's share of the confirmed tracks' mass"),
+        ("cluster_entropy", FRACTION, +1, "entropy of that mass over clusters, / log their number"),
     ),
     *_family(
         "support",
@@ -116,10 +123,17 @@ TRACK_STATISTICS: tuple[StatisticSpec, ...] = (
 )
 """Columns of the table `tracks` and of each `null:<kind>`, in its order."""
 
+SUBJECT_STATISTICS: tuple[StatisticSpec, ...] = _family(
+    "knownness",
+    ("subject_energy", REAL, -1, "mean z, on text, of what early layers (depth to 0.4) write"),
+    ("subject_dominance", FRACTION, -1, "mean share of the strongest observation, depth 1/3-2/3"),
+)
+"""Columns of the table `subject`, read at the last token of the subject's name."""
+
 
 def lens_statistics(readings: Readings) -> Table:
     """Compute family A; the last block's lens is the model's own output distribution."""
-    return _table(LENS_STATISTICS, commitment(readings.lens, readings.d_vocab))
+    return table_of(LENS_STATISTICS, commitment(readings.lens, readings.d_vocab))
 
 
 def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Table:
@@ -133,6 +147,7 @@ def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Ta
     scene = survey(evidence, tracks)
     columns = {
         **competition(scene, evidence.attribution),
+        **clusters(scene, evidence),
         **support(scene, evidence),
         **life_cycle(scene, null),
         **linkage(scene),
@@ -140,12 +155,13 @@ def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Ta
         **evidence.novelty,
         **classic(scene),
     }
-    return _table(TRACK_STATISTICS, columns)
+    return table_of(TRACK_STATISTICS, columns)
 
 
-def _table(
+def table_of(
     specs: Sequence[StatisticSpec], columns: Mapping[str, Float[np.ndarray, " sample"]]
 ) -> Table:
+    """Set columns side by side in the order of their specs; each has one."""
     names = tuple(spec.name for spec in specs)
     assert set(names) == set(columns), set(names) ^ set(columns)
     return Table(names, np.stack([columns[name].astype(np.float64) for name in names], axis=1))

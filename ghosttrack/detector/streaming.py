@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from ghosttrack.detector.answers import Answers
 from ghosttrack.detector.attribution import Evidence, gather
 from ghosttrack.detector.lifecycle import LengthNull
 from ghosttrack.detector.novelty import Usual
@@ -89,6 +90,23 @@ def stream(lm: LM, instruments: Instruments, spoken: Sequence[Spoken]) -> Stream
     }
     first = np.array([0, *accumulate(len(one.answer) for one in spoken)])[:-1]
     return Stream(tables, first, layers, readings, evidence, tracks)
+
+
+def output_so_far(answers: Answers, n_tokens: int) -> Table:
+    """Read the output scores off the beginnings of greedy answers, a row per token.
+
+    Args:
+        answers: The model's own, every token its best.
+        n_tokens: Of each answer, at most.
+    """
+    spoken = zip(answers.logprobs, answers.entropies, answers.margins, strict=True)
+    whole = [
+        TokenScores(*map(np.array, (lp, entropy, np.exp(lp), margin)), argmax_agrees=True)
+        for lp, entropy, margin in spoken
+    ]
+    return output_scores(
+        [beginning(one, t + 1) for one in whole for t in range(min(n_tokens, len(one.logprobs)))]
+    )
 
 
 def beginning(scores: TokenScores, n_tokens: int) -> TokenScores:

@@ -5,10 +5,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.so_far import MOST_TOKENS
 from ghosttrack.detector.table import Table
 
 
@@ -20,14 +21,14 @@ class EvaluationData(NamedTuple):
 
     answers: Answers
     tables: Mapping[str, Table]
-    """At least one of `output`, `sampling`, `lens`, `tracks`, `ghosts`, `exposure`, `untrained`
-    (the statistics of tracks in a model without training), `null:<kind>` and the families of
-    interventions (`detectors.FAMILIES`)."""
+    """At least one of `output`, `sampling`, `lens`, `tracks`, `subject`, `ghosts`, `exposure`,
+    `untrained` (the statistics of tracks in a model without training), `null:<kind>` and the
+    families of interventions (`detectors.FAMILIES`)."""
     forwards: Mapping[str, float]
     """Forward passes per answer that a table needs beyond the one that gave the answer;
     a table without an entry needs none."""
     probes: Float[np.ndarray, "layer sample d_model"] = np.empty((0, 0, 0))
-    """Residual streams at the position that predicts the answer."""
+    """Residual streams at `detector.position`."""
     latents: Sequence[csr_array] = ()
     """SAE activations there, one [sample d_sae] matrix per layer."""
     layers: tuple[int, ...] = ()
@@ -44,3 +45,14 @@ class EvaluationData(NamedTuple):
     """Answers to judge by themselves, beside those that every set has."""
     causal: Table | None = None
     """Links tried by ablation, on text and not on answers, as in `detector.causal`."""
+    tokens: Table | None = None
+    """What was known at each of the first `MOST_TOKENS` tokens of every answer, those of one answer
+    after those of the one before."""
+    subject_latents: Sequence[csr_array] = ()
+    """As `latents`, at the last token of the subject's name."""
+
+    @property
+    def token_answer(self) -> Int[np.ndarray, " token"]:
+        """Number of the answer that each row of `tokens` is of."""
+        lengths = [min(len(ids), MOST_TOKENS) for ids in self.answers.token_ids]
+        return np.repeat(np.arange(len(lengths)), lengths)

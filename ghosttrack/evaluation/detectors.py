@@ -20,13 +20,15 @@ from ghosttrack.detector.classifiers import (
     screen,
 )
 from ghosttrack.detector.families import N_NEAR
+from ghosttrack.detector.separation import SubjectKnown
 from ghosttrack.detector.surface import surface_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.streaming import EARLY, STREAMING, n_tokens, so_far
 
 NULL = "null:"
-PROBE, LATENTS = "probe", "raw_latents"
+PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
 STACKABLE = (PROBE, LATENTS)
 FAMILIES = (
     "paraphrase",
@@ -39,7 +41,7 @@ FAMILIES = (
     "dropout",
 )
 """Tables of the black-box interventions."""
-EVERYTHING = ("output", "lens", "tracks", *FAMILIES, "ghosts")
+EVERYTHING = ("output", "lens", "tracks", "subject", *FAMILIES, "ghosts")
 OPEN = ("all", "interventions+output")
 """Detectors that do with those of their tables that are there."""
 DISTANCES = {"mahalanobis": False, "relative_mahalanobis": True}
@@ -113,6 +115,7 @@ STACKED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "all": (EVERYTHING, STACKABLE),
     "tracks+output+probe+raw_latents": (("tracks", "output"), STACKABLE),
     "output+probe+raw_latents": (("output",), STACKABLE),
+    "subject+output": (("subject", "output"), (SUBJECT,)),
     "probe+output": (("output",), (PROBE,)),
     "raw_latents+output": (("output",), (LATENTS,)),
 }
@@ -130,7 +133,7 @@ ALONE: Mapping[str, tuple[tuple[str, ...], float]] = {
     SURFACE: ((), 1.0),
 }
 """Detectors with a learner of their own: tables and forward passes."""
-LIGHT = ("probe+output", "raw_latents+output", "pmi", "p_true", SURFACE)
+LIGHT = ("probe+output", "raw_latents+output", "subject+output", "pmi", "p_true", SURFACE)
 """Detectors of few columns that do without a forest, the slowest classifier."""
 HEADLINE = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
 DECISIVE_NULL = ("tracks", "null:shuffled")
@@ -139,6 +142,7 @@ DECISIVE_NULL = ("tracks", "null:shuffled")
 NEEDS = {
     "output": "token probabilities",
     "owner": "owner test",
+    "subject": "subject in its prompts",
     "sampling": "sampled answers",
     "prior": "probability of the answer without its question",
     "p_true": "p(True), as detector.p_true is null: a model that cannot be asked",
@@ -163,7 +167,10 @@ def check_names(names: Sequence[str] | None) -> None:
     Raises:
         ConfigError: There is none of a name.
     """
-    known = (PROBE, LATENTS, *DISTANCES, *COLUMNS, *PRESETS, *UNTRAINED, *ALONE, *STACKED)
+    known = (
+        *(PROBE, LATENTS, SUBJECT, STREAMING, *(f"{STREAMING}:{n}" for n in EARLY)),
+        *(*DISTANCES, *COLUMNS, *PRESETS, *UNTRAINED, *ALONE, *STACKED),
+    )
     for name in names or ():
         if name not in known and not name.startswith(NULL):
             close = difflib.get_close_matches(name, known, n=1)
@@ -199,7 +206,9 @@ def plan(data: EvaluationData, names: Sequence[str] | None = None) -> Plan:
 
 
 def _wanted(data: EvaluationData) -> list[Spec]:
-    wanted = [Spec(PROBE), Spec(LATENTS), *map(Spec, DISTANCES)]
+    wanted = [Spec(PROBE), Spec(LATENTS), Spec(SUBJECT), *map(Spec, DISTANCES)]
+    followed = 1.0 + data.forwards.get("tracks", 0.0)
+    wanted += [Spec(name, forwards=followed) for name in n_tokens(data)]
     wanted += [Spec(name, _held(name, tables, data)) for name, tables in COLUMNS.items()]
     wanted += [Spec(name, (name,)) for name in data.tables if name.startswith(NULL)]
     wanted += [
@@ -253,7 +262,7 @@ def pairs(names: Sequence[str], *, written: bool) -> list[tuple[str, str]]:
     """
     wanted = [(name, "output") for name in names if name.endswith("+output")]
     wanted += [(name, "output") for name in (*PRESETS, "full", "all", *UNTRAINED)]
-    wanted += [HEADLINE]
+    wanted += [HEADLINE, (STREAMING, "output")]
     wanted += [("tracks", name) for name in names if name.startswith(NULL)]
     wanted += [(name, SURFACE) for name in ("output", PROBE, "all") if written]
     return [(a, b) for a, b in wanted if a in names and b in names]
@@ -285,6 +294,9 @@ def prepare(
     alone = _alone(spec.name, data)
     if alone is not None:
         return Prepared(alone)
+    if spec.name in n_tokens(data):
+        streamed = so_far(spec.name, data, train)
+        return Prepared(*streamed) if streamed is not None else None
     table = _joined(spec, data, scores)
     kept, dropped = screen(table, train)
     if spec.name == "label_free":
@@ -328,6 +340,10 @@ def _obstacle(spec: Spec, data: EvaluationData) -> str:
         missing.append("residual streams")
     if LATENTS in needs and not len(data.latents):
         missing.append("SAE latents")
+    if spec.name in n_tokens(data) and data.tokens is None:
+        missing.append("tokens of own answers")
+    if SUBJECT in needs and not len(data.subject_latents):
+        missing.append("SAE latents at subjects")
     if spec.name == "control:relation" and len(set(data.answers.relations)) < 2:
         missing.append("more than one relation")
     return f"this data holds no {', no '.join(missing)}" if missing else ""
@@ -341,6 +357,9 @@ def _alone(name: str, data: EvaluationData) -> Learner | None:
         return Distance(data.probes, data.layers, DISTANCES[name])
     if name == LATENTS:
         return Latents(tuple(data.latents), data.layers)
+    if name == SUBJECT:
+        _, relation = np.unique(data.answers.relations, return_inverse=True)
+        return SubjectKnown(tuple(data.subject_latents), data.layers, relation)
     return _words(name, data)
 
 

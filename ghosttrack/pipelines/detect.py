@@ -13,13 +13,9 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.data.config import AnswerSource, Coverage, QuestionKind
 from ghosttrack.detector.answers import Answers
 from ghosttrack.detector.baselines import exposure_table
-from ghosttrack.detector.families import INTERVENTION_SPECS
+from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.fitted import load
 from ghosttrack.detector.ghosts import ghost_specs
-from ghosttrack.detector.outputs import OUTPUT_SCORES
-from ghosttrack.detector.sampling import SAMPLING_SCORES
-from ghosttrack.detector.self_checks import P_TRUE_SPECS, PRIOR_SPECS
-from ghosttrack.detector.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
@@ -32,21 +28,12 @@ from ghosttrack.pipelines.logs import check_logger
 from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.self_checks import Checked, check_answers
 from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.tracking import Tracked, track_answers
+from ghosttrack.pipelines.tracked import Tracked
+from ghosttrack.pipelines.tracking import track_answers
 from ghosttrack.pipelines.train import bank, bank_identity, bank_metrics, bank_name
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.world.coverage import covered_groups
 
-SPECS = (
-    *(score.spec for score in OUTPUT_SCORES),
-    *LENS_STATISTICS,
-    *TRACK_STATISTICS,
-    *INTERVENTION_SPECS,
-    *PRIOR_SPECS,
-    *P_TRUE_SPECS,
-    *(score.spec for score in SAMPLING_SCORES),
-)
-"""Every statistic that a report may name."""
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"
 
 
@@ -136,10 +123,12 @@ def evaluation_data(measured: Measured) -> EvaluationData:
         latents=tracked.latents,
         layers=tracked.view.layers,
         forwards={**found.forwards, **measured.checked.forwards, **tracked.forwards},
-        directions={spec.name: spec.direction for spec in TRACK_STATISTICS},
+        directions={spec.name: spec.direction for spec in SPECS},
         persistence=tracked.persistence,
         causal=tracked.causal,
         parts=measured.parts,
+        tokens=tracked.tokens,
+        subject_latents=tracked.subject_latents,
     )
 
 
@@ -167,6 +156,7 @@ def _material(
             "output": answers.output,
             "lens": tables["lens"],
             "tracks": tables["tracks"],
+            **({"subject": tables["subject"]} if "subject" in tables else {}),
             **found.tables,
             **({"ghosts": tables["ghosts"]} if "ghosts" in tables else {}),
             **measured.checked.tables,
@@ -192,6 +182,6 @@ def _facts(
         "questions": f"{config.questions.name}, {evaluation.n} over {evaluation.n_groups} groups",
         **({"answers": WRITTEN} if config.questions.answers is AnswerSource.written else {}),
         "tracker": f"{detector.name}: top_k {detector.top_k}, gate {detector.gate}, "
-        f"{detector.association.name}",
+        f"{detector.association.name}, statistics at {detector.position.name}",
         **protocol_facts(config),
     }

@@ -86,4 +86,4 @@ def save_instruments(folder: Path, fitted: Fitted, lengths: LengthNull) -> None:
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays in C order, as safetensors wants them."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)

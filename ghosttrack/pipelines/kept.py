@@ -9,7 +9,7 @@ from ghosttrack.artifacts import Artifact, read_json, write_json
 from ghosttrack.config import DetectProgram, restore
 from ghosttrack.data.config import QuestionsConfig
 from ghosttrack.data.questions import Templates
-from ghosttrack.detector.config import DetectorConfig
+from ghosttrack.detector.config import DetectorConfig, Position
 from ghosttrack.detector.fitted import Fitted, load, save
 from ghosttrack.detector.siblings import templates_of
 from ghosttrack.errors import whole
@@ -72,7 +72,8 @@ def keep_detectors(
 
     def write(folder: Path) -> None:
         with study.run.stage("fit"):
-            save(folder, fit_whole(data(), KEPT, config.detector.seed))
+            names = _usable(config.detector.position)
+            save(folder, fit_whole(data(), names, config.detector.seed))
         shutil.copy(origin.tracks.path / INSTRUMENTS, folder / INSTRUMENTS)
         write_json(folder / FACTS, _facts(study, config, origin))
 
@@ -110,6 +111,11 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
             seed=facts["seed"],
         )
     return found, load(folder)
+
+
+def _usable(position: Position) -> list[str]:
+    """Leave out what new prompts cannot feed: their tracks are followed at `prompt_last` alone."""
+    return [name for name in KEPT if position is Position.prompt_last or "tracks" not in name]
 
 
 def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ghosttrack.data.config import QuestionKind
 from ghosttrack.data.prompts import bare_prompt, read_prompts
 from ghosttrack.data.questions import Question, QuestionSet
 from ghosttrack.detector.answers import answer
+from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.families import plan
 from ghosttrack.detector.interventions import intervene
 from ghosttrack.detector.judgement import Judgement
@@ -31,7 +32,7 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.answering import again_identity, answers_identity
-from ghosttrack.pipelines.detect import SPECS, detect, evaluation_identity
+from ghosttrack.pipelines.detect import detect, evaluation_identity
 from ghosttrack.pipelines.instruments import read_instruments
 from ghosttrack.pipelines.judging import Bench, Measured, read_words, track_view
 from ghosttrack.pipelines.kept import Facts, evaluation_name, kept_identity, read_kept

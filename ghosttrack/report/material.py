@@ -23,6 +23,7 @@ HEADLINE = (
     "raw_latents",
     "tracks",
     "tracks+output",
+    "streaming",
     "ghosts",
     "ghosts+output",
     "owner_gap",

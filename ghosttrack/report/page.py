@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.evaluation.result import Evaluation, Pair, Row
 from ghosttrack.evaluation.scores import plain_auroc
@@ -24,7 +25,6 @@ CAPTIONS = {
     "calibration": "Stated probability against what came true",
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
 }
-ARROWS = {1: "↑", -1: "↓", 0: "·"}
 SEES_MOST = (
     *("all", "tracks+output", "owner+output", "sampling+output", "owner", "sampling", "output"),
 )
@@ -225,6 +225,7 @@ def _statistic(
         "name": spec.name,
         "family": spec.family,
         "definition": spec.definition,
+        "range": bounds(spec),
         "expected": ARROWS[spec.direction],
         "auroc": area,
         "verdict": verdict,

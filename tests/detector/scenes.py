@@ -56,7 +56,10 @@ def evidence_of(
     latents = np.where(strengths > 0, np.arange(strengths.shape[2]), -1)
     observed = Observed(Observations(latents, strengths), strengths, strengths)
     novelty = dict.fromkeys(("fvu", "fvu_max", "l0_z", "rarity"), np.zeros(n_samples))
-    return Evidence(depths, observed, Attribution(logits, bias, emitted), presence, novelty)
+    directions = np.random.default_rng(0).normal(size=(*strengths.shape[1:], 8)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    attribution = Attribution(logits, bias, emitted)
+    return Evidence(depths, observed, attribution, presence, novelty, directions, 0.5)
 
 
 def random_case(

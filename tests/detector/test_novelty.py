@@ -17,7 +17,7 @@ def bank() -> Bank:
 
 def usual(**changed) -> Usual:
     centre, one = np.zeros((1, 3), np.float32), np.array([[0.0], [1.0]])
-    return Usual(centre, one, one, np.array([[1.0, 3.0]]))._replace(**changed)
+    return Usual(centre, one, one, np.array([[1.0, 3.0]]), one, np.array(0.5))._replace(**changed)
 
 
 def test_what_no_latent_writes_is_unexplained(bank: Bank):

@@ -9,6 +9,7 @@ from ghosttrack.detector.observe import (
     Standard,
     fit_standard,
     observe,
+    observe_pooled,
     raw_latents,
     strengths_of,
 )
@@ -123,3 +124,40 @@ def test_blocks_change_no_number(monkeypatch):
     )
     for one, other in zip(tables, raw_latents(bank(), residuals()), strict=True):
         np.testing.assert_allclose(one.toarray(), other.toarray(), atol=1e-6)
+
+
+def whole_texts() -> list[np.ndarray]:
+    """Three samples of 1, 4 and 4 tokens, each [layer pos d_model]."""
+    rng = np.random.default_rng(2)
+    return [rng.normal(size=(2, n, 8)).astype(np.float32) for n in (1, 4, 4)]
+
+
+@pytest.mark.parametrize("n_obs", [3, 24])
+def test_a_pooled_latent_is_as_strong_as_where_it_is_strongest(n_obs: int):
+    texts, made = whole_texts(), bank()
+    batches = [([2, 1], torch.from_numpy(np.stack([texts[2], texts[1]], axis=1)))]
+    batches += [([0], torch.from_numpy(texts[0][:, None]))]
+    found = observe_pooled(made, batches, n_obs, PLAIN)
+    for row, text in enumerate(texts):
+        alone = observe(made, text, made.d_sae, PLAIN)  # a row per position
+        for layer in range(2):
+            dense = np.zeros((text.shape[1], made.d_sae))
+            for pos, latents in enumerate(alone.observations.latents[:, layer]):
+                dense[pos, latents[latents >= 0]] = alone.strengths[pos, layer][latents >= 0]
+            latents = found.observations.latents[row, layer]
+            there = latents >= 0
+            wanted = np.sort(dense.max(axis=0))[::-1][:n_obs]
+            strengths = found.strengths[row, layer]
+            np.testing.assert_allclose(np.sort(strengths)[::-1], wanted, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                dense.max(axis=0)[latents[there]], strengths[there], rtol=1e-5
+            )
+
+
+def test_one_position_pooled_is_that_position():
+    texts, made = whole_texts()[:1], bank()
+    pooled = observe_pooled(made, [([0], torch.from_numpy(texts[0][:, None]))], 6, PLAIN)
+    single = observe(made, texts[0], 6, PLAIN)
+    np.testing.assert_array_equal(pooled.observations.latents, single.observations.latents)
+    np.testing.assert_allclose(pooled.strengths, single.strengths, rtol=1e-5)
+    np.testing.assert_allclose(pooled.acts, single.acts, rtol=1e-5)

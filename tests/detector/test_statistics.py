@@ -8,6 +8,7 @@ from ghosttrack.detector.outputs import OUTPUT_SCORES
 from ghosttrack.detector.readings import Lens, Readings
 from ghosttrack.detector.statistics import (
     LENS_STATISTICS,
+    SUBJECT_STATISTICS,
     TRACK_STATISTICS,
     lens_statistics,
     track_statistics,
@@ -120,25 +121,29 @@ def test_names_are_unique_and_none_is_an_output_score():
     assert not set(names) & {score.spec.name for score in OUTPUT_SCORES}
 
 
-def test_every_row_of_families_a_to_g_is_there_with_its_expected_direction():
+def test_every_row_of_families_a_to_h_is_there_with_its_expected_direction():
     lower = {
         "commit_jump",
         "late_margin",
         "winner_share",
+        "cluster_share",
         "support_gini",
         "len_excess",
         "half_life",
         *("link_llr", "winner_trend", "set_jaccard"),
+        *("subject_energy", "subject_dominance"),
     }
     exploratory = {"merge_rate", "split_rate", "nis_peak_depth", "l0_z"}
     higher = {
         *("commit_depth", "rank_area", "lens_flips", "settle_kl"),
         *("cand_entropy_mid", "cand_entropy_final", "rival_ratio", "rival_persistence", "n_rivals"),
+        *("n_clusters", "cluster_entropy"),
         *("support_depth", "prior_share", "bias_share"),
         *("birth_rate", "death_rate", "late_birth_mass", "orphan_winner"),
         *("nis", "miss_rate", "mag_cv", "fvu", "fvu_max", "rarity"),
     }
-    specs = [s for s in (*LENS_STATISTICS, *TRACK_STATISTICS) if s.family != "classic"]
+    every = (*LENS_STATISTICS, *TRACK_STATISTICS, *SUBJECT_STATISTICS)
+    specs = [spec for spec in every if spec.family != "classic"]
     for direction, names in ((-1, lower), (0, exploratory), (1, higher)):
         assert {spec.name for spec in specs if spec.direction == direction} == names
 

@@ -6,7 +6,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.baselines import exposure_table
-from ghosttrack.detector.config import Association, DetectorConfig, HeldOut, InterventionsConfig
+from ghosttrack.detector.config import (
+    Association,
+    DetectorConfig,
+    HeldOut,
+    InterventionsConfig,
+    Position,
+)
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.data import EvaluationData
@@ -21,6 +27,7 @@ pytestmark = pytest.mark.slow
 N = 360
 SETTINGS = DetectorConfig(
     name="baseline",
+    position=Position.prompt_last,
     top_k=50,
     gate=0.5,
     max_misses=1,
@@ -56,7 +63,7 @@ DETECTORS = {
     "owner", "owner+output", "owner_gap", "quick", "ghosts", "ghosts+output",
     "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
     "mahalanobis", "relative_mahalanobis", "control:surface", "control:answer_identity",
-    "label_free",
+    "label_free", "subject_known", "subject+output", "streaming", "streaming:1",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
@@ -69,9 +76,20 @@ def table(labels, gains, prefix: str, seed: int) -> Table:
     return Table(names, noise + labels[:, None] * np.array(gains))
 
 
+def tokens(labels) -> tuple[tuple[tuple[int, ...], ...], Table]:
+    """Every other answer has a second token, which tells more than the first."""
+    ids = tuple((1, 2)[: 1 + row % 2] for row in range(len(labels)))
+    of = np.repeat(np.arange(len(labels)), [len(one) for one in ids])
+    is_second = np.append(False, of[1:] == of[:-1])
+    noise = np.random.default_rng(7).normal(size=len(of))
+    return ids, Table(("so_far",), (noise + labels[of] * (1 + 2 * is_second))[:, None])
+
+
 def whole_data() -> EvaluationData:
     answers = made_up_answers(N, 200)
     labels = answers.labels
+    ids, known_at_tokens = tokens(labels)
+    answers = replace(answers, token_ids=ids)
     exposure = exposure_table(answers.exposures)
     assert exposure is not None
     tracks = table(labels, (1.0, -1.0, 0.0), "t", 1)
@@ -93,6 +111,7 @@ def whole_data() -> EvaluationData:
             ),
             "ghosts": table(labels, (0.5,), "g", 6),
             "exposure": exposure,
+            "subject": table(labels, (0.5,), "h", 8),
             "null:shuffled": table(labels, (0.0, 0.0), "t", 4),
         },
         probes=residuals,
@@ -100,6 +119,8 @@ def whole_data() -> EvaluationData:
         layers=(2, 5),
         forwards={"owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0},
         directions={"t0": 1, "t1": -1, "t2": 0},
+        tokens=known_at_tokens,
+        subject_latents=tuple(csr_array(layer[:, ::-1]) for layer in acts),
         persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
     )
 
@@ -135,6 +156,12 @@ def test_detectors_find_what_was_put_in(result: Evaluation):
     assert all("t0" not in chosen for chosen in result.chosen["output_best"])
 
 
+def test_risk_rises_as_an_answer_is_written(result: Evaluation):
+    # d' = 1 at the first token; of the answers that have a second one d' = 3 there.
+    assert result.row("streaming:1").auroc == pytest.approx(0.76, abs=0.06)
+    assert result.row("streaming").auroc > result.row("streaming:1").auroc + 0.05
+
+
 def test_a_null_is_judged_by_the_classifier_of_the_tracks(result: Evaluation):
     kind = [chosen.rsplit(",", 1)[0] for chosen in result.chosen["tracks"]]
     assert [chosen.rsplit(",", 1)[0] for chosen in result.chosen["null:shuffled"]] == kind
@@ -143,12 +170,13 @@ def test_a_null_is_judged_by_the_classifier_of_the_tracks(result: Evaluation):
 def test_paired_differences_are_those_of_the_rows(result: Evaluation):
     assert {(pair.a, pair.b) for pair in result.paired} == {
         *((f"{name}+output", "output") for name in
-          ("tracks", "lens", "probe", "raw_latents", "interventions", "owner", "ghosts")),
-        *((name, "output") for name in ("quick", "all", "owner_gap")),
+          ("tracks", "lens", "probe", "raw_latents", "interventions", "owner")),
+        *((f"{name}+output", "output") for name in ("ghosts", "subject")),
+        *((name, "output") for name in ("quick", "all", "owner_gap", "streaming")),
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
     }  # fmt: skip
-    assert len(result.paired) == 4 * 12
+    assert len(result.paired) == 4 * 14
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -260,6 +288,8 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
         tables={"output": full.tables["output"], "tracks": Table(("flat",), np.ones((N, 1)))},
         probes=np.empty((0, N, 8)),
         latents=(),
+        tokens=None,
+        subject_latents=(),
         persistence={},
     )
     result = evaluate(bare, SETTINGS, 0, n_jobs=1)
@@ -273,6 +303,9 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
     assert result.left_out["interventions+output"] == "this data holds no interventions"
     assert result.left_out["tracks"] == "no column is left: all are constant or undefined"
     assert "SAE latents" in result.left_out["all"]
+    assert result.left_out["streaming"] == "this data holds no tokens of own answers"
+    assert result.left_out["subject_known"] == "this data holds no SAE latents at subjects"
+    assert result.left_out["subject+output"].startswith("this data holds no subject in its prompts")
     assert result.claim.startswith("Whether tracking helps was not tested")
     assert result.tracking == ()
 

@@ -1,7 +1,15 @@
+import shutil
+from pathlib import Path
+
 import pytest
 from safetensors.torch import load_file
 
 from ghosttrack.artifacts import KINDS, read_json
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.catalogue import SPECS
+from ghosttrack.detector.outputs import OUTPUT_SCORES
+from ghosttrack.detector.statistics import LENS_STATISTICS, SUBJECT_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.table import Table
 from ghosttrack.sae.bank import Bank
 from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
 from tests.pipelines.conftest import Done
@@ -75,6 +83,21 @@ def test_metrics_tell_the_quality_of_every_hook_point_and_the_seconds_of_every_s
     }
 
 
+def test_what_is_computed_is_what_the_table_of_statistics_holds(done: Done):
+    folders = [done.made["tracks"], *artifacts(done.output, "answers").values()]
+    apart = ("lens_trajectory", "null-", "causal", "continued", "persistence-", "tokens", "rivals")
+    computed = set()
+    for file in (one for folder in folders for one in folder.glob("*.parquet")):
+        if file.stem == "answers":
+            computed |= set(Answers.load(file).output.names)
+        elif not file.stem.startswith(apart):
+            computed |= set(Table.load(file).names)
+    one_pass = [score.spec for score in OUTPUT_SCORES]
+    one_pass += [*LENS_STATISTICS, *TRACK_STATISTICS, *SUBJECT_STATISTICS]
+    assert {spec.name for spec in one_pass} <= computed
+    assert computed <= {spec.name for spec in SPECS}
+
+
 def test_nothing_but_the_log_and_the_closing_table_is_printed(done: Done):
     assert done.complaints == ""
 
@@ -116,6 +139,37 @@ def test_a_changed_setting_rebuilds_only_what_needs_it_and_one_of_two_processes_
     )
     assert logged["detect"].series("canary/length")
     assert logged["detect"].series("detectors/size")
+
+
+@pytest.mark.parametrize("position", ["answer_span", "max_pool"])
+def test_a_position_moves_the_tracks_of_statistics_and_not_those_that_are_drawn(
+    workplace: Workplace, done: Done, tmp_path: Path, position: str
+):
+    output = tmp_path / "output"
+    shutil.copytree(done.output, output, symlinks=True)
+    said(workplace.fork(output, "detect", f"detector.position={position}"))
+    (moved,) = (
+        one for name, one in artifacts(output, "tracks").items() if name != done.made["tracks"].name
+    )
+    same = {
+        name: (moved / name).read_bytes() == (done.made["tracks"] / name).read_bytes()
+        for name in ("lens.parquet", "tracks.safetensors", "promotes.json", "tracks.parquet")
+    }
+    assert same == {
+        "lens.parquet": True,
+        "tracks.safetensors": True,
+        "promotes.json": True,
+        "tracks.parquet": False,
+    }
+    peaks = {f"peak_{spec.name}" for spec in TRACK_STATISTICS}
+    names = set(Table.load(moved / "tracks.parquet").names)
+    assert names & peaks == (peaks if position == "answer_span" else set())
+    (kept,) = (
+        one
+        for name, one in artifacts(output, "detectors").items()
+        if name != done.made["detectors"].name
+    )
+    assert "tracks+output" not in {one["name"] for one in read_json(kept / "detectors.json")}
 
 
 def test_nothing_half_done_is_left(done: Done):

@@ -161,3 +161,8 @@ def test_repeated_answers_are_questions_of_their_own_that_are_judged_like_the_fi
     assert data.answers.labels[m : 2 * m].tolist() == given.answers.labels.tolist()
     np.testing.assert_array_equal(data.probes[:, m : 2 * m], given.probes)
     assert len(data.tables["output"]) == data.latents[0].shape[0] == 2 * m + 5
+    assert given.tokens is not None
+    assert data.tokens is not None
+    assert len(data.tokens) == len(data.token_answer)
+    n = len(given.tokens)
+    np.testing.assert_array_equal(data.tokens.values[n : 2 * n], given.tokens.values)

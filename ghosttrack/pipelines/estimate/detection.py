@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 from joblib import Parallel, delayed, effective_n_jobs
 
 from ghosttrack.artifacts import Artifact, read_json
 from ghosttrack.config import DetectProgram
+from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.crossfit import CrossFit
@@ -221,11 +223,21 @@ def repeated(data: EvaluationData, n: int) -> EvaluationData:
         tables={name: table.take(rows) for name, table in data.tables.items()},
         probes=data.probes[:, rows],
         latents=[table[rows] for table in data.latents],
+        subject_latents=[table[rows] for table in data.subject_latents],
+        tokens=_tokens(data, rows),
         persistence={
             measure: {name: values[rows] for name, values in kinds.items()}
             for measure, kinds in data.persistence.items()
         },
     )
+
+
+def _tokens(data: EvaluationData, rows: Int[np.ndarray, " row"]) -> Table | None:
+    """Take the tokens of these answers."""
+    if data.tokens is None:
+        return None
+    of = data.token_answer
+    return data.tokens.take(np.concatenate([np.flatnonzero(of == row) for row in rows]))
 
 
 def _affordable(before: Rehearsed, most: int) -> int:

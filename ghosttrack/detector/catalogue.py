@@ -1,0 +1,65 @@
+"""The one table of statistics: what each is, its range, and what was expected of it.
+
+    python -m ghosttrack.detector.catalogue
+
+prints it as Markdown. Those of ghosts come per layer too, as far as a bank has layers.
+"""
+
+import sys
+from collections.abc import Sequence
+from math import inf
+
+from ghosttrack.detector.families import INTERVENTION_SPECS
+from ghosttrack.detector.ghosts import ghost_specs
+from ghosttrack.detector.outputs import OUTPUT_SCORES
+from ghosttrack.detector.positions import PEAK_STATISTICS
+from ghosttrack.detector.sampling import SAMPLING_SCORES
+from ghosttrack.detector.self_checks import P_TRUE_SPECS, PRIOR_SPECS
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.statistics import LENS_STATISTICS, SUBJECT_STATISTICS, TRACK_STATISTICS
+
+SUBJECT_KNOWN = StatisticSpec(
+    *("subject_known", "knownness", "mean z of latents at the subject that tell right from wrong"),
+    *(-inf, inf, -1),
+)
+"""Learned in every fold, and so a detector by itself, which turns it."""
+SPECS = (
+    *(score.spec for score in OUTPUT_SCORES),
+    *LENS_STATISTICS,
+    *TRACK_STATISTICS,
+    SUBJECT_KNOWN,
+    *SUBJECT_STATISTICS,
+    *INTERVENTION_SPECS,
+    *PRIOR_SPECS,
+    *P_TRUE_SPECS,
+    *(score.spec for score in SAMPLING_SCORES),
+    *PEAK_STATISTICS,
+)
+"""Every statistic that a report may name, but those of ghosts."""
+ARROWS = {1: "↑", -1: "↓", 0: "·"}
+
+
+def bounds(spec: StatisticSpec) -> str:
+    """Write a range as an interval, open where it has no end.
+
+    >>> bounds(StatisticSpec("x", "", "", 0.0, inf, 1))
+    '[0, ∞)'
+    """
+    low = "(-∞" if spec.low == -inf else f"[{spec.low:g}"
+    return f"{low}, {'∞)' if spec.high == inf else f'{spec.high:g}]'}"
+
+
+def markdown(specs: Sequence[StatisticSpec]) -> str:
+    """Lay the table out."""
+    rows = [
+        f"| `{one.name}` | {one.family} | {one.definition.replace('|', '/')} | {bounds(one)} "
+        f"| {ARROWS[one.direction]} |"
+        for one in specs
+    ]
+    head = ["| statistic | family | definition | range | hallucinated |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+if __name__ == "__main__":
+    own, peaks = SPECS[: -len(PEAK_STATISTICS)], PEAK_STATISTICS
+    sys.stdout.write(markdown((*own, *ghost_specs(()), *peaks)) + "\n")

@@ -1,0 +1,34 @@
+"""Detectors that speak while an answer is written."""
+
+import numpy as np
+
+from ghosttrack.detector.classifiers import BOOSTING, LINEAR, Columns, Known, screen
+from ghosttrack.detector.so_far import MOST_TOKENS, SoFar
+from ghosttrack.evaluation.data import EvaluationData
+
+STREAMING = "streaming"
+"""Risk by the tokens so far, output scores and tracks: after the last one; `streaming:<t>`: after
+t, or after the last where the answer is shorter."""
+EARLY, LEAST_LONGER = (1, 2, 4), 0.05
+"""After how many tokens, where so large a share of the answers goes on."""
+
+
+def n_tokens(data: EvaluationData) -> dict[str, int]:
+    """Name the streaming detectors, and after how many tokens they speak."""
+    lengths = np.array([len(ids) for ids in data.answers.token_ids])
+    early = [t for t in EARLY if np.mean(lengths > t) >= LEAST_LONGER]
+    return {**{f"{STREAMING}:{t}": t for t in early}, STREAMING: MOST_TOKENS}
+
+
+def so_far(
+    name: str, data: EvaluationData, train: Known
+) -> tuple[SoFar, tuple[str, ...], tuple[str, ...]] | None:
+    """Make one's learner for a fold, with columns dropped and kept; None where none is left."""
+    assert data.tokens is not None, "no tokens to learn from"
+    answer = data.token_answer
+    kept, dropped = screen(data.tokens, np.flatnonzero(np.isin(answer, train)))
+    if not kept:
+        return None
+    columns = Columns(np.ascontiguousarray(data.tokens.values[:, kept]), LINEAR + BOOSTING)
+    names = tuple(data.tokens.names[at] for at in kept)
+    return SoFar(columns, answer, n_tokens(data)[name]), dropped, names
