@@ -16,7 +16,7 @@ from pathlib import Path
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from sweep.command import DETECTORS, add_detectors, make_folder, parser, run, say
-from sweep.findings import Found, auroc, read_evaluation
+from sweep.findings import Found, auroc, read_evaluations
 from sweep.runs import RunRecord, find_runs
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
 
@@ -75,8 +75,7 @@ def collect(runs: Sequence[RunRecord], detectors: tuple[str, ...] | None = None)
     Raises:
         ConfigError: No run evaluated one of `detectors`.
     """
-    folders = {run.evaluation for run in runs if run.evaluation is not None}
-    found = {folder: read_evaluation(folder) for folder in folders}
+    found = read_evaluations(runs)
     chosen = choose(detectors, list(found.values()))
     columns = [f"{name} AUROC {subset}" for name in chosen for subset in SUBSETS]
     return Sheet(

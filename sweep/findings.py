@@ -1,7 +1,7 @@
 """Read an evaluation back from its files."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +14,8 @@ from ghosttrack.detector.labels import RIGHT
 from ghosttrack.errors import DataError, whole
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
 from ghosttrack.evaluation.subsets import ALL
+from sweep.command import say
+from sweep.runs import Hook, RunRecord
 from sweep.sheet import Estimate
 
 RECORDS = {"rows": Row, "paired": Pair, "tracking": Persistence, "causal": CausalRate}
@@ -33,7 +35,7 @@ class Found(NamedTuple):
     identity: Mapping[str, Any]
     """What determined it: ids of what it judges, folds, resamples, seed."""
     git_commit: str
-    hooks: list[dict[str, Any]]
+    hooks: list[Hook]
     """Held-out metrics of the bank, per hook point."""
 
 
@@ -56,6 +58,17 @@ def read_evaluation(folder: Path) -> Found:
         return Found(
             _record(Evaluation, values), labels, facts["identity"], facts["git_commit"], hooks
         )
+
+
+def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, Found]:
+    """Read each run's evaluation once; say which could not be, as those of an earlier format."""
+    found = {}
+    for folder in dict.fromkeys(run.evaluation for run in runs if run.evaluation is not None):
+        try:
+            found[folder] = read_evaluation(folder)
+        except DataError as error:
+            say(f"left out: {error}")
+    return found
 
 
 def auroc(evaluation: Evaluation, detector: str, subset: str = ALL) -> Estimate | None:

@@ -15,6 +15,10 @@ BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f
 DIGITS = re.compile(r"(\d+)")
 
 
+Hook = dict[str, Any]
+"""A hook point's metrics by name, as in a bank's `metrics.json`."""
+
+
 class BankRecord(NamedTuple):
     """An SAE bank as its runs tell of it."""
 
@@ -26,8 +30,8 @@ class BankRecord(NamedTuple):
     k: int
     d_model: int | None
     """None where the artefact itself is out of reach."""
-    hooks: list[dict[str, Any]]
-    """Held-out metrics per hook point, as in the bank's `metrics.json`."""
+    hooks: list[Hook]
+    """Measured on held-out tokens."""
 
     @property
     def label(self) -> str:

@@ -31,7 +31,7 @@ class Sheet(NamedTuple):
     """A table; a column holds cells of one kind, None where there is nothing."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
+    rows: Sequence[tuple[Cell, ...]]
 
     def column(self, name: str) -> list[Cell]:
         """Take one column."""
@@ -70,6 +70,8 @@ def shown(cell: Cell) -> str:
     ['', '3', '0.912', '1234', '1.2e-05', '0.900 [0.800, –]']
     """
     if isinstance(cell, Estimate):
+        if cell[1:] == (None, None):
+            return shown(cell.value)
         return with_interval(cell.value, (cell.low, cell.high))
     if not _is_there(cell):
         return ""
