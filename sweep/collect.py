@@ -17,7 +17,7 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from sweep.command import DETECTORS, add_detectors, make_folder, parser, run, say
 from sweep.findings import Found, auroc, read_evaluations
-from sweep.runs import RunRecord, find_runs
+from sweep.runs import RunRecord, common_overrides, find_runs
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
 
 SUBSETS = (ALL, next(iter(CONFIDENT)))
@@ -45,22 +45,22 @@ def _collect(given: argparse.Namespace) -> None:
     runs = find_runs(given.folder)
     sheet = collect(runs, given.detectors)
     files = write_sheet(make_folder(given.out or given.folder) / "runs", sheet)
-    common = set.intersection(*(set(one.overrides) for one in runs)) if len(runs) > 1 else set()
+    common = common_overrides(runs)
     if common:
-        say(f"all runs: {' '.join(one for one in runs[0].overrides if one in common)}")
-    told = [tuple(one for one in run.overrides if one not in common) for run in runs]
-    print_sheet(_with_overrides(sheet, told))
+        say(f"all runs: {' '.join(common)}")
+    print_sheet(brief(sheet, runs))
     failed = sum(one.status != "done" for one in runs)
     say(f"{len(runs)} runs, {failed} of them not done: {', '.join(map(str, files))}")
 
 
-def _with_overrides(sheet: Sheet, told: Sequence[tuple[str, ...]]) -> Sheet:
-    """Take what is printed, less the settings that all runs share."""
+def brief(sheet: Sheet, runs: Sequence[RunRecord]) -> Sheet:
+    """Take the columns that a page has room for, and of settings those that not all runs share."""
+    common = common_overrides(runs)
     detectors = sheet.columns[len((*RUN, *SHAPE, *SAE_METRICS, *ANSWERS)) :]
     few = sheet.of([*PRINTED, *detectors])
     rows = [
-        (" ".join(words) or "(defaults)", *row[1:])
-        for words, row in zip(told, few.rows, strict=True)
+        (" ".join(one for one in run.overrides if one not in common) or "(defaults)", *row[1:])
+        for run, row in zip(runs, few.rows, strict=True)
     ]
     return Sheet(few.columns, rows)
 

@@ -48,7 +48,9 @@ def heatmaps(banks: Sequence[BankRecord], folder: Path) -> list[Path]:
     """Draw every bank; return the SVG files."""
     with_positions = [bank for bank in banks if _has_positions(bank)]
     paths = [
-        _draw_maps(folder / f"heatmap-{bank.model}-{bank.name}", bank.label, _by_position(bank))
+        _draw_maps(
+            folder / f"heatmap-{bank.model}-{bank.name}", bank.label, _by_position(bank), "position"
+        )
         for bank in with_positions
     ]
     rest = [bank for bank in banks if bank not in with_positions]
@@ -56,7 +58,7 @@ def heatmaps(banks: Sequence[BankRecord], folder: Path) -> list[Path]:
         one_model = len({bank.model for bank in rest}) == 1
         columns = {bank.name if one_model else bank.label: _by_layer(bank) for bank in rest}
         title = rest[0].model if one_model else "all models"
-        paths.append(_draw_maps(folder / "heatmap-layers", title, columns))
+        paths.append(_draw_maps(folder / "heatmap-layers", title, columns, "bank"))
     return paths
 
 
@@ -81,7 +83,7 @@ def _by_position(bank: BankRecord) -> Columns:
     return columns
 
 
-def _draw_maps(stem: Path, title: str, columns: Columns) -> Path:
+def _draw_maps(stem: Path, title: str, columns: Columns, along: str) -> Path:
     layers = sorted({layer for column in columns.values() for layer in column})
     maps = {
         said: np.array(
@@ -93,7 +95,8 @@ def _draw_maps(stem: Path, title: str, columns: Columns) -> Path:
         )
         for name, said in SHOWN.items()
     }
-    return draw_heatmaps(stem, title, maps, [f"layer {layer}" for layer in layers], list(columns))
+    names = [f"layer {layer}" for layer in layers]
+    return draw_heatmaps(stem, title, maps, names, list(columns), along)
 
 
 if __name__ == "__main__":

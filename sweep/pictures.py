@@ -68,6 +68,7 @@ def draw_heatmaps(
     maps: Mapping[str, Float[np.ndarray, "layer column"]],
     layers: Sequence[str],
     columns: Sequence[str],
+    along: str,
 ) -> Path:
     """Draw one map per quantity side by side; NaN stays blank.
 
@@ -77,6 +78,7 @@ def draw_heatmaps(
         maps: By what is shown.
         layers: Names of the rows.
         columns: Names of the columns.
+        along: What they are names of.
     """
     width = 1.6 + max(2.2, 0.5 * len(columns))
     height = 1.8 + 0.3 * len(layers) + 0.05 * max(map(len, columns))
@@ -92,6 +94,7 @@ def draw_heatmaps(
             slanted = max(map(len, columns)) > 4
             turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
             axes.set_xticks(range(len(columns)), columns, fontsize=7, **turn)
+            axes.set_xlabel(along, fontsize=8)
             if len(columns) <= 12:
                 _write_values(axes, values)
         return save(figure, stem)
@@ -99,12 +102,20 @@ def draw_heatmaps(
 
 def _write_values(axes: Axes, values: Float[np.ndarray, "layer column"]) -> None:
     """Write each number into its cell, light on dark and dark on light."""
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    middle, most = (np.nanmin(values) + np.nanmax(values)) / 2, np.nanmax(np.abs(values))
+    digits = ".2g" if most < 0.1 else ".2f" if most < 10 else ".0f"
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             color = "#ffffff" if value <= middle else "#1b1f24"
-            text = f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)
+            axes.text(
+                column,
+                row,
+                f"{value:{digits}}",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color=color,
+            )
 
 
 Curve = tuple[str, Sequence[float], Sequence[float]]

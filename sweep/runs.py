@@ -1,7 +1,7 @@
 """Find runs below a folder, and read what each of them left."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from ghosttrack.errors import DataError, whole
 from ghosttrack.launch import STATUS
 
 BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
+LONGEST_LABEL = 40
 DIGITS = re.compile(r"(\d+)")
 
 
@@ -88,6 +89,22 @@ def banks_of(runs: Iterable[RunRecord]) -> list[BankRecord]:
     """List every bank once."""
     found = {run.bank.label: run.bank for run in runs if run.bank is not None}
     return list(found.values())
+
+
+def common_overrides(runs: Sequence[RunRecord]) -> list[str]:
+    """List the settings that all of several runs share."""
+    if len(runs) < 2:
+        return []
+    shared = set.intersection(*(set(run.overrides) for run in runs))
+    return [one for one in runs[0].overrides if one in shared]
+
+
+def labels_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Name runs by the settings that tell them apart, or by their folders."""
+    shared = common_overrides(runs)
+    own = [" ".join(one for one in run.overrides if one not in shared) for run in runs]
+    is_short = all(0 < len(label) <= LONGEST_LABEL for label in own) and len(set(own)) == len(own)
+    return own if is_short else [f"{run.model} {run.name}" for run in runs]
 
 
 def _in_order(file: Path) -> list[object]:

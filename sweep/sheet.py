@@ -102,7 +102,7 @@ def markdown(sheet: Sheet) -> str:
     | a\|b | 16 |
     """
     sheet = sheet.filled()
-    ruler = [":--" if _is_text(sheet, name) else "--:" for name in sheet.columns]
+    ruler = [":--" if is_text(sheet, name) else "--:" for name in sheet.columns]
     lines = [list(map(_escaped, sheet.columns)), ruler]
     lines += [[_escaped(shown(cell)) for cell in row] for row in sheet.rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -113,7 +113,7 @@ def print_sheet(sheet: Sheet) -> None:
     sheet = sheet.filled()
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for name in sheet.columns:
-        justify = "left" if _is_text(sheet, name) else "right"
+        justify = "left" if is_text(sheet, name) else "right"
         table.add_column(Text(name), no_wrap=True, justify=justify)
     for row in sheet.rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
@@ -122,7 +122,8 @@ def print_sheet(sheet: Sheet) -> None:
     Console(width=max(Console().width, width)).print(table)
 
 
-def _is_text(sheet: Sheet, name: str) -> bool:
+def is_text(sheet: Sheet, name: str) -> bool:
+    """Tell whether a column holds words."""
     return any(isinstance(cell, str) for cell in sheet.column(name))
 
 

@@ -3,9 +3,9 @@ from safetensors.torch import load_file
 
 from ghosttrack.artifacts import KINDS, read_json
 from ghosttrack.sae.bank import Bank
+from sweep.wandb_run import read_run
 from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
 from tests.pipelines.conftest import Done
-from tests.support.wandb_reader import read_run
 
 pytestmark = pytest.mark.slow
 
