@@ -20,13 +20,15 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def add_detectors(parser: argparse.ArgumentParser) -> None:
-    """Add `--detectors`; None where nobody named any."""
+USUAL = f"{','.join(DETECTORS)}, as far as they were evaluated"
+
+
+def add_detectors(parser: argparse.ArgumentParser, default: str = USUAL) -> None:
+    """Add `--detectors`; None where nobody named any, which `default` says the meaning of."""
     parser.add_argument(
         "--detectors",
         type=_names,
-        help=f"names as in evaluation.json, with commas (default {','.join(DETECTORS)},"
-        " as far as they were evaluated)",
+        help=f"names as in evaluation.json, with commas (default {default})",
     )
 
 

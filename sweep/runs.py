@@ -82,7 +82,7 @@ def find_runs(folder: Path) -> list[RunRecord]:
         raise DataError(
             f"{folder}: no run is there; give a run's, a sweep's or a model's folder of outputs/"
         )
-    return [_read(file.parents[1]) for file in found]
+    return [read_run_folder(file.parents[1]) for file in found]
 
 
 def banks_of(runs: Iterable[RunRecord]) -> list[BankRecord]:
@@ -112,7 +112,12 @@ def _in_order(file: Path) -> list[object]:
     return [int(word) if word.isdigit() else word for word in words]
 
 
-def _read(folder: Path) -> RunRecord:
+def read_run_folder(folder: Path) -> RunRecord:
+    """Read one run.
+
+    Raises:
+        DataError: A file of it is missing or malformed.
+    """
     hydra = folder / ".hydra"
     config, job = _yaml(hydra / "config.yaml"), _yaml(hydra / "hydra.yaml")
     metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else None

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import (  # pyright: ignore[reportAttributeAccessIssue] (made at import)
+    Record,
+)
 
 FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
 WHOLE, LAST = 1, 4

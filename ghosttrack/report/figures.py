@@ -18,6 +18,7 @@ from ghosttrack.report.material import HEADLINE
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ghosttrack",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
