@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from wandb.proto.wandb_internal_pb2 import (  # pyright: ignore[reportAttributeAccessIssue] (made at import)
-    Record,
+from wandb.proto.wandb_internal_pb2 import (
+    Record,  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 )
 
 FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
