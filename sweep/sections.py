@@ -13,43 +13,15 @@ from sweep.collect import brief, collect
 from sweep.compare_models import CAUTION, detection_sheet, draw_depth, draw_detection
 from sweep.findings import Found
 from sweep.logged import Logged, read_logged
+from sweep.page import Picture, Section, table
 from sweep.pictures import Curve, draw_curves, draw_shapes
 from sweep.quality import bands_sheet, models_sheet, statistics_sheet, targets_sheet, trends_sheet
 from sweep.runs import RunRecord, banks_of, common_overrides, labels_of
 from sweep.shapes import front, shapes_of, sweet_spot
-from sweep.sheet import Cell, Sheet, is_text, shown
+from sweep.sheet import Cell, Sheet, shown
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""
-
-
-class Picture(NamedTuple):
-    """A figure in the page."""
-
-    data: str
-    caption: str
-    width: int = 1100
-
-
-class PageTable(NamedTuple):
-    """A table in the page, every cell spelled."""
-
-    columns: Sequence[str]
-    is_number: Sequence[bool]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-    """Where it has one it is folded away."""
-
-
-class Section(NamedTuple):
-    """A heading with what stands below it."""
-
-    anchor: str
-    title: str
-    note: str
-    tables: Sequence[PageTable] = ()
-    figures: Sequence[Picture] = ()
-    links: Sequence[tuple[str, str]] = ()
 
 
 class Review(NamedTuple):
@@ -103,14 +75,6 @@ def sections(review: Review, pictures: Path) -> list[Section]:
         )
         if section is not None
     ]
-
-
-def table(sheet: Sheet, title: str = "") -> PageTable:
-    """Spell a table's cells, less its empty columns."""
-    sheet = sheet.filled()
-    is_number = [not is_text(sheet, name) for name in sheet.columns]
-    cells = [[shown(cell) for cell in row] for row in sheet.rows]
-    return PageTable(sheet.columns, is_number, cells, title)
 
 
 def _runs(review: Review) -> Section:
