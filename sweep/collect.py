@@ -10,7 +10,7 @@ Examples:
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ghosttrack.errors import ConfigError
@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> None:
 
 def _collect(given: argparse.Namespace) -> None:
     runs = find_runs(given.folder)
-    sheet = collect(runs, given.detectors)
+    found = read_evaluations(runs)
+    sheet = collect(runs, found, choose(given.detectors, found.values()))
     files = write_sheet(make_folder(given.out or given.folder) / "runs", sheet)
     common = common_overrides(runs)
     if common:
@@ -65,26 +66,27 @@ def brief(sheet: Sheet, runs: Sequence[RunRecord]) -> Sheet:
     return Sheet(few.columns, rows)
 
 
-def collect(runs: Sequence[RunRecord], detectors: tuple[str, ...] | None = None) -> Sheet:
+def collect(
+    runs: Sequence[RunRecord], found: Mapping[Path, Found], detectors: tuple[str, ...]
+) -> Sheet:
     """Put runs together, a row each.
 
     Args:
-        runs: Their evaluations are read.
-        detectors: Whose AUROC has columns; None: the usual ones that there are.
-
-    Raises:
-        ConfigError: No run evaluated one of `detectors`.
+        runs: In the order of the rows.
+        found: Their evaluations, by folder.
+        detectors: Whose AUROC has columns.
     """
-    found = read_evaluations(runs)
-    chosen = choose(detectors, list(found.values()))
-    columns = [f"{name} AUROC {subset}" for name in chosen for subset in SUBSETS]
+    columns = [f"{name} AUROC {subset}" for name in detectors for subset in SUBSETS]
     return Sheet(
         (*RUN, *SHAPE, *SAE_METRICS, *ANSWERS, *columns),
-        [_row(one, found.get(one.evaluation) if one.evaluation else None, chosen) for one in runs],
+        [
+            _row(one, found.get(one.evaluation) if one.evaluation else None, detectors)
+            for one in runs
+        ],
     )
 
 
-def choose(detectors: tuple[str, ...] | None, found: Sequence[Found]) -> tuple[str, ...]:
+def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
     """Settle whose columns a table has.
 
     Raises:

@@ -23,7 +23,7 @@ from sweep.quality import (
     targets_sheet,
     trends_sheet,
 )
-from sweep.runs import BankRecord, RunRecord, banks_of, find_runs
+from sweep.runs import BankRecord, banks_of, find_runs
 from sweep.sheet import Cell, Estimate, Sheet, markdown, print_sheet, write_sheet
 
 CAUTION = (
@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> None:
 def _compare(given: argparse.Namespace) -> None:
     runs = [one for folder in given.folders for one in find_runs(folder)]
     banks = banks_of(runs)
-    found = evaluations_of(runs)
-    detectors = choose(given.detectors, [one for _, one in found])
+    found = list(read_evaluations(runs).values())
+    detectors = choose(given.detectors, found)
     folder = make_folder(given.out)
     sheets = {
         "models": models_sheet(banks),
@@ -75,38 +75,30 @@ def _compare(given: argparse.Namespace) -> None:
     say(f"\n{folder / 'comparison.md'}, tables beside it, {', '.join(map(str, pictures))}")
 
 
-def evaluations_of(runs: Sequence[RunRecord]) -> list[tuple[str, Found]]:
-    """Read every evaluation once, with a name: model and evaluation."""
-    models = {run.evaluation: run.model for run in runs}
-    return [
-        (f"{models[folder]} {folder.name}", one) for folder, one in read_evaluations(runs).items()
-    ]
-
-
-def detection_sheet(found: Sequence[tuple[str, Found]], detectors: Sequence[str]) -> Sheet:
+def detection_sheet(found: Sequence[Found], detectors: Sequence[str]) -> Sheet:
     """Give each detector a row in each evaluation."""
     subsets = (ALL, *CONFIDENT)
     rows: list[tuple[Cell, ...]] = []
-    for name, one in found:
+    for one in found:
         judged = one.evaluation
         for row in (row for row in judged.rows if row.subset == ALL and row.detector in detectors):
             areas = [auroc(judged, row.detector, subset) for subset in subsets]
             size = row.n, row.n_groups, judged.hallucinated_frac
-            rows.append((name, row.detector, *size, *areas, row.f1, row.ece, row.forwards))
+            rows.append((one.name, row.detector, *size, *areas, row.f1, row.ece, row.forwards))
     sizes = ("answers", "groups", "hallucinated_frac")
     areas = [f"AUROC {subset}" for subset in subsets]
     return Sheet(("evaluation", "detector", *sizes, *areas, "F1", "ECE", "passes"), rows)
 
 
 def _reached(
-    found: Sequence[tuple[str, Found]], detectors: Sequence[str]
+    found: Sequence[Found], detectors: Sequence[str]
 ) -> list[tuple[str, str, Estimate, Estimate]]:
     return [
         (
-            *(name, row.detector, Estimate(row.auroc, *row.auroc_ci)),
+            *(one.name, row.detector, Estimate(row.auroc, *row.auroc_ci)),
             Estimate(row.f1, *row.intervals.get("f1", (None, None))),
         )
-        for name, one in found
+        for one in found
         for row in one.evaluation.rows
         if row.subset == ALL and row.detector in detectors
     ]
@@ -127,14 +119,12 @@ def _curve(bank: BankRecord, name: str) -> Curve:
     return bank.label, depth, [hook[name] for hook in hooks]
 
 
-def draw_detection(
-    stem: Path, found: Sequence[tuple[str, Found]], detectors: Sequence[str]
-) -> Path:
+def draw_detection(stem: Path, found: Sequence[Found], detectors: Sequence[str]) -> Path:
     """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
     rows = [
-        (f"{detector}, {name}", name, area.value, area.low, area.high)
+        (f"{detector}, {one.name}", one.name, area.value, area.low, area.high)
         for detector in detectors
-        for name, one in found
+        for one in found
         if (area := auroc(one.evaluation, detector)) is not None
     ]
     return draw_intervals(stem, "All answers", rows)  # pyright: ignore[reportArgumentType]

@@ -13,7 +13,7 @@ from pathlib import Path
 from ghosttrack.report.page import asset, environment
 from sweep.collect import choose
 from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.compare_models import evaluations_of
+from sweep.findings import read_evaluations
 from sweep.runs import find_runs
 from sweep.sections import Review, sections
 
@@ -31,8 +31,8 @@ def _write(given: argparse.Namespace) -> None:
     path: Path = given.out or given.folder / "dashboard.html"
     make_folder(path.parent)
     runs = find_runs(given.folder)
-    found = evaluations_of(runs)
-    review = Review(runs, found, choose(given.detectors, [one for _, one in found]), path.parent)
+    found = read_evaluations(runs)
+    review = Review(runs, found, choose(given.detectors, found.values()), path.parent)
     with tempfile.TemporaryDirectory() as pictures:
         text = (
             environment()

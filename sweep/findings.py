@@ -28,6 +28,8 @@ T = TypeVar("T")
 class Found(NamedTuple):
     """An evaluation and what stands beside it."""
 
+    name: str
+    """Model and folder."""
     evaluation: Evaluation
     """Without folds and thresholds, which no file keeps."""
     labels: Int[np.ndarray, " sample"]
@@ -56,7 +58,8 @@ def read_evaluation(folder: Path) -> Found:
         hooks = read_json(folder / "metrics.json").get("hooks", [])
         facts = artifact.manifest
         return Found(
-            _record(Evaluation, values), labels, facts["identity"], facts["git_commit"], hooks
+            f"{folder.parents[1].name} {folder.name}",
+            *(_record(Evaluation, values), labels, facts["identity"], facts["git_commit"], hooks),
         )
 
 

@@ -78,7 +78,7 @@ def band(value: float, limits: Sequence[float]) -> str:
 
 
 def statistics_sheet(banks: Iterable[BankRecord]) -> Sheet:
-    """Describe each bank's metrics over its hook points."""
+    """Describe each bank's metrics over its hook points; sd is theirs, no estimate for others."""
     rows: list[tuple[Cell, ...]] = []
     for bank in banks:
         for name in METRICS:

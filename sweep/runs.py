@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ghosttrack.artifacts import read_json
-from ghosttrack.errors import DataError, whole
+from ghosttrack.errors import DataError, check_folder_name, whole
 from ghosttrack.launch import STATUS
 
 BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
@@ -109,7 +109,7 @@ def labels_of(runs: Sequence[RunRecord]) -> list[str]:
 
 def _in_order(file: Path) -> list[object]:
     words = DIGITS.split(str(file.parent))
-    return [int(word) if word.isdigit() else word for word in words]
+    return [int(word) if place % 2 else word for place, word in enumerate(words)]
 
 
 def read_run_folder(folder: Path) -> RunRecord:
@@ -124,6 +124,7 @@ def read_run_folder(folder: Path) -> RunRecord:
     status = read_json(folder / STATUS) if (folder / STATUS).is_file() else None
     with whole(folder):
         model = config["model"]["name"]
+        check_folder_name("model.name", model)
         return RunRecord(
             folder,
             model,

@@ -1,7 +1,7 @@
 """The sections of the dashboard: what each shows of a folder's runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from sweep.page import Picture, Section, table
 from sweep.pictures import Curve, draw_curves, draw_shapes
 from sweep.quality import bands_sheet, models_sheet, statistics_sheet, targets_sheet, trends_sheet
 from sweep.runs import RunRecord, banks_of, common_overrides, labels_of
-from sweep.shapes import front, shapes_of, sweet_spot
+from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
 from sweep.sheet import Cell, Sheet, shown
 
 MOST_CURVES = 12
@@ -28,8 +28,8 @@ class Review(NamedTuple):
     """What is looked at."""
 
     runs: Sequence[RunRecord]
-    found: Sequence[tuple[str, Found]]
-    """Evaluations by name."""
+    found: Mapping[Path, Found]
+    """Evaluations by folder."""
     detectors: tuple[str, ...]
     beside: Path
     """Folder of the page."""
@@ -47,13 +47,13 @@ class Review(NamedTuple):
         if known:
             value, bank = min(known, key=lambda one: one[0])
             lines.append(f"Lowest FVU: {shown(value)} on average, {bank.label}.")
-        for name, one in self.found:
+        for one in self.found.values():
             rows = [row for row in one.evaluation.rows if row.subset == ALL]
             shown_rows = [row for row in rows if row.detector in self.detectors]
             if shown_rows:
                 row = max(shown_rows, key=lambda row: row.auroc)
                 interval = f"[{shown(row.auroc_ci.low)}, {shown(row.auroc_ci.high)}]"
-                lines.append(f"{name}: {row.detector} has AUROC {shown(row.auroc)} {interval}.")
+                lines.append(f"{one.name}: {row.detector} has AUROC {shown(row.auroc)} {interval}.")
         return lines
 
 
@@ -82,26 +82,26 @@ def _runs(review: Review) -> Section:
     common = common_overrides(review.runs)
     if common:
         note = f"{note} All runs: {' '.join(common)}."
-    sheet = collect(review.runs, review.detectors)
+    sheet = collect(review.runs, review.found, review.detectors)
     return Section("runs", "Runs", note, [table(brief(sheet, review.runs))])
 
 
 def _detection(review: Review, pictures: Path) -> Section | None:
-    if not review.found:
+    found = list(review.found.values())
+    if not found or not review.detectors:
         return None
-    evaluations = dict.fromkeys(run.evaluation for run in review.runs if run.evaluation)
-    reports = [folder / "report.html" for folder in evaluations]
+    reports = [folder / "report.html" for folder in review.found]
     links = [
         (report.parent.name, os.path.relpath(report, review.beside))
         for report in reports
         if report.is_file()
     ]
-    picture = draw_detection(pictures / "auroc", review.found, review.detectors)
+    picture = draw_detection(pictures / "auroc", found, review.detectors)
     return Section(
         "detection",
         "Detection",
         "Hallucinated is the positive class; probabilities are cross-fitted over grouped folds.",
-        [table(detection_sheet(review.found, review.detectors))],
+        [table(detection_sheet(found, review.detectors))],
         [Picture(embedded(picture), "AUROC on all answers, a colour per evaluation", 760)],
         links,
     )
@@ -139,8 +139,8 @@ def _shapes(review: Review, pictures: Path) -> Section | None:
     caption = f"Sweet spot: d_sae={best.d_sae} k={best.k}"
     picture = Picture(embedded(draw_shapes(pictures / "shapes", shapes, best)), caption, 620)
     note = (
-        "Of the shapes with explained variance of at least 0.70 and at most half of the latents "
-        "dead, the highest explained variance, then the fewest dead."
+        f"Of the shapes with explained variance of at least {LEAST_EXPLAINED:g} and a dead fraction"
+        f" of at most {MOST_DEAD:g}, the highest explained variance, then the fewest dead."
     )
     return Section("shapes", "Sweet spot", note, [table(Sheet(columns, rows))], [picture])
 

@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.collect import collect, main
+from sweep.findings import read_evaluations
 from sweep.runs import find_runs
-from sweep.sheet import Estimate
+from sweep.sheet import Estimate, Sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 
 
@@ -23,13 +24,18 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
+def collected(folder: Path, *detectors: str) -> Sheet:
+    runs = find_runs(folder)
+    return collect(runs, read_evaluations(runs), detectors)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_every_run_is_a_row_and_metrics_are_means_over_hook_points(outputs: Path):
-    sheet = collect(find_runs(outputs))
+    sheet = collected(outputs)
     assert len(sheet.rows) == 14
     by_run = {row[1]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
     job = by_run["grid/3"]
@@ -49,7 +55,7 @@ def test_jobs_stand_in_the_order_of_their_numbers(outputs: Path):
 
 
 def test_detection_comes_with_its_interval_in_the_detectors_that_were_asked_for(outputs: Path):
-    sheet = collect(find_runs(outputs), ("all",))
+    sheet = collected(outputs, "all")
     assert sheet.columns[-2:] == ("all AUROC all", "all AUROC p>0.5")
     found = next(row for row in sheet.rows if row[1] == "detect/noon")
     assert found[-1] == Estimate(0.75, 0.65, 0.85)
@@ -73,7 +79,7 @@ def test_all_three_files_say_the_same(outputs: Path, capsys: pytest.CaptureFixtu
 
 def test_outputs_that_were_moved_are_read(outputs: Path, tmp_path: Path):
     outputs.rename(tmp_path / "elsewhere")
-    sheet = collect(find_runs(tmp_path / "elsewhere"))
+    sheet = collected(tmp_path / "elsewhere", "output")
     assert {row[sheet.columns.index("expansion")] for row in sheet.rows} == {2, None}
     assert any(isinstance(row[-1], Estimate) for row in sheet.rows)
 
@@ -90,6 +96,12 @@ def test_a_run_whose_artefacts_are_gone_keeps_its_numbers(outputs: Path, tmp_pat
 def test_a_detector_that_nobody_evaluated_is_named(outputs: Path):
     with pytest.raises(SystemExit, match=r"--detectors: no nobody; there are all, null:shuffled"):
         main([str(outputs), "--detectors", "nobody,output"])
+
+
+def test_a_model_cannot_be_named_out_of_its_folder(outputs: Path):
+    (outputs / "tiny/runs/detect/noon/.hydra/config.yaml").write_text("model: {name: ../x}")
+    with pytest.raises(SystemExit, match=r"model\.name must be a plain folder name"):
+        main([str(outputs)])
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path: Path):
