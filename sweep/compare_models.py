@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     """Read the options and compare."""
     options = parser("compare_models", __doc__)
     options.add_argument("folders", type=Path, nargs="+", help="of models, sweeps or runs")
-    options.add_argument("--out", type=Path, default=Path("comparison"), help="default comparison")
+    options.add_argument("--out", type=Path, help="default: comparison/ in the first folder")
     add_detectors(options)
     run(lambda: _compare(options.parse_args(arguments)))
 
@@ -51,7 +51,7 @@ def _compare(given: argparse.Namespace) -> None:
     banks = banks_of(runs)
     found = list(read_evaluations(runs).values())
     detectors = choose(given.detectors, found)
-    folder = make_folder(given.out)
+    folder = make_folder(given.out or given.folders[0] / "comparison")
     sheets = {
         "models": models_sheet(banks),
         "detection": detection_sheet(found, detectors),
