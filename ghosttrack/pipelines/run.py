@@ -27,6 +27,7 @@ class Run:
         group: Name of the sweep that the run belongs to; empty outside of one.
         seconds: Wall time per stage, in the order of their start.
         metrics: Numbers per stage; written as `metrics.json` when the run finishes.
+        started: Clock reading at its start.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Run:
     group: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, object] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(cls, program: str) -> "Run":
@@ -71,7 +73,8 @@ class Run:
         if place().rank > 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "metrics.json", {"seconds": self.seconds, **self.metrics})
+        facts = {"duration_s": round(time.monotonic() - self.started, 2), "seconds": self.seconds}
+        write_json(self.folder / "metrics.json", {**facts, **self.metrics})
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - settings in, JSON out

@@ -18,6 +18,7 @@ from ghosttrack.report.material import HEADLINE
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ghosttrack",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -32,6 +33,14 @@ COLORS = (
     *("#92400e", "#6d28d9", "#155e75"),
 )
 FAINT = "#8b949e"
+SHOWN = ("svg", "png")
+"""Formats of a figure that a page shows and that W&B takes."""
+UNDATED: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+"""Metadata by format, such that the same figure is the same bytes."""
 CURVES = (
     *("output", "tracks", "tracks+output", "ghosts+output", "quick", "few", "owner+output"),
     *("sampling", "sampling+output", "all", "exposure_oracle"),
@@ -39,13 +48,19 @@ CURVES = (
 """Detectors whose curves are drawn; no run has many of them, more could not be told apart."""
 
 
-def draw(folder: Path, evaluation: Evaluation, labels: Int[np.ndarray, " sample"]) -> list[Path]:
-    """Write `roc`, `pr`, `calibration` and `auroc` as .svg and .png; return the SVG files.
+def draw(
+    folder: Path,
+    evaluation: Evaluation,
+    labels: Int[np.ndarray, " sample"],
+    kinds: Sequence[str] = SHOWN,
+) -> list[Path]:
+    """Write `roc`, `pr`, `calibration` and `auroc`; return the files of the first kind.
 
     Args:
         folder: Exists.
         evaluation: Its cross-fitted probabilities are drawn.
         labels: 1 = hallucinated, in the answers' order.
+        kinds: File formats.
     """
     panels = {"roc": _roc, "pr": _pr, "calibration": _calibration}
     names = [name for name in CURVES if name in evaluation.scores]
@@ -56,8 +71,8 @@ def draw(folder: Path, evaluation: Evaluation, labels: Int[np.ndarray, " sample"
             axes = figure.add_subplot()
             panel(axes, labels, [(one, evaluation.scores[one]) for one in names])
             axes.legend(fontsize=7, frameon=False)
-            paths.append(_save(figure, folder / name))
-        paths.append(_save(_forest(evaluation), folder / "auroc"))
+            paths.append(save(figure, folder / name, kinds))
+        paths.append(save(_forest(evaluation), folder / "auroc", kinds))
     return paths
 
 
@@ -125,8 +140,9 @@ def _forest(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _save(figure: Figure, stem: Path) -> Path:
-    figure.savefig(stem.with_suffix(".png"), dpi=150, metadata={"Software": None})
-    path = stem.with_suffix(".svg")
-    figure.savefig(path, metadata={"Date": None})
-    return path
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = SHOWN) -> Path:
+    """Write a figure in several formats, without dates; return the file of the first."""
+    paths = [stem.with_suffix(f".{kind}") for kind in kinds]
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]])
+    return paths[0]

@@ -178,9 +178,13 @@ def _pairs(pairs: Sequence[Pair]) -> list[tuple[str, str, Mapping[str, Pair]]]:
     return [(a, b, subsets) for (a, b), subsets in grouped.items()]
 
 
+def embedded(figure: Path) -> str:
+    """Spell a file as a `data:` address wants it."""
+    return base64.b64encode(figure.read_bytes()).decode()
+
+
 def _figure(path: Path) -> dict[str, str | bool]:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return {"data": data, "caption": CAPTIONS[path.stem], "wide": path.stem == "auroc"}
+    return {"data": embedded(path), "caption": CAPTIONS[path.stem], "wide": path.stem == "auroc"}
 
 
 def _confidence(

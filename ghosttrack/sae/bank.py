@@ -140,24 +140,27 @@ class Bank(nn.Module):
     def save(
         self,
         folder: Path,
-        metrics: Sequence[HookMetrics],
+        metrics: Sequence[HookMetrics] | None,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
-        """Write one SAELens folder per hook point, `bank.json` and `metrics.json`.
+        """Write one SAELens folder per hook point, `bank.json`, and `metrics.json` where measured.
 
         Args:
             folder: Made where it is missing.
-            metrics: One per hook point, in the order of `hooks`.
+            metrics: One per hook point, in the order of `hooks`; None where nobody measured it.
             metadata: Goes into every `cfg.json` under `metadata`, for example `model_name`.
         """
-        assert [row.hook for row in metrics] == self.hooks, "metrics are of other hook points"
+        rows = {row.hook: row.known() for row in metrics or ()}
+        assert metrics is None or list(rows) == self.hooks, "metrics are of other hook points"
         folder.mkdir(parents=True, exist_ok=True)
-        for i, row in enumerate(metrics):
-            write_saelens(folder / row.hook, self._sae(i), {**row.known(), **(metadata or {})})
+        for i, hook in enumerate(self.hooks):
+            facts = {**rows.get(hook, {}), **(metadata or {})}
+            write_saelens(folder / hook, self._sae(i), facts)
         sizes = {"d_model": self.d_model, "d_sae": self.d_sae, "k": self.k}
         bank = {"format_version": FORMAT_VERSION, "architecture": self.architecture.name, **sizes}
         write_json(folder / BANK, {**bank, "hooks": self.hooks, "scale": self.scale.tolist()})
-        write_metrics(folder / METRICS, metrics)
+        if metrics is not None:
+            write_metrics(folder / METRICS, metrics)
 
     def _sae(self, i: int) -> HookSAE:
         """Bring one SAE to raw units: from the weights the scale cancels between in and out."""

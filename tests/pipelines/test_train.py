@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ghosttrack.artifacts import read, read_json
+from sweep.wandb_run import read_run
 from tests.pipelines.commands import (
     DDP,
     PATIENCE_S,
@@ -24,7 +25,6 @@ from tests.pipelines.commands import (
     weights,
 )
 from tests.pipelines.conftest import Done
-from tests.support.wandb_reader import read_run
 
 pytestmark = pytest.mark.slow
 

@@ -6,6 +6,7 @@ Both encoders were given x, not x - b_dec, and `model_state_dict` holds two line
     encoder, decoder           acts = the k pre-activations of largest magnitude, with their sign
 """
 
+import math
 import re
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,10 +31,13 @@ def read_checkpoint(path: Path) -> HookSAE:
     """
     content = _content(path)
     state = content["model_state_dict"]
-    hook = _hook(content, path)
+    hook, facts = _hook(content, path), _facts(content)
     if "W_enc.weight" in state:
-        return unit_rows(uncentred(checked(_jumprelu(hook, state, path), path)))
-    return uncentred(checked(_signed_topk(hook, state, content["config"].get("k"), path), path))
+        sae = unit_rows(uncentred(checked(_jumprelu(hook, state, path), path)))
+    else:
+        sae = _signed_topk(hook, state, content["config"].get("k"), path)
+        sae = uncentred(checked(sae, path))
+    return sae._replace(metadata=facts)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -45,6 +49,16 @@ def _content(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise DataError(f"{path} lacks model_state_dict")
     return {"config": {}, **content}
+
+
+def _facts(content: dict[str, Any]) -> dict[str, Any]:
+    """Take what the file says in single words and numbers: settings, epoch, metrics."""
+    said = {**content["config"], **content.get("metrics", {}), **content}
+    return {
+        str(name): value
+        for name, value in said.items()
+        if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    }
 
 
 def _hook(content: dict[str, Any], path: Path) -> str:

@@ -1,6 +1,7 @@
 """Tell what a folder or file of SAEs is, and read it."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,21 @@ def _parts(path: Path) -> list[Path]:
     if path.is_file() or (path / "cfg.json").is_file():
         return [path]
     folders = [file.parent for file in path.glob("*/cfg.json")]
-    files = list(path.glob("*.pt"))
-    best = {file.name.replace("_best", "_final") for file in files if "_best" in file.name}
-    parts = folders or [file for file in files if file.name not in best]
+    parts = folders or preferred(path.glob("*.pt"))
     if not parts:
         raise DataError(f"{path}: no SAE: neither {BANK} nor cfg.json nor a .pt file is there")
     return parts
+
+
+def preferred(files: Iterable[Path]) -> list[Path]:
+    """Leave out final checkpoints that have a best one beside them."""
+    every = list(files)
+    best = {
+        file.with_name(file.name.replace("_best", "_final"))
+        for file in every
+        if "_best" in file.name
+    }
+    return [file for file in every if file not in best]
 
 
 def _read(part: Path) -> HookSAE:

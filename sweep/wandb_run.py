@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import (
+    Record,  # pyright: ignore[reportAttributeAccessIssue] (made at import)
+)
 
 FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
 WHOLE, LAST = 1, 4
@@ -22,6 +24,8 @@ class OfflineRun(NamedTuple):
     job_type: str
     config: dict[str, object]
     history: list[dict[str, object]]
+    system: list[dict[str, float]]
+    """What W&B measures by itself, such as `proc.memory.rssMB` and `gpu.0.memory`."""
     exit_code: int | None
     """None where the run was not finished."""
 
@@ -48,7 +52,7 @@ def records(path: Path) -> Iterator[Record]:
 
 def read_run(path: Path) -> OfflineRun:
     """Collect a run's settings and history."""
-    run_id, job_type, config, history, exit_code = "", "", {}, [], None
+    run_id, job_type, config, history, system, exit_code = "", "", {}, [], [], None
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -59,6 +63,8 @@ def read_run(path: Path) -> OfflineRun:
         elif kind == "history":
             keys = ((one.key or "/".join(one.nested_key), one) for one in record.history.item)
             history.append({key: json.loads(one.value_json) for key, one in keys})
+        elif kind == "stats":
+            system.append({one.key: json.loads(one.value_json) for one in record.stats.item})
         elif kind == "exit":
             exit_code = record.exit.exit_code
-    return OfflineRun(run_id, job_type, config, history, exit_code)
+    return OfflineRun(run_id, job_type, config, history, system, exit_code)

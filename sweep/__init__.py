@@ -1,0 +1,1 @@
+"""What reads finished runs and sweeps: tables, choices, pictures, pages and exports."""

@@ -1,0 +1,62 @@
+"""The frame of every `python -m sweep.<name>`: options in, lines out, faults as one line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ghosttrack.errors import DataError, GhostTrackError
+
+DETECTORS = ("output", "tracks+output", "few")
+"""Detectors that tables show where none are named."""
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Make a parser whose help is a module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m sweep.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+USUAL = f"{','.join(DETECTORS)}, as far as they were evaluated"
+
+
+def add_detectors(parser: argparse.ArgumentParser, default: str = USUAL) -> None:
+    """Add `--detectors`; None where nobody named any, which `default` says the meaning of."""
+    parser.add_argument(
+        "--detectors",
+        type=_names,
+        help=f"names as in evaluation.json, with commas (default {default})",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def run(task: Callable[[], None]) -> None:
+    """Do it; a fault that the user can mend is one line and exit status 1."""
+    try:
+        task()
+    except GhostTrackError as error:
+        sys.exit(str(error))
+
+
+def say(line: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(line + "\n")
+
+
+def make_folder(folder: Path) -> Path:
+    """Make an output folder where it is missing.
+
+    Raises:
+        DataError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror})") from error
+    return folder

@@ -1,0 +1,52 @@
+"""Review all runs of a sweep, a model or all models on one self-contained local page.
+
+Examples:
+    python -m sweep.dashboard outputs/ghostworld/sweeps/<time>
+    python -m sweep.dashboard outputs --detectors output,few --out review.html
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from ghosttrack.report.page import asset, environment
+from sweep.collect import choose
+from sweep.command import add_detectors, make_folder, parser, run, say
+from sweep.findings import read_evaluations
+from sweep.runs import find_runs
+from sweep.sections import Review, sections
+
+
+def main(arguments: list[str]) -> None:
+    """Read the options and write the page."""
+    options = parser("dashboard", __doc__)
+    options.add_argument("folder", type=Path, help="of a sweep, a model, or outputs itself")
+    options.add_argument("--out", type=Path, help="the page (default: dashboard.html in folder)")
+    add_detectors(options)
+    run(lambda: _write(options.parse_args(arguments)))
+
+
+def _write(given: argparse.Namespace) -> None:
+    path: Path = given.out or given.folder / "dashboard.html"
+    make_folder(path.parent)
+    runs = find_runs(given.folder)
+    found = read_evaluations(runs)
+    review = Review(runs, found, choose(given.detectors, found.values()), path.parent)
+    with tempfile.TemporaryDirectory() as pictures:
+        text = (
+            environment()
+            .get_template("dashboard.html")
+            .render(
+                css=asset("report.css"),
+                title=given.folder.resolve().name,
+                summary=review.summary(),
+                sections=sections(review, Path(pictures)),
+            )
+        )
+    path.write_text(text, encoding="utf-8")
+    say(f"dashboard: {path}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,162 @@
+r"""Export an evaluation for a paper: tables as LaTeX and CSV, vector figures, captions.
+
+Every caption says how many answers of how many groups there are, what the intervals are, and the
+command that made the numbers. `paper.tex` shows all; each table and figure is a file of its own,
+for \input elsewhere (it needs booktabs and graphicx).
+
+Examples:
+    python -m sweep.export outputs/ghostworld/evaluations/<name> --to paper/
+    python -m sweep.export outputs/ghostworld/evaluations/<name> --to paper/ --detectors output,few
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.report.figures import draw
+from ghosttrack.report.material import HEADLINE
+from ghosttrack.report.tables import write_csv
+from sweep.collect import choose
+from sweep.command import add_detectors, make_folder, parser, run, say
+from sweep.findings import Found, auroc, read_evaluation
+from sweep.latex import document, escaped, figure, table
+from sweep.runs import read_run_folder
+from sweep.sheet import Cell, Estimate, Sheet
+
+SUBSETS = (ALL, *CONFIDENT)
+FIGURES = {
+    "roc": ("ROC of cross-fitted probabilities, all answers.", 0.55),
+    "pr": ("Precision against recall of hallucinated answers; dotted: their share.", 0.55),
+    "calibration": ("Stated probability of hallucination against the share that came true.", 0.55),
+    "auroc": ("AUROC of every detector on all answers; grey: controls, nulls, references.", 0.85),
+}
+"""What each shows, and its width in lines."""
+
+
+def main(arguments: list[str]) -> None:
+    """Read the options and export."""
+    options = parser("export", __doc__)
+    options.add_argument("evaluation", type=Path, help="folder of an evaluation")
+    options.add_argument("--to", type=Path, required=True, help="folder of the files")
+    add_detectors(options, "those of the report's headline")
+    run(lambda: _export(options.parse_args(arguments)))
+
+
+def _export(given: argparse.Namespace) -> None:
+    found = read_evaluation(given.evaluation)
+    there = {row.detector for row in found.evaluation.rows}
+    names = given.detectors or tuple(name for name in HEADLINE if name in there)
+    sheets = _sheets(found, choose(names, [found]))
+    made = f"Made by \\texttt{{{escaped(command(given.evaluation))}}}"
+    made += f" at commit {found.git_commit[:12]}." if found.git_commit else "."
+    ground = f"{escaped(protocol(found))} {made}"
+    folder = make_folder(given.to)
+    parts = {}
+    for name, (says, sheet) in sheets.items():
+        if sheet.rows:
+            flat = sheet.flat()
+            write_csv(folder / f"{name}.csv", flat.columns, flat.rows)
+            rests = made if name == "sae" else ground
+            parts[f"table_{name}.tex"] = table(sheet, name, f"{escaped(says)} {rests}")
+    for path in draw(folder, found.evaluation, found.labels, ("pdf", "svg")):
+        says, width = FIGURES[path.stem]
+        parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {ground}", width)
+    for name, text in parts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "paper.tex").write_text(document(parts), encoding="utf-8")
+    say(f"{folder / 'paper.tex'} shows {', '.join(parts)}")
+
+
+def protocol(found: Found) -> str:
+    """Say what every number rests on."""
+    judged, identity = found.evaluation, found.identity
+    sizes = {
+        row.subset: f"{row.subset}: {row.n:,}" for row in judged.rows if row.subset in CONFIDENT
+    }
+    confident = f" ({', '.join(sizes.values())})" if sizes else ""
+    return (
+        f"n = {judged.n:,} answers{confident} of {judged.n_groups:,} groups,"
+        f" {100 * judged.hallucinated_frac:.1f} % hallucinated, the positive class."
+        f" Brackets and bars: 95 % cluster-bootstrap intervals over groups,"
+        f" {identity['n_bootstrap']:,} resamples."
+        f" Probabilities are cross-fitted over {identity['n_folds']} grouped folds,"
+        f" seed {identity['seed']}."
+    )
+
+
+def command(evaluation: Path) -> str:
+    """Give the command line of the first run that has the evaluation."""
+    folder = evaluation.resolve()
+    links = [
+        link
+        for place in ("runs", "sweeps")
+        for link in folder.parents[1].glob(f"{place}/*/*/artifacts/evaluations-{folder.name}")
+    ]
+    if not links:
+        return "python detect.py (settings not known: no run links to it)"
+    first = min(links, key=lambda link: link.lstat().st_mtime_ns)
+    return shlex.join(["python", "detect.py", *read_run_folder(first.parents[1]).overrides])
+
+
+def _sheets(found: Found, detectors: Sequence[str]) -> dict[str, tuple[str, Sheet]]:
+    """Build each table with what it shows."""
+    return {
+        "detectors": ("Detectors on all and on confident answers.", _detectors(found, detectors)),
+        "paired": ("Paired differences in AUROC on the same resamples.", _paired(found, detectors)),
+        "canaries": (
+            "Inputs that know nothing of hallucination; 0.45 to 0.55 where nothing leaks.",
+            _canaries(found),
+        ),
+        "sae": (f"SAEs on {_tokens(found)} held-out tokens.", _saes(found)),
+    }
+
+
+def _detectors(found: Found, detectors: Sequence[str]) -> Sheet:
+    judged = found.evaluation
+    rows: list[tuple[Cell, ...]] = []
+    for name in detectors:
+        areas = [auroc(judged, name, subset) for subset in SUBSETS]
+        whole = judged.row(name)
+        rest = [
+            Estimate(getattr(whole, one), *whole.intervals.get(one, (None, None)))
+            for one in ("auprc", "f1", "ece")
+        ]
+        rows.append((name, *areas, *rest, whole.forwards))
+    columns = [f"AUROC, {subset}" for subset in SUBSETS]
+    return Sheet(("detector", *columns, "AUPRC", "F1", "ECE", "passes"), rows)
+
+
+def _paired(found: Found, detectors: Sequence[str]) -> Sheet:
+    judged = found.evaluation
+    pairs = dict.fromkeys((one.a, one.b) for one in judged.paired if one.a in detectors)
+    rows: list[tuple[Cell, ...]] = []
+    for a, b in pairs:
+        differences = [judged.pair(a, b, subset) for subset in SUBSETS]
+        rows.append((a, b, *(one and Estimate(one.delta, *one.ci) for one in differences)))
+    return Sheet(("detector", "minus", *SUBSETS), rows)
+
+
+def _canaries(found: Found) -> Sheet:
+    judged = found.evaluation
+    rows: list[tuple[Cell, ...]] = [
+        (name, Estimate(value, *judged.canary_intervals[name]))
+        for name, value in judged.canaries.items()
+    ]
+    return Sheet(("canary", "AUROC"), rows)
+
+
+def _tokens(found: Found) -> str:
+    return " or ".join(sorted({f"{hook['n_tokens']:,}" for hook in found.hooks}))
+
+
+def _saes(found: Found) -> Sheet:
+    names = ("fvu", "explained_variance", "l0", "dead_frac", "mse", "ce_recovered", "kl")
+    rows = [(hook["hook"], *(hook.get(name) for name in names)) for hook in found.hooks]
+    return Sheet(("hook point", *names), rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

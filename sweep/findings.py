@@ -1,0 +1,119 @@
+"""Read an evaluation back from its files."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ghosttrack.artifacts import read, read_json
+from ghosttrack.detector.labels import RIGHT
+from ghosttrack.errors import DataError, whole
+from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
+from ghosttrack.evaluation.subsets import ALL
+from sweep.command import say
+from sweep.runs import Hook, RunRecord
+from sweep.sheet import Estimate
+
+RECORDS = {"rows": Row, "paired": Pair, "tracking": Persistence, "causal": CausalRate}
+TEXTS = ("question", "answer", "category")
+"""Columns of `tables/scores.csv` that are no detector's."""
+
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """An evaluation and what stands beside it."""
+
+    name: str
+    """Model and folder."""
+    evaluation: Evaluation
+    """Without folds and thresholds, which no file keeps."""
+    labels: Int[np.ndarray, " sample"]
+    """1 = hallucinated."""
+    identity: Mapping[str, Any]
+    """What determined it: ids of what it judges, folds, resamples, seed."""
+    git_commit: str
+    hooks: list[Hook]
+    """Held-out metrics of the bank, per hook point."""
+
+
+def read_evaluation(folder: Path) -> Found:
+    """Read a folder of `evaluations`.
+
+    Raises:
+        DataError: It is no complete evaluation, or a file of it is malformed.
+    """
+    artifact = read(folder, "evaluations")
+    found = read_json(folder / "evaluation.json")
+    with whole(folder):
+        scores, labels = _scores(folder / "tables" / "scores.csv")
+        values = {name: _value(value) for name, value in found.items()}
+        for name, kind in RECORDS.items():
+            values[name] = tuple(_record(kind, one) for one in values[name])
+        values |= {"scores": scores, "flagged": {}, "folds": np.full(len(labels), -1)}
+        hooks = read_json(folder / "metrics.json").get("hooks", [])
+        facts = artifact.manifest
+        return Found(
+            f"{folder.parents[1].name} {folder.name}",
+            *(_record(Evaluation, values), labels, facts["identity"], facts["git_commit"], hooks),
+        )
+
+
+def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, Found]:
+    """Read each run's evaluation once; say which could not be, as those of an earlier format."""
+    found = {}
+    for folder in dict.fromkeys(run.evaluation for run in runs if run.evaluation is not None):
+        try:
+            found[folder] = read_evaluation(folder)
+        except DataError as error:
+            say(f"left out: {error}")
+    return found
+
+
+def auroc(evaluation: Evaluation, detector: str, subset: str = ALL) -> Estimate | None:
+    """Look up a detector's AUROC; None where it was left out."""
+    for row in evaluation.rows:
+        if (row.detector, row.subset) == (detector, subset):
+            return Estimate(row.auroc, *row.auroc_ci)
+    return None
+
+
+def _record(kind: type[T], values: Mapping[str, Any]) -> T:
+    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    return kind(**{name: values[name] for name in names if name in values})
+
+
+def _value(value: object) -> Any:  # noqa: ANN401 - JSON in, our records' kinds out
+    """Undo what `Evaluation.to_json` does: null is NaN, a pair of numbers an interval."""
+    if value is None:
+        return float("nan")
+    if isinstance(value, dict):
+        return {name: _value(one) for name, one in value.items()}
+    if isinstance(value, list):
+        ends = [_value(one) for one in value]
+        is_interval = len(ends) == 2 and all(isinstance(end, float | int) for end in ends)
+        return Interval(*map(float, ends)) if is_interval else tuple(ends)
+    return value
+
+
+def _scores(
+    path: Path,
+) -> tuple[dict[str, Float[np.ndarray, " sample"]], Int[np.ndarray, " sample"]]:
+    """Read every detector's probabilities, and labels off the categories."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    categories = [row[header.index("category")] for row in rows]
+    labels = np.array([category not in RIGHT for category in categories], dtype=np.int64)
+    scores = {
+        name: np.array([float(row[place]) for row in rows])
+        for place, name in enumerate(header)
+        if name not in TEXTS
+    }
+    return scores, labels

@@ -1,0 +1,73 @@
+"""What a run's logger wrote while it trained, whichever logger it was."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ghosttrack.errors import whole
+from sweep.wandb_run import read_run
+
+STEPS = ("step", "trainer/global_step")
+"""Where CSV and W&B keep the step."""
+USAGE = re.compile(r"gpu\.|(proc\.)?memory|cpu$|.*(memory|allocated_bytes|cpu_percent)")
+"""Names of quantities that tell what of the machine was used."""
+
+Numbers = dict[str, float]
+
+
+class Logged(NamedTuple):
+    """Rows in the order of their steps, each with `step` and what was logged at it."""
+
+    history: list[Numbers]
+    usage: list[Numbers]
+    """GPU, memory and processor, at moments that nobody counted."""
+
+    def series(self, name: str) -> tuple[list[float], list[float]]:
+        """Take steps and values of one quantity."""
+        rows = [(row["step"], row[name]) for row in self.history if name in row and "step" in row]
+        return [step for step, _ in rows], [value for _, value in rows]
+
+    def names(self, prefix: str) -> list[str]:
+        """List the quantities whose names begin so, as they first appear."""
+        return [name for name in _names(self.history) if name.startswith(prefix)]
+
+    def used(self) -> dict[str, list[float]]:
+        """Take every quantity of usage."""
+        return {
+            name: [row[name] for row in self.usage if name in row] for name in _names(self.usage)
+        }
+
+
+def read_logged(folder: Path) -> Logged:
+    """Read the loggers' files in a run's folder; there may be none."""
+    history, usage = [], []
+    for path in sorted(folder.glob("lightning_logs/version_*/metrics.csv")):
+        with whole(path):
+            history += list(_csv_rows(path))
+    for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")):
+        with whole(path):
+            run = read_run(path)
+        history += [_numbers(row) for row in run.history]
+        usage += [_numbers(row) for row in run.system]
+    usage = [*usage, *history]
+    used = [{name: row[name] for name in row if USAGE.match(name)} for row in usage]
+    history.sort(key=lambda row: row.get("step", -1))
+    return Logged(history, [row for row in used if row])
+
+
+def _csv_rows(path: Path) -> Iterator[Numbers]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield _numbers({name: float(text) for name, text in row.items() if text})
+
+
+def _numbers(row: Mapping[str, object]) -> Numbers:
+    found = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+    step = next((found[name] for name in reversed(STEPS) if name in found), None)
+    return found if step is None else {**found, "step": step}
+
+
+def _names(rows: list[Numbers]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))

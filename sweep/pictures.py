@@ -1,0 +1,170 @@
+"""Pictures of sweeps, as .svg and .png."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
+from sweep.shapes import LEAST_EXPLAINED, Shape, front
+
+ACCENT, WARNING = "#5b3cc4", "#c2410c"
+
+
+def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
+    """Draw explained variance over k; colour = dead fraction, a ring = the choice."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        ks, explained = _ends(shapes)
+        dead = [shape.dead_frac for shape in shapes]
+        dots = axes.scatter(ks, explained, c=dead, cmap="viridis_r", vmin=0, vmax=1, s=44, zorder=3)
+        figure.colorbar(dots, label="dead fraction")
+        best_ones = sorted(front(shapes), key=lambda shape: shape.k)
+        axes.plot(*_ends(best_ones), color=FAINT, linewidth=1, ls="--", label="Pareto front")
+        ring = {"facecolors": "none", "edgecolors": ACCENT, "linewidths": 1.8}
+        axes.scatter(best.k, best.explained_variance, s=190, label="sweet spot", zorder=4, **ring)
+        axes.axhline(
+            LEAST_EXPLAINED,
+            color=WARNING,
+            linewidth=0.8,
+            ls=":",
+            label=f"at least {LEAST_EXPLAINED}",
+        )
+        failing = [shape for shape in shapes if not shape.passes]
+        if failing:
+            axes.scatter(
+                *_ends(failing), marker="x", color=WARNING, label="fails the rule", zorder=4
+            )
+        for shape in shapes:
+            beside = [one.explained_variance for one in shapes if one.k == shape.k]
+            up = 9 if shape.explained_variance == max(beside) else -14
+            axes.annotate(
+                str(shape.d_sae),
+                (shape.k, shape.explained_variance),
+                fontsize=7,
+                ha="center",
+                xytext=(0, up),
+                textcoords="offset points",
+            )
+        axes.margins(x=0.12, y=0.12)
+        axes.set(xlabel="k; at each dot d_sae", ylabel="explained variance, held out")
+        figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=4)
+        return save(figure, stem)
+
+
+def _ends(shapes: Sequence[Shape]) -> tuple[list[int], list[float]]:
+    return [shape.k for shape in shapes], [shape.explained_variance for shape in shapes]
+
+
+def draw_heatmaps(
+    stem: Path,
+    title: str,
+    maps: Mapping[str, Float[np.ndarray, "layer column"]],
+    layers: Sequence[str],
+    columns: Sequence[str],
+    along: str,
+) -> Path:
+    """Draw one map per quantity side by side; NaN stays blank.
+
+    Args:
+        stem: Of the files.
+        title: Above all maps.
+        maps: By what is shown.
+        layers: Names of the rows.
+        columns: Names of the columns.
+        along: What they are names of.
+    """
+    width = 1.6 + max(2.2, 0.5 * len(columns))
+    height = 1.8 + 0.3 * len(layers) + 0.05 * max(map(len, columns))
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(width * len(maps), height), layout="constrained")
+        figure.suptitle(title, fontsize=10)
+        for place, (name, values) in enumerate(maps.items(), start=1):
+            axes = figure.add_subplot(1, len(maps), place)
+            image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap="viridis")
+            figure.colorbar(image, shrink=0.9)
+            axes.set_title(name, fontsize=9)
+            axes.set_yticks(range(len(layers)), layers, fontsize=7)
+            slanted = max(map(len, columns)) > 4
+            turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+            axes.set_xticks(range(len(columns)), columns, fontsize=7, **turn)
+            axes.set_xlabel(along, fontsize=8)
+            if len(columns) <= 12:
+                _write_values(axes, values)
+        return save(figure, stem)
+
+
+def _write_values(axes: Axes, values: Float[np.ndarray, "layer column"]) -> None:
+    """Write each number into its cell, light on dark and dark on light."""
+    middle, most = (np.nanmin(values) + np.nanmax(values)) / 2, np.nanmax(np.abs(values))
+    digits = ".2g" if most < 0.1 else ".2f" if most < 10 else ".0f"
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "#ffffff" if value <= middle else "#1b1f24"
+            axes.text(
+                column,
+                row,
+                f"{value:{digits}}",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color=color,
+            )
+
+
+Curve = tuple[str, Sequence[float], Sequence[float]]
+"""Name, places and values of a line."""
+
+
+def draw_curves(stem: Path, panels: Mapping[str, Sequence[Curve]], along: str) -> Path:
+    """Draw named lines in a panel for each quantity, one legend for all."""
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.7 * columns, 0.5 + 2.8 * lines), layout="constrained")
+        colors: dict[str, str] = {}
+        for place, (quantity, curves) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(lines, columns, place)
+            for name, at, values in curves:
+                color = colors.setdefault(name, COLORS[len(colors) % len(COLORS)])
+                marker = "o" if len(at) <= 50 else ""
+                axes.plot(at, values, color=color, marker=marker, ms=3, linewidth=1.3)
+            axes.set(xlabel=along, title=quantity)
+        handles = [Line2D([], [], color=color) for color in colors.values()]
+        figure.legend(
+            handles, list(colors), loc="outside lower center", fontsize=7, frameon=False,
+            ncols=max(1, min(4, len(colors))),
+        )  # fmt: skip
+        return save(figure, stem)
+
+
+def draw_intervals(
+    stem: Path, title: str, rows: Sequence[tuple[str, str, float, float, float]]
+) -> Path:
+    """Draw an estimate with its interval per row.
+
+    Args:
+        stem: Of the files.
+        title: Names the quantity.
+        rows: Label, group (one colour each), value, low and high; the first stands on top.
+    """
+    groups = list(dict.fromkeys(group for _, group, *_ in rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        for place, (_, group, value, low, high) in enumerate(rows):
+            color = COLORS[groups.index(group) % len(COLORS)]
+            axes.plot((low, high), (place, place), color=color, linewidth=1.6)
+            axes.plot(value, place, color=color, marker="o", ms=4)
+        axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=7)
+        axes.invert_yaxis()
+        axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title=title)
+        axes.grid(axis="y", visible=False)
+        return save(figure, stem)

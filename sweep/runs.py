@@ -1,0 +1,181 @@
+"""Find runs below a folder, and read what each of them left."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ghosttrack.artifacts import read_json
+from ghosttrack.errors import DataError, check_folder_name, whole
+from ghosttrack.launch import STATUS
+
+BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
+LONGEST_LABEL = 40
+DIGITS = re.compile(r"(\d+)")
+
+
+Hook = dict[str, Any]
+"""A hook point's metrics by name, as in a bank's `metrics.json`."""
+
+
+class BankRecord(NamedTuple):
+    """An SAE bank as its runs tell of it."""
+
+    model: str
+    name: str
+    """Of the artefact's folder."""
+    architecture: str
+    d_sae: int
+    k: int
+    d_model: int | None
+    """None where the artefact itself is out of reach."""
+    hooks: list[Hook]
+    """Measured on held-out tokens."""
+
+    @property
+    def label(self) -> str:
+        """Name it among banks of several models."""
+        return f"{self.model} {self.name}"
+
+    @property
+    def expansion(self) -> float | None:
+        """How many times as many latents as dimensions."""
+        return None if self.d_model is None else self.d_sae / self.d_model
+
+    def mean(self, name: str) -> float | None:
+        """Average a metric over hook points; None where one of them lacks it."""
+        values = [hook.get(name) for hook in self.hooks]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if values and len(known) == len(values) else None
+
+
+class RunRecord(NamedTuple):
+    """One run of a program, a sweep's job or by itself."""
+
+    folder: Path
+    model: str
+    program: str
+    overrides: tuple[str, ...]
+    status: str
+    """done | failed (<exit status>) | unfinished: killed, failed by itself, or still at it."""
+    seconds: float | None
+    bank: BankRecord | None
+    evaluation: Path | None
+    """Folder of the evaluation that it made or found, where that can be reached."""
+
+    @property
+    def name(self) -> str:
+        """Tell it from other runs of its model."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+def find_runs(folder: Path) -> list[RunRecord]:
+    """Read every run at or below a folder, numbers in names in their order.
+
+    Raises:
+        DataError: There is no run, or a file of one is malformed.
+    """
+    found = sorted(folder.rglob(".hydra/overrides.yaml"), key=_in_order)
+    if not found:
+        raise DataError(
+            f"{folder}: no run is there; give a run's, a sweep's or a model's folder of outputs/"
+        )
+    return [read_run_folder(file.parents[1]) for file in found]
+
+
+def banks_of(runs: Iterable[RunRecord]) -> list[BankRecord]:
+    """List every bank once."""
+    found = {run.bank.label: run.bank for run in runs if run.bank is not None}
+    return list(found.values())
+
+
+def common_overrides(runs: Sequence[RunRecord]) -> list[str]:
+    """List the settings that all of several runs share."""
+    if len(runs) < 2:
+        return []
+    shared = set.intersection(*(set(run.overrides) for run in runs))
+    return [one for one in runs[0].overrides if one in shared]
+
+
+def labels_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Name runs by the settings that tell them apart, or by their folders."""
+    shared = common_overrides(runs)
+    own = [" ".join(one for one in run.overrides if one not in shared) for run in runs]
+    is_short = all(0 < len(label) <= LONGEST_LABEL for label in own) and len(set(own)) == len(own)
+    return own if is_short else [f"{run.model} {run.name}" for run in runs]
+
+
+def _in_order(file: Path) -> list[object]:
+    words = DIGITS.split(str(file.parent))
+    return [int(word) if place % 2 else word for place, word in enumerate(words)]
+
+
+def read_run_folder(folder: Path) -> RunRecord:
+    """Read one run.
+
+    Raises:
+        DataError: A file of it is missing or malformed.
+    """
+    hydra = folder / ".hydra"
+    config, job = _yaml(hydra / "config.yaml"), _yaml(hydra / "hydra.yaml")
+    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else None
+    status = read_json(folder / STATUS) if (folder / STATUS).is_file() else None
+    with whole(folder):
+        model = config["model"]["name"]
+        check_folder_name("model.name", model)
+        return RunRecord(
+            folder,
+            model,
+            job["hydra"]["job"]["name"],
+            tuple(map(str, _yaml(hydra / "overrides.yaml"))),
+            _status(status, metrics),
+            status["seconds"] if status else (metrics or {}).get("duration_s"),
+            None if metrics is None else _bank(folder, model, metrics),
+            None if metrics is None else _evaluation(folder, metrics),
+        )
+
+
+def _status(status: dict[str, Any] | None, metrics: dict[str, Any] | None) -> str:
+    if status is not None:
+        return "done" if status["exit"] == 0 else f"failed ({status['exit']})"
+    return "unfinished" if metrics is None else "done"
+
+
+def _bank(folder: Path, model: str, metrics: dict[str, Any]) -> BankRecord | None:
+    """Take the numbers from the run: they are there also where artefacts are left behind."""
+    hooks = metrics.get("train", metrics.get("detect", {})).get("hooks")
+    links = sorted(folder.glob("artifacts/saes-*"), key=lambda link: link.lstat().st_mtime_ns)
+    if not hooks or not links:
+        return None
+    name = links[-1].name.removeprefix("saes-")
+    match = BANK_NAME.fullmatch(name)
+    if match is None:
+        return None
+    facts = _artifact(folder, "saes", name) / "bank.json"
+    d_model = read_json(facts)["d_model"] if facts.is_file() else None
+    shape = int(match["d_sae"]), int(match["k"])
+    return BankRecord(model, name, match["architecture"], *shape, d_model, hooks)
+
+
+def _evaluation(folder: Path, metrics: dict[str, Any]) -> Path | None:
+    if "evaluation" not in metrics.get("detect", {}):
+        return None
+    found = _artifact(folder, "evaluations", Path(metrics["detect"]["evaluation"]).name)
+    return found if (found / "evaluation.json").is_file() else None
+
+
+def _artifact(folder: Path, kind: str, name: str) -> Path:
+    """Follow a run's link; where outputs were moved, look beside its model's runs."""
+    link = folder / "artifacts" / f"{kind}-{name}"
+    return link.resolve() if link.exists() else folder.parents[2] / kind / name
+
+
+def _yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not YAML ({str(error).splitlines()[0]})") from error

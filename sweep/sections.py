@@ -1,0 +1,193 @@
+"""The sections of the dashboard: what each shows of a folder's runs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.subsets import ALL
+from ghosttrack.report.page import embedded
+from sweep.collect import brief, collect
+from sweep.compare_models import CAUTION, detection_sheet, draw_depth, draw_detection
+from sweep.findings import Found
+from sweep.logged import Logged, read_logged
+from sweep.page import Picture, Section, table
+from sweep.pictures import Curve, draw_curves, draw_shapes
+from sweep.quality import bands_sheet, models_sheet, statistics_sheet, targets_sheet, trends_sheet
+from sweep.runs import RunRecord, banks_of, common_overrides, labels_of
+from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
+from sweep.sheet import Cell, Sheet, shown
+
+MOST_CURVES = 12
+"""Runs whose layers are drawn; more panels could not be read."""
+
+
+class Review(NamedTuple):
+    """What is looked at."""
+
+    runs: Sequence[RunRecord]
+    found: Mapping[Path, Found]
+    """Evaluations by folder."""
+    detectors: tuple[str, ...]
+    beside: Path
+    """Folder of the page."""
+
+    def summary(self) -> list[str]:
+        """Say what there is, and how well the best does."""
+        failed = sum(run.status != "done" for run in self.runs)
+        models = sorted({run.model for run in self.runs})
+        banks = banks_of(self.runs)
+        lines = [
+            f"{len(self.runs)} runs of {', '.join(models)}, {failed} of them not done:"
+            f" {len(banks)} SAE banks, {len(self.found)} evaluations."
+        ]
+        known = [(value, bank) for bank in banks if (value := bank.mean("fvu")) is not None]
+        if known:
+            value, bank = min(known, key=lambda one: one[0])
+            lines.append(f"Lowest FVU: {shown(value)} on average, {bank.label}.")
+        for one in self.found.values():
+            rows = [row for row in one.evaluation.rows if row.subset == ALL]
+            shown_rows = [row for row in rows if row.detector in self.detectors]
+            if shown_rows:
+                row = max(shown_rows, key=lambda row: row.auroc)
+                interval = f"[{shown(row.auroc_ci.low)}, {shown(row.auroc_ci.high)}]"
+                lines.append(f"{one.name}: {row.detector} has AUROC {shown(row.auroc)} {interval}.")
+        return lines
+
+
+def sections(review: Review, pictures: Path) -> list[Section]:
+    """Build every section that the runs have something for; figures are drawn in `pictures`."""
+    logged = {
+        label: read_logged(run.folder)
+        for label, run in zip(labels_of(review.runs), review.runs, strict=True)
+    }
+    return [
+        section
+        for section in (
+            _runs(review),
+            _detection(review, pictures),
+            _banks(review, pictures),
+            _shapes(review, pictures),
+            _training(logged, pictures),
+            _usage(logged),
+        )
+        if section is not None
+    ]
+
+
+def _runs(review: Review) -> Section:
+    note = "SAE metrics are means over hook points; intervals are 95 % cluster bootstraps."
+    common = common_overrides(review.runs)
+    if common:
+        note = f"{note} All runs: {' '.join(common)}."
+    sheet = collect(review.runs, review.found, review.detectors)
+    return Section("runs", "Runs", note, [table(brief(sheet, review.runs))])
+
+
+def _detection(review: Review, pictures: Path) -> Section | None:
+    found = list(review.found.values())
+    if not found or not review.detectors:
+        return None
+    reports = [folder / "report.html" for folder in review.found]
+    links = [
+        (report.parent.name, os.path.relpath(report, review.beside))
+        for report in reports
+        if report.is_file()
+    ]
+    picture = draw_detection(pictures / "auroc", found, review.detectors)
+    return Section(
+        "detection",
+        "Detection",
+        "Hallucinated is the positive class; probabilities are cross-fitted over grouped folds.",
+        [table(detection_sheet(found, review.detectors))],
+        [Picture(embedded(picture), "AUROC on all answers, a colour per evaluation", 760)],
+        links,
+    )
+
+
+def _banks(review: Review, pictures: Path) -> Section | None:
+    banks = banks_of(review.runs)
+    if not banks:
+        return None
+    folded = {
+        "Statistics over hook points": statistics_sheet(banks),
+        "Hook points per quality band": bands_sheet(banks),
+        "The studies' targets": targets_sheet(banks, []),
+        "Early against late layers": trends_sheet(banks),
+    }
+    tables = [table(sheet, title) for title, sheet in folded.items() if sheet.rows]
+    depth = Picture(embedded(draw_depth(pictures / "depth", banks)), "Held out, layer by layer")
+    return Section("banks", "SAE banks", CAUTION, [table(models_sheet(banks)), *tables], [depth])
+
+
+def _shapes(review: Review, pictures: Path) -> Section | None:
+    """Choose from a grid, where it is one grid with a choice in it."""
+    try:
+        shapes = shapes_of(banks_of(review.runs))
+        best = sweet_spot(shapes)
+    except DataError:
+        return None
+    if len(shapes) < 2:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (*shape, "yes" if shape in front(shapes) else "no", "yes" if shape == best else "")
+        for shape in sorted(shapes)
+    ]
+    columns = ("d_sae", "k", "explained_variance", "dead_frac", "banks", "on the front", "chosen")
+    caption = f"Sweet spot: d_sae={best.d_sae} k={best.k}"
+    picture = Picture(embedded(draw_shapes(pictures / "shapes", shapes, best)), caption, 620)
+    note = (
+        f"Of the shapes with explained variance of at least {LEAST_EXPLAINED:g} and a dead fraction"
+        f" of at most {MOST_DEAD:g}, the highest explained variance, then the fewest dead."
+    )
+    return Section("shapes", "Sweet spot", note, [table(Sheet(columns, rows))], [picture])
+
+
+def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
+    said = {
+        "train/fvu_mean": "FVU, mean over hook points",
+        "train/dead_frac": "dead fraction",
+        "tokens_per_s": "tokens per second",
+    }
+    panels = {title: _curves(logged, name) for name, title in said.items()}
+    panels = {title: curves for title, curves in panels.items() if curves}
+    if not panels:
+        return None
+    whole = Picture(embedded(draw_curves(pictures / "training", panels, "step")), "Every run")
+    layers = {
+        label: [
+            (name.removeprefix("train/fvu/"), *one.series(name)) for name in one.names("train/fvu/")
+        ]
+        for label, one in logged.items()
+    }
+    layers = dict([(label, curves) for label, curves in layers.items() if curves][:MOST_CURVES])
+    figures = [whole]
+    if layers:
+        drawn = draw_curves(pictures / "layers", layers, "step")
+        figures.append(Picture(embedded(drawn), "FVU while training, a panel per run"))
+    return Section("training", "Training", "As the loggers wrote it.", (), figures)
+
+
+def _curves(logged: dict[str, Logged], name: str) -> list[Curve]:
+    curves = [(label, *one.series(name)) for label, one in logged.items()]
+    return [curve for curve in curves if curve[2]]
+
+
+def _usage(logged: dict[str, Logged]) -> Section | None:
+    rows: list[tuple[Cell, ...]] = [
+        (label, name, fmean(values), max(values), len(values))
+        for label, one in logged.items()
+        for name, values in one.used().items()
+        if values
+    ]
+    if not rows:
+        return None
+    note = "What W&B or a device monitor measured; names and units are theirs."
+    return Section(
+        "usage",
+        "GPU and memory",
+        note,
+        [table(Sheet(("run", "quantity", "mean", "max", "measurements"), rows))],
+    )

@@ -1,0 +1,122 @@
+import csv
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from sweep.collect import collect, main
+from sweep.findings import read_evaluations
+from sweep.runs import find_runs
+from sweep.sheet import Estimate, Sheet
+from tests.sweep.outputs import bank, detected, hook, judged, run, trained
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A sweep with a failed job, a detection and a run that was killed, of one model."""
+    root = tmp_path / "outputs" / "tiny"
+    made = bank(root, 64, 8, [hook(0, fvu=0.1), hook(1, fvu=0.3)])
+    for number in range(11):
+        trained(root / "sweeps" / "grid" / str(number), ["logger=csv", f"seed={number}"], made)
+    run(root / "sweeps" / "grid" / "11", "train", ["logger=csv", "sae.k=999"], status=1)
+    detected(root / "runs" / "detect" / "noon", ["logger=csv"], made, judged(root))
+    run(root / "runs" / "train" / "noon", "train", ["logger=csv"])
+    return tmp_path / "outputs"
+
+
+def collected(folder: Path, *detectors: str) -> Sheet:
+    runs = find_runs(folder)
+    return collect(runs, read_evaluations(runs), detectors)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_run_is_a_row_and_metrics_are_means_over_hook_points(outputs: Path):
+    sheet = collected(outputs)
+    assert len(sheet.rows) == 14
+    by_run = {row[1]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    job = by_run["grid/3"]
+    assert (job["model"], job["d_sae"], job["k"], job["hooks"]) == ("tiny", 64, 8, 2)
+    assert job["explained_variance"] == pytest.approx(0.8)
+    assert job["expansion"] == 2
+    assert (job["status"], job["seconds"]) == ("done", 20.5)
+    assert by_run["detect/noon"]["seconds"] == 12.5
+    assert by_run["grid/11"]["status"] == "failed (1)"
+    assert by_run["train/noon"]["status"] == "unfinished"
+    assert by_run["grid/11"]["explained_variance"] is None
+
+
+def test_jobs_stand_in_the_order_of_their_numbers(outputs: Path):
+    names = [one.folder.name for one in find_runs(outputs / "tiny" / "sweeps")]
+    assert names == [str(number) for number in range(12)]
+
+
+def test_detection_comes_with_its_interval_in_the_detectors_that_were_asked_for(outputs: Path):
+    sheet = collected(outputs, "all")
+    assert sheet.columns[-2:] == ("all AUROC all", "all AUROC p>0.5")
+    found = next(row for row in sheet.rows if row[1] == "detect/noon")
+    assert found[-1] == Estimate(0.75, 0.65, 0.85)
+
+
+def test_all_three_files_say_the_same(outputs: Path, capsys: pytest.CaptureFixture[str]):
+    main([str(outputs), "--detectors", "output"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("all runs: logger=csv\n")
+    assert "14 runs, 2 of them not done" in printed
+    found = rows(outputs / "runs.csv")
+    parquet = pq.read_table(outputs / "runs.parquet").to_pylist()
+    assert [one["run"] for one in found] == [one["run"] for one in parquet]
+    detection = next(one for one in found if one["program"] == "detect")
+    assert float(detection["output AUROC all low"]) == pytest.approx(0.65)
+    assert next(one for one in parquet if one["program"] == "detect")["output AUROC all"] == 0.75
+    markdown = (outputs / "runs.md").read_text()
+    assert "0.750 [0.650, 0.850]" in markdown
+    assert markdown.count("\n") == 16
+
+
+def test_outputs_that_were_moved_are_read(outputs: Path, tmp_path: Path):
+    outputs.rename(tmp_path / "elsewhere")
+    sheet = collected(tmp_path / "elsewhere", "output")
+    assert {row[sheet.columns.index("expansion")] for row in sheet.rows} == {2, None}
+    assert any(isinstance(row[-1], Estimate) for row in sheet.rows)
+
+
+def test_a_run_whose_artefacts_are_gone_keeps_its_numbers(outputs: Path, tmp_path: Path):
+    (outputs / "tiny" / "sweeps" / "grid").rename(tmp_path / "grid")
+    (outputs / "tiny").rename(tmp_path / "gone")
+    (job, *_) = find_runs(tmp_path / "grid")
+    assert job.bank is not None
+    assert (job.bank.d_sae, job.bank.d_model) == (64, None)
+    assert job.bank.mean("fvu") == pytest.approx(0.2)
+
+
+def test_a_detector_that_nobody_evaluated_is_named(outputs: Path):
+    with pytest.raises(SystemExit, match=r"--detectors: no nobody; there are all, null:shuffled"):
+        main([str(outputs), "--detectors", "nobody,output"])
+
+
+def test_a_model_cannot_be_named_out_of_its_folder(outputs: Path):
+    (outputs / "tiny/runs/detect/noon/.hydra/config.yaml").write_text("model: {name: ../x}")
+    with pytest.raises(SystemExit, match=r"model\.name must be a plain folder name"):
+        main([str(outputs)])
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path: Path):
+    with pytest.raises(SystemExit, match=r"no run is there"):
+        main([str(tmp_path)])
+
+
+def test_a_damaged_file_is_named(outputs: Path):
+    (outputs / "tiny/runs/detect/noon/.hydra/config.yaml").write_text("a: [")
+    with pytest.raises(SystemExit, match=r"config\.yaml: is not YAML"):
+        main([str(outputs)])
+
+
+def test_a_setting_cannot_become_a_formula_or_end_a_cell(tmp_path: Path):
+    run(tmp_path / "m" / "runs" / "train" / "a", "train", ["=1+1|<b>"])
+    main([str(tmp_path)])
+    assert rows(tmp_path / "runs.csv")[0]["overrides"] == "'=1+1|<b>"
+    assert r"=1+1\|\<b>" in (tmp_path / "runs.md").read_text()

@@ -1,0 +1,133 @@
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ghosttrack.report.material import HEADLINE
+from sweep.export import command, main
+from sweep.findings import read_evaluation
+from sweep.latex import escaped, table
+from sweep.sheet import Estimate, Sheet
+from tests.report.materials import LABELS, evaluation
+from tests.sweep.outputs import bank, detected, hook, judged
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    return judged(tmp_path / "outputs" / "tiny")
+
+
+@pytest.fixture
+def made(found: Path) -> Path:
+    """An evaluation whose run is there, beside a later run that found it."""
+    root = found.parents[1]
+    sae = bank(root, 64, 8, [hook(0)])
+    detected(root / "runs" / "detect" / "b", ["experiment=x_y", "prompt='a b'"], sae, found)
+    detected(root / "runs" / "detect" / "a", ["later=1"], sae, found)
+    return found
+
+
+def test_an_evaluation_is_read_back_as_it_was(found: Path):
+    was, now = evaluation(), read_evaluation(found)
+    assert now.labels.tolist() == LABELS.tolist()
+    read = now.evaluation
+    assert repr(read.rows) == repr(was.rows)  # NaN is not equal to itself
+    assert repr(read.paired) == repr(was.paired)
+    assert (read.tracking, read.causal, read.claim) == (was.tracking, was.causal, was.claim)
+    assert repr(dict(read.canary_intervals)) == repr(dict(was.canary_intervals))
+    assert read.dropped == was.dropped
+    for name, scores in was.scores.items():
+        assert read.scores[name] == pytest.approx(scores, abs=1e-6)
+
+
+def test_every_caption_says_what_the_numbers_rest_on(made: Path, tmp_path: Path):
+    main([str(made), "--to", str(tmp_path / "paper")])
+    texts = [path.read_text() for path in (tmp_path / "paper").glob("*.tex")]
+    captions = [text for text in texts if "caption{" in text]
+    assert len(captions) == 4 + 4
+    for text in captions:
+        assert r"\texttt{python detect.py experiment=x\_y 'prompt='" in text
+        if "SAEs" not in text:
+            assert (
+                r"n = 8 answers (p\textgreater{}0.5: 8, p\textgreater{}0.8: 8) of 4 groups" in text
+            )
+            assert r"95 \% cluster-bootstrap intervals over groups, 2,000 resamples" in text
+
+
+def test_the_document_shows_files_that_are_there(made: Path, tmp_path: Path):
+    paper = tmp_path / "paper"
+    main([str(made), "--to", str(paper)])
+    shown = re.findall(r"\\input\{(.*)\}", (paper / "paper.tex").read_text())
+    assert len(shown) == 8
+    pictures = [
+        name
+        for part in shown
+        for name in re.findall(r"includegraphics.*\{(\w+)\}", (paper / part).read_text())
+    ]
+    assert pictures == ["roc", "pr", "calibration", "auroc"]
+    for name in pictures:
+        assert (paper / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (paper / f"{name}.svg").is_file()
+
+
+def test_numbers_of_the_tables_are_those_of_the_evaluation(made: Path, tmp_path: Path):
+    main([str(made), "--to", str(tmp_path), "--detectors", "output"])
+    with (tmp_path / "detectors.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["detector"], row["AUROC, all"], row["AUROC, p>0.8"]) == ("output", "0.75", "")
+    assert float(row["AUROC, all low"]) == pytest.approx(0.65)
+    text = (tmp_path / "table_detectors.tex").read_text()
+    assert r"output & 0.750 [0.650, 0.850] & 0.750 [0.650, 0.850] & -- [--, --] &" in text
+    assert not (tmp_path / "table_paired.tex").exists()
+
+
+def test_the_same_evaluation_gives_the_same_files(made: Path, tmp_path: Path):
+    for name in ("one", "two"):
+        main([str(made), "--to", str(tmp_path / name)])
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one == two
+
+
+def test_without_a_run_the_command_is_not_made_up(found: Path):
+    assert "settings not known" in command(found)
+
+
+def test_no_text_is_taken_for_latex(tmp_path: Path):
+    evil = r"\input{/etc/passwd} $x$ 50% a_b & c^d ~ # {"
+    text = table(Sheet(("name",), [(evil,)]), "x", "y")
+    (cell,) = [line for line in text.splitlines() if "passwd" in line]
+    assert cell.removesuffix(r" \\") == escaped(evil)
+    rest = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]", "", escaped(evil))
+    assert not set(rest) & set("\\~^&%$#_{}")
+
+
+def test_columns_are_as_many_as_their_kinds(found: Path, tmp_path: Path):
+    main([str(found), "--to", str(tmp_path)])
+    for path in tmp_path.glob("table_*.tex"):
+        text = path.read_text()
+        (kinds,) = re.findall(r"begin\{tabular\}\{([lr]+)\}", text)
+        lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(kinds) - 1}
+
+
+def test_an_evaluation_without_headline_detectors_is_refused(tmp_path: Path):
+    rows = tuple(row for row in evaluation().rows if row.detector not in HEADLINE)
+    odd = judged(tmp_path / "tiny", replace(evaluation(), rows=rows))
+    with pytest.raises(SystemExit, match="--detectors: no all; there are null:shuffled"):
+        main([str(odd), "--to", str(tmp_path / "paper"), "--detectors", "all"])
+
+
+def test_what_is_no_evaluation_is_one_line(tmp_path: Path):
+    with pytest.raises(SystemExit, match=r"no manifest\.json"):
+        main([str(tmp_path), "--to", str(tmp_path / "paper")])
+
+
+def test_intervals_keep_their_place_in_a_row_that_has_none():
+    flat = Sheet(("a", "b"), [(Estimate(1.0, 0.5, 1.5), "x"), (None, "y")]).flat()
+    assert flat.columns == ("a", "a low", "a high", "b")
+    assert flat.rows == [(1.0, 0.5, 1.5, "x"), (None, None, None, "y")]
