@@ -35,6 +35,8 @@ class EvaluationData(NamedTuple):
     """Block index of each entry of `probes` and `latents`."""
     directions: Mapping[str, int] = MappingProxyType({})
     """Expected direction of the statistics in `tracks`, fixed before any label was seen."""
+    families: Mapping[str, str] = MappingProxyType({})
+    """Family of each statistic in `tracks`."""
     uneven_relations: bool = False
     """Some relations are much harder than others, and the words tell which is which: canaries are
     then judged on pairs of answers of one relation, lest they sing for that."""

@@ -28,6 +28,8 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.streaming import EARLY, STREAMING, n_tokens, so_far
 
 NULL = "null:"
+OF_TRACKS = "tracks:"
+"""Before the name of a family of the statistics of tracks."""
 PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
 STACKABLE = (PROBE, LATENTS)
 FAMILIES = (
@@ -169,10 +171,11 @@ def check_names(names: Sequence[str] | None) -> None:
     """
     known = (
         *(PROBE, LATENTS, SUBJECT, STREAMING, *(f"{STREAMING}:{n}" for n in EARLY)),
+        *(f"{family}+output" for family in FAMILIES),
         *(*DISTANCES, *COLUMNS, *PRESETS, *UNTRAINED, *ALONE, *STACKED),
     )
     for name in names or ():
-        if name not in known and not name.startswith(NULL):
+        if name not in known and not name.startswith((NULL, OF_TRACKS)):
             close = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
                 f"detector.compare: no detector {name}"
@@ -195,7 +198,7 @@ def plan(data: EvaluationData, names: Sequence[str] | None = None) -> Plan:
         names: Those that are wanted, with those that they build on; None takes all.
     """
     specs, left_out = [], {}
-    for spec in _named(_wanted(data), names):
+    for spec in _wanted(data) if names is None else _named(data, names):
         reason = _obstacle(spec, data)
         if reason:
             left_out[spec.name] = reason
@@ -225,14 +228,27 @@ def _wanted(data: EvaluationData) -> list[Spec]:
     return wanted
 
 
-def _named(specs: list[Spec], names: Sequence[str] | None) -> list[Spec]:
+def _named(data: EvaluationData, names: Sequence[str]) -> list[Spec]:
     """Keep the detectors of these names, their parts, and `tracks`, whose classifier nulls get."""
-    if names is None:
-        return specs
+    specs = {spec.name: spec for spec in (*_by_family(data), *_wanted(data))}
     parts = {part for name in names for part in STACKED.get(name, ((), ()))[1]}
     reference = {"tracks"} if any(name.startswith(NULL) for name in names) else set()
     kept = {*names, *parts, *reference}
-    return [spec for spec in specs if spec.name in kept]
+    return [spec for name, spec in specs.items() if name in kept]
+
+
+def _by_family(data: EvaluationData) -> list[Spec]:
+    """List what a family of statistics tells by itself beside output scores."""
+    specs = [Spec(f"{name}+output", (name, "output")) for name in FAMILIES]
+    held = data.tables["tracks"].names if "tracks" in data.tables else ()
+    columns: dict[str, tuple[str, ...]] = {}
+    for name in held:
+        family = data.families.get(name, "")
+        columns[family] = (*columns.get(family, ()), name)
+    return specs + [
+        Spec(f"{OF_TRACKS}{family}+output", ("tracks", "output"), columns={"tracks": mine})
+        for family, mine in columns.items()
+    ]
 
 
 def _held(name: str, tables: tuple[str, ...], data: EvaluationData) -> tuple[str, ...]:

@@ -124,6 +124,7 @@ def evaluation_data(measured: Measured) -> EvaluationData:
         layers=tracked.view.layers,
         forwards={**found.forwards, **measured.checked.forwards, **tracked.forwards},
         directions={spec.name: spec.direction for spec in SPECS},
+        families={spec.name: spec.family for spec in SPECS},
         persistence=tracked.persistence,
         causal=tracked.causal,
         parts=measured.parts,

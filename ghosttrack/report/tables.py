@@ -42,6 +42,8 @@ def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
 
 CHIEF = (ALL, *CONFIDENT, WITHIN)
 """Subsets that a terminal has room for; the page shows all."""
+MOST_SHOWN = 25
+"""Detectors that a terminal has room for; of more, only the chief ones are shown there."""
 
 
 def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -59,15 +61,19 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         table.add_column(f"AUROC {subset}", no_wrap=True)
     for name in ("F1", "ECE", "passes"):
         table.add_column(name, justify="right")
-    for name in (*HEADLINE, SURFACE):
+    for name in _shown(tuple(dict.fromkeys(row["detector"] for row in rows))):
         by_subset = {row["subset"]: row for row in rows if row["detector"] == name}
-        if not by_subset:
-            continue
         cells = [with_interval(by_subset[s]["auroc"], by_subset[s]["auroc_ci"]) for s in subsets]
         whole = by_subset["all"]
         passes = number(whole["forwards"], 1)
         table.add_row(name, *cells, number(whole["f1"], 2), number(whole["ece"]), passes)
     console.print(table)
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    chief = [name for name in (*HEADLINE, SURFACE) if name in names]
+    others = [name for name in names if name not in chief]
+    return chief if len(names) > MOST_SHOWN else chief + others
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

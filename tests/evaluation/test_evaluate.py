@@ -241,6 +241,19 @@ def test_only_detectors_that_are_asked_for_are_judged_and_what_they_build_on():
     assert set(planned.left_out) == {"few"}
 
 
+def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
+    families = {"t0": "competition", "t1": "support", "t2": "support"}
+    data = whole_data()._replace(families=families)
+    asked = ["tracks:support+output", "paraphrase+output", "swap+output"]
+    check_names(asked)
+    planned = plan(data, asked)
+    specs = {spec.name: spec for spec in planned.specs}
+    assert specs["tracks:support+output"].columns == {"tracks": ("t1", "t2")}
+    assert specs["paraphrase+output"].forwards == 5
+    assert planned.left_out == {"swap+output": "this data holds no swap"}
+    assert not {*asked} & {spec.name for spec in plan(data).specs}
+
+
 def test_a_detector_that_there_is_not_is_one_clear_line():
     every = plan(whole_data())
     check_names([*(spec.name for spec in every.specs), *every.left_out])

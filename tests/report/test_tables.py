@@ -77,16 +77,20 @@ def test_a_table_of_scores_has_a_row_per_answer(tmp_path: Path):
     assert len(rest) == materials.N - 1
 
 
-def test_the_closing_table_names_headline_detectors_alone():
+@pytest.mark.parametrize(("n_others", "shown"), [(1, ["null:0"]), (40, [])])
+def test_the_closing_table_names_chief_detectors_first_and_the_others_where_they_are_few(
+    n_others: int, shown: list[str]
+):
     rows = [
         {"detector": name, "subset": subset, "auroc": None, "auroc_ci": [None, None], "f1": 0.5,
          "ece": 0.25, "forwards": 37.0}
-        for name in ("null:shuffled", "all", "output") for subset in materials.SUBSETS
+        for name in (*(f"null:{n}" for n in range(n_others)), "all", "output")
+        for subset in materials.SUBSETS
     ]  # fmt: skip
     out = io.StringIO()
     print_headline(rows, Console(file=out, width=200))
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["detector", "output", "all"]
+    assert [line[0] for line in lines] == ["detector", "output", "all", *shown]
     assert lines[2] == ["all", *["–", "[–,", "–]"] * 3, "0.50", "0.250", "37.0"]
 
 
