@@ -140,6 +140,8 @@ class DetectorConfig:
                 raise ConfigError(
                     f"detector.{field} must be at least 1, got {getattr(self, field)}"
                 )
+        if self.compare is not None and not self.compare:
+            raise ConfigError("detector.compare must name a detector, or be null for all")
         for field in ("max_misses", "samples"):
             if getattr(self, field) < 0:
                 raise ConfigError(

@@ -44,7 +44,7 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Canari
         Canary("length", Columns(_lengths(answers), BOOSTING), labels),
     ]
     left_out = {}
-    shuffled = np.random.default_rng(seed).permutation(labels)
+    shuffled = _shuffled(labels, folds, seed)
     if all(learnable(fold, shuffled) for fold in folds):
         values = next(iter(data.tables.values())).values
         present.append(Canary("label_shuffle", Columns(_finite(values), LINEAR[1:]), shuffled))
@@ -72,6 +72,16 @@ def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample 
         np.random.default_rng(int.from_bytes(key[:8])).normal(size=NOISE_COLUMNS) for key in keys
     ]
     return np.array(draws)
+
+
+def _shuffled(
+    labels: Int[np.ndarray, " sample"], folds: tuple[Fold, ...], seed: int
+) -> Int[np.ndarray, " sample"]:
+    """Shuffle labels inside every fold, so that folds keep the shares they were dealt for."""
+    generator, shuffled = np.random.default_rng(seed), labels.copy()
+    for fold in folds:
+        shuffled[fold.test] = generator.permutation(labels[fold.test])
+    return shuffled
 
 
 def _lengths(answers: Answers) -> Float[np.ndarray, "sample column"]:

@@ -19,6 +19,7 @@ from ghosttrack.detector.classifiers import (
     Learner,
     screen,
 )
+from ghosttrack.detector.config import Null
 from ghosttrack.detector.families import N_NEAR
 from ghosttrack.detector.separation import SubjectKnown
 from ghosttrack.detector.surface import surface_table
@@ -28,6 +29,7 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.streaming import EARLY, STREAMING, n_tokens, so_far
 
 NULL = "null:"
+MADE_NOT = "this data makes no such detector"
 OF_TRACKS = "tracks:"
 """Before the name of a family of the statistics of tracks."""
 PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
@@ -172,10 +174,11 @@ def check_names(names: Sequence[str] | None) -> None:
     known = (
         *(PROBE, LATENTS, SUBJECT, STREAMING, *(f"{STREAMING}:{n}" for n in EARLY)),
         *(f"{family}+output" for family in FAMILIES),
+        *(NULL + null.name for null in Null),
         *(*DISTANCES, *COLUMNS, *PRESETS, *UNTRAINED, *ALONE, *STACKED),
     )
     for name in names or ():
-        if name not in known and not name.startswith((NULL, OF_TRACKS)):
+        if name not in known and not name.startswith(OF_TRACKS):
             close = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
                 f"detector.compare: no detector {name}"
@@ -197,8 +200,10 @@ def plan(data: EvaluationData, names: Sequence[str] | None = None) -> Plan:
         data: What there is.
         names: Those that are wanted, with those that they build on; None takes all.
     """
-    specs, left_out = [], {}
-    for spec in _wanted(data) if names is None else _named(data, names):
+    wanted = _wanted(data) if names is None else _named(data, names)
+    there = {spec.name for spec in wanted}
+    specs, left_out = [], {name: MADE_NOT for name in names or () if name not in there}
+    for spec in wanted:
         reason = _obstacle(spec, data)
         if reason:
             left_out[spec.name] = reason
@@ -278,7 +283,7 @@ def pairs(names: Sequence[str], *, written: bool) -> list[tuple[str, str]]:
     """
     wanted = [(name, "output") for name in names if name.endswith("+output")]
     wanted += [(name, "output") for name in (*PRESETS, "full", "all", *UNTRAINED)]
-    wanted += [HEADLINE, (STREAMING, "output")]
+    wanted += [HEADLINE, (STREAMING, "output"), ("tracks+output", "lens+output")]
     wanted += [("tracks", name) for name in names if name.startswith(NULL)]
     wanted += [(name, SURFACE) for name in ("output", PROBE, "all") if written]
     return [(a, b) for a, b in wanted if a in names and b in names]

@@ -58,6 +58,9 @@ def evaluate(
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
     resamples = resample(answers.groups, config.n_bootstrap, seed)
     planned, birds = plan(data, config.compare), canaries(data, nested, seed)
+    if not planned.specs:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.left_out.items())
+        raise DataError(f"detector.compare: nothing is left to judge; {reasons}")
     chosen = subsets(answers, data.parts)
     fits = Fits(data, nested)
     with Parallel(n_jobs=n_jobs) as parallel:
@@ -98,12 +101,12 @@ def _listen(
     resamples: Resamples,
     parallel: Parallel,
 ) -> dict[str, Sung]:
-    """Judge every canary.
+    """Judge every canary on pairs of answers of one fold.
 
-    Inside relations, pairs are of one fold as well: a relation of which one fold holds more right
-    answers has fewer of them in its training rows, which alone would put the AUROC below 0.5.
+    A fold that holds more right answers leaves fewer of them to its training rows, which alone
+    would put the AUROC of all pairs below 0.5. Where relations differ, pairs are of one as well.
     """
-    strata = np.zeros_like(folds)
+    strata = folds
     if fits.data.uneven_relations:
         _, relation = np.unique(fits.data.answers.relations, return_inverse=True)
         strata = relation * (folds.max() + 1) + folds

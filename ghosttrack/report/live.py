@@ -168,7 +168,13 @@ def _whole(judgement: Judgement) -> list[RenderableType]:
         parts.append(Text(_safe(f"{whose} {judgement.owner}"), "dim"))
     if judgement.references:
         parts.append(Text(_safe(f"right: {' / '.join(judgement.references)}"), "dim"))
-    parts += [Text(), Text(f"risk while it was written, by {judgement.streamer.name}", "bold")]
+    parts += [
+        Text(),
+        Text(
+            f"risk while it was written, by {judgement.streamer.name} as learned on whole answers",
+            "bold",
+        ),
+    ]
     parts += [_token(token) for token in judgement.tokens]
     parts += [Text(), _competition(judgement.hypotheses), Text(), _why(judgement)]
     return [*parts, Text(), Text(f"{1000 * judgement.seconds:.0f} ms", "dim")]

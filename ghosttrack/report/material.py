@@ -19,6 +19,7 @@ HEADLINE = (
     "output_best",
     "output",
     "lens",
+    "lens+output",
     "probe",
     "raw_latents",
     "tracks",

@@ -18,7 +18,7 @@ def test_tracking_helps_when_both_intervals_are_above_zero():
     assert claim(pairs(0.02, 0.03)) == (
         "Tracking helps: tracks add +0.020 [+0.010, +0.030] AUROC to output scores, probe and raw "
         "latents; real links score +0.030 [+0.020, +0.040] against shuffled ones (95 % paired "
-        "intervals, both above 0)."
+        "intervals, above 0 for every null)."
     )
 
 
@@ -27,6 +27,18 @@ def test_tracking_helps_when_both_intervals_are_above_zero():
 )
 def test_tracking_is_not_said_to_help_when_either_interval_is_not_above_zero(gain, null):
     assert claim(pairs(gain, null)).startswith("Tracking is not shown to help: ")
+
+
+def test_it_is_said_in_words_where_tracks_add_nothing():
+    said = claim(pairs(0.005, -0.02))
+    assert "Statistics of tracks add nothing to the others." in said
+    assert said.endswith(
+        "Links that mean nothing do better (shuffled): following them adds nothing."
+    )
+    other = Pair("tracks", "null:none", "all", 0.0, Interval(-0.01, 0.01))
+    assert claim((*pairs(0.02, 0.03), other)).endswith(
+        "do as well (none): following them adds nothing."
+    )
 
 
 def test_what_was_not_compared_is_not_claimed():

@@ -175,8 +175,9 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         *((name, "output") for name in ("quick", "all", "owner_gap", "streaming")),
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
+        ("tracks+output", "lens+output"),
     }  # fmt: skip
-    assert len(result.paired) == 4 * 14
+    assert len(result.paired) == 4 * 15
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -239,6 +240,14 @@ def test_only_detectors_that_are_asked_for_are_judged_and_what_they_build_on():
     names = {spec.name for spec in planned.specs}
     assert names == {"raw_latents", "raw_latents+output", "tracks", "null:shuffled", "quick"}
     assert set(planned.left_out) == {"few"}
+    assert plan(whole_data(), ["null:none", "output"]).left_out == {
+        "null:none": "this data makes no such detector"
+    }
+
+
+def test_nothing_left_to_judge_is_one_clear_line():
+    with pytest.raises(DataError, match="nothing is left to judge; few: this data holds no swap"):
+        evaluate(whole_data(), replace(SETTINGS, compare=["few"]), 0, n_jobs=1)
 
 
 def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
@@ -261,6 +270,8 @@ def test_a_detector_that_there_is_not_is_one_clear_line():
         ConfigError, match=r"no detector track\+output; did you mean tracks\+output"
     ):
         check_names(["output", "track+output"])
+    with pytest.raises(ConfigError, match="no detector null:foo"):
+        check_names(["null:foo"])
 
 
 def test_kinds_of_question_are_held_out_with_their_entities():

@@ -204,6 +204,8 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     assert risk_detector(with_scores("output", "tracks+output", "all")) == "all"
     assert risk_detector(with_scores("output", "tracks+output")) == "tracks+output"
     assert risk_detector(with_scores("output")) == "output"
+    costly = max(materials.evaluation().rows, key=lambda row: row.forwards).detector
+    assert risk_detector(with_scores("streaming:1")) == costly
 
 
 def test_the_summary_says_how_many_and_how_well():
