@@ -114,18 +114,18 @@ class Frame(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Read every job's status file and say how the sweep went."""
         folder = Path(config.hydra.sweep.dir)
-        files = sorted(
-            _statuses(folder), key=lambda file: (len(file.parent.name), file.parent.name)
-        )
+        files = _statuses(folder)
         jobs = [(file.parent.name, JobStatus(**json.loads(file.read_text()))) for file in files]
-        Console(width=None if sys.stdout.isatty() else WIDE).print(_table(jobs))
+        if jobs:
+            Console(width=None if sys.stdout.isatty() else WIDE).print(_table(jobs))
         failed = sum(job.exit != 0 for _, job in jobs)
         if failed:
             _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {folder}", 1)
 
 
 def _statuses(folder: Path) -> list[Path]:
-    return list(folder.glob(f"*/{STATUS}"))
+    files = folder.glob(f"*/{STATUS}")
+    return sorted(files, key=lambda file: (len(file.parent.name), file.parent.name))
 
 
 def keep_status(folder: Path, status: JobStatus) -> None:
@@ -158,15 +158,28 @@ def _run_here(task: Task, cfg: DictConfig) -> int:
     return 0
 
 
+def telling(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Say of each job's overrides those that not all jobs have.
+
+    >>> telling([["seed=1", "sae.k=8"], ["seed=1", "sae.k=16"]])
+    ['sae.k=8', 'sae.k=16']
+    >>> telling([["seed=1"]])
+    ['seed=1']
+    """
+    shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
+    return [" ".join(one for one in job if one not in shared) or "(defaults)" for job in jobs]
+
+
 def _table(jobs: Sequence[tuple[str, JobStatus]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("job", "status", "time"):
         table.add_column(name, no_wrap=True)
     table.add_column("settings", overflow="fold")
-    for name, job in jobs:
+    settings = telling([job.overrides for _, job in jobs])
+    for (name, job), words in zip(jobs, settings, strict=True):
         state = "done" if job.exit == 0 else f"FAILED ({job.exit})"
         seconds = "-" if job.seconds is None else f"{job.seconds:.0f} s"
-        table.add_row(name, state, seconds, Text(" ".join(job.overrides) or "(defaults)"))
+        table.add_row(name, state, seconds, Text(words))
     return table
 
 

@@ -61,6 +61,7 @@ class ArrayLauncher(SlurmLauncher):
     def _executor(self) -> Any:  # noqa: ANN401 (submitit has no types)
         import submitit
 
+        assert self.config is not None
         params = dict(self.params)
         params["setup"] = [ANY_FAILS_ALL, *(params["setup"] or [])]
         accelerator = OmegaConf.select(self.config, "trainer.accelerator")
@@ -78,11 +79,9 @@ class ArrayLauncher(SlurmLauncher):
         return executor
 
     def _announce(self, jobs: Sequence[Any], job_overrides: Sequence[Sequence[str]]) -> None:
-        for job, overrides in zip(jobs, job_overrides, strict=True):
+        for job, words in zip(jobs, launch.telling(job_overrides), strict=True):
             log.info(
-                "SLURM job %s: %s\n    tail -f %s",
-                *(job.job_id, " ".join(filter_overrides(overrides)) or "(defaults)"),
-                job.task(0).paths.stdout,
+                "SLURM job %s: %s\n    tail -f %s", job.job_id, words, job.task(0).paths.stdout
             )
         array = jobs[0].job_id.partition("_")[0]
         log.info(
@@ -94,6 +93,7 @@ class ArrayLauncher(SlurmLauncher):
         """Wait for rank 0, which alone tells how a job went."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
+        assert self.config is not None
         try:
             return job.task(0).result()
         except (FailedJobError, UncompletedJobError):
