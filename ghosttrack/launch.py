@@ -1,8 +1,8 @@
 """Run a program's task: faults as one line, every sweep job in a process of its own."""
 
 import functools
+import inspect
 import json
-import logging
 import os
 import re
 import signal
@@ -11,14 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ghosttrack.errors import ConfigError, GhostTrackError
+from ghosttrack.processes import place
 
 Task = Callable[[DictConfig], None]
 
@@ -27,6 +31,17 @@ TEXTS = ("prompt", "prompts")
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
+WIDE = 200
+"""Columns of a table that goes to no terminal."""
+
+
+class JobStatus(NamedTuple):
+    """What became of a sweep job."""
+
+    overrides: Sequence[str]
+    exit: int
+    seconds: float | None
+    """Of its last run if it was queued again; none if it never came to its end."""
 
 
 class Preempted(Exception):
@@ -38,39 +53,49 @@ def program(task: Task) -> Callable[[DictConfig], int | None]:
 
     A sweep job is run again as a single run in a fresh process: Lightning starts the other ranks of
     a DDP job by repeating the command line, which inside a sweep would start a second sweep; and
-    CUDA memory, process groups, W&B and random states begin anew. Outside a sweep, a fault that the
-    user can mend ends the program with one line and status 1; `HYDRA_FULL_ERROR=1` shows the
-    traceback.
+    CUDA memory, process groups, W&B and random states begin anew. Under SLURM every rank of a job
+    is such a process already, and the one that signals reach. A fault that the user can mend ends
+    the program with one line and status 1; `HYDRA_FULL_ERROR=1` shows the traceback.
     """
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> int | None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _run_job()
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            task(cfg)
-            return None
-        try:
-            task(cfg)
-        except GhostTrackError as error:
-            kind = "config: " if isinstance(error, ConfigError) else ""
-            _exit(f"{kind}{error}", 1)
-        except KeyboardInterrupt:
-            _exit("interrupted: the same command goes on from the last complete point", 130)
-        except Preempted as stopped:
-            _exit(
-                f"stopped by {stopped}: the same command goes on from there", 128 + signal.SIGTERM
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            return _run(task, cfg)
+        is_rank = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+        started = time.monotonic()
+        status = _run_here(task, cfg) if is_rank else _run_anew(task)
+        if not is_rank or place().rank == 0:
+            hydra = HydraConfig.get()
+            keep_status(
+                Path(hydra.runtime.output_dir),
+                JobStatus(hydra.overrides.task, status, round(time.monotonic() - started, 3)),
             )
-        return None
+        return status
 
     return run
+
+
+def _run(task: Task, cfg: DictConfig) -> None:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        task(cfg)
+        return
+    try:
+        task(cfg)
+    except GhostTrackError as error:
+        kind = "config: " if isinstance(error, ConfigError) else ""
+        _exit(f"{kind}{error}", 1)
+    except KeyboardInterrupt:
+        _exit("interrupted: the same command goes on from the last complete point", 130)
+    except Preempted as stopped:
+        _exit(f"stopped by {stopped}: the same command goes on from there", 128 + signal.SIGTERM)
 
 
 class Frame(Callback):
     """Hydra callback around a run or a sweep.
 
     Before: refuse an output folder that cannot be written in one line, where Hydra would show a
-    traceback. After a sweep: one line per job, and status 1 if any failed.
+    traceback. After a sweep: a table of its jobs, and status 1 if any failed.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
@@ -78,51 +103,84 @@ class Frame(Callback):
         _make(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make the sweep's folder."""
-        _make(Path(config.hydra.sweep.dir))
+        """Make the sweep's folder, the same for all jobs, be they of several models."""
+        folder = Path(config.hydra.sweep.dir)
+        _make(folder)
+        for file in _statuses(folder):
+            file.unlink()
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Read every job's status file and say how the sweep went."""
-        files = sorted(
-            Path(config.hydra.sweep.dir).glob(f"*/{STATUS}"),
-            key=lambda file: (len(file.parent.name), file.parent.name),
-        )
-        jobs = [json.loads(file.read_text()) for file in files]
-        log = logging.getLogger(__name__)
-        for job in jobs:
-            state = "done" if job["exit"] == 0 else f"FAILED ({job['exit']})"
-            log.info(
-                "%s: %s in %.0f s",
-                " ".join(job["overrides"]) or "(defaults)",
-                state,
-                job["seconds"],
-            )
-        failed = sum(job["exit"] != 0 for job in jobs)
+        folder = Path(config.hydra.sweep.dir)
+        files = _statuses(folder)
+        jobs = [(file.parent.name, JobStatus(**json.loads(file.read_text()))) for file in files]
+        if jobs:
+            Console(width=None if sys.stdout.isatty() else WIDE).print(_table(jobs))
+        failed = sum(job.exit != 0 for _, job in jobs)
         if failed:
-            where = config.hydra.sweep.dir
-            _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {where}", 1)
+            _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {folder}", 1)
 
 
-def _run_job() -> int:
+def _statuses(folder: Path) -> list[Path]:
+    files = folder.glob(f"*/{STATUS}")
+    return sorted(files, key=lambda file: (len(file.parent.name), file.parent.name))
+
+
+def keep_status(folder: Path, status: JobStatus) -> None:
+    """Write what became of a job into its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = status._replace(overrides=list(status.overrides))._asdict()
+    (folder / STATUS).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _run_anew(task: Task) -> int:
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
     command = [
         sys.executable,
-        str(Path(hydra.runtime.cwd, sys.argv[0])),
-        *overrides,
-        f"hydra.run.dir={quote(str(folder))}",
+        str(Path(hydra.runtime.cwd, inspect.getfile(task))),
+        *hydra.overrides.task,
+        f"hydra.run.dir={quote(hydra.runtime.output_dir)}",
         "hydra.mode=RUN",
     ]
-    started = time.monotonic()
-    status = subprocess.run(command, check=False).returncode
-    record = {
-        "overrides": overrides,
-        "exit": status,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    (folder / STATUS).write_text(json.dumps(record, indent=2) + "\n")
-    return status
+    return subprocess.run(command, check=False).returncode
+
+
+def _run_here(task: Task, cfg: DictConfig) -> int:
+    """Run one of a SLURM job's ranks; one that a signal stopped leaves no status."""
+    try:
+        _run(task, cfg)
+    except SystemExit as ended:
+        if ended.code not in (0, 1):
+            raise
+        return int(ended.code)
+    return 0
+
+
+def telling(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Say of each job's overrides those that not all jobs have.
+
+    >>> telling([["seed=1", "sae.k=8"], ["seed=1", "sae.k=16"]])
+    ['sae.k=8', 'sae.k=16']
+    >>> telling([["seed=1"]])
+    ['seed=1']
+    """
+    shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
+    return [" ".join(one for one in job if one not in shared) or "(defaults)" for job in jobs]
+
+
+def _table(jobs: Sequence[tuple[str, JobStatus]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "status", "time"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    settings = telling([job.overrides for _, job in jobs])
+    for (name, job), words in zip(jobs, settings, strict=True):
+        state = "done" if job.exit == 0 else f"FAILED ({job.exit})"
+        seconds = "-" if job.seconds is None else f"{job.seconds:.0f} s"
+        table.add_row(name, state, seconds, Text(words))
+    return table
 
 
 def _make(folder: Path) -> None:

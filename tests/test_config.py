@@ -29,6 +29,7 @@ REQUIRED = {
         "huggingface": ["corpus.path=some/dataset"],
         "activations": ["corpus.path=some.pt"],
     },
+    "sweep": {"layers_x_positions": ["corpus.path=some.json"]},
     "questions": {
         "file": ["questions.path=some.csv"],
         "option_scores": ["questions.path=some/folder"],
@@ -222,6 +223,17 @@ def test_layers_resolve_to_ascending_blocks() -> None:
 def test_a_layer_beyond_the_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"layers must be in 0..5 for this model, got \[9\]"):
         resolve_layers([1, 9], 6)
+
+
+@pytest.mark.parametrize("model", ["gpt2-small", "gpt2-medium", "phi-2"])
+def test_a_sweep_of_models_reads_one_text_whichever_is_chosen(model: str) -> None:
+    grid = OmegaConf.load(CONF / "sweep" / "models.yaml").hydra
+    assert model in grid.sweeper.params.model.split(",")
+    with composed("train", "sweep=models", f"model={model}") as cfg:
+        assert load(cfg, TrainProgram).corpus.path == "monology/pile-uncopyrighted"
+    mine = ("corpus=text", "corpus.path=mine.txt")
+    with composed("train", "sweep=models", f"model={model}", *mine) as cfg:
+        assert load(cfg, TrainProgram).corpus.path == "mine.txt"
 
 
 def test_the_grid_is_the_studys_eight_pairs() -> None:

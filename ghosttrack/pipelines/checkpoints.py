@@ -5,8 +5,10 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -20,8 +22,9 @@ from ghosttrack.pipelines.layers import LayersStrategy
 
 LAST = "last"
 """Link to the newest resume point, in the folder of all."""
-REQUEUE = signal.SIGUSR1
-"""Sent by SLURM ahead of a job's end where `sbatch --signal=USR1@<seconds>` asks for it."""
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
+"""Sent by SLURM ahead of a job's end where `sbatch --signal=USR1@<seconds>` asks for it; the latter
+is what submitit, behind `hydra/launcher=slurm`, asks for and takes."""
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +112,9 @@ class ResumePoints(Checkpoint):
     A resume point is a folder of one file per rank that has a state of its own. When all are
     written the link `last` is moved to it, which no kill can do by half; only then older ones go.
 
-    SIGTERM ends the run at the end of a step, on all ranks if any was told; under SLURM so does
-    SIGUSR1, and the job is queued again. On a GPU ranks ask each other only at steps that log, as
-    an answer makes the device wait.
+    SIGTERM ends the run at the end of a step, on all ranks if any was told; under SLURM so do
+    SIGUSR1 and SIGUSR2, and the job is queued again. On a GPU ranks ask each other only at steps
+    that log, as an answer makes the device wait.
 
     Args:
         folder: Of the resume points.
@@ -121,13 +124,17 @@ class ResumePoints(Checkpoint):
     def __init__(self, folder: Path, every: int) -> None:
         self.folder, self.every = folder, every
         self.received: signal.Signals | None = None
+        self.submitit: Callable[[int, FrameType | None], object] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals from Lightning, whose handlers act in the middle of a step.
 
         It puts back, when training ends, what was there before.
         """
-        for number in [signal.SIGTERM, *([REQUEUE] if "SLURM_JOB_ID" in os.environ else [])]:
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            handler = signal.getsignal(signal.SIGUSR2)
+            self.submitit = handler if callable(handler) else None
+        for number in [signal.SIGTERM, *(REQUEUE if "SLURM_JOB_ID" in os.environ else [])]:
             signal.signal(number, self._receive)
 
     def on_train_batch_end(
@@ -148,13 +155,23 @@ class ResumePoints(Checkpoint):
         if must_go or step % self.every == 0 or step == trainer.max_steps:
             self._save(trainer)
         if must_go:
-            again = trainer.strategy.reduce_boolean_decision(self.received is REQUEUE, all=False)
+            again = trainer.strategy.reduce_boolean_decision(self.received in REQUEUE, all=False)
             if again and trainer.is_global_zero:
-                _requeue()
-            raise Preempted(f"{(REQUEUE if again else signal.SIGTERM).name} at step {step}")
+                self._requeue()
+            name = "SIGTERM" if self.received is None else self.received.name
+            raise Preempted(f"{name} at step {step}")
 
     def _receive(self, number: int, _: object) -> None:
-        self.received = signal.Signals(number)
+        if self.received not in REQUEUE:  # SIGTERM may come with it
+            self.received = signal.Signals(number)
+
+    def _requeue(self) -> None:
+        """Queue this job again, by submitit's own bound and bookkeeping where it started it."""
+        if self.submitit is None:
+            _requeue()
+            return
+        with suppress(SystemExit):
+            self.submitit(signal.SIGUSR2, None)
 
     def _must_go(self, trainer: pl.Trainer) -> bool:
         every = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]

@@ -84,9 +84,10 @@ def progress() -> tuple[Callback, bool]:
 
 
 def quieten_lightning() -> None:
-    """Keep Lightning to its warnings, less one about its own code."""
+    """Keep Lightning to its warnings, less those about its own code and about srun being there."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def shown(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -152,6 +153,24 @@ def test_two_processes_train_the_same_bank_as_one_also_in_a_sweep(
             assert max(int(row["step"]) for row in csv.DictReader(file)) == 80
     assert sorted(bank.name.split("-")[2] for bank in banks.values()) == ["4", "8"]
     assert not (tmp_path / "tiny" / "runs").exists()  # rank 1 made no run of its own
+
+
+def test_jobs_side_by_side_do_what_is_missing_and_their_table_says_which_failed(
+    workplace: Workplace, done: Done, tmp_path: Path
+):
+    shutil.copytree(done.output, tmp_path, symlinks=True, dirs_exist_ok=True)
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    sweep = workplace.run(tmp_path, "train", "-m", "sae.k=8,4,9999", *joblib)
+    assert sweep.returncode == 1, sweep.stdout + sweep.stderr
+    assert "1 of 3 sweep jobs failed" in sweep.stderr
+    lines = [line.split() for line in sweep.stdout.splitlines()]
+    assert {tuple(line[1:]) for line in lines if "built" in line or "found" in line} >= {
+        ("found", str(only(done.output, "saes")).replace(str(done.output), str(tmp_path)))
+    }
+    (built,) = (Path(line[2]) for line in lines if line[1:2] == ["built"])
+    assert read_json(built / "bank.json")["k"] == 4
+    rows = {line[-1]: line[1] for line in lines if line[-1:] and line[-1].startswith("sae.k=")}
+    assert rows == {"sae.k=8": "done", "sae.k=4": "done", "sae.k=9999": "FAILED"}
 
 
 def test_a_stream_trains_without_a_store_and_wandb_without_an_account(
