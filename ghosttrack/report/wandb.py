@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+from wandb.sdk.lib.paths import LogicalPath
 
 from ghosttrack.errors import ConfigError
 
@@ -89,7 +90,9 @@ class Reference(NamedTuple):
     def artifact(self) -> wandb.Artifact:
         """Put it as W&B does."""
         artifact = wandb.Artifact(self.name, type=self.kind)
-        entry = ArtifactManifestEntry(path=self.name, digest=self.name, ref=self.address, size=0)
+        entry = ArtifactManifestEntry(
+            path=LogicalPath(self.name), digest=self.name, ref=self.address, size=0
+        )
         artifact.manifest.add_entry(entry)
         return artifact
 
