@@ -5,29 +5,56 @@ checksum (4 bytes), length (2) and kind (1: a whole record, 2, 3, 4: its first, 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wandb.proto.wandb_internal_pb2 import (
     Record,  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 )
 
+from ghosttrack.artifacts import KINDS
+
 FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
 WHOLE, LAST = 1, 4
 
 
-class OfflineRun(NamedTuple):
+class Lineage(NamedTuple):
+    """An artefact that a run used or made."""
+
+    kind: str
+    name: str
+    is_used: bool
+    address: str
+
+
+@dataclass
+class OfflineRun:
     """What a run logged, in order."""
 
-    run_id: str
-    job_type: str
-    config: dict[str, object]
-    history: list[dict[str, object]]
-    system: list[dict[str, float]]
+    run_id: str = ""
+    job_type: str = ""
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    config: dict[str, object] = field(default_factory=dict)
+    history: list[dict[str, object]] = field(default_factory=list)
+    system: list[dict[str, float]] = field(default_factory=list)
     """What W&B measures by itself, such as `proc.memory.rssMB` and `gpu.0.memory`."""
-    exit_code: int | None
+    lineage: list[Lineage] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
+    """Metrics that are not drawn unless asked for."""
+    exit_code: int | None = None
     """None where the run was not finished."""
+
+    @property
+    def panels(self) -> set[str]:
+        """What W&B draws by itself: one panel for each key of the history that is not hidden.
+
+        Keys with a `_` before them are W&B's own; the machine's usage has a section to itself.
+        """
+        keys = {key for row in self.history for key in row if not key.startswith("_")}
+        return {key.removesuffix("_table") for key in keys - self.hidden}
 
     def series(self, key: str) -> list[object]:
         """All values of one key."""
@@ -52,19 +79,47 @@ def records(path: Path) -> Iterator[Record]:
 
 def read_run(path: Path) -> OfflineRun:
     """Collect a run's settings and history."""
-    run_id, job_type, config, history, system, exit_code = "", "", {}, [], [], None
+    run = OfflineRun()
     for record in records(path):
         kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run_id, job_type = record.run.run_id, record.run.job_type
-            config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
-        elif kind == "config":
-            config |= {one.key: json.loads(one.value_json) for one in record.config.update}
-        elif kind == "history":
-            keys = ((one.key or "/".join(one.nested_key), one) for one in record.history.item)
-            history.append({key: json.loads(one.value_json) for key, one in keys})
-        elif kind == "stats":
-            system.append({one.key: json.loads(one.value_json) for one in record.stats.item})
-        elif kind == "exit":
-            exit_code = record.exit.exit_code
-    return OfflineRun(run_id, job_type, config, history, system, exit_code)
+        _take(run, kind, getattr(record, kind))
+    return run
+
+
+def _take(run: OfflineRun, kind: str, one: Any) -> None:  # noqa: ANN401 - a message made at import
+    """Add one record to what is known of a run."""
+    match kind:
+        case "run":
+            run.run_id, run.job_type, run.group = one.run_id, one.job_type, one.run_group
+            run.tags = tuple(one.tags)
+            run.config |= _values(one.config.update)
+        case "config":
+            run.config |= _values(one.update)
+        case "history" | "stats":
+            kept = run.history if kind == "history" else run.system
+            kept.append(_values(one.item))
+        case "metric" if one.options.hidden:
+            run.hidden.add(one.name)
+        case "artifact" if one.type in KINDS:
+            run.lineage.append(_lineage(one))
+        case "exit":
+            run.exit_code = one.exit_code
+        case _:
+            pass
+
+
+def _values(items: Iterable[Any]) -> dict[str, Any]:
+    """Read keys and values; those of a table or picture stand under its key."""
+    found: dict[str, Any] = {}
+    for one in items:
+        *keys, last = list(getattr(one, "nested_key", ())) or [one.key]
+        place = found
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = json.loads(one.value_json)
+    return found
+
+
+def _lineage(artifact: Any) -> Lineage:  # noqa: ANN401 - a message made at import
+    (entry,) = artifact.manifest.contents
+    return Lineage(artifact.type, artifact.name, artifact.use_after_commit, entry.ref)

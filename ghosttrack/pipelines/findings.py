@@ -12,11 +12,11 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.detector.config import HeldOut
 from ghosttrack.pipelines.logs import close_logger, make_logger
 from ghosttrack.pipelines.run import Run
+from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
-from ghosttrack.report.material import HEADLINE, ReportMaterial
+from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
-from ghosttrack.report.wandb import log_evaluation
 
 HELD_OUT = {
     HeldOut.group: "that keep a question or an entity together",
@@ -71,8 +71,8 @@ def write_findings(
     write_page(folder / "report.html", material, figures, decode)
     write_json(folder / "metrics.json", _metrics(material))
     logger = make_logger(config, run, "detect", folder)
-    log_evaluation(logger, evaluation, HEADLINE, figures)
-    close_logger(logger)
+    log_evaluation(logger, material, figures)
+    close_logger(logger, config, run, folder)
 
 
 def conclude(run: Run, judged: Artifact) -> None:

@@ -15,10 +15,19 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.config import DetectProgram, TrainProgram
+from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.run import Run, plain
-from ghosttrack.report.wandb import check_online, close, quiet
+from ghosttrack.report.wandb import (
+    Reference,
+    WandbError,
+    check_online,
+    close,
+    log_lineage,
+    quiet,
+)
+from ghosttrack.world.store import FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +52,7 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
         folder: Of the artefact in the making; its id is the W&B run's too, so that a resumed run
             goes on in the same one.
     """
-    run_id = folder.name.removesuffix(".partial").rsplit("-", 1)[-1]
+    run_id = _final(folder).name.rsplit("-", 1)[-1]
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
         offline = config.logger["offline"]
@@ -57,24 +66,53 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
         }
     try:
         logger: Logger = instantiate(config.logger, **settings)
-    except InstantiationException as error:
+        logger.log_hyperparams(plain(config))
+    except (InstantiationException, WandbError) as error:
         raise ConfigError(f"logger: {str(error.__cause__ or error).splitlines()[0]}") from error
-    logger.log_hyperparams(plain(config))
     return logger
 
 
 def _about(config: TrainProgram) -> list[str]:
     """Name what was examined, for the tags of a run."""
-    if isinstance(config, DetectProgram) and config.questions.kind.is_ready:
-        return [config.questions.name]
-    return [f"d_sae={config.sae.d_sae}", f"k={config.sae.k}"]
+    sae = config.sae
+    bank = [sae.architecture.name, f"d_sae={sae.d_sae}", f"k={sae.k}"]
+    if not isinstance(config, DetectProgram):
+        return bank
+    looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
+    return [*looked_at, config.detector.name]
 
 
-def close_logger(logger: Logger) -> None:
-    """End the logger's run, so that a later one in this process begins its own."""
+def close_logger(logger: Logger, config: TrainProgram, run: Run, folder: Path) -> None:
+    """End the logger's run, so that a later one in this process begins its own.
+
+    W&B is told what the artefact in `folder`, which is in the making, was made from.
+    """
     logger.finalize("success")
     if isinstance(logger, WandbLogger):
+        used = [_reference(one.path) for one in run.kept]
+        log_lineage(logger, [*_model(config), *used], _reference(_final(folder)))
         close()
+
+
+def _final(folder: Path) -> Path:
+    """Undo what `artifacts.build` calls a folder in the making."""
+    return folder.with_name(folder.name.removeprefix(".").removesuffix(".partial"))
+
+
+def _reference(folder: Path) -> Reference:
+    return Reference(folder.parent.name, folder.name, folder.resolve().as_uri())
+
+
+def _model(config: TrainProgram) -> list[Reference]:
+    """Name the model, where one was asked that is no artefact of its own."""
+    model = config.model
+    ready = isinstance(config, DetectProgram) and config.questions.kind.is_ready
+    if ready or model.world is not None or config.corpus.kind is CorpusKind.activations:
+        return []
+    named = model.path or model.hub
+    if named is not None and not Path(named).is_dir():
+        return [Reference("models", model.name, f"https://huggingface.co/{named}")]
+    return [Reference("models", model.name, Path(named or FOLDER).resolve().as_uri())]
 
 
 def progress() -> tuple[Callback, bool]:

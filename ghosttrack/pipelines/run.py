@@ -27,6 +27,7 @@ class Run:
         group: Name of the sweep that the run belongs to; empty outside of one.
         seconds: Wall time per stage, in the order of their start.
         metrics: Numbers per stage; written as `metrics.json` when the run finishes.
+        kept: Artefacts that it read or made so far.
         started: Clock reading at its start.
     """
 
@@ -35,6 +36,7 @@ class Run:
     group: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, object] = field(default_factory=dict)
+    kept: list[Artifact] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -59,6 +61,7 @@ class Run:
 
         Of several ranks the first does.
         """
+        self.kept.append(artifact)
         if place().rank > 0:
             return
         links = self.folder / "artifacts"

@@ -101,7 +101,7 @@ def load_tracked(artifact: Artifact, layers: Sequence[int]) -> Tracked:
         },
         forwards=forwards,
         probes=load_file(folder / "probes.safetensors")["probes"],
-        latents=_load_latents(folder / "latents.safetensors", len(layers)),
+        latents=load_latents(folder / "latents.safetensors", len(layers)),
         persistence={
             measure: _columns(Table.load(folder / f"persistence-{field}.parquet"))
             for field, measure in MEASURES.items()
@@ -113,7 +113,7 @@ def load_tracked(artifact: Artifact, layers: Sequence[int]) -> Tracked:
             for layer in layers[:-1]
         },
         tokens=Table.load(folder / TOKENS) if (folder / TOKENS).is_file() else None,
-        subject_latents=_load_latents(subjects, len(layers)) if subjects.is_file() else [],
+        subject_latents=load_latents(subjects, len(layers)) if subjects.is_file() else [],
         causal=Table.load(folder / "causal.parquet"),
         view=TrackView(
             Tracks.from_arrays(arrays),
@@ -126,7 +126,8 @@ def load_tracked(artifact: Artifact, layers: Sequence[int]) -> Tracked:
     )
 
 
-def _load_latents(path: Path, n_layers: int) -> list[csr_array]:
+def load_latents(path: Path, n_layers: int) -> list[csr_array]:
+    """Read the active latents of every answer, an array per layer."""
     arrays = load_file(path)
     return [
         csr_array(

@@ -133,7 +133,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
         bank.load_state_dict(trained(points / LAST, hooks))
     rows = _with_fidelity(rows, bank, study)
     logger.log_metrics(_flat(rows), step=trainer.max_steps)
-    close_logger(logger)
+    close_logger(logger, config, study.run, folder)
     facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(study)}
     bank.save(folder, rows, facts)
     shutil.rmtree(points)

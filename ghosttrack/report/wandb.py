@@ -1,18 +1,50 @@
 """Weights & Biases: what its own library must be asked for, beside Lightning's logger."""
 
 import os
-import socket
-from collections.abc import Iterable, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlparse
+from typing import Any, NamedTuple
 
 import wandb
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
+from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+from wandb.sdk.lib.paths import LogicalPath
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.evaluation.result import Evaluation
 
 REACH_S = 3.0
+WandbError = wandb.Error
+
+
+class BriefWandbLogger(WandbLogger):
+    """Lightning's; of what has a hook point, a detector or a canary of its own it draws nothing.
+
+    It logs all of that, as `is_detail` tells it, and hides it from the plots that W&B makes by
+    itself: 72 hook points would be a thousand panels. A workspace draws them together.
+    """
+
+    _hidden: frozenset[str] = frozenset()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log, details hidden."""
+        details = {name for name in metrics if is_detail(name)} - self._hidden
+        for name in sorted(details):
+            self.experiment.define_metric(
+                name, step_metric="trainer/global_step", step_sync=True, hidden=True
+            )
+        self._hidden |= details
+        super().log_metrics(metrics, step)
+
+
+def is_detail(name: str) -> bool:
+    """Tell whether a metric is one of many of its kind.
+
+    >>> [is_detail(name) for name in ("train/fvu_mean", "train/fvu/layer_0", "canary/length")]
+    [False, True, True]
+    """
+    return name.count("/") > 1 or name.startswith("canary/")
 
 
 def check_online() -> None:
@@ -24,11 +56,11 @@ def check_online() -> None:
     url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     if not wandb.login(prompt=False, verify=False):
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
-    parts = urlparse(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname or "", port), timeout=REACH_S).close()
-    except OSError as error:
+        urllib.request.urlopen(url, timeout=REACH_S).close()
+    except urllib.error.HTTPError:
+        return  # whatever it says, it is there
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"logger.offline=false, but {url} (WANDB_BASE_URL) does not answer: {error};"
             " set logger.offline=true and `wandb sync` the run later"
@@ -47,51 +79,51 @@ def close() -> None:
     wandb.finish()
 
 
-def log_evaluation(
-    logger: Logger, evaluation: Evaluation, names: Sequence[str], figures: Sequence[Path]
-) -> None:
-    """Log an evaluation: every headline number, and to W&B the figures and the table of rows.
+class Reference(NamedTuple):
+    """What stands for an artefact at W&B; the folder itself stays where it is."""
+
+    kind: str
+    name: str
+    """Ends with the artefact's id: the same name is the same version everywhere."""
+    address: str
+
+    def artifact(self) -> wandb.Artifact:
+        """Put it as W&B does."""
+        artifact = wandb.Artifact(self.name, type=self.kind)
+        entry = ArtifactManifestEntry(
+            path=LogicalPath(self.name), digest=self.name, ref=self.address, size=0
+        )
+        artifact.manifest.add_entry(entry)
+        return artifact
+
+
+def log_lineage(logger: WandbLogger, used: Sequence[Reference], made: Reference) -> None:
+    """Tell what a run was made from and what it made; nothing of it is uploaded."""
+    run = logger.experiment
+    for one in used:
+        # what `use_artifact` does with one that the server has not seen; it refuses offline runs
+        run._log_artifact(one.artifact(), use_after_commit=True)
+    run.log_artifact(made.artifact())
+
+
+def chart(kind: str, fields: Mapping[str, str], title: str, rows: Sequence[Sequence[Any]]) -> Any:  # noqa: ANN401 - W&B's custom chart
+    """Draw rows with one of W&B's own charts.
 
     Args:
-        logger: Lightning's.
-        evaluation: What was found.
-        names: Detectors whose numbers are logged one by one.
-        figures: SVG files, each with a PNG beside it.
+        kind: As in `wandb/<kind>`.
+        fields: What the chart asks for, and the column that gives it; every column is in it.
+        title: Above it.
+        rows: Cells in the order of `fields`.
     """
-    numbers = {
-        f"detect/{name}/{row.detector}/{row.subset}": getattr(row, name)
-        for row in evaluation.rows
-        if row.detector in names
-        for name in ("auroc", "auprc", "f1", "ece")
-    }
-    canaries = {f"canary/{name}": value for name, value in evaluation.canaries.items()}
-    logger.log_metrics({**numbers, **canaries})
-    if isinstance(logger, WandbLogger):
-        columns: list[str | int] = [
-            "detector",
-            "subset",
-            "n",
-            "auroc",
-            "low",
-            "high",
-            "f1",
-            "ece",
-            "passes",
-        ]
-        rows: list[Iterable[object]] = [
-            [
-                row.detector,
-                row.subset,
-                row.n,
-                row.auroc,
-                *row.auroc_ci,
-                row.f1,
-                row.ece,
-                row.forwards,
-            ]
-            for row in evaluation.rows
-        ]
-        pictures = {
-            f"figures/{path.stem}": wandb.Image(str(path.with_suffix(".png"))) for path in figures
-        }
-        logger.experiment.log({"detectors": wandb.Table(columns, rows), **pictures})
+    table = wandb.Table(columns=list(fields.values()), data=[list(row) for row in rows])
+    return wandb.plot_table(f"wandb/{kind}", table, dict(fields), {"title": title})
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:
+    """Make a table."""
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+
+def picture(path: Path) -> wandb.Image:
+    """Take the PNG beside a figure."""
+    return wandb.Image(str(path.with_suffix(".png")))

@@ -194,4 +194,10 @@ def test_a_stream_trains_without_a_store_and_wandb_without_an_account(
     assert curve[-1] < curve[0]
     assert run.series("heldout/fvu_mean") == [pytest.approx(sum(fvu(bank)) / 3)]
     assert run.series("heldout/dead_frac/layer_2")
+    assert run.tags == ("tiny", "topk", "d_sae=64", "k=8")
+    assert len(run.panels) <= 40
+    assert "heldout/dead_frac/layer_2" not in run.panels
+    used = {(one.kind, one.is_used) for one in run.lineage}
+    assert used == {("models", True), ("corpora", True), ("saes", False)}
+    assert run.lineage[-1].address == bank.as_uri()
     assert not [one for one in workplace.home.iterdir() if one.name == "wandb"]

@@ -1,10 +1,31 @@
-from collections.abc import Mapping
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 from pytorch_lightning.loggers import Logger
 
-from ghosttrack.report.wandb import log_evaluation
+from ghosttrack.errors import ConfigError
+from ghosttrack.report.detection_log import log_evaluation
+from ghosttrack.report.figures import draw
+from ghosttrack.report.wandb import (
+    BriefWandbLogger,
+    Reference,
+    check_online,
+    close,
+    log_lineage,
+    quiet,
+)
+from sweep.wandb_run import Lineage, OfflineRun, read_run
 from tests.report import materials
+
+MOST_PANELS = 40
+KEY = "f" * 40
 
 
 class Kept(Logger):
@@ -31,7 +52,117 @@ class Kept(Logger):
 
 def test_headline_numbers_and_canaries_are_logged_by_name():
     logger = Kept()
-    log_evaluation(logger, materials.evaluation(), ("output", "all"), [])
+    log_evaluation(logger, materials.material(), [])
     assert logger.numbers["detect/auroc/all/p>0.5"] == pytest.approx(0.75)
     assert logger.numbers["canary/index"] == pytest.approx(0.61)
     assert not [name for name in logger.numbers if "shuffled" in name]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BriefWandbLogger]:
+    """A logger whose process has no run before it, nor after."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    yield BriefWandbLogger(
+        project="p", save_dir=str(tmp_path), offline=True, settings=quiet(offline=True)
+    )
+    close()
+    wandb.teardown()
+
+
+def written(folder: Path) -> OfflineRun:
+    close()
+    wandb.teardown()  # else its service may still be writing
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return read_run(file)
+
+
+def test_seventy_two_hook_points_are_logged_in_full_and_drawn_as_a_few_panels(
+    offline: BriefWandbLogger, tmp_path: Path
+):
+    hooks = [f"layer_{layer}_pos_{pos}" for layer in range(24) for pos in (1, 2, 3)]
+    names = [f"train/fvu/{hook}" for hook in hooks] + [
+        f"heldout/{name}/{hook}" for name in ("fvu", "mse", "l0") for hook in hooks
+    ]
+    for step in (9, 19):
+        offline.log_metrics(dict.fromkeys([*names, "train/fvu_mean", "lr"], step / 100), step=step)
+    run = written(tmp_path)
+    assert all(run.series(name) == [0.09, 0.19] for name in names)
+    assert run.panels == {"train/fvu_mean", "lr", "trainer/global_step"}
+    assert run.hidden == set(names)
+
+
+def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(
+    offline: BriefWandbLogger, tmp_path: Path
+):
+    material = materials.material()
+    figures = draw(tmp_path, material.evaluation, material.answers.labels)
+    log_evaluation(offline, material, figures)
+    run = written(tmp_path)
+    assert len(run.panels) <= MOST_PANELS
+    assert run.panels == {
+        *(
+            "trainer/global_step",
+            "detectors",
+            "canaries",
+            "answers",
+            "roc",
+            "pr",
+            "calibration",
+            "confusion/output",
+        ),
+        *(f"figures/{name}" for name in ("roc", "pr", "calibration", "auroc")),
+    }
+    assert run.series("detect/auroc/all/p>0.5") == [pytest.approx(0.75)]
+    assert run.series("canary/index") == [pytest.approx(0.61)]
+    tables = {name: table(tmp_path, run, name) for name in ("answers", "confusion/output_table")}
+    assert len(tables["answers"]["data"]) == materials.N
+    found = material.evaluation.scores["output"]
+    place = tables["answers"]["columns"].index("P(output)")
+    assert [row[place] for row in tables["answers"]["data"]] == pytest.approx(found.tolist())
+    counts = {(row[0], row[1]): row[2] for row in tables["confusion/output_table"]["data"]}
+    assert counts == {
+        ("right", "right"): 4,
+        ("right", "hallucinated"): 0,
+        ("hallucinated", "right"): 0,
+        ("hallucinated", "hallucinated"): 4,
+    }
+
+
+def table(folder: Path, run: OfflineRun, name: str) -> dict[str, Any]:
+    """A logged table, from the file that `wandb sync` uploads."""
+    (value,) = run.series(name)
+    assert isinstance(value, dict)
+    (file,) = folder.glob(f"wandb/offline-run-*/files/{value['path']}")
+    return json.loads(file.read_text())
+
+
+def test_lineage_is_told_by_name_and_address_and_nothing_is_copied(
+    offline: BriefWandbLogger, tmp_path: Path
+):
+    bank, evaluation = (
+        Reference(kind, name, f"file:///x/{kind}/{name}")
+        for kind, name in (("saes", "topk-512-16-0123"), ("evaluations", "tiny-4567"))
+    )
+    log_lineage(offline, [bank], evaluation)
+    run = written(tmp_path)
+    assert run.lineage == [
+        Lineage("saes", "topk-512-16-0123", True, "file:///x/saes/topk-512-16-0123"),
+        Lineage("evaluations", "tiny-4567", False, "file:///x/evaluations/tiny-4567"),
+    ]
+
+
+@pytest.mark.parametrize("is_deaf", [True, False], ids=["silent", "closed"])
+def test_a_server_that_does_not_answer_is_one_line_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, is_deaf: bool
+):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if is_deaf:
+            server.listen()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        started = time.monotonic()
+        with pytest.raises(ConfigError, match=r"does not answer.*set logger.offline=true"):
+            check_online()
+        assert time.monotonic() - started < 60  # W&B itself would wait for 100 s
+    wandb.teardown()

@@ -1,0 +1,142 @@
+"""What W&B is told of an evaluation: every headline number, tables, curves and figures."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from pytorch_lightning.loggers import Logger, WandbLogger
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.scores import bin_of
+from ghosttrack.report.figures import CURVES
+from ghosttrack.report.material import HEADLINE, ReportMaterial
+from ghosttrack.report.wandb import chart, picture, table
+
+NUMBERS = ("auroc", "auprc", "f1", "ece")
+MATRICES = ("output", "tracks+output", "few")
+"""Detectors whose confusion matrix is drawn."""
+MOST_POINTS = 200
+"""Of a curve; more could not be seen."""
+
+Rows = list[tuple[Any, ...]]
+
+
+def log_evaluation(logger: Logger, material: ReportMaterial, figures: Sequence[Path]) -> None:
+    """Log an evaluation: to any logger the numbers, to W&B tables, curves and figures too.
+
+    Args:
+        logger: Lightning's.
+        material: What was found, and the answers.
+        figures: SVG files, each with a PNG beside it.
+    """
+    found = material.evaluation
+    numbers = {
+        f"detect/{name}/{row.detector}/{row.subset}": getattr(row, name)
+        for row in found.rows
+        if row.detector in HEADLINE
+        for name in NUMBERS
+    }
+    canaries = {f"canary/{name}": value for name, value in found.canaries.items()}
+    logger.log_metrics({**numbers, **canaries})
+    if isinstance(logger, WandbLogger):
+        shown = {f"figures/{path.stem}": picture(path) for path in figures}
+        logger.experiment.log({**_tables(material), **_curves(material), **shown})
+
+
+def _tables(material: ReportMaterial) -> dict[str, Any]:
+    found = material.evaluation
+    return {
+        "detectors": table(
+            ("detector", "subset", "n", "auroc", "low", "high", "f1", "ece", "passes"),
+            [
+                (
+                    *(one.detector, one.subset, one.n, one.auroc, *one.auroc_ci),
+                    *(one.f1, one.ece, one.forwards),
+                )
+                for one in found.rows
+            ],
+        ),
+        "canaries": table(
+            ("canary", "auroc", "low", "high"),
+            [(name, area, *found.canary_intervals[name]) for name, area in found.canaries.items()],
+        ),
+        "answers": _answers(material),
+    }
+
+
+def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
+    """Give every answer with what each headline detector says of it."""
+    answers, scores = material.answers, material.evaluation.scores
+    names = [name for name in HEADLINE if name in scores]
+    texts = zip(
+        answers.question_ids, answers.groups, answers.prompts, answers.texts,
+        map(" | ".join, answers.references), answers.categories, answers.labels.tolist(),
+        answers.prob.tolist(), strict=True,
+    )  # fmt: skip
+    columns = ("id", "group", "prompt", "answer", "references", "category", "hallucinated")
+    rows = [
+        (*text, *(float(scores[name][place]) for name in names)) for place, text in enumerate(texts)
+    ]
+    return table((*columns, "own probability", *(f"P({name})" for name in names)), rows)
+
+
+def _curves(material: ReportMaterial) -> dict[str, Any]:
+    """Draw curves that can be zoomed into and put beside those of other runs."""
+    found, labels = material.evaluation, material.answers.labels
+    drawn = [(name, found.scores[name]) for name in CURVES if name in found.scores]
+    area = {"x": "x", "y": "y", "class": "detector"}
+    lines = {"step": "stated", "lineVal": "hallucinated", "lineKey": "detector"}
+    rows = {
+        "roc": [(*point, name) for name, prob in drawn for point in _roc(labels, prob)],
+        "pr": [(*point, name) for name, prob in drawn for point in _pr(labels, prob)],
+        "bins": [(*point, name) for name, prob in drawn for point in _bins(labels, prob)],
+    }
+    roc = "ROC: right answers flagged (x), hallucinated flagged (y)"
+    pr = "Precision (y) and recall (x) of hallucinated"
+    return {
+        "roc": chart("area-under-curve/v0", area, roc, rows["roc"]),
+        "pr": chart("area-under-curve/v0", area, pr, rows["pr"]),
+        "calibration": chart("lineseries/v0", lines, "Calibration", rows["bins"]),
+        **{f"confusion/{name}": one for name, one in _matrices(found, labels)},
+    }
+
+
+def _matrices(found: Evaluation, labels: Int[np.ndarray, " sample"]) -> Iterator[tuple[str, Any]]:
+    """Count at the threshold that each answer's inner folds chose."""
+    asked = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
+    words = ("right", "hallucinated")
+    for name in MATRICES:
+        if name in found.flagged:
+            said = found.flagged[name].astype(int)
+            rows = [
+                (words[is_so], words[flag], int(((labels == is_so) & (said == flag)).sum()))
+                for is_so in (0, 1)
+                for flag in (0, 1)
+            ]
+            yield name, chart("confusion_matrix/v1", asked, f"Confusion, {name}", rows)
+
+
+def _roc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> Rows:
+    false_alarm, recall, _ = roc_curve(labels, prob)
+    return _thin(false_alarm, recall)
+
+
+def _pr(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> Rows:
+    precision, recall, _ = precision_recall_curve(labels, prob)
+    return _thin(recall, precision)
+
+
+def _bins(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> Rows:
+    bins = bin_of(prob)
+    return [
+        (float(prob[bins == one].mean()), float(labels[bins == one].mean()))
+        for one in np.unique(bins)
+    ]
+
+
+def _thin(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> Rows:
+    kept = np.unique(np.linspace(0, len(x) - 1, min(MOST_POINTS, len(x))).astype(int))
+    return list(zip(x[kept].tolist(), y[kept].tolist(), strict=True))

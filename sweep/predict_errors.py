@@ -1,0 +1,105 @@
+"""Predict a model's errors from its SAE latents, layer by layer, with grouped cross-validation.
+
+Examples:
+    python -m sweep.predict_errors outputs/ghostworld/tracks/baseline-<id>
+    python -m sweep.predict_errors outputs/ghostworld/evaluations/<name>-<id> --out errors
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ghosttrack.artifacts import Artifact, read, read_json
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.baselines import Latents
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
+from ghosttrack.evaluation.crossfit import assemble, fit_fold
+from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
+from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
+from ghosttrack.pipelines.tracked import load_latents
+from ghosttrack.sae.hooks import layer_of
+from sweep.command import make_folder, parser, run, say
+from sweep.pictures import draw_intervals
+from sweep.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
+
+
+def main(arguments: list[str]) -> None:
+    """Read the options and predict."""
+    options = parser("predict_errors", __doc__)
+    options.add_argument("artifact", type=Path, help="folder of tracks or of an evaluation")
+    options.add_argument("--out", type=Path, default=Path("predict_errors"))
+    options.add_argument("--n-folds", type=int, default=5)
+    options.add_argument("--n-bootstrap", type=int, default=2000)
+    options.add_argument("--seed", type=int, default=0)
+    run(lambda: _predict(options.parse_args(arguments)))
+
+
+def _predict(given: argparse.Namespace) -> None:
+    tracks = _tracks(given.artifact)
+    answers = Answers.load(_sibling(tracks, "answers").path / "answers.parquet")
+    bank = read_json(_sibling(tracks, "bank", "saes").path / "bank.json")
+    layers = [layer_of(hook) for hook in bank["hooks"]]
+    acts = load_latents(tracks.path / "latents.safetensors", len(layers))
+    labels, groups = answers.labels, answers.groups
+    dealt = grouped_folds(labels, groups, answers.prompts, given.n_folds, given.seed)
+    folds = nested_folds(dealt, labels, groups, given.seed)
+    draws = resample(groups, given.n_bootstrap, given.seed)
+    rows = list(_rows(answers, acts, layers, folds, draws, given.seed))
+    sheet = Sheet(("layer", "answers", "groups", "AUROC", "strength chosen"), rows)
+    folder = make_folder(given.out)
+    files = write_sheet(folder / "errors", sheet)
+    bars = [(f"layer {row[0]}", "SAE latents", *row[3]) for row in rows]
+    files.append(draw_intervals(folder / "errors", "Errors from SAE latents", bars))
+    print_sheet(sheet)
+    say(
+        f"{len(labels)} answers, {labels.mean():.1%} wrong; folds keep a group together, strength"
+        f" is chosen inside them, intervals are 95 % cluster bootstraps: {files[0]}"
+    )
+
+
+def _rows(
+    answers: Answers,
+    acts: Sequence[csr_array],
+    layers: Sequence[int],
+    folds: tuple[Fold, ...],
+    draws: Resamples,
+    seed: int,
+) -> Iterator[tuple[Cell, ...]]:
+    labels, n_groups = answers.labels, draws.n_groups
+    for layer, one in zip(layers, acts, strict=True):
+        learner = Latents((one,), (layer,))
+        fits = [fit_fold(learner, labels, fold, seed) for fold in folds]
+        found = assemble(fits, folds, len(labels))
+        area = mean_auroc(labels, found.prob, np.zeros_like(labels), draws)
+        estimate = Estimate(plain_auroc(labels, found.prob), *interval(area))
+        chosen = sorted({fit.option.label for fit in fits})
+        yield layer, len(labels), n_groups, estimate, "; ".join(chosen)
+
+
+def _tracks(folder: Path) -> Artifact:
+    """Open tracks, or those that an evaluation judged."""
+    found = read(folder)
+    if found.manifest["kind"] == "evaluations":
+        return _sibling(found, "tracks")
+    if found.manifest["kind"] != "tracks":
+        raise DataError(f"{folder}: neither tracks nor an evaluation of them")
+    return found
+
+
+def _sibling(made: Artifact, part: str, kind: str | None = None) -> Artifact:
+    """Open what an artefact was made from, beside it in the same outputs."""
+    identity, kind = made.manifest["identity"], kind or part
+    wanted = identity.get(part)
+    (*_, found) = (None, *made.path.parents[1].glob(f"{kind}/*-{wanted}"))
+    if wanted is None or found is None:
+        raise DataError(f"{made.path}: its {part} ({wanted}) is not among {kind} of that model")
+    return read(found, kind)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Errors that one latent of the deeper layer gives away."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from ghosttrack.artifacts import Key, build, write_json
+from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.table import Table
+from ghosttrack.pipelines.tracked import save_latents
+from sweep.predict_errors import main
+
+N = 120
+
+
+def answers(labels: np.ndarray) -> Answers:
+    one = (0.0,) * len(labels)
+    return Answers(
+        question_ids=tuple(f"q{i}" for i in range(N)),
+        groups=tuple(f"g{i // 2}" for i in range(N)),
+        prompts=tuple(f"question {i}" for i in range(N)),
+        subjects=("x",) * N,
+        relations=("r",) * N,
+        tiers=("",) * N,
+        exposures=np.full(N, -1),
+        texts=("a",) * N,
+        references=(("b",),) * N,
+        labels=labels,
+        categories=tuple("wrong" if label else "correct" for label in labels),
+        prob=np.full(N, 0.5),
+        token_ids=((7,),) * N,
+        logprobs=tuple((value,) for value in one),
+        entropies=((0.5,),) * N,
+        margins=((1.0,),) * N,
+        output=Table(("mean_logprob",), np.zeros((N, 1))),
+    )
+
+
+def write_tracks(root: Path) -> Path:
+    """Layer 0 is noise; in layer 1 latent 3 is active where the answer is wrong."""
+    labels = np.arange(N) % 2
+    generator = np.random.default_rng(0)
+    noise = generator.random((N, 8)) * (generator.random((N, 8)) > 0.5)
+    telling = noise.copy()
+    telling[:, 3] = labels * (1.0 + noise[:, 3])
+    asked = build(
+        Key(root, "answers", "tiny", {"n": N}),
+        lambda folder: answers(labels).save(folder / "answers.parquet"),
+    )
+    bank = build(
+        Key(root, "saes", "topk-8-4", {"d_sae": 8}),
+        lambda folder: write_json(folder / "bank.json", {"hooks": ["layer_0", "layer_5"]}),
+    )
+    return build(
+        Key(root, "tracks", "baseline", {"bank": bank.id, "answers": asked.id}),
+        lambda folder: save_latents(
+            folder / "latents.safetensors", [csr_array(noise), csr_array(telling)]
+        ),
+    ).path
+
+
+def test_the_layer_that_knows_is_told_from_the_one_that_does_not(tmp_path: Path):
+    tracks = write_tracks(tmp_path / "tiny")
+    out = tmp_path / "out"
+    main([str(tracks), "--out", str(out), "--n-folds", "3", "--n-bootstrap", "200"])
+    with (out / "errors.csv").open() as file:
+        rows = {row["layer"]: row for row in csv.DictReader(file)}
+    assert float(rows["5"]["AUROC"]) == 1.0
+    assert float(rows["0"]["AUROC low"]) < 0.6
+    assert {row["groups"] for row in rows.values()} == {"60"}
+    assert (out / "errors.svg").is_file()
+
+
+def test_what_is_neither_tracks_nor_an_evaluation_is_refused(tmp_path: Path):
+    bank = build(Key(tmp_path, "saes", "topk-8-4", {}), lambda folder: write_json(folder / "a", 1))
+    with pytest.raises(SystemExit, match="neither tracks nor an evaluation"):
+        main([str(bank.path), "--out", str(tmp_path / "out")])
