@@ -41,21 +41,15 @@ class ArrayLauncher(SlurmLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run a job of each list of overrides."""
-        numbers = [initial_job_idx + index for index in range(len(job_overrides))]
-        jobs = self._executor().map_array(
-            self,
-            *zip(
-                *(
-                    (list(overrides), "hydra.sweep.dir", number, "", Singleton.get_state())
-                    for number, overrides in zip(numbers, job_overrides, strict=True)
-                ),
-                strict=True,
-            ),
-        )
+        calls = [
+            (list(overrides), "hydra.sweep.dir", number, "", Singleton.get_state())
+            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
+        ]
+        jobs = self._executor().map_array(self, *zip(*calls, strict=True))
         self._announce(jobs, job_overrides)
         return [
             self._wait(job, number, overrides)
-            for job, number, overrides in zip(jobs, numbers, job_overrides, strict=True)
+            for job, (overrides, _, number, *_) in zip(jobs, calls, strict=True)
         ]
 
     def _executor(self) -> Any:  # noqa: ANN401 (submitit has no types)

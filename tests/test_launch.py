@@ -90,6 +90,21 @@ def test_a_sweep_without_failures_succeeds(script: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_jobs_of_several_models_share_the_sweeps_folder(script: Path) -> None:
+    script.with_name("named.yaml").write_text("x: 0\n")
+    named = PROGRAM.replace("config_path=None", 'config_path=".", config_name="named"')
+    script.write_text(named)
+    result = run(script, "-m", "x=1,13", "hydra.sweep.dir=of-${x}", FRAME)
+    assert sorted(script.parent.glob("of-*/*/status.json")) == [
+        script.parent / f"of-0/{number}/status.json" for number in range(2)
+    ]
+    assert [line.split()[:2] for line in result.stdout.splitlines()[-2:]] == [
+        ["0", "done"],
+        ["1", "FAILED"],
+    ]
+    assert result.stderr.splitlines()[-1] == "1 of 2 sweep jobs failed; their logs are in of-0"
+
+
 @given(st.text(alphabet="ab\\'\"${}[](),=: \n\t?%#&@+-é~", max_size=14))
 @example("Who's \"there\", said O'Neil\\?")
 @example("${oc.env:HOME} {a: [1, 2]} \\${x} \\\\")

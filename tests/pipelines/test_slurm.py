@@ -94,11 +94,24 @@ class Sweep:
 
 
 @pytest.fixture(scope="module")
+def submit(workplace: Workplace, cluster: dict[str, str]) -> Iterator[Callable[..., Sweep]]:
+    sweeps: list[Sweep] = []
+
+    def begin(output: Path, *more: str) -> Sweep:
+        sweeps.append(Sweep(workplace, cluster, output, *more))
+        return sweeps[-1]
+
+    yield begin
+    for sweep in sweeps:  # none of them outlives a test that failed
+        sweep.process.kill()
+
+
+@pytest.fixture(scope="module")
 def swept(
-    workplace: Workplace, cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    submit: Callable[..., Sweep], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Sweep, int, str]:
     """Two jobs of two ranks, one of them refused."""
-    sweep = Sweep(workplace, cluster, tmp_path_factory.mktemp("swept"), "sae.k=8,9999")
+    sweep = submit(tmp_path_factory.mktemp("swept"), "sae.k=8,9999")
     return sweep, *sweep.end()
 
 
@@ -131,11 +144,11 @@ def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str
 
 
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
-    workplace: Workplace, cluster: dict[str, str], swept: tuple[Sweep, int, str], tmp_path: Path
+    submit: Callable[..., Sweep], swept: tuple[Sweep, int, str], tmp_path: Path
 ):
-    sweep = Sweep(workplace, cluster, tmp_path, "sae.k=8")
+    sweep = submit(tmp_path, "sae.k=8")
     sweep.wait_for(lambda: resume_step(tmp_path) == 100)
-    (job,) = {line for line in sweep.ask("squeue", "--noheader", "--format=%A").split()}
+    (job,) = sweep.ask("squeue", "--noheader", "--format=%A").split()
     sweep.ask("scancel", "--signal=USR2", job)
     sweep.wait_for(lambda: "PENDING" in sweep.ask("squeue", "--noheader", "--format=%T"))
     step = resume_step(tmp_path)
