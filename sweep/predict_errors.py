@@ -53,8 +53,11 @@ def _predict(given: argparse.Namespace) -> None:
     sheet = Sheet(("layer", "answers", "groups", "AUROC", "strength chosen"), rows)
     folder = make_folder(given.out)
     files = write_sheet(folder / "errors", sheet)
-    bars = [(f"layer {row[0]}", "SAE latents", *row[3]) for row in rows]
-    files.append(draw_intervals(folder / "errors", "Errors from SAE latents", bars))
+    areas = [(row[0], row[3]) for row in rows if isinstance(row[3], Estimate)]
+    bars = [(f"layer {layer}", "SAE latents", *area) for layer, area in areas]
+    files.append(
+        draw_intervals(folder / "errors", "Errors from SAE latents", bars)  # pyright: ignore[reportArgumentType]
+    )
     print_sheet(sheet)
     say(
         f"{len(labels)} answers, {labels.mean():.1%} wrong; folds keep a group together, strength"
