@@ -1,7 +1,7 @@
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from ghosttrack.report.figures import CURVES, draw
+from ghosttrack.report.figures import COLORS, CURVES, draw
 from ghosttrack.report.material import HEADLINE
 from ghosttrack.report.page import CAPTIONS
 from tests.report import materials
@@ -36,5 +36,6 @@ def test_the_forest_shows_every_detector_and_the_curves_only_chosen_ones(tmp_pat
     assert ">null:shuffled<" not in (tmp_path / "roc.svg").read_text()
 
 
-def test_every_drawn_detector_has_a_colour():
+def test_every_detector_of_the_closing_table_has_a_colour_of_its_own():
     assert set(CURVES) <= set(HEADLINE)
+    assert len(set(COLORS)) == len(COLORS) == len(HEADLINE)
