@@ -53,7 +53,9 @@ def check_online() -> None:
     Raises:
         ConfigError: There is no key, or the server does not answer.
     """
-    url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    # else login asks who the user is, for a word of welcome, again and again where nobody answers
+    settings = wandb.setup(settings=wandb.Settings(silent=True, x_disable_viewer=True)).settings
+    url = os.environ.get("WANDB_BASE_URL") or settings.base_url
     if not wandb.login(prompt=False, verify=False):
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
     try:
