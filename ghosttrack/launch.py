@@ -166,8 +166,13 @@ def telling(jobs: Sequence[Sequence[str]]) -> list[str]:
     >>> telling([["seed=1"]])
     ['seed=1']
     """
-    shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
-    return [" ".join(one for one in job if one not in shared) or "(defaults)" for job in jobs]
+    common = shared(jobs)
+    return [" ".join(one for one in job if one not in common) or "(defaults)" for job in jobs]
+
+
+def shared(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """List the overrides that all of several jobs have."""
+    return [one for one in jobs[0] if all(one in job for job in jobs)] if len(jobs) > 1 else []
 
 
 def _table(jobs: Sequence[tuple[str, JobStatus]]) -> Table:

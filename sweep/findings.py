@@ -76,10 +76,11 @@ def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, Found]:
 
 def auroc(evaluation: Evaluation, detector: str, subset: str = ALL) -> Estimate | None:
     """Look up a detector's AUROC; None where it was left out."""
-    for row in evaluation.rows:
-        if (row.detector, row.subset) == (detector, subset):
-            return Estimate(row.auroc, *row.auroc_ci)
-    return None
+    try:
+        row = evaluation.row(detector, subset)
+    except KeyError:
+        return None
+    return Estimate(row.auroc, *row.auroc_ci)
 
 
 def _record(kind: type[T], values: Mapping[str, Any]) -> T:

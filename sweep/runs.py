@@ -9,7 +9,7 @@ import yaml
 
 from ghosttrack.artifacts import read_json
 from ghosttrack.errors import DataError, check_folder_name, whole
-from ghosttrack.launch import STATUS
+from ghosttrack.launch import STATUS, shared
 
 BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
 LONGEST_LABEL = 40
@@ -93,16 +93,13 @@ def banks_of(runs: Iterable[RunRecord]) -> list[BankRecord]:
 
 def common_overrides(runs: Sequence[RunRecord]) -> list[str]:
     """List the settings that all of several runs share."""
-    if len(runs) < 2:
-        return []
-    shared = set.intersection(*(set(run.overrides) for run in runs))
-    return [one for one in runs[0].overrides if one in shared]
+    return shared([run.overrides for run in runs])
 
 
 def labels_of(runs: Sequence[RunRecord]) -> list[str]:
     """Name runs by the settings that tell them apart, or by their folders."""
-    shared = common_overrides(runs)
-    own = [" ".join(one for one in run.overrides if one not in shared) for run in runs]
+    common = common_overrides(runs)
+    own = [" ".join(one for one in run.overrides if one not in common) for run in runs]
     is_short = all(0 < len(label) <= LONGEST_LABEL for label in own) and len(set(own)) == len(own)
     return own if is_short else [f"{run.model} {run.name}" for run in runs]
 

@@ -11,7 +11,8 @@ from joblib import Parallel, delayed
 from ghosttrack.detector.classifiers import Learner, Option
 from ghosttrack.evaluation.crossfit import CrossFit, FoldFit, assemble, fit_fold, stacked_column
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import NULL, Spec, prepare
+from ghosttrack.evaluation.detectors import NULL, Spec
+from ghosttrack.evaluation.preparing import prepare
 from ghosttrack.evaluation.splits import Fold
 
 

@@ -14,7 +14,8 @@ from ghosttrack.detector.fitted import Fitted, quantiles
 from ghosttrack.detector.scorers import fit_scorer
 from ghosttrack.evaluation.choice import Inner, choose
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import Spec, plan, prepare
+from ghosttrack.evaluation.detectors import Spec, plan
+from ghosttrack.evaluation.preparing import prepare
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
 
