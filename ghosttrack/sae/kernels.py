@@ -37,6 +37,18 @@ def _nth_largest(work, n, rank):
 
 @exact
 @no_type_check
+def _passing(row, cut, kept, at):
+    n = 0
+    for j in range(len(row)):
+        if not row[j] < cut:
+            kept[n] = row[j] if row[j] == row[j] else np.inf  # NaN counts as the largest
+            at[n] = j
+            n += 1
+    return n
+
+
+@exact
+@no_type_check
 def select(pre, k, values, indices, low, high):
     """Search only among what passes a cut a little below the k-th of the row before."""
     n_latents = pre.shape[1]
@@ -45,17 +57,9 @@ def select(pre, k, values, indices, low, high):
     cut = -np.inf
     for t in range(low, high):
         row = pre[t]
-        n = 0
-        for j in range(n_latents):
-            if not row[j] < cut:
-                kept[n] = row[j] if row[j] == row[j] else np.inf  # NaN counts as the largest
-                at[n] = j
-                n += 1
+        n = _passing(row, cut, kept, at)
         if n < k:  # the row before was no guide
-            n = n_latents
-            for j in range(n_latents):
-                kept[j] = row[j]
-                at[j] = j
+            n = _passing(row, -np.inf, kept, at)
         for i in range(n):
             work[i] = kept[i]
         least = _nth_largest(work, n, k - 1)
