@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 
 from ghosttrack.detector.classifiers import Asked, Columns, Known, Option
 
+STREAMING = "streaming"
+"""Risk by the tokens so far, output scores and tracks: after the last one; `streaming:<t>`: after
+t, or after the last where the answer is shorter."""
 MOST_TOKENS = 8
 """Tokens of an answer that are looked at, from the first."""
 

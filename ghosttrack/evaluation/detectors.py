@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.families import N_NEAR
+from ghosttrack.detector.so_far import STREAMING
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.streaming import EARLY, STREAMING, n_tokens
+from ghosttrack.evaluation.streaming import EARLY, n_tokens
 
 NULL = "null:"
 MADE_NOT = "this data makes no such detector"

@@ -3,12 +3,9 @@
 import numpy as np
 
 from ghosttrack.detector.classifiers import BOOSTING, LINEAR, Columns, Known, screen
-from ghosttrack.detector.so_far import MOST_TOKENS, SoFar
+from ghosttrack.detector.so_far import MOST_TOKENS, STREAMING, SoFar
 from ghosttrack.evaluation.data import EvaluationData
 
-STREAMING = "streaming"
-"""Risk by the tokens so far, output scores and tracks: after the last one; `streaming:<t>`: after
-t, or after the last where the answer is shorter."""
 EARLY, LEAST_LONGER = (1, 2, 4), 0.05
 """After how many tokens, where so large a share of the answers goes on."""
 
@@ -30,5 +27,10 @@ def so_far(
     if not kept:
         return None
     columns = Columns(np.ascontiguousarray(data.tokens.values[:, kept]), LINEAR + BOOSTING)
-    names = tuple(data.tokens.names[at] for at in kept)
+    names = tuple(_full_name(data.tokens.names[at], data) for at in kept)
     return SoFar(columns, answer, n_tokens(data)[name]), dropped, names
+
+
+def _full_name(column: str, data: EvaluationData) -> str:
+    """Say which table a column is of."""
+    return f"{'output' if column in data.answers.output.names else 'tracks'}:{column}"

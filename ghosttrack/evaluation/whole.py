@@ -12,6 +12,7 @@ from ghosttrack.detector.calibration import calibrate, threshold
 from ghosttrack.detector.classifiers import Columns
 from ghosttrack.detector.fitted import Fitted, quantiles
 from ghosttrack.detector.scorers import fit_scorer
+from ghosttrack.detector.so_far import SoFar
 from ghosttrack.evaluation.choice import Inner, choose
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import Spec, plan
@@ -25,7 +26,8 @@ def fit_whole(
     """Fit detectors of columns on every answer.
 
     Grouped folds choose classifier, calibration and threshold, as an evaluation's inner folds do
-    within its outer ones; what they choose is then fitted once more on all.
+    within its outer ones; what they choose is then fitted once more on all. What judges tokens is
+    chosen and calibrated on every token, be it an answer's first or last.
 
     Args:
         data: As the evaluation gets it.
@@ -41,18 +43,32 @@ def fit_whole(
     tasks = []
     for spec in (specs[name] for name in names if name in specs):
         prepared = prepare(spec, data, rows, {})
-        if prepared is not None and isinstance(prepared.learner, Columns):
+        if prepared is None:
+            continue
+        learner, labels, judged = prepared.learner, answers.labels, fold
+        if isinstance(learner, SoFar):
+            learner, labels, judged = _by_token(learner, labels, fold)
+        if isinstance(learner, Columns):
             columns = tuple(_full_name(spec, name) for name in prepared.names)
-            tasks.append(
-                delayed(_fit)(spec.name, columns, prepared.learner, answers.labels, fold, seed)
-            )
+            tasks.append(delayed(_fit)(spec.name, columns, learner, labels, judged, seed))
     return tuple(cast("list[Fitted]", Parallel(n_jobs=n_jobs)(tasks)))
 
 
+def _by_token(
+    learner: SoFar, labels: Int[np.ndarray, " sample"], fold: Fold
+) -> tuple[Columns, Int[np.ndarray, " token"], Fold]:
+    """Let every token stand for its answer, in its fold."""
+    rows = np.arange(len(learner.answer))
+    return (
+        learner.columns,
+        labels[learner.answer],
+        Fold(0, rows, rows[:0], fold.inner[learner.answer]),
+    )
+
+
 def _full_name(spec: Spec, column: str) -> str:
-    """Say which table a column is of; with several tables its name says so already."""
-    (*others, first) = spec.tables
-    return column if others else f"{first}:{column}"
+    """Say which table a column is of, where its name does not."""
+    return column if ":" in column else f"{spec.tables[0]}:{column}"
 
 
 def _fit(

@@ -18,6 +18,7 @@ from ghosttrack.detector.explain import About, explain
 from ghosttrack.detector.fitted import Fitted
 from ghosttrack.detector.interventions import Interventions
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
+from ghosttrack.detector.so_far import STREAMING
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.streaming import Stream
 from ghosttrack.detector.table import Table
@@ -81,11 +82,12 @@ class Bench:
         values = [one.values(tables) for one in self.fitted]
         lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
         one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
+        of_tokens = np.array([one.name == STREAMING for one in self.fitted])
         hypotheses = compete(lm, measured)
         judged = []
         for row, question in enumerate(measured.questions.questions):
             assert not lacks[:, row].all(), "not even output scores"
-            best = int(np.argmin(lacks[:, row]))
+            best = int(np.argmin(lacks[:, row] | of_tokens))
             streamer = int(np.argmin(lacks[:, row] | ~one_pass))
             about = About(question.subject, measured.found.rivals[row])
             one, held = self.fitted[best], values[best][row]
@@ -115,6 +117,8 @@ class Bench:
         """Say why detectors that come before the one that speaks could not."""
         said = []
         for one, held in zip(self.fitted[:best], values, strict=False):
+            if one.name == STREAMING:
+                continue
             missing = np.isnan(held[row]) & ~one.has_holes
             names = [one.columns[at].partition(":")[2] for at in np.flatnonzero(missing)]
             families = dict.fromkeys(

@@ -12,6 +12,7 @@ from ghosttrack.data.questions import Templates
 from ghosttrack.detector.config import DetectorConfig, Position
 from ghosttrack.detector.fitted import Fitted, load, save
 from ghosttrack.detector.siblings import templates_of
+from ghosttrack.detector.so_far import STREAMING
 from ghosttrack.errors import whole
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.whole import fit_whole
@@ -20,8 +21,10 @@ from ghosttrack.pipelines.instruments import INSTRUMENTS
 from ghosttrack.pipelines.run import plain
 from ghosttrack.pipelines.study import Study
 
-KEPT = ("few", "quick", "tracks+output", "lens+output", "output")
-"""Detectors that are kept, the one to be asked first before the others: each needs less."""
+KEPT = ("few", "quick", STREAMING, "tracks+output", "lens+output", "output")
+"""Detectors that are kept, the one to be asked first before the others: each needs less. One
+judges tokens alone."""
+OF_TRACKS = (STREAMING, "tracks+output")
 FACTS = "asking.json"
 
 
@@ -115,7 +118,7 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
 
 def _usable(position: Position) -> list[str]:
     """Leave out what new prompts cannot feed: their tracks are followed at `prompt_last` alone."""
-    return [name for name in KEPT if position is Position.prompt_last or "tracks" not in name]
+    return [name for name in KEPT if position is Position.prompt_last or name not in OF_TRACKS]
 
 
 def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any]:

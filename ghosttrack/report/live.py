@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ghosttrack.detector.explain import percent
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk
+from ghosttrack.detector.so_far import STREAMING
 from ghosttrack.report.material import TrackView
 from ghosttrack.report.page import asset, environment, json_in_html
 from ghosttrack.report.tables import number, write_csv
@@ -72,6 +73,7 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
         judgements=shown.judgements,
         judges=list({one.judge.name: one.judge for one in shown.judgements}.values()),
         streamers=list(dict.fromkeys(one.streamer.name for one in shown.judgements)),
+        streaming=STREAMING,
         percent=percent,
         worth=worth,
     )
@@ -171,13 +173,18 @@ def _whole(judgement: Judgement) -> list[RenderableType]:
     parts += [
         Text(),
         Text(
-            f"risk while it was written, by {judgement.streamer.name} as learned on whole answers",
+            f"risk while it was written, by {judgement.streamer.name}{_unlike(judgement.streamer)}",
             "bold",
         ),
     ]
     parts += [_token(token) for token in judgement.tokens]
     parts += [Text(), _competition(judgement.hypotheses), Text(), _why(judgement)]
     return [*parts, Text(), Text(f"{1000 * judgement.seconds:.0f} ms", "dim")]
+
+
+def _unlike(streamer: Judge) -> str:
+    """Say where risks of tokens come of a detector that learned from something else."""
+    return "" if streamer.name == STREAMING else " as learned on whole answers"
 
 
 def _token(token: TokenRisk) -> Text:

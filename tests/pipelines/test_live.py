@@ -91,7 +91,7 @@ def test_what_is_known_of_a_prompt_feeds_the_better_detector(
     *found, again = judged(newest(done), "prompts")
     assert again == found[0]
     assert [one["judge"]["name"] for one in found] == ["quick"] * 6
-    assert {one["streamer"]["name"] for one in found} == {"tracks+output"}
+    assert {one["streamer"]["name"] for one in found} == {"streaming"}
     assert [one["subject"] for one in found] == [row["subject"] for row in rows]
     assert all(one["owner"] and one["owner"] != one["subject"] for one in found)
     assert all(one["notes"] == [] for one in found)

@@ -1,0 +1,64 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ghosttrack.detector.so_far import SoFar
+from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.streaming import n_tokens, so_far
+from ghosttrack.evaluation.whole import fit_whole
+from tests.support.answers import made_up_answers
+
+N = 600
+
+
+def written(lengths: np.ndarray, seed: int = 0) -> EvaluationData:
+    """Answers of these lengths; a token tells the more of its answer the later it stands."""
+    answers = made_up_answers(len(lengths), len(lengths) // 3, seed)
+    answers = replace(answers, token_ids=tuple((7,) * int(length) for length in lengths))
+    place = np.concatenate([np.arange(length) for length in lengths])
+    of = np.repeat(np.arange(len(lengths)), lengths)
+    generator = np.random.default_rng(seed + 1)
+    told = place * answers.labels[of] + generator.normal(size=len(of))
+    values = np.column_stack([told, generator.normal(size=len(of)), np.ones(len(of))])
+    tokens = Table(("entropy", "mean_logprob", "flat"), values)
+    tables = {"output": answers.output}
+    return EvaluationData(answers=answers, tables=tables, forwards={}, tokens=tokens)
+
+
+def test_detectors_speak_as_early_as_answers_go_on():
+    lengths = np.full(N, 2)
+    assert n_tokens(written(lengths)) == {"streaming:1": 1, "streaming": 8}
+    lengths[: N // 10] = 5
+    assert list(n_tokens(written(lengths))) == [f"streaming{t}" for t in (":1", ":2", ":4", "")]
+    assert list(n_tokens(written(np.ones(N, int)))) == ["streaming"]
+
+
+def test_columns_say_their_table_and_constant_ones_are_dropped():
+    data = written(np.full(N, 3))
+    found = so_far("streaming:2", data, np.arange(N // 2))
+    assert found is not None
+    learner, dropped, names = found
+    assert isinstance(learner, SoFar)
+    assert (learner.n_tokens, names) == (2, ("tracks:entropy", "output:mean_logprob"))
+    assert any("flat" in one for one in dropped)
+
+
+def test_one_is_fitted_on_every_token_and_its_probability_holds_at_each():
+    (one,) = fit_whole(written(np.full(N, 4)), ("streaming",), 0, n_jobs=1)
+    fresh = written(np.full(2000, 4), seed=5)
+    assert fresh.tokens is not None
+    tables = {
+        "tracks": fresh.tokens.select(("entropy",)),
+        "output": fresh.tokens.select(("mean_logprob",)),
+    }
+    values = one.values(tables)
+    assert not one.lacks(values).any()
+    risk = one.prob(values).reshape(2000, 4)
+    labels = fresh.answers.labels
+    aurocs = [plain_auroc(labels, risk[:, place]) for place in range(4)]
+    assert aurocs[3] > 0.9 > aurocs[1]
+    assert risk.mean() == pytest.approx(labels.mean(), abs=0.05)
+    assert one.prevalence == pytest.approx(written(np.full(N, 4)).answers.labels.mean())
