@@ -103,8 +103,8 @@ def _pair_overlap(sets: Sequence[WordSet]) -> float:
 
 
 def _support(said: WordSet, held: Sequence[WordSet]) -> list[float]:
-    """Share of the samples that hold each word; NaN where there are no words."""
-    return [float(np.mean([word in one for one in held[1:]])) for word in said] or [np.nan]
+    """Share of the samples that hold each word, in alphabetical order; NaN where there are none."""
+    return [float(np.mean([word in one for one in held[1:]])) for word in sorted(said)] or [np.nan]
 
 
 def _commonest(sets: Sequence[WordSet]) -> float:

@@ -1,5 +1,9 @@
 """Agreement of samples by hand, and what must not change it."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,3 +131,23 @@ def test_an_answer_without_samples_has_no_scores():
     table = sampling_table([asked("Rome."), asked("Rome.", "Rome.")])
     assert np.isnan(table.values[0]).all()
     assert np.isfinite(table.values[1]).any()
+
+
+def test_another_process_gets_the_same_bits():
+    words = "rome oslo bern paris cairo lima quito delhi tunis dakar"
+    samples = tuple(" ".join(words.split()[: 2 * n]) for n in (1, 2, 2, 3, 4, 5, 5))
+    program = (
+        "from tests.detector.test_sampling import asked, sampling_table\n"
+        f"print(sampling_table([asked({words.title()!r}, *{samples!r})]).values.tobytes().hex())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1
