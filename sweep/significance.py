@@ -43,17 +43,17 @@ def upper_tail(
 ) -> Float64[np.ndarray, " pair"]:
     """Find how likely so many `hits` or more are when `n_drawn` of `n` are drawn at random.
 
-    Sums the hypergeometric distribution upwards, for all pairs at once: hits are to be more than
-    are expected, so that terms fall.
+    Sums the hypergeometric distribution upwards, for all pairs at once: `hypergeom.sf` takes 100
+    microseconds for each of millions.
 
-    >>> upper_tail(np.array([2]), 4, np.array([2]), np.array([2])).round(6).tolist()  # 1 of 6
-    [0.166667]
+    >>> upper_tail(np.array([2]), 4, np.array([2]), np.array([2])).round(9).tolist()  # 1 of 6
+    [0.166666667]
     """
-    at, (term, marked, drawn) = hits, (hypergeom.pmf(hits, n, n_marked, n_drawn), n_marked, n_drawn)
-    tail = term.copy()
+    term = np.exp(hypergeom.logpmf(hits, n, n_marked, n_drawn))
+    tail, at = term.copy(), hits
     while np.any(term > NEGLIGIBLE * tail):
-        odds = (marked - at) * (drawn - at) / ((at + 1) * (n - marked - drawn + at + 1.0))
-        term, at = term * odds, at + 1
+        left = (at + 1) * (n - n_marked - n_drawn + at + 1.0)
+        term, at = term * (n_marked - at) * (n_drawn - at) / left, at + 1
         tail += term
     return tail
 
