@@ -1,10 +1,12 @@
 """Tables of a bank's latents: what they fire on, how often, and in which contexts."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
@@ -20,6 +22,8 @@ COLUMNS = (
     *("monosemantic", "context"),
 )
 """Those from `other` on are of the half of the text in which no token was chosen."""
+PAIR = ("hook", "latent", "token id", "token", "firings", "expected", "fold", "p", "q")
+"""Columns of `enrichment_rows`."""
 
 
 class Catalogue(NamedTuple):
@@ -62,30 +66,32 @@ class Context(NamedTuple):
 
 
 def summary_sheet(found: Catalogue) -> Sheet:
-    """Count per hook point; the median rate is of latents that fired."""
-    firings = found.tally.tokens.sum(1).reshape(len(found.hooks), -1)
-    is_enriched = (found.meaning.pair >= 0).reshape(firings.shape)
-    is_single = found.meaning.is_monosemantic.reshape(firings.shape)
-    rates = firings / len(found.tally.text.read)
-    rows: list[tuple[Cell, ...]] = [
-        (
-            *(hook, found.d_sae, int((rates[i] == 0).sum())),
-            *(int(is_enriched[i].sum()), int(is_single[i].sum())),
-            float(np.median(rates[i][rates[i] > 0])) if rates[i].any() else None,
-        )
-        for i, hook in enumerate(found.hooks)
-    ]
-    return Sheet(("hook", "latents", "silent", "enriched", "monosemantic", "median rate"), rows)
+    """Count per hook point; medians are of latents that fired, and of those that have a token."""
+    rates = found.tally.tokens.sum(1) / len(found.tally.text.read)
+    meaning, rows = found.meaning, []
+    for at, hook in enumerate(found.hooks):
+        own = slice(at * found.d_sae, (at + 1) * found.d_sae)
+        shares = meaning.share[own]
+        n_enriched = int((meaning.pair[own] >= 0).sum())
+        counts = int((rates[own] == 0).sum()), n_enriched, int(meaning.is_monosemantic[own].sum())
+        medians = _median(rates[own][rates[own] > 0]), _median(shares[~np.isnan(shares)])
+        rows.append((hook, found.d_sae, *counts, *medians))
+    counted = ("latents", "silent", "enriched", "monosemantic")
+    return Sheet(("hook", *counted, "median rate", "median share on token"), rows)
 
 
-def latents_sheet(found: Catalogue, contexts: dict[int, list[Context]]) -> Sheet:
-    """Describe every latent that fired."""
+def _median(values: Float64[np.ndarray, " latent"]) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def latents_sheet(found: Catalogue, contexts: Mapping[int, Context]) -> Sheet:
+    """Describe every latent that fired, by its strongest context."""
     tally, pairs, meaning = found.tally, found.enriched, found.meaning
     firings = tally.tokens.sum(1)
     rates, means = firings / len(tally.text.read), tally.activation / np.maximum(firings, 1)
     n_enriched = np.bincount(pairs.latent, minlength=len(firings))
     rows: list[tuple[Cell, ...]] = []
-    for latent, own in contexts.items():
+    for latent, context in contexts.items():
         pair = int(meaning.pair[latent])
         share = None if np.isnan(meaning.share[latent]) else float(meaning.share[latent])
         token: tuple[Cell, ...] = (None, None, None)
@@ -97,43 +103,38 @@ def latents_sheet(found: Catalogue, contexts: dict[int, list[Context]]) -> Sheet
         says = "yes" if meaning.is_monosemantic[latent] else "no"
         rows.append(
             (
-                *(*found.name(latent), *often, own[0].activation, int(n_enriched[latent])),
-                *(*token, *other, says, str(own[0])),
+                *(*found.name(latent), *often, context.activation, int(n_enriched[latent])),
+                *(*token, *other, says, str(context)),
             )
         )
     return Sheet(COLUMNS, rows)
 
 
-def enrichment_sheet(found: Catalogue) -> Sheet:
-    """List every enriched pair of a latent and a token."""
+def enrichment_rows(found: Catalogue) -> Iterator[tuple[Cell, ...]]:
+    """Yield every enriched pair of a latent and a token; there may be millions."""
     pairs = found.enriched
-    words = {token: found.lm.decode([token]) for token in set(pairs.token.tolist())}
-    numbers = [column.tolist() for column in (pairs.firings, pairs.expected, pairs.fold)]
-    columns = (pairs.latent.tolist(), pairs.token.tolist(), *numbers, pairs.p.tolist())
-    rows: list[tuple[Cell, ...]] = [
-        (*found.name(latent), token, words[token], *rest)
-        for latent, token, *rest in zip(*columns, pairs.q.tolist(), strict=True)
-    ]
-    names = ("hook", "latent", "token id", "token", "firings", "expected", "fold", "p", "q")
-    return Sheet(names, rows)
+    words = {token: found.lm.decode([token]) for token in np.unique(pairs.token).tolist()}
+    numbers = (pairs.firings, pairs.expected, pairs.fold, pairs.p, pairs.q)
+    for latent, token, *rest in zip(pairs.latent, pairs.token, *numbers, strict=True):
+        cells = [number.item() for number in rest]
+        yield *found.name(int(latent)), int(token), words[int(token)], *cells
 
 
-def contexts_of(found: Catalogue) -> dict[int, list[Context]]:
-    """Give each latent that fired its strongest firings in their texts, the strongest first."""
-    top, contexts = found.tally.strongest, {}
-    windows = found.tally.text.windows
-    for latent, place, value in zip(*(column.tolist() for column in top), strict=True):
-        contexts.setdefault(latent, []).append(_context(found.lm, windows, place, value))
-    return contexts
-
-
-def write_contexts(path: Path, found: Catalogue, contexts: dict[int, list[Context]]) -> None:
-    """Write a line of JSON per latent."""
+def write_contexts(path: Path, found: Catalogue) -> dict[int, Context]:
+    """Write a line of JSON per latent that fired, and return its strongest context."""
+    top, strongest = found.tally.strongest, {}
     with path.open("w", encoding="utf-8") as file:
-        for latent, own in contexts.items():
+        for latent in np.unique(top.latent).tolist():
+            first, end = np.searchsorted(top.latent, (latent, latent + 1)).tolist()
+            contexts = [
+                _context(found.lm, found.tally.text.windows, int(place), float(value))
+                for place, value in zip(top.place[first:end], top.value[first:end], strict=True)
+            ]
             hook, number = found.name(latent)
-            line = {"hook": hook, "latent": number, "contexts": [one._asdict() for one in own]}
+            line = {"hook": hook, "latent": number, "contexts": [one._asdict() for one in contexts]}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            strongest[latent] = contexts[0]
+    return strongest
 
 
 def _context(lm: LM, windows: Windows, place: int, value: float) -> Context:

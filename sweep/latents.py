@@ -26,9 +26,9 @@ from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.read import read_saes
 from ghosttrack.sae.hooks import layer_of
 from sweep.catalogue import (
+    PAIR,
     Catalogue,
-    contexts_of,
-    enrichment_sheet,
+    enrichment_rows,
     latents_sheet,
     summary_sheet,
     write_contexts,
@@ -68,12 +68,10 @@ def _make(given: argparse.Namespace) -> None:
     lm = subject.load_lm()
     batch = given.batch or subject.model.extract_batch_size
     found = catalogue(lm, bank, text, batch, given.contexts)
-    contexts, folder = contexts_of(found), make_folder(given.out)
+    folder, summary = make_folder(given.out), summary_sheet(found)
+    contexts = write_contexts(folder / "contexts.jsonl", found)
     files = write_sheet(folder / "latents", latents_sheet(found, contexts))
-    pairs = enrichment_sheet(found)
-    write_csv(folder / "enrichment.csv", pairs.columns, pairs.rows)
-    write_contexts(folder / "contexts.jsonl", found, contexts)
-    summary = summary_sheet(found)
+    write_csv(folder / "enrichment.csv", PAIR, enrichment_rows(found))
     files += [*write_sheet(folder / "summary", summary), _draw(folder / "latents", summary)]
     print_sheet(summary)
     for line in _read_as(found):
@@ -119,13 +117,15 @@ def _read_as(found: Catalogue) -> list[str]:
 
 
 def _draw(stem: Path, summary: Sheet) -> Path:
-    """Draw over layers what share of latents is what."""
+    """Draw over layers what share of latents is what, and how far enriched ones are for a token."""
     layers = [float(layer_of(str(hook))) for hook in summary.column("hook")]
-    latents = np.array(summary.column("latents"), dtype=float)
-    panels: dict[str, list[Curve]] = {}
-    for name in ("enriched", "monosemantic", "silent"):
-        shares = np.array(summary.column(name), dtype=float) / latents
-        panels[name] = [("share of latents", layers, shares.tolist())]
+    columns = {name: np.array(summary.column(name), dtype=float) for name in summary.columns[1:]}
+    shares: list[Curve] = [
+        (name, layers, (columns[name] / columns["latents"]).tolist())
+        for name in ("enriched", "monosemantic", "silent")
+    ]
+    on_token: Curve = ("enriched", layers, columns["median share on token"].tolist())
+    panels = {"share of latents": shares, "median share of firings on the token": [on_token]}
     return draw_curves(stem, panels, "layer")
 
 
