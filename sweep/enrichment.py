@@ -1,4 +1,4 @@
-"""Which tokens latents fire on more often than chance would have it, and on which alone."""
+"""Which tokens latents are enriched for, and which latents are for one token alone."""
 
 from typing import NamedTuple
 

@@ -1,12 +1,12 @@
 """Make a catalogue of a bank's latents: what each of them fires on in held-out text.
 
-A token is enriched in a latent that fires on it more often than if its firings fell on any token
+A latent is enriched for a token that it fires on more often than if its firings fell on any token
 alike: the upper tail of the hypergeometric distribution, adjusted for all pairs of a latent that
 fires and a token that is there (Benjamini, Hochberg). This takes tokens as independent draws, which
 those of one text are not: where few texts make most of a latent's firings, q is too small.
 
-The documents are dealt to two halves. Tokens are tested and chosen in the first; of the second is
-what says whether a latent is for its token alone.
+Documents are dealt to two halves. Tokens are tested and chosen in the first; how far a latent is
+for its token alone is measured in the second.
 
 Examples:
     python -m sweep.latents outputs/ghostworld/runs/train/<time>
@@ -98,7 +98,9 @@ def _text(subject: Subject, n_tokens: int, seed: int) -> Text:
     heldout = subject.heldout
     text = Text.of(heldout.first(n_tokens), heldout.cut.skip_first, seed)
     if text.in_second.all() or not text.in_second.any():
-        raise DataError("--tokens: so many are of one document; two halves take more of them")
+        raise DataError(
+            "--tokens: so many are of one document; two halves take more of them or of the corpus"
+        )
     return text
 
 
@@ -109,8 +111,8 @@ def _read_as(found: Catalogue) -> list[str]:
     n_read, n_windows = len(counted.text.read), len(counted.text.windows.lengths)
     return [
         f"{n_read:,} held-out tokens in {n_windows:,} windows, documents dealt to two halves",
-        f"enriched: in a token of the first half at q <= {LEVEL:g} over {n_pairs:,} pairs of latent"
-        " and token, those without firings too (p = 1); p takes tokens as independent draws",
+        f"enriched: for a token at q <= {LEVEL:g} in the first half, over {n_pairs:,} pairs of"
+        " latent and token, those without firings too (p = 1); p takes tokens as independent draws",
         f"monosemantic: in the second half at least {LEAST_FIRINGS} firings in {LEAST_WINDOWS}"
         f" windows, at least {LEAST_SHARE:.0%} of them on the token that was chosen in the first",
     ]

@@ -55,21 +55,28 @@ def find_subject(folder: Path) -> Subject:
         model = restore(ModelConfig, config["model"])
         store = restore(StoreConfig, config["store"])
     embedded = embedded_folder(model, bank.path.parents[1])
-    corpus = _corpus(bank, store, model_identity(model, embedded))
+    corpus = _corpus(bank, store, model, model_identity(model, embedded))
     return Subject(bank.path, model, embedded, read_corpus(corpus.path).heldout)
 
 
-def _corpus(bank: Artifact, store: StoreConfig, model: dict[str, str]) -> Artifact:
+def _corpus(
+    bank: Artifact, store: StoreConfig, model: ModelConfig, identity: dict[str, str]
+) -> Artifact:
     """Find the text from which this model makes the activations that a bank learned from."""
     corpora = bank.path.parents[1] / "corpora"
     wanted = bank.manifest["identity"].get("activations")
     layers = [layer_of(hook) for hook in read_json(bank.path / BANK)["hooks"]]
+    tokens = {
+        "tokenizer": identity["tokenizer"],
+        "prepend_bos": model.prepend_bos,
+        "skip_first": store.skip_first,
+    }
     for manifest in sorted(corpora.glob("*/manifest.json")):
         corpus = read(manifest.parent, "corpora")
         with whole(corpus.path):
             about = corpus.manifest["identity"]
-            made = store_identity(about["corpus"], layers, store, about["seed"], model)
-        if artifact_id(made) == wanted:
+            made = store_identity(about["corpus"], layers, store, about["seed"], identity)
+        if tokens.items() <= about.items() and artifact_id(made) == wanted:
             return corpus
     raise DataError(
         f"{corpora}: no text there gives, with this model as it is now, the activations {wanted} of"

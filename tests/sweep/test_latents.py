@@ -27,6 +27,7 @@ WORDS = (
     *("paris", "rome", "berlin", "london", "the", "a"),
     *("king", "queen", "red", "blue", "river", "house"),
 )
+TEXT = {"kind": "text"}
 TOKEN, EVERYTHING, PLACE = 0, 1, 2
 """Dimensions of the residual stream that hold what they are named by; noise is in the others."""
 PLANTED = {"layer_0": (TOKEN, EVERYTHING, PLACE, None), "layer_2": (None, PLACE, EVERYTHING, TOKEN)}
@@ -69,32 +70,40 @@ def sentences(n: int) -> list[str]:
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
 
 
+def write_text(root: Path, settings: TrainProgram, skip_first: int, texts: list[str]) -> None:
+    """A tokenised corpus; those of one kind and seed differ in what they skip."""
+    model_is = model_identity(settings.model, root)
+    framed = framing(load_lm(settings.model, root), append_eos=False)
+    tokens = {"tokenizer": model_is["tokenizer"], "prepend_bos": True, "skip_first": skip_first}
+    build(
+        Key(root, "corpora", f"skip-{skip_first}", {"corpus": TEXT, "seed": 7, **tokens}),
+        lambda folder: write_corpus(folder, texts, framed, settings.corpus, skip_first, 7),
+    )
+
+
+def write_bank(folder: Path) -> None:
+    planted_bank().save(folder, None)
+    write_json(folder / "metrics.json", {"hooks": [hook(0), hook(2)]})
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of train.py with its bank, its corpus and its model."""
+    """A run of train.py with its bank, its model, its corpus and another one."""
     folder = tmp_path_factory.mktemp("latents")
     root = folder / "outputs" / "tiny"
-    overrides = (
+    overrides = [
         *(f"model.path={planted_model(folder / 'model')}", "model.name=tiny", "corpus=text"),
         *("corpus.path=x", "corpus.num_tokens=1000", "corpus.heldout_tokens=6000"),
         "corpus.packing=documents",
-    )
+    ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
+        config = compose("train", overrides=overrides)
     settings = load(config, TrainProgram)
-    model, store = settings.model, settings.store
-    framed = framing(load_lm(model, folder), append_eos=False)
-    build(
-        Key(root, "corpora", "text", {"corpus": {"kind": "text"}, "seed": 7}),
-        lambda made: write_corpus(made, sentences(600), framed, settings.corpus, 1, 7),
-    )
-    store_is = store_identity({"kind": "text"}, [0, 2], store, 7, model_identity(model, folder))
-
-    def write(made: Path) -> None:
-        planted_bank().save(made, None)
-        write_json(made / "metrics.json", {"hooks": [hook(0), hook(2)]})
-
-    bank = build(Key(root, "saes", "topk-4-3", {"activations": artifact_id(store_is)}), write)
+    write_text(root, settings, 0, ["river house"] * 600)
+    write_text(root, settings, 1, sentences(600))
+    model_is = model_identity(settings.model, root)
+    activations = artifact_id(store_identity(TEXT, [0, 2], settings.store, 7, model_is))
+    bank = build(Key(root, "saes", "topk-4-3", {"activations": activations}), write_bank)
     at = trained(root / "runs" / "train" / "a", [], bank.path)
     OmegaConf.save(config, at / ".hydra" / "config.yaml")
     return at
