@@ -90,17 +90,17 @@ def latents_sheet(found: Catalogue, contexts: Mapping[int, Context]) -> Sheet:
     firings = tally.tokens.sum(1)
     rates, means = firings / len(tally.text.read), tally.activation / np.maximum(firings, 1)
     n_enriched = np.bincount(pairs.latent, minlength=len(firings))
+    shares, is_monosemantic = meaning.share, meaning.is_monosemantic
     rows: list[tuple[Cell, ...]] = []
     for latent, context in contexts.items():
         pair = int(meaning.pair[latent])
-        share = None if np.isnan(meaning.share[latent]) else float(meaning.share[latent])
         token: tuple[Cell, ...] = (None, None, None)
         if pair >= 0:
             said = found.lm.decode([int(pairs.token[pair])])
             token = said, float(pairs.fold[pair]), float(pairs.q[pair])
         often = int(firings[latent]), float(rates[latent]), float(means[latent])
-        other = int(meaning.firings[latent]), int(meaning.windows[latent]), share
-        says = "yes" if meaning.is_monosemantic[latent] else "no"
+        other = int(meaning.firings[latent]), int(meaning.windows[latent]), float(shares[latent])
+        says = "yes" if is_monosemantic[latent] else "no"
         rows.append(
             (
                 *(*found.name(latent), *often, context.activation, int(n_enriched[latent])),
