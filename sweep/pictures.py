@@ -5,10 +5,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
 from sweep.shapes import LEAST_EXPLAINED, Shape, front
@@ -141,6 +142,36 @@ def draw_curves(stem: Path, panels: Mapping[str, Sequence[Curve]], along: str) -
             handles, list(colors), loc="outside lower center", fontsize=7, frameon=False,
             ncols=max(1, min(4, len(colors))),
         )  # fmt: skip
+        return save(figure, stem)
+
+
+def draw_positions(
+    stem: Path,
+    title: str,
+    panels: Mapping[str, tuple[Int[np.ndarray, " position"], Float[np.ndarray, "layer position"]]],
+) -> Path:
+    """Draw each quantity over positions: every layer, their mean, odd and even ones marked."""
+    marks = ((1, "odd", ACCENT), (0, "even", WARNING))
+    with mpl.rc_context(STYLE):
+        size = (0.4 + 2.6 * len(panels), 3.2)
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(title, fontsize=10)
+        for place, (quantity, (positions, values)) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(1, len(panels), place)
+            axes.plot(positions, values.T, color=FAINT, linewidth=0.6, alpha=0.5)
+            means = values.mean(0)
+            axes.plot(positions, means, color=COLORS[-1], linewidth=1.2)
+            for parity, name, color in marks:
+                own = positions % 2 == parity
+                axes.plot(positions[own], means[own], "o", color=color, ms=6, label=name)
+            axes.set(xlabel="position", title=quantity)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [Line2D([], [], color=FAINT, linewidth=0.6), Line2D([], [], color=COLORS[-1])]
+        handles += [Line2D([], [], color=color, marker="o", ls="") for *_, color in marks]
+        names = ["a layer", "mean over layers", *(name for _, name, _ in marks)]
+        figure.legend(
+            handles, names, loc="outside lower center", fontsize=7, frameon=False, ncols=4
+        )
         return save(figure, stem)
 
 

@@ -116,7 +116,7 @@ def read_run_folder(folder: Path) -> RunRecord:
         DataError: A file of it is missing or malformed.
     """
     hydra = folder / ".hydra"
-    config, job = _yaml(hydra / "config.yaml"), _yaml(hydra / "hydra.yaml")
+    config, job = read_yaml(hydra / "config.yaml"), read_yaml(hydra / "hydra.yaml")
     metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else None
     status = read_json(folder / STATUS) if (folder / STATUS).is_file() else None
     with whole(folder):
@@ -126,7 +126,7 @@ def read_run_folder(folder: Path) -> RunRecord:
             folder,
             model,
             job["hydra"]["job"]["name"],
-            tuple(map(str, _yaml(hydra / "overrides.yaml"))),
+            tuple(map(str, read_yaml(hydra / "overrides.yaml"))),
             _status(status, metrics),
             status["seconds"] if status else (metrics or {}).get("duration_s"),
             None if metrics is None else _bank(folder, model, metrics),
@@ -150,7 +150,7 @@ def _bank(folder: Path, model: str, metrics: dict[str, Any]) -> BankRecord | Non
     match = BANK_NAME.fullmatch(name)
     if match is None:
         return None
-    facts = _artifact(folder, "saes", name) / "bank.json"
+    facts = artifact_folder(folder, "saes", name) / "bank.json"
     d_model = read_json(facts)["d_model"] if facts.is_file() else None
     shape = int(match["d_sae"]), int(match["k"])
     return BankRecord(model, name, match["architecture"], *shape, d_model, hooks)
@@ -159,17 +159,22 @@ def _bank(folder: Path, model: str, metrics: dict[str, Any]) -> BankRecord | Non
 def _evaluation(folder: Path, metrics: dict[str, Any]) -> Path | None:
     if "evaluation" not in metrics.get("detect", {}):
         return None
-    found = _artifact(folder, "evaluations", Path(metrics["detect"]["evaluation"]).name)
+    found = artifact_folder(folder, "evaluations", Path(metrics["detect"]["evaluation"]).name)
     return found if (found / "evaluation.json").is_file() else None
 
 
-def _artifact(folder: Path, kind: str, name: str) -> Path:
+def artifact_folder(folder: Path, kind: str, name: str) -> Path:
     """Follow a run's link; where outputs were moved, look beside its model's runs."""
     link = folder / "artifacts" / f"{kind}-{name}"
     return link.resolve() if link.exists() else folder.parents[2] / kind / name
 
 
-def _yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written
+    """Read a YAML file.
+
+    Raises:
+        DataError: It is not there or not YAML.
+    """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

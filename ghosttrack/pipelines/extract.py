@@ -2,11 +2,12 @@
 
 import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact, Key, is_complete
 from ghosttrack.config import ExtractProgram
-from ghosttrack.data.config import CorpusKind
+from ghosttrack.data.config import CorpusKind, StoreConfig
 from ghosttrack.data.convert import convert
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
@@ -75,14 +76,35 @@ def _say_plan(study: Study, folder: Path) -> None:
 
 def activations_identity(study: Study) -> dict[str, object]:
     """What determines the bytes of a store; of ready-made activations no model is part."""
-    store = study.config.store
+    config = study.config
+    is_text = config.corpus.kind is not CorpusKind.activations
+    model = study.model_identity if is_text else None
+    return store_identity(study.corpus_identity, study.layers, config.store, config.seed, model)
+
+
+def store_identity(
+    corpus: Mapping[str, object],
+    layers: Sequence[int],
+    store: StoreConfig,
+    seed: int,
+    model: Mapping[str, str] | None,
+) -> dict[str, object]:
+    """Put together what determines the bytes of a store.
+
+    Args:
+        corpus: What determines its windows, besides a tokenizer.
+        layers: Block indices of the hook points.
+        store: How activations rest there.
+        seed: Of the shuffle.
+        model: What determines the numbers of the model that read it; None where none did.
+    """
     identity = {
-        "corpus": study.corpus_identity,
-        "layers": study.layers,
+        "corpus": corpus,
+        "layers": layers,
         "dtype": store.dtype.name,
         "shard_tokens": store.shard_tokens,
-        "seed": study.config.seed,
+        "seed": seed,
     }
-    if study.config.corpus.kind is CorpusKind.activations:
-        return identity
-    return {**identity, "model": study.model_identity, "skip_first": store.skip_first}
+    return (
+        identity if model is None else {**identity, "model": model, "skip_first": store.skip_first}
+    )

@@ -1,7 +1,7 @@
 """Tables of an evaluation: for the terminal and as CSV files."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
@@ -95,7 +95,7 @@ def write_scores(path: Path, evaluation: Evaluation, texts: Sequence[Sequence[st
     write_csv(path, ["question", "answer", "category", *names], cells)
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write CSV in UTF-8; a text that a spreadsheet would run as a formula gets a `'` before it."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

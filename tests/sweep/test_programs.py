@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.dashboard import main as dashboard
+from sweep.latents import main as latents
 from sweep.logged import read_logged
 from sweep.runs import banks_of, find_runs
 from sweep.shapes import read_shapes, shapes_of
@@ -69,3 +70,10 @@ def test_a_page_shows_what_wandb_was_told_offline(sweep: Path):
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {"runs", "banks", "training", "usage"} <= anchors
     assert page.row("sae.k=4", "proc.memory.rssMB")
+
+
+def test_latents_of_a_real_bank_are_read_in_the_text_held_out_from_it(sweep: Path, tmp_path: Path):
+    latents([str(sweep / "0"), "--out", str(tmp_path), "--tokens", "1500"])
+    hooks = [line.split(",")[0] for line in (tmp_path / "latents.csv").read_text().splitlines()[1:]]
+    assert set(hooks) == {"layer_0", "layer_5"}
+    assert 64 < len(hooks) <= 128

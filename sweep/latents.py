@@ -1,0 +1,145 @@
+"""Make a catalogue of a bank's latents: what each of them fires on in held-out text.
+
+A latent is enriched for a token that it fires on more often than if its firings fell on any token
+alike: the upper tail of the hypergeometric distribution, adjusted for all pairs of a latent that
+fires and a token that is there (Benjamini, Hochberg). This takes tokens as independent draws, which
+those of one text are not: where few texts make most of a latent's firings, q is too small.
+
+Documents are dealt to two halves. Tokens are tested and chosen in the first; how far a latent is
+for its token alone is measured in the second.
+
+Examples:
+    python -m sweep.latents outputs/ghostworld/runs/train/<time>
+    python -m sweep.latents outputs/ghostworld/runs/detect/<time> --layers 0,3 --contexts 20
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.models.lm import LM
+from ghosttrack.report.tables import write_csv
+from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.formats.read import read_saes
+from ghosttrack.sae.hooks import layer_of
+from sweep.catalogue import (
+    PAIR,
+    Catalogue,
+    enrichment_rows,
+    latents_sheet,
+    summary_sheet,
+    write_contexts,
+)
+from sweep.command import make_folder, parser, run, say
+from sweep.enrichment import (
+    LEAST_FIRINGS,
+    LEAST_SHARE,
+    LEAST_WINDOWS,
+    enriched,
+    meaning,
+    n_tests,
+)
+from sweep.firings import Text, tally
+from sweep.pictures import Curve, draw_curves
+from sweep.sheet import Sheet, print_sheet, write_sheet
+from sweep.significance import LEVEL
+from sweep.subject import Subject, find_subject
+
+
+def main(arguments: list[str]) -> None:
+    """Read the options and make it."""
+    options = parser("latents", __doc__)
+    options.add_argument("folder", type=Path, help="of a run of train.py or detect.py")
+    options.add_argument("--out", type=Path, default=Path("latents"))
+    options.add_argument("--tokens", type=_positive, default=50_000, help="held-out ones to read")
+    options.add_argument("--layers", type=_numbers, help="block indices, with commas (default all)")
+    options.add_argument("--contexts", type=_positive, default=10, help="kept of each latent")
+    options.add_argument("--batch", type=_positive, help="windows per pass (default the model's)")
+    options.add_argument("--seed", type=int, default=0, help="of the halves")
+    run(lambda: _make(options.parse_args(arguments)))
+
+
+def _make(given: argparse.Namespace) -> None:
+    subject = find_subject(given.folder)
+    bank, text = _bank(subject, given.layers), _text(subject, given.tokens, given.seed)
+    lm = subject.load_lm()
+    batch = given.batch or subject.model.extract_batch_size
+    found = catalogue(lm, bank, text, batch, given.contexts)
+    folder, summary = make_folder(given.out), summary_sheet(found)
+    contexts = write_contexts(folder / "contexts.jsonl", found)
+    files = write_sheet(folder / "latents", latents_sheet(found, contexts))
+    write_csv(folder / "enrichment.csv", PAIR, enrichment_rows(found))
+    files += [*write_sheet(folder / "summary", summary), _draw(folder / "latents", summary)]
+    print_sheet(summary)
+    for line in _read_as(found):
+        say(line)
+    say(f"{files[0]}, {folder / 'enrichment.csv'}, {folder / 'contexts.jsonl'}, {files[-1]}")
+
+
+def catalogue(lm: LM, bank: Bank, text: Text, batch_size: int, n_contexts: int) -> Catalogue:
+    """Read the text and find what each latent fires on."""
+    counted = tally(lm, bank, text, batch_size, n_contexts)
+    pairs = enriched(counted.half(0), counted.frequency(0))
+    return Catalogue(bank.hooks, lm, counted, pairs, meaning(pairs, counted))
+
+
+def _bank(subject: Subject, layers: list[int] | None) -> Bank:
+    saes = read_saes(subject.bank)
+    there = [layer_of(sae.hook) for sae in saes]
+    if missing := sorted(set(layers or []) - set(there)):
+        raise ConfigError(f"--layers: the bank has none of {missing}, only of {there}")
+    return Bank.of([sae for sae in saes if layers is None or layer_of(sae.hook) in layers])
+
+
+def _text(subject: Subject, n_tokens: int, seed: int) -> Text:
+    heldout = subject.heldout
+    text = Text.of(heldout.first(n_tokens), heldout.cut.skip_first, seed)
+    if text.in_second.all() or not text.in_second.any():
+        raise DataError(
+            "--tokens: so many are of one document; two halves take more of them or of the corpus"
+        )
+    return text
+
+
+def _read_as(found: Catalogue) -> list[str]:
+    """Say what the numbers stand for."""
+    counted = found.tally
+    n_pairs = n_tests(counted.half(0), counted.frequency(0))
+    n_read, n_windows = len(counted.text.read), len(counted.text.windows.lengths)
+    return [
+        f"{n_read:,} held-out tokens in {n_windows:,} windows, documents dealt to two halves",
+        f"enriched: for a token at q <= {LEVEL:g} in the first half, over {n_pairs:,} pairs of"
+        " latent and token, those without firings too (p = 1); p takes tokens as independent draws",
+        f"monosemantic: in the second half at least {LEAST_FIRINGS} firings in {LEAST_WINDOWS}"
+        f" windows, at least {LEAST_SHARE:.0%} of them on the token that was chosen in the first",
+    ]
+
+
+def _draw(stem: Path, summary: Sheet) -> Path:
+    """Draw over layers what share of latents is what, and how far enriched ones are for a token."""
+    layers = [float(layer_of(str(hook))) for hook in summary.column("hook")]
+    columns = {name: np.array(summary.column(name), dtype=float) for name in summary.columns[1:]}
+    shares: list[Curve] = [
+        (name, layers, (columns[name] / columns["latents"]).tolist())
+        for name in ("enriched", "monosemantic", "silent")
+    ]
+    on_token: Curve = ("enriched", layers, columns["median share on token"].tolist())
+    panels = {"share of latents": shares, "median share of firings on the token": [on_token]}
+    return draw_curves(stem, panels, "layer")
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
