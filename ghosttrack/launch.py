@@ -1,13 +1,16 @@
 """Run a program's task: faults as one line, every sweep job in a process of its own."""
 
+import atexit
 import functools
 import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +34,8 @@ TEXTS = ("prompt", "prompts")
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
+RUN_DIR = "hydra.run.dir="
+"""So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -99,8 +104,13 @@ class Frame(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make the run's folder."""
-        _make(Path(config.hydra.run.dir))
+        """Make the run's folder; that of a rank which does not know the first one's passes away."""
+        hydra = config.hydra
+        if place().rank > 0 and not any(one.startswith(RUN_DIR) for one in hydra.overrides.hydra):
+            with read_write(config):
+                hydra.run.dir = tempfile.mkdtemp(prefix="ghosttrack-rank-")
+            atexit.register(shutil.rmtree, hydra.run.dir, ignore_errors=True)
+        _make(Path(hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the sweep's folder, the same for all jobs, be they of several models."""
@@ -141,7 +151,7 @@ def _run_anew(task: Task) -> int:
         sys.executable,
         str(Path(hydra.runtime.cwd, inspect.getfile(task))),
         *hydra.overrides.task,
-        f"hydra.run.dir={quote(hydra.runtime.output_dir)}",
+        f"{RUN_DIR}{quote(hydra.runtime.output_dir)}",
         "hydra.mode=RUN",
     ]
     return subprocess.run(command, check=False).returncode

@@ -66,6 +66,17 @@ def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, lin
     assert result.stderr == line + "\n"
 
 
+@pytest.mark.parametrize(("rank", "folders"), [("0", ["outputs"]), ("1", [])])
+def test_ranks_that_know_no_common_folder_leave_only_that_of_the_first(
+    script: Path, monkeypatch: pytest.MonkeyPatch, rank: str, folders: list[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("TMPDIR", str(script.parent))
+    result = run(script, FRAME)
+    assert result.returncode == 0, result.stderr
+    assert [one.name for one in script.parent.iterdir() if one != script] == folders
+
+
 def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(script: Path) -> None:
     result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", FRAME)
     assert result.returncode == 1
