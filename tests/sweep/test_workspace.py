@@ -15,7 +15,6 @@ def panels(path: Path) -> dict[str, list[dict[str, object]]]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own code
 def test_a_workspace_is_defined_without_a_login(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    pytest.importorskip("wandb_workspaces", reason="needs the extra `review`")
     out = tmp_path / "workspace.json"
     main(["--entity", "me", "--project", "ghosttrack", "--out", str(out)])
     assert str(out) in capsys.readouterr().out
