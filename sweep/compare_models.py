@@ -122,12 +122,12 @@ def _curve(bank: BankRecord, name: str) -> Curve:
 def draw_detection(stem: Path, found: Sequence[Found], detectors: Sequence[str]) -> Path:
     """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
     rows = [
-        (f"{detector}, {one.name}", one.name, area.value, area.low, area.high)
+        (f"{detector}, {one.name}", one.name, area)
         for detector in detectors
         for one in found
         if (area := auroc(one.evaluation, detector)) is not None
     ]
-    return draw_intervals(stem, "All answers", rows)  # pyright: ignore[reportArgumentType]
+    return draw_intervals(stem, "All answers", rows)
 
 
 if __name__ == "__main__":

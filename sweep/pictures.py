@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
 from sweep.shapes import LEAST_EXPLAINED, Shape, front
+from sweep.sheet import Estimate
 
 ACCENT, WARNING = "#5b3cc4", "#c2410c"
 
@@ -175,24 +176,23 @@ def draw_positions(
         return save(figure, stem)
 
 
-def draw_intervals(
-    stem: Path, title: str, rows: Sequence[tuple[str, str, float, float, float]]
-) -> Path:
-    """Draw an estimate with its interval per row.
+def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estimate]]) -> Path:
+    """Draw an estimate with its interval per row; what is not defined stays blank.
 
     Args:
         stem: Of the files.
         title: Names the quantity.
-        rows: Label, group (one colour each), value, low and high; the first stands on top.
+        rows: Label, group (one colour each) and AUROC; the first stands on top.
     """
-    groups = list(dict.fromkeys(group for _, group, *_ in rows))
+    groups = list(dict.fromkeys(group for _, group, _ in rows))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-        for place, (_, group, value, low, high) in enumerate(rows):
+        for place, (_, group, estimate) in enumerate(rows):
             color = COLORS[groups.index(group) % len(COLORS)]
-            axes.plot((low, high), (place, place), color=color, linewidth=1.6)
+            value, *ends = (np.nan if number is None else number for number in estimate)
+            axes.plot(ends, (place, place), color=color, linewidth=1.6)
             axes.plot(value, place, color=color, marker="o", ms=4)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=7)
         axes.invert_yaxis()

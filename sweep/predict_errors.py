@@ -54,10 +54,8 @@ def _predict(given: argparse.Namespace) -> None:
     folder = make_folder(given.out)
     files = write_sheet(folder / "errors", sheet)
     areas = [(row[0], row[3]) for row in rows if isinstance(row[3], Estimate)]
-    bars = [(f"layer {layer}", "SAE latents", *area) for layer, area in areas]
-    files.append(
-        draw_intervals(folder / "errors", "Errors from SAE latents", bars)  # pyright: ignore[reportArgumentType]
-    )
+    bars = [(f"layer {layer}", "SAE latents", area) for layer, area in areas]
+    files.append(draw_intervals(folder / "errors", "Errors from SAE latents", bars))
     print_sheet(sheet)
     say(
         f"{len(labels)} answers, {labels.mean():.1%} wrong; folds keep a group together, strength"
