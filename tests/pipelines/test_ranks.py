@@ -104,7 +104,9 @@ def test_four_ranks_that_share_batches_train_the_same_bank_as_one(
     same_to_rounding(tmp_path, alone)
 
 
-@pytest.mark.parametrize(("source", "n"), [("store", 3), ("stream", 2)])
+@pytest.mark.parametrize(
+    ("source", "n"), [pytest.param("store", 3, marks=pytest.mark.long), ("stream", 2)]
+)
 def test_ranks_that_share_layers_train_the_same_bank_bit_for_bit(
     layered: Workplace, alone: Path, tmp_path: Path, source: str, n: int
 ):
@@ -196,6 +198,7 @@ def start(layered: Workplace, tmp_path: Path) -> Iterator[Callable[..., Job]]:
             os.killpg(job.process.pid, signal.SIGKILL)
 
 
+@pytest.mark.long  # what SLURM preempts is two ranks too, and tested by default
 def test_two_ranks_go_on_bit_for_bit_whoever_was_killed(
     start: Callable[..., Job], pair: Path, tmp_path: Path
 ):
