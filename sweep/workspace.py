@@ -15,22 +15,14 @@ import wandb
 
 from ghosttrack.artifacts import write_json
 from ghosttrack.errors import DataError
-from ghosttrack.report.detection_log import MATRICES
+from ghosttrack.report.detection_log import CHARTS
+from ghosttrack.report.wandb import has_key
 from sweep.command import make_folder, parser, run, say
 
 STEP = "trainer/global_step"
 CURVES = ("train/fvu_mean", "train/fvu_max", "train/loss", "train/dead_frac", "lr", "tokens_per_s")
 LAYERS = ("train/fvu", "heldout/fvu", "heldout/dead_frac", "heldout/ce_recovered")
 TABLES = ("detectors", "canaries", "answers")
-CHARTS = {
-    "roc": ("area-under-curve/v0", {"x": "x", "y": "y", "class": "detector"}),
-    "pr": ("area-under-curve/v0", {"x": "x", "y": "y", "class": "detector"}),
-    "calibration": (
-        "lineseries/v0",
-        {"step": "stated", "lineVal": "hallucinated", "lineKey": "detector"},
-    ),
-}
-MATRIX = {name: name for name in ("Actual", "Predicted", "nPredictions")}
 FIGURES = ("figures/auroc", "figures/roc", "figures/pr", "figures/calibration")
 MACHINE = ("system/gpu.0.gpu", "system/gpu.0.memory", "system/proc.memory.rssMB", "system/cpu")
 
@@ -52,7 +44,7 @@ def _make(given: argparse.Namespace) -> None:
         write_json(given.out, json.loads(workspace._to_model().model_dump_json(by_alias=True)))
         say(f"workspace: {given.out}")
         return
-    if not wandb.login(prompt=False, verify=False):
+    if not has_key():
         raise DataError("no W&B key: set WANDB_API_KEY or log in, or write to a file by --out")
     try:
         workspace.save()
@@ -76,10 +68,6 @@ def build(entity: str, project: str, name: str) -> Any:  # noqa: ANN401 - of an 
         )
     except ImportError as error:
         raise DataError("wandb-workspaces is missing: pip install 'ghosttrack[review]'") from error
-    charts = [
-        *((key, *chart) for key, chart in CHARTS.items()),
-        *((f"confusion/{name}", "confusion_matrix/v1", MATRIX) for name in MATRICES),
-    ]
     sections = {
         "Training": [panels.LinePlot(title=one, x=STEP, y=[one]) for one in CURVES],
         "Layers": [panels.LinePlot(title=one, x=STEP, metric_regex=f"{one}/.*") for one in LAYERS],
@@ -89,10 +77,10 @@ def build(entity: str, project: str, name: str) -> Any:  # noqa: ANN401 - of an 
                 panels.CustomChart(
                     query={"summaryTable": {"tableKey": f"{key}_table"}},
                     chart_name=f"wandb/{kind}",
-                    chart_fields=fields,
+                    chart_fields=dict(fields),
                     chart_strings={"title": key},
                 )
-                for key, kind, fields in charts
+                for key, (kind, fields) in CHARTS.items()
             ),
             panels.MediaBrowser(title="Figures", media_keys=list(FIGURES)),
         ],

@@ -1,6 +1,6 @@
 """What W&B is told of an evaluation: every headline number, tables, curves and figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,23 @@ from ghosttrack.report.wandb import chart, picture, table
 NUMBERS = ("auroc", "auprc", "f1", "ece")
 MATRICES = ("output", "tracks+output", "few")
 """Detectors whose confusion matrix is drawn."""
+AREA = ("area-under-curve/v0", {"x": "x", "y": "y", "class": "detector"})
+CHARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "roc": AREA,
+    "pr": AREA,
+    "calibration": (
+        "lineseries/v0",
+        {"step": "stated", "lineVal": "hallucinated", "lineKey": "detector"},
+    ),
+    **{
+        f"confusion/{name}": (
+            "confusion_matrix/v1",
+            {field: field for field in ("Actual", "Predicted", "nPredictions")},
+        )
+        for name in MATRICES
+    },
+}
+"""W&B's own kind of each chart, and what it asks for with the column that gives it."""
 MOST_POINTS = 200
 """Of a curve; more could not be seen."""
 
@@ -87,26 +104,22 @@ def _curves(material: ReportMaterial) -> dict[str, Any]:
     """Draw curves that can be zoomed into and put beside those of other runs."""
     found, labels = material.evaluation, material.answers.labels
     drawn = [(name, found.scores[name]) for name in CURVES if name in found.scores]
-    area = {"x": "x", "y": "y", "class": "detector"}
-    lines = {"step": "stated", "lineVal": "hallucinated", "lineKey": "detector"}
     rows = {
         "roc": [(*point, name) for name, prob in drawn for point in _roc(labels, prob)],
         "pr": [(*point, name) for name, prob in drawn for point in _pr(labels, prob)],
-        "bins": [(*point, name) for name, prob in drawn for point in _bins(labels, prob)],
+        "calibration": [(*point, name) for name, prob in drawn for point in _bins(labels, prob)],
     }
-    roc = "ROC: right answers flagged (x), hallucinated flagged (y)"
-    pr = "Precision (y) and recall (x) of hallucinated"
-    return {
-        "roc": chart("area-under-curve/v0", area, roc, rows["roc"]),
-        "pr": chart("area-under-curve/v0", area, pr, rows["pr"]),
-        "calibration": chart("lineseries/v0", lines, "Calibration", rows["bins"]),
-        **{f"confusion/{name}": one for name, one in _matrices(found, labels)},
+    titles = {
+        "roc": "ROC: right answers flagged (x), hallucinated flagged (y)",
+        "pr": "Precision (y) and recall (x) of hallucinated",
+        "calibration": "Calibration",
     }
+    curves = {key: chart(*CHARTS[key], title, rows[key]) for key, title in titles.items()}
+    return curves | dict(_matrices(found, labels))
 
 
 def _matrices(found: Evaluation, labels: Int[np.ndarray, " sample"]) -> Iterator[tuple[str, Any]]:
-    """Count at the threshold that each answer's inner folds chose."""
-    asked = {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"}
+    """Count at the threshold that each answer's inner folds chose; give charts by their keys."""
     words = ("right", "hallucinated")
     for name in MATRICES:
         if name in found.flagged:
@@ -116,7 +129,8 @@ def _matrices(found: Evaluation, labels: Int[np.ndarray, " sample"]) -> Iterator
                 for is_so in (0, 1)
                 for flag in (0, 1)
             ]
-            yield name, chart("confusion_matrix/v1", asked, f"Confusion, {name}", rows)
+            key = f"confusion/{name}"
+            yield key, chart(*CHARTS[key], f"Confusion, {name}", rows)
 
 
 def _roc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> Rows:

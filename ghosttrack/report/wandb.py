@@ -53,11 +53,9 @@ def check_online() -> None:
     Raises:
         ConfigError: There is no key, or the server does not answer.
     """
-    # else login asks who the user is, for a word of welcome, again and again where nobody answers
-    settings = wandb.setup(settings=wandb.Settings(silent=True, x_disable_viewer=True)).settings
-    url = os.environ.get("WANDB_BASE_URL") or settings.base_url
-    if not wandb.login(prompt=False, verify=False):
+    if not has_key():
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
+    url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     try:
         urllib.request.urlopen(url, timeout=REACH_S).close()
     except urllib.error.HTTPError:
@@ -67,6 +65,13 @@ def check_online() -> None:
             f"logger.offline=false, but {url} (WANDB_BASE_URL) does not answer: {error};"
             " set logger.offline=true and `wandb sync` the run later"
         ) from error
+
+
+def has_key() -> bool:
+    """Tell whether there is a key: no prompt, and no question to the server."""
+    # else login asks who the user is, for a word of welcome, again and again where nobody answers
+    wandb.setup(settings=wandb.Settings(silent=True, x_disable_viewer=True))
+    return wandb.login(prompt=False, verify=False)
 
 
 def quiet(*, offline: bool) -> wandb.Settings:
