@@ -10,26 +10,13 @@ Examples:
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ghosttrack.errors import ConfigError
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT
-from sweep.command import DETECTORS, add_detectors, make_folder, parser, run, say
-from sweep.findings import Found, auroc, read_evaluations
-from sweep.runs import RunRecord, common_overrides, find_runs
-from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
-
-SUBSETS = (ALL, next(iter(CONFIDENT)))
-SAE_METRICS = (*("explained_variance", "fvu", "dead_frac", "l0", "mse", "ce_recovered", "kl"),)
-SHAPE = ("architecture", "d_sae", "k", "expansion", "hooks")
-RUN = ("model", "run", "program", "status", "seconds", "overrides")
-ANSWERS = ("answers", "groups", "hallucinated_frac")
-PRINTED = (
-    *("overrides", "program", "status", "seconds", "d_sae", "k"),
-    *("explained_variance", "dead_frac", "l0", "answers"),
-)
-"""Columns that a terminal has room for, beside the detectors'; the files have all."""
+from sweep.command import add_detectors, make_folder, parser, run, say
+from sweep.measures.overview import brief, choose, collect
+from sweep.records.findings import read_evaluations
+from sweep.records.runs import common_overrides, find_runs
+from sweep.sheet import print_sheet, write_sheet
 
 
 def main(arguments: list[str]) -> None:
@@ -52,69 +39,6 @@ def _collect(given: argparse.Namespace) -> None:
     print_sheet(brief(sheet, runs))
     failed = sum(one.status != "done" for one in runs)
     say(f"{len(runs)} runs, {failed} of them not done: {', '.join(map(str, files))}")
-
-
-def brief(sheet: Sheet, runs: Sequence[RunRecord]) -> Sheet:
-    """Take the columns that a page has room for, and of settings those that not all runs share."""
-    common = common_overrides(runs)
-    detectors = sheet.columns[len((*RUN, *SHAPE, *SAE_METRICS, *ANSWERS)) :]
-    few = sheet.of([*PRINTED, *detectors])
-    rows = [
-        (" ".join(one for one in run.overrides if one not in common) or "(defaults)", *row[1:])
-        for run, row in zip(runs, few.rows, strict=True)
-    ]
-    return Sheet(few.columns, rows)
-
-
-def collect(
-    runs: Sequence[RunRecord], found: Mapping[Path, Found], detectors: tuple[str, ...]
-) -> Sheet:
-    """Put runs together, a row each.
-
-    Args:
-        runs: In the order of the rows.
-        found: Their evaluations, by folder.
-        detectors: Whose AUROC has columns.
-    """
-    columns = [f"{name} AUROC {subset}" for name in detectors for subset in SUBSETS]
-    return Sheet(
-        (*RUN, *SHAPE, *SAE_METRICS, *ANSWERS, *columns),
-        [
-            _row(one, found.get(one.evaluation) if one.evaluation else None, detectors)
-            for one in runs
-        ],
-    )
-
-
-def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
-    """Settle whose columns a table has.
-
-    Raises:
-        ConfigError: No evaluation has one of `detectors`.
-    """
-    there = {row.detector for one in found for row in one.evaluation.rows}
-    if detectors is None:
-        return tuple(name for name in DETECTORS if name in there)
-    if missing := [name for name in detectors if name not in there]:
-        known = f"there are {', '.join(sorted(there))}" if there else "no run evaluated any"
-        raise ConfigError(f"--detectors: no {', '.join(missing)}; {known}")
-    return detectors
-
-
-def _row(run: RunRecord, found: Found | None, detectors: tuple[str, ...]) -> tuple[Cell, ...]:
-    bank = run.bank
-    cells: list[Cell] = [run.model, run.name, run.program, run.status, run.seconds]
-    cells.append(" ".join(run.overrides))
-    if bank is None:
-        cells += [None] * len((*SHAPE, *SAE_METRICS))
-    else:
-        cells += [bank.architecture, bank.d_sae, bank.k, bank.expansion, len(bank.hooks)]
-        cells += [bank.mean(name) for name in SAE_METRICS]
-    if found is None:
-        return (*cells, *[None] * (len(ANSWERS) + len(detectors) * len(SUBSETS)))
-    judged = found.evaluation
-    cells += [judged.n, judged.n_groups, judged.hallucinated_frac]
-    return (*cells, *(auroc(judged, name, subset) for name in detectors for subset in SUBSETS))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,18 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Make the type of an option that is a whole number, and not below another."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return number
+
+
 def run(task: Callable[[], None]) -> None:
     """Do it; a fault that the user can mend is one line and exit status 1."""
     try:

@@ -10,31 +10,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT
-from ghosttrack.sae.hooks import place_of
-from sweep.collect import choose
+from ghosttrack.evaluation.subsets import ALL
 from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.findings import Found, auroc, read_evaluations
-from sweep.pictures import Curve, draw_curves, draw_intervals
-from sweep.quality import (
+from sweep.measures.overview import choose
+from sweep.measures.quality import (
     bands_sheet,
     models_sheet,
     statistics_sheet,
     targets_sheet,
     trends_sheet,
 )
-from sweep.runs import BankRecord, banks_of, find_runs
-from sweep.sheet import Cell, Estimate, Sheet, markdown, print_sheet, write_sheet
-
-CAUTION = (
-    "MSE is in the units of each model's residual stream: compare it within a model, FVU and what "
-    "is derived from it between models. AUROC is with its 95 % cluster-bootstrap interval."
-)
-CURVES = {
-    "fvu": "FVU",
-    "dead_frac": "dead fraction",
-    "ce_recovered": "cross-entropy recovered",
-}
+from sweep.records.findings import Found, read_evaluations
+from sweep.records.runs import banks_of, find_runs
+from sweep.sheet import Estimate, markdown, print_sheet, write_sheet
+from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
 
 
 def main(arguments: list[str]) -> None:
@@ -75,21 +64,6 @@ def _compare(given: argparse.Namespace) -> None:
     say(f"\n{folder / 'comparison.md'}, tables beside it, {', '.join(map(str, pictures))}")
 
 
-def detection_sheet(found: Sequence[Found], detectors: Sequence[str]) -> Sheet:
-    """Give each detector a row in each evaluation."""
-    subsets = (ALL, *CONFIDENT)
-    rows: list[tuple[Cell, ...]] = []
-    for one in found:
-        judged = one.evaluation
-        for row in (row for row in judged.rows if row.subset == ALL and row.detector in detectors):
-            areas = [auroc(judged, row.detector, subset) for subset in subsets]
-            size = row.n, row.n_groups, judged.hallucinated_frac
-            rows.append((one.name, row.detector, *size, *areas, row.f1, row.ece, row.forwards))
-    sizes = ("answers", "groups", "hallucinated_frac")
-    areas = [f"AUROC {subset}" for subset in subsets]
-    return Sheet(("evaluation", "detector", *sizes, *areas, "F1", "ECE", "passes"), rows)
-
-
 def _reached(
     found: Sequence[Found], detectors: Sequence[str]
 ) -> list[tuple[str, str, Estimate, Estimate]]:
@@ -102,32 +76,6 @@ def _reached(
         for row in one.evaluation.rows
         if row.subset == ALL and row.detector in detectors
     ]
-
-
-def draw_depth(stem: Path, banks: Sequence[BankRecord]) -> Path:
-    """Draw each bank's metrics over depth, 0 the first layer of the bank and 1 its last."""
-    panels = {said: [_curve(bank, name) for bank in banks] for name, said in CURVES.items()}
-    there = {said: [one for one in curves if one[2]] for said, curves in panels.items()}
-    return draw_curves(stem, {said: one for said, one in there.items() if one}, "relative depth")
-
-
-def _curve(bank: BankRecord, name: str) -> Curve:
-    hooks = [hook for hook in bank.hooks if hook.get(name) is not None]
-    layers = [place_of(hook["hook"])[0] for hook in hooks]
-    span = max(1, max(layers, default=0) - min(layers, default=0))
-    depth = [(layer - layers[0]) / span for layer in layers]
-    return bank.label, depth, [hook[name] for hook in hooks]
-
-
-def draw_detection(stem: Path, found: Sequence[Found], detectors: Sequence[str]) -> Path:
-    """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
-    rows = [
-        (f"{detector}, {one.name}", one.name, area)
-        for detector in detectors
-        for one in found
-        if (area := auroc(one.evaluation, detector)) is not None
-    ]
-    return draw_intervals(stem, "All answers", rows)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 from ghosttrack.report.page import asset, environment
-from sweep.collect import choose
 from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.findings import read_evaluations
-from sweep.runs import find_runs
-from sweep.sections import Review, sections
+from sweep.measures.overview import choose
+from sweep.records.findings import read_evaluations
+from sweep.records.runs import find_runs
+from sweep.views.sections import Review, sections
 
 
 def main(arguments: list[str]) -> None:

@@ -19,12 +19,12 @@ from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.report.figures import draw
 from ghosttrack.report.material import HEADLINE
 from ghosttrack.report.tables import write_csv
-from sweep.collect import choose
 from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.findings import Found, auroc, read_evaluation
-from sweep.latex import document, escaped, figure, table
-from sweep.runs import read_run_folder
+from sweep.measures.overview import choose
+from sweep.records.findings import Found, auroc, read_evaluation
+from sweep.records.runs import read_run_folder
 from sweep.sheet import Cell, Estimate, Sheet
+from sweep.views.latex import document, escaped, figure, table
 
 SUBSETS = (ALL, *CONFIDENT)
 FIGURES = {

@@ -18,8 +18,8 @@ import numpy as np
 from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import HOOK, place_of
 from sweep.command import make_folder, parser, run, say
-from sweep.pictures import draw_heatmaps
-from sweep.runs import BankRecord, Hook, banks_of, find_runs
+from sweep.records.runs import BankRecord, Hook, banks_of, find_runs
+from sweep.views.pictures import draw_heatmaps
 
 SHOWN = {
     "mse": "loss: mean squared error",

@@ -25,7 +25,8 @@ from ghosttrack.report.tables import write_csv
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.read import read_saes
 from ghosttrack.sae.hooks import layer_of
-from sweep.catalogue import (
+from sweep.command import at_least, make_folder, parser, run, say
+from sweep.measures.catalogue import (
     PAIR,
     Catalogue,
     enrichment_rows,
@@ -33,8 +34,7 @@ from sweep.catalogue import (
     summary_sheet,
     write_contexts,
 )
-from sweep.command import make_folder, parser, run, say
-from sweep.enrichment import (
+from sweep.measures.enrichment import (
     LEAST_FIRINGS,
     LEAST_SHARE,
     LEAST_WINDOWS,
@@ -42,11 +42,11 @@ from sweep.enrichment import (
     meaning,
     n_tests,
 )
-from sweep.firings import Text, tally
-from sweep.pictures import Curve, draw_curves
+from sweep.measures.firings import Text, tally
+from sweep.measures.significance import LEVEL
+from sweep.records.subject import Subject, find_subject
 from sweep.sheet import Sheet, print_sheet, write_sheet
-from sweep.significance import LEVEL
-from sweep.subject import Subject, find_subject
+from sweep.views.pictures import Curve, draw_curves
 
 
 def main(arguments: list[str]) -> None:
@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> None:
     options = parser("latents", __doc__)
     options.add_argument("folder", type=Path, help="of a run of train.py or detect.py")
     options.add_argument("--out", type=Path, default=Path("latents"))
-    options.add_argument("--tokens", type=_positive, default=50_000, help="held-out ones to read")
+    options.add_argument("--tokens", type=at_least(1), default=50_000, help="held-out ones to read")
     options.add_argument("--layers", type=_numbers, help="block indices, with commas (default all)")
-    options.add_argument("--contexts", type=_positive, default=10, help="kept of each latent")
-    options.add_argument("--batch", type=_positive, help="windows per pass (default the model's)")
-    options.add_argument("--seed", type=int, default=0, help="of the halves")
+    options.add_argument("--contexts", type=at_least(1), default=10, help="kept of each latent")
+    options.add_argument("--batch", type=at_least(1), help="windows per pass (default the model's)")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of the halves")
     run(lambda: _make(options.parse_args(arguments)))
 
 
@@ -129,12 +129,6 @@ def _draw(stem: Path, summary: Sheet) -> Path:
     on_token: Curve = ("enriched", layers, columns["median share on token"].tolist())
     panels = {"share of latents": shares, "median share of firings on the token": [on_token]}
     return draw_curves(stem, panels, "layer")
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _numbers(text: str) -> list[int]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ghosttrack.artifacts import Artifact, write_json
 from ghosttrack.errors import ConfigError, DataError, check_folder_name
 from sweep.command import make_folder, parser, run, say
-from sweep.imports import SUPERSEDED, Group, group, import_bank, import_result
+from sweep.records.imports import SUPERSEDED, Group, group, import_bank, import_result
 
 CHECKPOINTS, RESULTS = Path("models", "checkpoints"), Path("results")
 

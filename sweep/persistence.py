@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from ghosttrack.artifacts import read
 from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Bank
-from sweep.command import make_folder, parser, run, say
-from sweep.pictures import draw_curves
+from sweep.command import at_least, make_folder, parser, run, say
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
+from sweep.views.pictures import draw_curves
 
 CHANCE = 0.99
 Directions = list[Float[np.ndarray, "d_sae d_model"]]
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     options = parser("persistence", __doc__)
     options.add_argument("bank", type=Path, help="folder of an SAE bank")
     options.add_argument("--out", type=Path, default=Path("persistence"))
-    options.add_argument("--seed", type=int, default=0, help="of the random directions")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of the random directions")
     run(lambda: _measure(options.parse_args(arguments)))
 
 

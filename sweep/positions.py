@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float, Int
 
 from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import place_of
-from sweep.command import make_folder, parser, run, say
-from sweep.pictures import draw_positions
-from sweep.runs import BankRecord, banks_of, find_runs
+from sweep.command import at_least, make_folder, parser, run, say
+from sweep.measures.significance import LEVEL, Shift, adjusted, shift
+from sweep.records.runs import BankRecord, banks_of, find_runs
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
-from sweep.significance import LEVEL, Shift, adjusted, shift
+from sweep.views.pictures import draw_positions
 
 METRICS = ("mse", "fvu", "explained_variance", "dead_frac", "l0")
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     options = parser("positions", __doc__)
     options.add_argument("folder", type=Path, help="of a run, a sweep or a model")
     options.add_argument("--out", type=Path, default=Path("positions"))
-    options.add_argument("--seed", type=int, default=0, help="of permutations too many to list")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of permutations")
     run(lambda: _compare(options.parse_args(arguments)))
 
 

@@ -23,9 +23,9 @@ from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.pipelines.tracked import load_latents
 from ghosttrack.sae.hooks import layer_of
-from sweep.command import make_folder, parser, run, say
-from sweep.pictures import draw_intervals
+from sweep.command import at_least, make_folder, parser, run, say
 from sweep.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
+from sweep.views.pictures import draw_intervals
 
 
 def main(arguments: list[str]) -> None:
@@ -33,9 +33,9 @@ def main(arguments: list[str]) -> None:
     options = parser("predict_errors", __doc__)
     options.add_argument("artifact", type=Path, help="folder of tracks or of an evaluation")
     options.add_argument("--out", type=Path, default=Path("predict_errors"))
-    options.add_argument("--n-folds", type=int, default=5)
-    options.add_argument("--n-bootstrap", type=int, default=2000)
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--n-folds", type=at_least(2), default=5)
+    options.add_argument("--n-bootstrap", type=at_least(1), default=2000)
+    options.add_argument("--seed", type=at_least(0), default=0)
     run(lambda: _predict(options.parse_args(arguments)))
 
 

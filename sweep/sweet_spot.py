@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweep.command import make_folder, parser, run, say
-from sweep.pictures import draw_shapes
-from sweep.runs import banks_of, find_runs
-from sweep.shapes import NUMBERS, Shape, front, read_shapes, shapes_of, sweet_spot
+from sweep.measures.shapes import NUMBERS, Shape, front, read_shapes, shapes_of, sweet_spot
+from sweep.records.runs import banks_of, find_runs
 from sweep.sheet import Sheet, print_sheet
+from sweep.views.pictures import draw_shapes
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from ghosttrack.detector.outputs import OUTPUT_SCORES
 from ghosttrack.detector.statistics import LENS_STATISTICS, SUBJECT_STATISTICS, TRACK_STATISTICS
 from ghosttrack.detector.table import Table
 from ghosttrack.sae.bank import Bank
-from sweep.wandb_run import read_run
+from sweep.records.wandb_run import read_run
 from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
 from tests.pipelines.conftest import Done
 

@@ -21,7 +21,7 @@ from ghosttrack.report.wandb import (
     log_lineage,
     quiet,
 )
-from sweep.wandb_run import Lineage, OfflineRun, read_run
+from sweep.records.wandb_run import Lineage, OfflineRun, read_run
 from tests.report import materials
 
 MOST_PANELS = 40

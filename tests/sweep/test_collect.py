@@ -4,9 +4,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.collect import collect, main
-from sweep.findings import read_evaluations
-from sweep.runs import find_runs
+from sweep.collect import main
+from sweep.measures.overview import collect
+from sweep.records.findings import read_evaluations
+from sweep.records.runs import find_runs
 from sweep.sheet import Estimate, Sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 

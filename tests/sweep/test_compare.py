@@ -5,7 +5,7 @@ import pytest
 from ghosttrack.evaluation.result import Interval
 from sweep.compare_models import main
 from sweep.heatmaps import main as heatmaps
-from sweep.quality import (
+from sweep.measures.quality import (
     LIMITS,
     Target,
     band,
@@ -15,7 +15,7 @@ from sweep.quality import (
     targets_sheet,
     trends_sheet,
 )
-from sweep.runs import BankRecord
+from sweep.records.runs import BankRecord
 from sweep.sheet import Estimate, Sheet
 from tests.report.materials import evaluation, row
 from tests.sweep.outputs import bank, detected, hook, judged, trained

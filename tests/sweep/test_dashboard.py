@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sweep.dashboard import main
-from sweep.logged import read_logged
+from sweep.records.logged import read_logged
 from tests.report.test_page import EVIL, Page
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 

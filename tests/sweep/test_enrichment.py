@@ -8,9 +8,9 @@ from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, hypergeom
 
 from ghosttrack.data.windows import Windows
-from sweep.enrichment import Meaning, enriched, meaning
-from sweep.firings import Fired, Tally, Text
-from sweep.significance import adjusted, upper_tail
+from sweep.measures.enrichment import Meaning, enriched, meaning
+from sweep.measures.firings import Fired, Tally, Text
+from sweep.measures.significance import adjusted, upper_tail
 
 LENGTH = 40
 D_VOCAB = 8

@@ -7,9 +7,9 @@ import pytest
 
 from ghosttrack.report.material import HEADLINE
 from sweep.export import command, main
-from sweep.findings import read_evaluation
-from sweep.latex import escaped, table
+from sweep.records.findings import read_evaluation
 from sweep.sheet import Estimate, Sheet
+from sweep.views.latex import escaped, table
 from tests.report.materials import LABELS, evaluation
 from tests.sweep.outputs import bank, detected, hook, judged
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ghosttrack.data.corpora import framing, read_corpus, write_corpus
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
-from sweep.firings import Fired, Tally, Text, strongest, tally
+from sweep.measures.firings import Fired, Tally, Text, strongest, tally
 from tests.data.conftest import corpus_config
 from tests.support.tiny import WORDS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.measures.significance import least_p, shift
 from sweep.positions import compare, grid_of, main, positions_sheet
-from sweep.runs import BankRecord
-from sweep.significance import least_p, shift
+from sweep.records.runs import BankRecord
 from tests.sweep.outputs import bank, hook, trained
 
 

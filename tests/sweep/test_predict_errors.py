@@ -78,3 +78,12 @@ def test_what_is_neither_tracks_nor_an_evaluation_is_refused(tmp_path: Path):
     bank = build(Key(tmp_path, "saes", "topk-8-4", {}), lambda folder: write_json(folder / "a", 1))
     with pytest.raises(SystemExit, match="neither tracks nor an evaluation"):
         main([str(bank.path), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("option", ["--n-folds=1", "--n-bootstrap=0", "--seed=-1"])
+def test_a_number_that_is_too_small_is_refused_by_its_name(option: str, capsys):
+    with pytest.raises(SystemExit):
+        main(["tracks", option])
+    name, _, value = option.partition("=")
+    assert f"argument {name}: must be at least " in (said := capsys.readouterr().err)
+    assert said.endswith(f"got {value}\n")

@@ -8,9 +8,9 @@ import pytest
 
 from sweep.dashboard import main as dashboard
 from sweep.latents import main as latents
-from sweep.logged import read_logged
-from sweep.runs import banks_of, find_runs
-from sweep.shapes import read_shapes, shapes_of
+from sweep.measures.shapes import read_shapes, shapes_of
+from sweep.records.logged import read_logged
+from sweep.records.runs import banks_of, find_runs
 from tests.pipelines.commands import PATIENCE_S, ROOT, environment, said
 from tests.report.test_page import Page
 

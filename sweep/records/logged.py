@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ghosttrack.errors import whole
-from sweep.wandb_run import read_run
+from sweep.records.runs import in_order
+from sweep.records.wandb_run import read_run
 
 STEPS = ("step", "trainer/global_step")
 """Where CSV and W&B keep the step."""
@@ -30,7 +31,7 @@ class Logged(NamedTuple):
         return [step for step, _ in rows], [value for _, value in rows]
 
     def names(self, prefix: str) -> list[str]:
-        """List the quantities whose names begin so, as they first appear."""
+        """List the quantities whose names begin so, numbers in them in their order."""
         return [name for name in _names(self.history) if name.startswith(prefix)]
 
     def used(self) -> dict[str, list[float]]:
@@ -70,4 +71,5 @@ def _numbers(row: Mapping[str, object]) -> Numbers:
 
 
 def _names(rows: list[Numbers]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
+    """List every name once; W&B keeps a row's in no order."""
+    return sorted({name for row in rows for name in row}, key=in_order)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ghosttrack.errors import DataError
-from sweep.runs import BankRecord
+from sweep.records.runs import BankRecord
 
 LEAST_EXPLAINED, MOST_DEAD = 0.70, 0.50
 NUMBERS = ("d_sae", "k", "explained_variance", "dead_frac")

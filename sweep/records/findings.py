@@ -15,7 +15,7 @@ from ghosttrack.errors import DataError, whole
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
 from ghosttrack.evaluation.subsets import ALL
 from sweep.command import say
-from sweep.runs import Hook, RunRecord
+from sweep.records.runs import Hook, RunRecord
 from sweep.sheet import Estimate
 
 RECORDS = {"rows": Row, "paired": Pair, "tracking": Persistence, "causal": CausalRate}

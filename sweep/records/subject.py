@@ -16,7 +16,7 @@ from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.pipelines.worlds import embedded_folder
 from ghosttrack.sae.formats.read import BANK
 from ghosttrack.sae.hooks import layer_of
-from sweep.runs import artifact_folder, find_runs, read_yaml
+from sweep.records.runs import artifact_folder, find_runs, read_yaml
 
 
 class Subject(NamedTuple):

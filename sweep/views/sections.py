@@ -9,16 +9,22 @@ from typing import NamedTuple
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.report.page import embedded
-from sweep.collect import brief, collect
-from sweep.compare_models import CAUTION, detection_sheet, draw_depth, draw_detection
-from sweep.findings import Found
-from sweep.logged import Logged, read_logged
-from sweep.page import Picture, Section, table
-from sweep.pictures import Curve, draw_curves, draw_shapes
-from sweep.quality import bands_sheet, models_sheet, statistics_sheet, targets_sheet, trends_sheet
-from sweep.runs import RunRecord, banks_of, common_overrides, labels_of
-from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
+from sweep.measures.overview import brief, collect
+from sweep.measures.quality import (
+    bands_sheet,
+    models_sheet,
+    statistics_sheet,
+    targets_sheet,
+    trends_sheet,
+)
+from sweep.measures.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
+from sweep.records.findings import Found
+from sweep.records.logged import Logged, read_logged
+from sweep.records.runs import RunRecord, banks_of, common_overrides, labels_of
 from sweep.sheet import Cell, Sheet, shown
+from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
+from sweep.views.page import Picture, Section, table
+from sweep.views.pictures import Curve, draw_curves, draw_shapes
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""

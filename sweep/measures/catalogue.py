@@ -10,8 +10,8 @@ from jaxtyping import Float64
 
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
-from sweep.enrichment import Enriched, Meaning
-from sweep.firings import Tally
+from sweep.measures.enrichment import Enriched, Meaning
+from sweep.measures.firings import Tally
 from sweep.sheet import Cell, Sheet
 
 AROUND = 10

@@ -77,7 +77,9 @@ def find_runs(folder: Path) -> list[RunRecord]:
     Raises:
         DataError: There is no run, or a file of one is malformed.
     """
-    found = sorted(folder.rglob(".hydra/overrides.yaml"), key=_in_order)
+    found = sorted(
+        folder.rglob(".hydra/overrides.yaml"), key=lambda file: in_order(str(file.parent))
+    )
     if not found:
         raise DataError(
             f"{folder}: no run is there; give a run's, a sweep's or a model's folder of outputs/"
@@ -104,8 +106,13 @@ def labels_of(runs: Sequence[RunRecord]) -> list[str]:
     return own if is_short else [f"{run.model} {run.name}" for run in runs]
 
 
-def _in_order(file: Path) -> list[object]:
-    words = DIGITS.split(str(file.parent))
+def in_order(name: str) -> list[object]:
+    """Make a key that sorts names with numbers in the order of the numbers.
+
+    >>> sorted(["layer_10", "layer_9"], key=in_order)
+    ['layer_9', 'layer_10']
+    """
+    words = DIGITS.split(name)
     return [int(word) if place % 2 else word for place, word in enumerate(words)]
 
 

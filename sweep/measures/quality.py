@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import place_of
-from sweep.runs import BankRecord
+from sweep.records.runs import BankRecord
 from sweep.sheet import Cell, Estimate, Sheet
 
 BANDS = ("excellent", "good", "fair", "poor")

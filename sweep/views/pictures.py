@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
-from sweep.shapes import LEAST_EXPLAINED, Shape, front
+from sweep.measures.shapes import LEAST_EXPLAINED, Shape, front
 from sweep.sheet import Estimate
 
 ACCENT, WARNING = "#5b3cc4", "#c2410c"

@@ -1,0 +1,1 @@
+"""What runs, and earlier codes, left."""
