@@ -74,6 +74,8 @@ class DetectProgram(TrainProgram):
 
     questions: QuestionsConfig
     detector: DetectorConfig
+    bank: str | None
+    """A folder or file of SAEs, ours or another library's, to look through; null trains a bank."""
     prompt: str | None
     """One text that the fitted detector judges, once the model has answered it."""
     prompts: str | None
@@ -84,6 +86,7 @@ class DetectProgram(TrainProgram):
         if self.check is not None:
             raise ConfigError(f"check={self.check} is for train.py")
         self._check_prompts()
+        self._check_bank()
         if self.estimate and self.questions.kind.is_ready:
             raise ConfigError(
                 f"estimate=true says nothing of questions={self.questions.kind.name}: no model"
@@ -94,6 +97,16 @@ class DetectProgram(TrainProgram):
     def is_live(self) -> bool:
         """Prompts are to be judged, by a detector that there is."""
         return self.prompt is not None or self.prompts is not None
+
+    def _check_bank(self) -> None:
+        if self.bank is None:
+            return
+        if self.estimate:
+            raise ConfigError(f"estimate=true has nothing to say of bank={self.bank}; drop one")
+        if self.questions.kind.is_ready:
+            raise ConfigError(
+                f"questions={self.questions.kind.name} looks through no bank; drop bank="
+            )
 
     def _check_prompts(self) -> None:
         name = "prompt" if self.prompt is not None else "prompts"

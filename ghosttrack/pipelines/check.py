@@ -82,9 +82,9 @@ def check(config: TrainProgram) -> None:
     study = Study(config, Run.start("train"))
     if not path.exists():
         raise ConfigError(f"check={path}: no such file or folder")
-    saes = _chosen(read_saes(path), study, path)
+    saes = chosen(read_saes(path), study, path)
     with study.run.stage("check"):
-        rows = _measured(Bank.of(saes), study, config, path)
+        rows = measured(Bank.of(saes), study, config, path)
     heldout = heldout_id(study)
     verdicts = [
         Verdict(
@@ -111,8 +111,13 @@ def heldout_id(study: Study) -> str:
     return artifact_id({name: identity[name] for name in identity if name not in kept})
 
 
-def _chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
-    """Take the SAEs of the layers that are asked for."""
+def chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
+    """Take the SAEs of the layers that are asked for.
+
+    Raises:
+        ConfigError: `layers` asks for one that is not there.
+        DataError: One is of a hook point that the model does not have.
+    """
     by_hook = {sae.hook: sae for sae in saes}
     if study.config.layers == "all":
         if outside := sorted(by_hook.keys() - set(study.hooks)):
@@ -146,7 +151,12 @@ def _numbers(said: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-def _measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> list[HookMetrics]:
+def measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> list[HookMetrics]:
+    """Measure a bank on held-out tokens.
+
+    Raises:
+        DataError: It is of another width than the activations.
+    """
     source = _source(study, config, bank.hooks)
     if source.d_model != bank.d_model:
         raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")

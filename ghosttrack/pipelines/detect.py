@@ -22,6 +22,7 @@ from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.pipelines.answering import Answered, Intervened, answer_questions, ask_again
+from ghosttrack.pipelines.banks import bank
 from ghosttrack.pipelines.findings import conclude, protocol, protocol_facts, write_findings
 from ghosttrack.pipelines.kept import Origin, evaluation_name, keep_detectors
 from ghosttrack.pipelines.logs import check_logger
@@ -30,7 +31,7 @@ from ghosttrack.pipelines.self_checks import Checked, check_answers
 from ghosttrack.pipelines.study import Study
 from ghosttrack.pipelines.tracked import Tracked
 from ghosttrack.pipelines.tracking import track_answers
-from ghosttrack.pipelines.train import bank, bank_identity, bank_metrics, bank_name
+from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.world.coverage import covered_groups
 
@@ -56,16 +57,15 @@ def detect(config: DetectProgram) -> Run:
     run = Run.start("detect")
     study = Study(config, run)
     questions = study.questions(config.questions)
-    study.upstream("saes", bank_name(config), bank_identity(study, config), "train")
-    trained = bank(study, config)
+    looked_through = bank(study, config)
     answered = answer_questions(study, questions)
     check_labels(answered.answers.labels, answered.answers.groups, config.detector.n_folds)
     measured = Measured(
-        trained,
+        looked_through,
         answered,
         ask_again(study, config, questions, answered),
         check_answers(study, config, questions, answered),
-        track_answers(study, config, trained, questions, answered),
+        track_answers(study, config, looked_through, questions, answered),
         _parts(study, config, answered.answers),
     )
     judged = judge(study, config, measured)

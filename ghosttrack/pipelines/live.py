@@ -32,6 +32,7 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.answering import again_identity, answers_identity
+from ghosttrack.pipelines.banks import bank_key
 from ghosttrack.pipelines.detect import detect, evaluation_identity
 from ghosttrack.pipelines.instruments import read_instruments
 from ghosttrack.pipelines.judging import Bench, Measured, read_words, track_view
@@ -40,7 +41,6 @@ from ghosttrack.pipelines.run import Run
 from ghosttrack.pipelines.self_checks import checks_identity
 from ghosttrack.pipelines.study import Study, put
 from ghosttrack.pipelines.tracking import tracks_identity
-from ghosttrack.pipelines.train import bank_identity
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
 from ghosttrack.sae.bank import Bank
@@ -225,7 +225,7 @@ def _key(config: DetectProgram, run: Run) -> Key:
     study = Study(config, run)
     answers = artifact_id(answers_identity(study, study.questions(config.questions)))
     again = artifact_id(again_identity(config, answers))
-    bank = artifact_id(bank_identity(study, config))
+    bank = artifact_id(bank_key(study, config).identity)
     tracks = artifact_id(tracks_identity(config, bank, answers))
     checks = artifact_id(checks_identity(config, answers))
     judged = artifact_id(evaluation_identity(config, answers, again, checks, tracks))

@@ -4,7 +4,8 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from ghosttrack.config import DetectProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
+from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.report.wandb import (
     Reference,
     WandbError,
+    break_off,
     check_online,
     close,
     log_lineage,
@@ -78,6 +81,8 @@ def _about(config: TrainProgram) -> list[str]:
     bank = [sae.architecture.name, f"d_sae={sae.d_sae}", f"k={sae.k}"]
     if not isinstance(config, DetectProgram):
         return bank
+    if config.bank is not None:
+        bank = [Path(config.bank).name]
     looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
     return [*looked_at, config.detector.name]
 
@@ -92,6 +97,16 @@ def close_logger(logger: Logger, config: TrainProgram, run: Run, folder: Path) -
         used = [_reference(one.path) for one in run.kept]
         log_lineage(logger, [*_model(config), *used], _reference(_final(folder)))
         close()
+
+
+@contextmanager
+def kept_log() -> Iterator[None]:
+    """Keep what W&B was told also of what ends before its end."""
+    try:
+        yield
+    except BaseException as error:
+        break_off(is_preempted=isinstance(error, Preempted))
+        raise
 
 
 def _final(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from ghosttrack.pipelines.checkpoints import LAST, BankCheckpoints, ResumePoints
 from ghosttrack.pipelines.extract import activations_identity
 from ghosttrack.pipelines.faults import curable
 from ghosttrack.pipelines.layers import WholeBatches, share
-from ghosttrack.pipelines.logs import check_logger, close_logger, make_logger
+from ghosttrack.pipelines.logs import check_logger, close_logger, kept_log, make_logger
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.study import Study
@@ -67,7 +67,7 @@ def bank(study: Study, config: TrainProgram) -> Artifact:
             study.upstream(
                 "activations", config.corpus.name, activations_identity(study), "extract"
             )
-        with curable(config.sae):
+        with curable(config.sae), kept_log():
             write_bank(folder, study, config)
 
     with study.run.stage("train"):
@@ -131,7 +131,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     if not is_whole:
         bank = _bank(hooks, source, config)
         bank.load_state_dict(trained(points / LAST, hooks))
-    rows = _with_fidelity(rows, bank, study)
+    rows = with_fidelity(rows, bank, study)
     logger.log_metrics(_flat(rows), step=trainer.max_steps)
     close_logger(logger, config, study.run, folder)
     facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(study)}
@@ -144,7 +144,7 @@ def _bank(hooks: list[str], source: ActivationSource, config: TrainProgram) -> B
     return Bank(hooks, source.d_model, sae.d_sae, sae.k, sae.architecture)
 
 
-def _with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[HookMetrics]:
+def with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[HookMetrics]:
     """Add what the model's predictions lose by reconstructions, where there is a model."""
     config = study.config
     if config.corpus.kind is CorpusKind.activations:

@@ -86,6 +86,15 @@ def close() -> None:
     wandb.finish()
 
 
+def break_off(*, is_preempted: bool) -> None:
+    """Write what the process's current W&B run was told, if there is one; another goes on."""
+    if wandb.run is None:
+        return
+    if is_preempted:
+        wandb.run.mark_preempting()
+    wandb.finish(exit_code=1)
+
+
 class Reference(NamedTuple):
     """What stands for an artefact at W&B; the folder itself stays where it is."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ghosttrack.artifacts import read, read_json
-from sweep.wandb_run import read_run
+from sweep.records.wandb_run import read_run
 from tests.pipelines.commands import (
     DDP,
     PATIENCE_S,
@@ -28,6 +28,7 @@ from tests.pipelines.commands import (
 from tests.pipelines.conftest import Done
 
 pytestmark = pytest.mark.slow
+OFFLINE = "tiny/runs/train/*/wandb/offline-run-*/*.wandb"
 
 
 def fvu(bank: Path) -> list[float]:
@@ -77,6 +78,7 @@ def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
     long = ("trainer.max_steps=400", "train.checkpoint_every=150")
     said(workplace.fork(tmp_path / "whole", "train", *long))
     bank = only(tmp_path / "whole", "saes")
+    long = (*long, "logger=wandb", "trainer.log_every_n_steps=10")
     stopped = workplace.fork(
         *(tmp_path / "parts", "train", *long),
         when=lambda: resume_step(tmp_path / "parts") == 150,
@@ -92,6 +94,11 @@ def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
     assert [one.name for one in points] == [f"step-{step}-of-1"]
     assert "going on from" in said(workplace.fork(tmp_path / "parts", "train", *long))
     assert contents(only(tmp_path / "parts", "saes")) == contents(bank)
+    logged = [read_run(file) for file in sorted(tmp_path.glob(f"parts/{OFFLINE}"))]
+    assert [run.run_id for run in logged] == 2 * [bank.name.split("-")[-1]]
+    assert [run.exit_code for run in logged] == [1, 0]
+    rows = [row for run in logged for row in run.history if "train/fvu_mean" in row]
+    assert [row["trainer/global_step"] for row in rows] == list(range(9, 400, 10))
 
 
 def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tmp_path: Path):
@@ -183,7 +190,7 @@ def test_a_stream_trains_without_a_store_and_wandb_without_an_account(
     # Other batches than the store's, of the same text.
     assert fvu(bank) == pytest.approx(fvu(done.made["saes"]), abs=0.05)
 
-    (file,) = tmp_path.glob("tiny/runs/train/*/wandb/offline-run-*/*.wandb")
+    (file,) = tmp_path.glob(OFFLINE)
     run = read_run(file)
     assert run.run_id == bank.name.split("-")[-1]
     assert run.job_type == "train"
