@@ -2,12 +2,10 @@
 
 Examples:
     python detect.py
-    python detect.py detector=sensitive questions.num=1000
     python detect.py questions=file questions.path=questions.jsonl model=gpt2-small
-    python detect.py questions=popqa model=gpt2-small
-    python detect.py questions=truthfulqa_pairs questions.path=TruthfulQA.csv model=gpt2-small
     python detect.py questions=option_scores questions.path=results/BEAR/gpt2 model.name=gpt2
     python detect.py questions=answered questions.path=answers.jsonl model.name=some-api
+    python detect.py bank=<folder of SAEs>
     python detect.py estimate=true
     python detect.py prompt="Where was Divo Nainov born?"
 """

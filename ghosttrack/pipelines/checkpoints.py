@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.layers import LayersStrategy
+from ghosttrack.report.wandb import break_off
 
 LAST = "last"
 """Link to the newest resume point, in the folder of all."""
@@ -155,6 +156,7 @@ class ResumePoints(Checkpoint):
         if must_go or step % self.every == 0 or step == trainer.max_steps:
             self._save(trainer)
         if must_go:
+            break_off(is_preempted=True)  # its service ends with the job
             again = trainer.strategy.reduce_boolean_decision(self.received in REQUEUE, all=False)
             if again and trainer.is_global_zero:
                 self._requeue()

@@ -19,7 +19,6 @@ from ghosttrack.config import DetectProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
-from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.run import Run, plain
 from ghosttrack.report.wandb import (
     Reference,
@@ -31,6 +30,9 @@ from ghosttrack.report.wandb import (
     quiet,
 )
 from ghosttrack.world.store import FOLDER
+
+LONGEST_TAG = 64
+"""More characters W&B refuses."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ def _about(config: TrainProgram) -> list[str]:
     if not isinstance(config, DetectProgram):
         return bank
     if config.bank is not None:
-        bank = [Path(config.bank).name]
+        bank = [Path(config.bank).name[:LONGEST_TAG]]
     looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
     return [*looked_at, config.detector.name]
 
@@ -101,11 +103,14 @@ def close_logger(logger: Logger, config: TrainProgram, run: Run, folder: Path) -
 
 @contextmanager
 def kept_log() -> Iterator[None]:
-    """Keep what W&B was told also of what ends before its end."""
+    """Keep what W&B was told also of what fails or is interrupted.
+
+    What submitit ends leaves at once, with all its processes.
+    """
     try:
         yield
-    except BaseException as error:
-        break_off(is_preempted=isinstance(error, Preempted))
+    except (Exception, KeyboardInterrupt):
+        break_off(is_preempted=False)
         raise
 
 

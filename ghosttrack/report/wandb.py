@@ -4,6 +4,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,12 +88,17 @@ def close() -> None:
 
 
 def break_off(*, is_preempted: bool) -> None:
-    """Write what the process's current W&B run was told, if there is one; another goes on."""
+    """Write what the process's current W&B run was told, if there is one, and let go of W&B.
+
+    No fault of W&B's goes further: what ended the process's task is what counts, and whoever
+    preempts a job may have ended W&B's own process already.
+    """
     if wandb.run is None:
         return
-    if is_preempted:
-        wandb.run.mark_preempting()
-    wandb.finish(exit_code=1)
+    with suppress(Exception):
+        if is_preempted:
+            wandb.run.mark_preempting()
+        wandb.teardown(exit_code=1)
 
 
 class Reference(NamedTuple):

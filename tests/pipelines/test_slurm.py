@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.artifacts import read_json
+from sweep.records.wandb_run import read_run
 from tests.pipelines.commands import (
     DDP,
     PATIENCE_S,
@@ -146,7 +147,7 @@ def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
     submit: Callable[..., Sweep], swept: tuple[Sweep, int, str], tmp_path: Path
 ):
-    sweep = submit(tmp_path, "sae.k=8")
+    sweep = submit(tmp_path, "sae.k=8", "logger=wandb")
     sweep.wait_for(lambda: resume_step(tmp_path) == 100)
     (job,) = sweep.ask("squeue", "--noheader", "--format=%A").split()
     sweep.ask("scancel", "--signal=USR2", job)
@@ -164,3 +165,6 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
         f"stopped by SIGUSR2 at step {step}: the same command goes on from there" in log.read_text()
     )
     assert re.search(rf"going on from .*step-{step}-of-1", log.read_text())
+    files = sorted(sweep.folder().glob("0/wandb/offline-run-*/*.wandb"))
+    assert [read_run(file).exit_code for file in files] == [1, 0]
+    assert len({read_run(file).run_id for file in files}) == 1
