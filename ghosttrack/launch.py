@@ -4,6 +4,7 @@ import atexit
 import functools
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -34,6 +35,8 @@ TEXTS = ("prompt", "prompts")
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
+LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""The launcher of a sweep whose jobs run here, one after the other."""
 RUN_DIR = "hydra.run.dir="
 """So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
 WIDE = 200
@@ -106,6 +109,10 @@ class Frame(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Make the run's folder; that of a rank which does not know the first one's passes away."""
         hydra = config.hydra
+        launcher = hydra.launcher._target_
+        if launcher != LOCAL:
+            name = "slurm" if "slurm" in launcher.lower() else "joblib"
+            _exit(f"config: hydra/launcher={name} starts the jobs of a sweep; add -m", 1)
         if place().rank > 0 and not any(one.startswith(RUN_DIR) for one in hydra.overrides.hydra):
             with read_write(config):
                 hydra.run.dir = tempfile.mkdtemp(prefix="ghosttrack-rank-")
@@ -131,6 +138,7 @@ class Frame(Callback):
         failed = sum(job.exit != 0 for _, job in jobs)
         if failed:
             _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {folder}", 1)
+        sys.stdout.write(f"sweep: {folder}\n")
 
 
 def _statuses(folder: Path) -> list[Path]:
@@ -235,6 +243,16 @@ def quote(value: str) -> str:
     return "'" + escaped + "\\" * trailing + "'"
 
 
-def _exit(message: str, status: int) -> None:
+def fail(message: str) -> NoReturn:
+    """End with one line and status 1."""
+    _exit(message, 1)
+
+
+def _exit(message: str, status: int) -> NoReturn:
+    """Say why on stderr, and in the run's log where there is one."""
     sys.stderr.write(message + "\n")
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
     raise SystemExit(status)

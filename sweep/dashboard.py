@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ghosttrack.errors import DataError
 from ghosttrack.report.page import asset, environment
 from sweep.command import add_detectors, make_folder, parser, run, say
 from sweep.measures.overview import choose
@@ -44,7 +45,10 @@ def _write(given: argparse.Namespace) -> None:
                 sections=sections(review, Path(pictures)),
             )
         )
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--out {path}: cannot be written ({error.strerror})") from error
     say(f"dashboard: {path}")
 
 

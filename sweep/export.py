@@ -2,7 +2,7 @@ r"""Export an evaluation for a paper: tables as LaTeX and CSV, vector figures, c
 
 Every caption says how many answers of how many groups there are, what the intervals are, and the
 command that made the numbers. `paper.tex` shows all; each table and figure is a file of its own,
-for \input elsewhere (it needs booktabs and graphicx).
+for \input elsewhere (it needs booktabs, graphicx, textcomp and, elsewhere, \graphicspath).
 
 Examples:
     python -m sweep.export outputs/ghostworld/evaluations/<name> --to paper/
@@ -27,11 +27,12 @@ from sweep.sheet import Cell, Estimate, Sheet
 from sweep.views.latex import document, escaped, figure, table
 
 SUBSETS = (ALL, *CONFIDENT)
+INTERVALS = "Brackets and bars: 95 \\% cluster-bootstrap intervals over groups."
 FIGURES = {
     "roc": ("ROC of cross-fitted probabilities, all answers.", 0.55),
     "pr": ("Precision against recall of hallucinated answers; dotted: their share.", 0.55),
     "calibration": ("Stated probability of hallucination against the share that came true.", 0.55),
-    "auroc": ("AUROC of every detector on all answers; grey: controls, nulls, references.", 0.85),
+    "auroc": ("AUROC of every detector on all answers; grey: beside the headline's.", 0.85),
 }
 """What each shows, and its width in lines."""
 
@@ -59,11 +60,15 @@ def _export(given: argparse.Namespace) -> None:
         if sheet.rows:
             flat = sheet.flat()
             write_csv(folder / f"{name}.csv", flat.columns, flat.rows)
-            rests = made if name == "sae" else ground
+            rests = made if name == "sae" else f"{INTERVALS} {ground}"
             parts[f"table_{name}.tex"] = table(sheet, name, f"{escaped(says)} {rests}")
     for path in draw(folder, found.evaluation, found.labels, ("pdf", "svg")):
         says, width = FIGURES[path.stem]
-        parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {ground}", width)
+        rests = f"{INTERVALS} {ground}" if path.stem == "auroc" else ground
+        parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {rests}", width)
+    for name in sheets.keys() - {name for name, (_, sheet) in sheets.items() if sheet.rows}:
+        for stale in (f"{name}.csv", f"table_{name}.tex"):
+            (folder / stale).unlink(missing_ok=True)
     for name, text in parts.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "paper.tex").write_text(document(parts), encoding="utf-8")
@@ -80,11 +85,14 @@ def protocol(found: Found) -> str:
     return (
         f"n = {judged.n:,} answers{confident} of {judged.n_groups:,} groups,"
         f" {100 * judged.hallucinated_frac:.1f} % hallucinated, the positive class."
-        f" Brackets and bars: 95 % cluster-bootstrap intervals over groups,"
-        f" {identity['n_bootstrap']:,} resamples."
         f" Probabilities are cross-fitted over {identity['n_folds']} grouped folds,"
-        f" seed {identity['seed']}."
+        f" seed {identity['seed']}; {identity['n_bootstrap']:,} resamples.{_caution(found)}"
     )
+
+
+def _caution(found: Found) -> str:
+    notes = {row.note for row in found.evaluation.rows if row.subset == ALL and row.note}
+    return "".join(f" {note[:1].upper()}{note[1:]}." for note in sorted(notes))
 
 
 def command(evaluation: Path) -> str:
@@ -107,7 +115,7 @@ def _sheets(found: Found, detectors: Sequence[str]) -> dict[str, tuple[str, Shee
         "detectors": ("Detectors on all and on confident answers.", _detectors(found, detectors)),
         "paired": ("Paired differences in AUROC on the same resamples.", _paired(found, detectors)),
         "canaries": (
-            "Inputs that know nothing of hallucination; 0.45 to 0.55 where nothing leaks.",
+            "Inputs that know nothing of hallucination: 0.5 within the interval shows no leak.",
             _canaries(found),
         ),
         "sae": (f"SAEs on {_tokens(found)} held-out tokens.", _saes(found)),
@@ -122,11 +130,16 @@ def _detectors(found: Found, detectors: Sequence[str]) -> Sheet:
         whole = judged.row(name)
         rest = [
             Estimate(getattr(whole, one), *whole.intervals.get(one, (None, None)))
-            for one in ("auprc", "f1", "ece")
+            for one in ("auprc", "f1")
         ]
-        rows.append((name, *areas, *rest, whole.forwards))
+        # a resample repeats answers and so looks less calibrated than all of them: no interval
+        rows.append((name, *areas, *rest, whole.ece, _whole(whole.forwards)))
     columns = [f"AUROC, {subset}" for subset in SUBSETS]
     return Sheet(("detector", *columns, "AUPRC", "F1", "ECE", "passes"), rows)
+
+
+def _whole(number: float) -> float | int:
+    return int(number) if number == int(number) else number
 
 
 def _paired(found: Found, detectors: Sequence[str]) -> Sheet:

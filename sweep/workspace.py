@@ -16,12 +16,13 @@ import wandb
 from ghosttrack.artifacts import write_json
 from ghosttrack.errors import DataError
 from ghosttrack.report.detection_log import CHARTS
-from ghosttrack.report.wandb import has_key
-from sweep.command import make_folder, parser, run, say
+from ghosttrack.report.wandb import has_key, silence
+from sweep.command import DETECTORS, make_folder, parser, run, say
 
 STEP = "trainer/global_step"
 CURVES = ("train/fvu_mean", "train/fvu_max", "train/loss", "train/dead_frac", "lr", "tokens_per_s")
 LAYERS = ("train/fvu", "heldout/fvu", "heldout/dead_frac", "heldout/ce_recovered")
+AUROC = tuple(f"detect/auroc/{name}/all" for name in (*DETECTORS, "all"))
 TABLES = ("detectors", "canaries", "answers")
 FIGURES = ("figures/auroc", "figures/roc", "figures/pr", "figures/calibration")
 MACHINE = ("system/gpu.0.gpu", "system/gpu.0.memory", "system/proc.memory.rssMB", "system/cpu")
@@ -46,6 +47,8 @@ def _make(given: argparse.Namespace) -> None:
         return
     if not has_key():
         raise DataError("no W&B key: set WANDB_API_KEY or log in, or write to a file by --out")
+    if fault := silence():
+        raise DataError(f"{fault}; write to a file by --out")
     try:
         workspace.save()
     except (wandb.Error, OSError, ValueError) as error:
@@ -72,6 +75,7 @@ def build(entity: str, project: str, name: str) -> Any:  # noqa: ANN401 - of an 
         "Training": [panels.LinePlot(title=one, x=STEP, y=[one]) for one in CURVES],
         "Layers": [panels.LinePlot(title=one, x=STEP, metric_regex=f"{one}/.*") for one in LAYERS],
         "Detection": [
+            panels.BarPlot(title="AUROC, all answers", metrics=list(AUROC)),
             *(panels.WeavePanelSummaryTable(table_name=one) for one in TABLES),
             *(
                 panels.CustomChart(

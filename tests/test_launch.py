@@ -64,6 +64,8 @@ def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, lin
     result = run(script, f"+x={x}")
     assert result.returncode == status
     assert result.stderr == line + "\n"
+    (log,) = script.parent.rglob("app.log")
+    assert log.read_text().count(line) == 1
 
 
 @pytest.mark.parametrize(("rank", "folders"), [("0", ["outputs"]), ("1", [])])
@@ -99,6 +101,13 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(script: Path) -> None:
 def test_a_sweep_without_failures_succeeds(script: Path) -> None:
     result = run(script, "-m", "+x=1,2", "hydra.sweep.dir=sweep", FRAME)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "sweep: sweep"
+
+
+def test_a_launcher_of_sweeps_is_refused_to_a_single_run(script: Path) -> None:
+    result = run(script, "hydra/launcher=joblib", FRAME)
+    assert result.returncode == 1
+    assert result.stderr == "config: hydra/launcher=joblib starts the jobs of a sweep; add -m\n"
 
 
 def test_jobs_of_several_models_share_the_sweeps_folder(script: Path) -> None:

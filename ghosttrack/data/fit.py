@@ -1,22 +1,16 @@
 """How many windows a forward pass can take."""
 
-import resource
-import sys
-from contextlib import suppress
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from ghosttrack.data.forward import Extractor, is_out_of_memory
 from ghosttrack.data.windows import Windows
+from ghosttrack.memory import free_bytes, peak_bytes, reset_peak
 
 MOST_TOKENS = {"cuda": 2**17, "cpu": 2**12}
 """Tokens per pass beyond which a device gains nothing, while the host must hold what is kept."""
 SHARE = 0.8
 """Of a host's free memory: it refuses nothing, but swaps or kills."""
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 EXACTNESS = 8
 """The largest batch is found to this part of itself."""
 
@@ -59,28 +53,3 @@ def _fits(extractor: Extractor, context: int, n_windows: int) -> bool:
         return False
     grown = peak_bytes() - before
     return extractor.lm.device.type != "cpu" or not free or grown < SHARE * free
-
-
-def reset_peak() -> int:
-    """Count the peak of memory anew where the system can, and return it as it is then."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return peak_bytes()
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has had at a time."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def free_bytes() -> int:
-    """Return the memory that this machine, or this container, could still give; 0 if unknown."""
-    if not MEMINFO.is_file():
-        return 0
-    facts = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-    free = int(facts["MemAvailable"].split()[0]) * 1024
-    limit = CGROUP / "memory.max"
-    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
-        free = min(free, int(most) - int((CGROUP / "memory.current").read_text()))
-    return free

@@ -1,6 +1,8 @@
 """`hydra/launcher=slurm`: a sweep as an array of SLURM jobs, through submitit."""
 
 import logging
+import shlex
+import subprocess
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -45,21 +47,29 @@ class ArrayLauncher(SlurmLauncher):
             (list(overrides), "hydra.sweep.dir", number, "", Singleton.get_state())
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
-        jobs = self._executor().map_array(self, *zip(*calls, strict=True))
+        jobs = self._submit(calls)
         self._announce(jobs, job_overrides)
         return [
             self._wait(job, number, overrides)
             for job, (overrides, _, number, *_) in zip(jobs, calls, strict=True)
         ]
 
+    def _submit(self, calls: Sequence[tuple[Any, ...]]) -> Any:  # noqa: ANN401 (no types)
+        from submitit.core.utils import FailedJobError
+
+        try:
+            return self._executor().map_array(self, *zip(*calls, strict=True))
+        except (FailedJobError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+            said = [line for line in str(error).splitlines() if line.strip()]
+            launch.fail(f"hydra/launcher=slurm: {said[-1] if said else type(error).__name__}")
+
     def _executor(self) -> Any:  # noqa: ANN401 (submitit has no types)
         import submitit
 
-        assert self.config is not None
         params = dict(self.params)
         params["setup"] = [ANY_FAILS_ALL, *(params["setup"] or [])]
-        accelerator = OmegaConf.select(self.config, "trainer.accelerator")
-        if params["gpus_per_node"] is None and accelerator == "gpu":
+        is_said = any(params[name] for name in ("gpus_per_node", "gpus_per_task", "gres"))
+        if not is_said and self._wants_gpus():
             params["gpus_per_node"] = params["tasks_per_node"]
         executor = submitit.AutoExecutor(
             folder=params.pop("submitit_folder"),
@@ -72,10 +82,22 @@ class ArrayLauncher(SlurmLauncher):
         )
         return executor
 
+    def _wants_gpus(self) -> bool:
+        """Tell whether the jobs are to have GPUs: where they may take what there is, if it is."""
+        assert self.config is not None
+        accelerator = OmegaConf.select(self.config, "trainer.accelerator", default="auto")
+        if accelerator != "auto" or self.config.device == "cpu":
+            return accelerator == "gpu"
+        partition = [f"--partition={self.params['partition']}"] if self.params["partition"] else []
+        command = ["sinfo", "--noheader", "--format=%G", *partition]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return "gpu" in said
+
     def _announce(self, jobs: Sequence[Any], job_overrides: Sequence[Sequence[str]]) -> None:
         for job, words in zip(jobs, launch.telling(job_overrides), strict=True):
             log.info(
-                "SLURM job %s: %s\n    tail -f %s", job.job_id, words, job.task(0).paths.stdout
+                "SLURM job %s: %s\n    tail -f %s",
+                *(job.job_id, words, shlex.quote(str(job.task(0).paths.stdout))),
             )
         array = jobs[0].job_id.partition("_")[0]
         log.info(

@@ -6,12 +6,14 @@ from pathlib import Path
 from ghosttrack.artifacts import Artifact, Key, hash_path
 from ghosttrack.config import DetectProgram
 from ghosttrack.errors import ConfigError
+from ghosttrack.models.load import sizes
 from ghosttrack.pipelines import train
 from ghosttrack.pipelines.check import HELDOUT, chosen, heldout_id, measured
 from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.read import read_saes
 from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.hooks import layer_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def _taken_over(study: Study, config: DetectProgram, path: Path) -> Artifact:
     key = _key(study, path, saes)
 
     def write(folder: Path) -> None:
-        log.info("measuring %s on held-out text", path)
+        log.info("measuring %s on held-out text; settings of sae and trainer do not count", path)
         adopted = Bank.of(saes)
         rows = measured(adopted, study, config, path)
         rows = train.with_fidelity(rows, adopted, study)
@@ -57,11 +59,16 @@ def _taken_over(study: Study, config: DetectProgram, path: Path) -> Artifact:
 def _saes(study: Study, path: Path) -> list[HookSAE]:
     if not path.exists():
         raise ConfigError(f"bank={path}: no such file or folder")
-    saes = chosen(read_saes(path), study, path)
-    hooks = [sae.hook for sae in saes]
-    if hooks != study.hooks:
-        layers = [layer for layer in study.layers if f"layer_{layer}" in hooks]
-        raise ConfigError(f"bank={path} has SAEs of some layers alone; set layers={layers}")
+    given = read_saes(path)
+    d_model, width = sizes(study.config.model, study.embedded).d_model, given[0].W_enc.shape[0]
+    if width != d_model:
+        raise ConfigError(
+            f"bank={path} is of d_model {width}, {study.config.model.name} of {d_model}"
+        )
+    saes = chosen(given, study, path)
+    if [sae.hook for sae in saes] != study.hooks:
+        layers = ",".join(str(layer_of(sae.hook)) for sae in saes)
+        raise ConfigError(f"bank={path} has SAEs of some layers alone; set layers=[{layers}]")
     return saes
 
 

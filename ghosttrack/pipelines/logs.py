@@ -26,6 +26,7 @@ from ghosttrack.report.wandb import (
     break_off,
     check_online,
     close,
+    drop_empty,
     log_lineage,
     quiet,
 )
@@ -61,13 +62,14 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
         offline = config.logger["offline"]
+        drop_empty(run.folder)
         settings |= {
             "id": run_id,
             "name": f"{job_type}-{config.model.name}-{run_id}",
             "job_type": job_type,
             "settings": quiet(offline=offline),
             "group": run.group,
-            "tags": [config.model.name, *_about(config)],
+            "tags": [tag[:LONGEST_TAG] for tag in (config.model.name, *_about(config))],
         }
     try:
         logger: Logger = instantiate(config.logger, **settings)
@@ -84,7 +86,7 @@ def _about(config: TrainProgram) -> list[str]:
     if not isinstance(config, DetectProgram):
         return bank
     if config.bank is not None:
-        bank = [Path(config.bank).name[:LONGEST_TAG]]
+        bank = [Path(config.bank).name]
     looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
     return [*looked_at, config.detector.name]
 

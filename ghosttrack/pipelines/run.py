@@ -1,6 +1,7 @@
 """One run of a program: its folder, its stages, and what it leaves there."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.memory import peak_bytes
 from ghosttrack.processes import place
 
 log = logging.getLogger(__name__)
@@ -72,12 +74,22 @@ class Run:
         log.info("%s %s", "built" if artifact.built else "found", artifact.path)
 
     def finish(self) -> None:
-        """Write `metrics.json`: the stages' seconds and every number of the run."""
+        """Write `metrics.json`: time, peak memory, and every number of the run."""
         if place().rank > 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        facts = {"duration_s": round(time.monotonic() - self.started, 2), "seconds": self.seconds}
+        facts = {
+            "duration_s": round(time.monotonic() - self.started, 2),
+            "seconds": self.seconds,
+            "memory_bytes": {"host": peak_bytes(), "gpu": _peak_gpu_bytes()},
+        }
         write_json(self.folder / "metrics.json", {**facts, **self.metrics})
+
+
+def _peak_gpu_bytes() -> int:
+    """Return the most memory that this process has had on its GPU; 0 where it used none."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_allocated() if torch and torch.cuda.is_initialized() else 0
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - settings in, JSON out

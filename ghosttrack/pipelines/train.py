@@ -3,6 +3,7 @@
 import logging
 import shutil
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytorch_lightning as pl
@@ -199,10 +200,13 @@ def _fit(trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, last: P
 
 def _flat(rows: list[HookMetrics]) -> dict[str, float]:
     """Name every held-out number as dashboards group them: `heldout/fvu/layer_3`."""
-    fvu = [row.fvu for row in rows]
+    means = {
+        f"heldout/{name}_mean": fmean(getattr(row, name) for row in rows)
+        for name in ("fvu", "explained_variance", "dead_frac", "l0")
+    }
     return {
-        "heldout/fvu_mean": sum(fvu) / len(fvu),
-        "heldout/fvu_max": max(fvu),
+        **means,
+        "heldout/fvu_max": max(row.fvu for row in rows),
         **{
             f"heldout/{name}/{row.hook}": value
             for row in rows

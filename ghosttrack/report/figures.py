@@ -27,11 +27,13 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
 }
 COLORS = (
-    *("#2563eb", "#57606a", "#0e7490", "#0891b2", "#4d7c0f", "#b45309"),
+    *("#2563eb", "#1b1f24", "#0e7490", "#0891b2", "#4d7c0f", "#b45309"),
     *("#9d4edd", "#5b3cc4", "#be185d", "#0f766e", "#15803d"),
-    *("#a16207", "#854d0e", "#c2410c", "#1b1f24", "#0369a1", "#7c2d12", "#4338ca", "#065f46"),
+    *("#a16207", "#854d0e", "#c2410c", "#d61f69", "#0369a1", "#7c2d12", "#4338ca", "#065f46"),
     *("#92400e", "#6d28d9", "#155e75"),
 )
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
+"""Styles of lines in turn, for print and for colours that are near one another."""
 FAINT = "#8b949e"
 SHOWN = ("svg", "png")
 """Formats of a figure that a page shows and that W&B takes."""
@@ -80,6 +82,10 @@ def _color(name: str) -> str:
     return COLORS[HEADLINE.index(name)]
 
 
+def _line(name: str) -> Any:  # noqa: ANN401 - a name of Matplotlib's, or dashes
+    return LINES[CURVES.index(name) % len(LINES)]
+
+
 def _roc(
     axes: Axes,
     labels: Int[np.ndarray, " sample"],
@@ -88,7 +94,7 @@ def _roc(
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
     for name, prob in curves:
         false_alarm, recall, _ = roc_curve(labels, prob)
-        axes.plot(false_alarm, recall, color=_color(name), linewidth=1.4, label=name)
+        axes.plot(false_alarm, recall, color=_color(name), ls=_line(name), lw=1.4, label=name)
     axes.set(xlabel="right answers flagged", ylabel="hallucinated answers flagged", title="ROC")
 
 
@@ -100,7 +106,7 @@ def _pr(
     axes.axhline(labels.mean(), color=FAINT, linewidth=0.8, linestyle=":")
     for name, prob in curves:
         precision, recall, _ = precision_recall_curve(labels, prob)
-        axes.plot(recall, precision, color=_color(name), linewidth=1.4, label=name)
+        axes.plot(recall, precision, color=_color(name), ls=_line(name), lw=1.4, label=name)
     axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of hallucinated")
 
 
@@ -115,7 +121,8 @@ def _calibration(
         used = np.unique(bins)
         said = [prob[bins == one].mean() for one in used]
         found = [labels[bins == one].mean() for one in used]
-        axes.plot(said, found, color=_color(name), linewidth=1.2, marker="o", ms=3, label=name)
+        style = {"color": _color(name), "ls": _line(name), "lw": 1.2, "marker": "o", "ms": 3}
+        axes.plot(said, found, label=name, **style)
     axes.set(
         xlabel="stated probability of hallucination",
         ylabel="share hallucinated",

@@ -1,6 +1,7 @@
 """Weights & Biases: what its own library must be asked for, beside Lightning's logger."""
 
 import os
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from wandb.sdk.lib.paths import LogicalPath
 from ghosttrack.errors import ConfigError
 
 REACH_S = 3.0
+FILE_HEAD = 7
+"""Bytes that the file of an offline run begins with."""
 WandbError = wandb.Error
 
 
@@ -56,16 +59,23 @@ def check_online() -> None:
     """
     if not has_key():
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
+    if fault := silence():
+        raise ConfigError(
+            f"logger.offline=false, but {fault};"
+            " set logger.offline=true and `wandb sync` the run later"
+        )
+
+
+def silence() -> str:
+    """Say that the server does not answer, and why; nothing where it does."""
     url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     try:
         urllib.request.urlopen(url, timeout=REACH_S).close()
     except urllib.error.HTTPError:
-        return  # whatever it says, it is there
+        return ""  # whatever it says, it is there
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"logger.offline=false, but {url} (WANDB_BASE_URL) does not answer: {error};"
-            " set logger.offline=true and `wandb sync` the run later"
-        ) from error
+        return f"{url} (WANDB_BASE_URL) does not answer: {error}"
+    return ""
 
 
 def has_key() -> bool:
@@ -80,6 +90,17 @@ def quiet(*, offline: bool) -> wandb.Settings:
     settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
     wandb.setup(settings=settings)
     return settings
+
+
+def drop_empty(folder: Path) -> None:
+    """Remove offline runs in a run's folder that hold nothing.
+
+    One is left where W&B's process was killed before it had written 32 KiB; `wandb sync` stops at
+    it and leaves out those that go on with its run.
+    """
+    for file in folder.glob("wandb/offline-run-*/run-*.wandb"):
+        if file.stat().st_size <= FILE_HEAD:
+            shutil.rmtree(file.parent)
 
 
 def close() -> None:

@@ -13,13 +13,15 @@ SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "–": "--",
+    "'": r"\textquotesingle{}",
+    "≥": r"$\geq$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 """Characters that mean something, and how they are written."""
 DOCUMENT = r"""\documentclass{{article}}
 \usepackage[T1]{{fontenc}}
 \usepackage[utf8]{{inputenc}}
-\usepackage{{booktabs,graphicx}}
+\usepackage{{booktabs,graphicx,textcomp}}
 \usepackage[margin=2cm]{{geometry}}
 \begin{{document}}
 {body}
@@ -54,7 +56,7 @@ def escaped(text: str) -> str:
     >>> print(escaped("p>0.5 & 50 %_{x}"))
     p\textgreater{}0.5 \& 50 \%\_\{x\}
     """
-    return re.sub(r"[\\~^<>|–&%$#_{}]", lambda match: SPECIAL[match[0]], text)
+    return re.sub(r"[\\~^<>|–'≥&%$#_{}]", lambda match: SPECIAL[match[0]], text)
 
 
 def table(sheet: Sheet, label: str, caption: str) -> str:

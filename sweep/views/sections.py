@@ -46,8 +46,8 @@ class Review(NamedTuple):
         models = sorted({run.model for run in self.runs})
         banks = banks_of(self.runs)
         lines = [
-            f"{len(self.runs)} runs of {', '.join(models)}, {failed} of them not done:"
-            f" {len(banks)} SAE banks, {len(self.found)} evaluations."
+            f"Runs of {', '.join(models)}: {len(self.runs)}, {failed} of them not done;"
+            f" SAE banks: {len(banks)}; evaluations: {len(self.found)}."
         ]
         known = [(value, bank) for bank in banks if (value := bank.mean("fvu")) is not None]
         if known:

@@ -29,7 +29,8 @@ def test_the_largest_batch_that_the_device_takes_is_found_to_an_eighth(lm, most)
 
 def test_a_host_is_not_asked_for_more_than_it_has_free(lm, monkeypatch):
     taken = iter(range(0, 10**6, 100))
-    monkeypatch.setattr(fit, "peak_bytes", lambda: next(taken))
+    for name in ("peak_bytes", "reset_peak"):
+        monkeypatch.setattr(fit, name, lambda: next(taken))
     monkeypatch.setattr(fit, "free_bytes", lambda: 90)
     assert largest_batch(extractor(lm, [0], store_config()), CONTEXT) == 1
 

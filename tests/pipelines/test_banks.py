@@ -12,6 +12,7 @@ from ghosttrack.errors import ConfigError
 from sweep.records.wandb_run import read_run
 from tests.pipelines.commands import ROOT, Workplace, artifacts, measured, only, said, weights
 from tests.pipelines.conftest import Done
+from tests.pipelines.test_check import sparsify
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def _without(folder: Path, layer: int) -> Path:
         pytest.param(
             lambda f: _without(f, 1),
             (),
-            r"config: bank=.* has SAEs of some layers alone; set layers=\[0, 2\]",
+            r"config: bank=.* has SAEs of some layers alone; set layers=\[0,2\]$",
             id="some layers",
         ),
         pytest.param(
@@ -87,6 +88,12 @@ def _without(folder: Path, layer: int) -> Path:
             id="another layer",
         ),
         pytest.param(lambda f: f.parent / "tiny", (), r"no SAE: neither bank\.json", id="no SAEs"),
+        pytest.param(
+            lambda f: sparsify(f.parent / "layers.1", 48),
+            (),
+            r"config: bank=.* is of d_model 48, tiny of 32$",
+            id="width",
+        ),
     ],
 )
 def test_what_cannot_be_looked_through_is_refused_in_one_line(

@@ -65,7 +65,10 @@ def test_metrics_tell_the_quality_of_every_hook_point_and_the_seconds_of_every_s
         )
         assert all(hook["l0"] <= 8 for hook in hooks)
     run = min((done.output / "tiny" / "runs" / "detect").iterdir())
-    seconds = read_json(run / "metrics.json")["seconds"]
+    metrics = read_json(run / "metrics.json")
+    assert 2**27 < metrics["memory_bytes"]["host"] < 2**35
+    assert metrics["memory_bytes"]["gpu"] >= 0
+    seconds = metrics["seconds"]
     assert {
         "extract",
         "train",

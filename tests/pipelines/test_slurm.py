@@ -132,6 +132,13 @@ def test_an_array_of_jobs_says_how_to_watch_it_and_how_each_went(swept: tuple[Sw
     assert "bank in " in watched[0].read_text()
 
 
+def test_what_slurm_refuses_is_one_line(submit: Callable[..., Sweep], tmp_path: Path):
+    status, said = submit(tmp_path, "sae.k=8", "hydra.launcher.partition=nowhere").end()
+    assert status == 1
+    assert said.splitlines()[-1].startswith("hydra/launcher=slurm: sbatch: error: ")
+    assert "Traceback" not in said
+
+
 def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str]):
     sweep, _, _ = swept
     (job,) = (sweep.folder() / "slurm").glob("*_0")

@@ -178,6 +178,8 @@ def test_jobs_side_by_side_do_what_is_missing_and_their_table_says_which_failed(
     assert read_json(built / "bank.json")["k"] == 4
     rows = {line[-1]: line[1] for line in lines if line[-1:] and line[-1].startswith("sae.k=")}
     assert rows == {"sae.k=8": "done", "sae.k=4": "done", "sae.k=9999": "FAILED"}
+    (folder,) = (tmp_path / "tiny" / "sweeps").iterdir()
+    assert "sae.k must be in 1..sae.d_sae=64, got 9999" in (folder / "2" / "train.log").read_text()
 
 
 def test_a_stream_trains_without_a_store_and_wandb_without_an_account(

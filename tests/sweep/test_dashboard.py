@@ -58,7 +58,7 @@ def test_every_link_leads_somewhere(page: Page, outputs: Path):
 
 
 def test_the_page_says_what_every_run_came_to(page: Page):
-    assert "4 runs of tiny, 1 of them not done: 2 SAE banks, 1 evaluations." in page.text
+    assert "Runs of tiny: 4, 1 of them not done; SAE banks: 2; evaluations: 1." in page.text
     assert page.row("sae.d_sae=64", "train", "done")[3:6] == ["20.500", "64", "8"]
     assert "0.750 [0.650, 0.850]" in page.row("a=1", "detect")
     assert page.row("64", "8", "0.900")[-1] == "yes"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.report.material import HEADLINE
-from sweep.export import command, main
+from sweep.export import command, main, protocol
 from sweep.records.findings import read_evaluation
 from sweep.sheet import Estimate, Sheet
 from sweep.views.latex import escaped, table
@@ -48,12 +48,23 @@ def test_every_caption_says_what_the_numbers_rest_on(made: Path, tmp_path: Path)
     captions = [text for text in texts if "caption{" in text]
     assert len(captions) == 4 + 4
     for text in captions:
-        assert r"\texttt{python detect.py experiment=x\_y 'prompt='" in text
+        typed = r"experiment=x\_y 'prompt='".replace("'", r"\textquotesingle{}")
+        assert rf"\texttt{{python detect.py {typed}" in text
         if "SAEs" not in text:
             assert (
                 r"n = 8 answers (p\textgreater{}0.5: 8, p\textgreater{}0.8: 8) of 4 groups" in text
             )
-            assert r"95 \% cluster-bootstrap intervals over groups, 2,000 resamples" in text
+            assert "5 grouped folds, seed 0; 2,000 resamples." in text
+            has_intervals = r"\begin{tabular}" in text or "{auroc}" in text
+            assert (r"95 \% cluster-bootstrap intervals over groups." in text) == has_intervals
+
+
+def test_a_caution_about_few_answers_is_said_in_the_captions(made: Path):
+    found = read_evaluation(made)
+    assert "Caution" not in protocol(found)
+    rows = tuple(replace(row, note="caution: 4 of the rarer") for row in found.evaluation.rows)
+    found = found._replace(evaluation=replace(found.evaluation, rows=rows))
+    assert protocol(found).endswith("2,000 resamples. Caution: 4 of the rarer.")
 
 
 def test_the_document_shows_files_that_are_there(made: Path, tmp_path: Path):

@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ghosttrack.data.fit import peak_bytes, reset_peak
 from ghosttrack.data.progress import duration
+from ghosttrack.memory import peak_bytes, reset_peak
 from ghosttrack.pipelines.run import Run
 
 TABLE_WIDTH = 132
