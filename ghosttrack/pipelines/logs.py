@@ -20,6 +20,7 @@ from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.progress import LOG_EVERY_S, duration
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.run import Run, plain
+from ghosttrack.processes import place
 from ghosttrack.report.wandb import (
     Reference,
     WandbError,
@@ -62,7 +63,8 @@ def make_logger(config: TrainProgram, run: Run, job_type: str, folder: Path) -> 
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if config.logger["_target_"].endswith("WandbLogger"):
         offline = config.logger["offline"]
-        drop_empty(run.folder)
+        if place().rank == 0:  # the first's new run is as empty to the others
+            drop_empty(run.folder)
         settings |= {
             "id": run_id,
             "name": f"{job_type}-{config.model.name}-{run_id}",

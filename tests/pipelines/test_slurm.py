@@ -36,6 +36,7 @@ pytestmark = [
 
 SCRIPTS = ROOT / "tests" / "support" / "slurm"
 STEPS = 300
+USR2, REQUEUE = ("scancel", "--signal=USR2"), ("scontrol", "requeue")
 JOBS = (
     *("-m", "hydra/launcher=slurm", *DDP, f"trainer.max_steps={STEPS}"),
     "train.checkpoint_every=100",
@@ -154,24 +155,28 @@ def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
     submit: Callable[..., Sweep], swept: tuple[Sweep, int, str], tmp_path: Path
 ):
+    """Told so by a signal ahead of its end, then ended by SLURM with all of its processes."""
     sweep = submit(tmp_path, "sae.k=8", "logger=wandb")
-    sweep.wait_for(lambda: resume_step(tmp_path) == 100)
-    (job,) = sweep.ask("squeue", "--noheader", "--format=%A").split()
-    sweep.ask("scancel", "--signal=USR2", job)
-    sweep.wait_for(lambda: "PENDING" in sweep.ask("squeue", "--noheader", "--format=%T"))
-    step = resume_step(tmp_path)
-    assert 100 < step < STEPS
-    assert artifacts(tmp_path, "saes") == {}
-    sweep.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # not in two minutes
+    stopped = {}
+    for last, signal, end in ((100, "SIGUSR2", USR2), (200, "SIGTERM", REQUEUE)):
+        sweep.wait_for(lambda last=last: resume_step(tmp_path) == last)
+        (job,) = sweep.ask("squeue", "--noheader", "--format=%A").split()
+        sweep.ask(*end, job)
+        sweep.wait_for(lambda: "PENDING" in sweep.ask("squeue", "--noheader", "--format=%T"))
+        stopped[signal] = resume_step(tmp_path)
+        assert last < stopped[signal] < STEPS
+        assert artifacts(tmp_path, "saes") == {}
+        sweep.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # not in two minutes
 
     status, said = sweep.end()
     assert status == 0, said
     assert contents(only(tmp_path, "saes")) == contents(only(swept[0].output, "saes"))
     (log,) = (sweep.folder() / "slurm").glob("*/*_0_log.out")
-    assert (
-        f"stopped by SIGUSR2 at step {step}: the same command goes on from there" in log.read_text()
-    )
-    assert re.search(rf"going on from .*step-{step}-of-1", log.read_text())
-    files = sorted(sweep.folder().glob("0/wandb/offline-run-*/*.wandb"))
-    assert [read_run(file).exit_code for file in files] == [1, 0]
-    assert len({read_run(file).run_id for file in files}) == 1
+    for signal, step in stopped.items():
+        assert f"stopped by {signal} at step {step}: the same command goes on" in log.read_text()
+        assert re.search(rf"going on from .*step-{step}-of-1", log.read_text())
+    logged = [
+        read_run(file) for file in sorted(sweep.folder().glob("0/wandb/offline-run-*/*.wandb"))
+    ]
+    assert len({run.run_id for run in logged}) == 1
+    assert (logged[0].exit_code, logged[-1].exit_code) == (1, 0)
