@@ -132,7 +132,11 @@ def _draw(stem: Path, summary: Sheet) -> Path:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        said = f"must be block indices with commas, as 0,3; got {text!r}"
+        raise argparse.ArgumentTypeError(said) from None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ The `.pt` files of `models/checkpoints/<model>/`, and of its folders `sae_*`, be
 SAEs of one folder and shape are one bank. Every JSON file below `results/<model>/` becomes an
 evaluation of its own kind: the file as it was, and its numbers by name. They come from another
 protocol, so no table puts them beside ours. What could not be imported is listed, in
-`migration.json` as well, and makes the exit status 1. Doing it again imports what is missing.
+`migration.json` as well; a .pt or .json file among it makes the exit status 1. Doing it again
+imports what is missing.
 
 Examples:
     python -m sweep.migrate ~/old/ghosttrack
@@ -38,7 +39,8 @@ class Import(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether something is missing for want of it."""
-        return not self.became and self.reason != SUPERSEDED
+        is_ours = self.source.endswith((".pt", ".json"))
+        return is_ours and not self.became and self.reason != SUPERSEDED
 
 
 def main(arguments: list[str]) -> None:
@@ -110,13 +112,13 @@ def _models(folder: Path, root: Path, done: list[Import]) -> Iterable[tuple[str,
 
 
 def _checkpoints(entry: Path, root: Path, done: list[Import]) -> list[Path]:
-    if entry.is_dir():
-        files = sorted(entry.rglob("*.pt")) if entry.name.startswith("sae_") else []
-    else:
-        files = [entry] if entry.suffix == ".pt" else []
-    if not files:
-        done.append(_not(entry, root, "it is neither a .pt file nor a folder sae_* with some"))
-    return files
+    files = sorted(entry.rglob("*.pt")) if entry.is_dir() else [entry]
+    is_ours = entry.name.startswith("sae_") if entry.is_dir() else entry.suffix == ".pt"
+    if files and is_ours:
+        return files
+    reason = "it is neither a .pt file nor in a folder sae_* with some"
+    done += [_not(file, root, reason) for file in files or [entry]]
+    return []
 
 
 def _bank(one: Group, folder: Path, root: Path) -> list[Import]:

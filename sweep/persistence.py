@@ -1,7 +1,8 @@
 """How long the latents of a bank go on over layers, by mutually nearest decoder directions.
 
-A latent goes on where it and a latent of the next layer are each other's nearest and their cosine
-is above what random directions reach in 99 of 100 latents.
+A latent goes on where it and a latent of the next hook point are each other's nearest and their
+cosine is above what random directions reach in 99 of 100 latents. The next hook point is that of
+the next layer that the bank has, at the same position; numbers are means over positions.
 
 Examples:
     python -m sweep.persistence outputs/ghostworld/saes/topk-512-16-<id>
@@ -9,20 +10,21 @@ Examples:
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.artifacts import read
 from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.hooks import layer_of
 from sweep.command import at_least, make_folder, parser, run, say
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
 from sweep.views.pictures import draw_curves
 
 CHANCE = 0.99
-Directions = list[Float[np.ndarray, "d_sae d_model"]]
 
 
 def main(arguments: list[str]) -> None:
@@ -35,34 +37,84 @@ def main(arguments: list[str]) -> None:
 
 
 def _measure(given: argparse.Namespace) -> None:
-    bank = Bank.load(read(given.bank, "saes").path)
-    if len(bank.hooks) < 2:
-        raise DataError(f"{given.bank}: one hook point; persistence needs two layers at least")
-    directions = list(bank.directions.numpy())
+    bank = Bank.load(given.bank)
     generator = np.random.default_rng(given.seed)
-    floors = [chance(one, generator) for one in directions[1:]]
-    nexts = [
-        following(a, b, floor)
-        for a, b, floor in zip(directions, directions[1:], floors, strict=False)
+    steps = [
+        step
+        for layers, chains in chains_of(bank.hooks).items()
+        for step in follow(layers, [bank.directions[chain].numpy() for chain in chains], generator)
     ]
-    left = survival(nexts)
-    rows: list[tuple[Cell, ...]] = []
-    for at, hook in enumerate(bank.hooks[:-1]):
-        known, shares = nexts[at] >= 0, left[at]
-        lasting = float(np.sum(shares))
-        rows.append((hook, floors[at], float(known.mean()), lasting, *_padded(shares, len(left))))
-    later = tuple(f"after {n}" for n in range(1, len(left) + 1))
-    sheet = Sheet(("from", "chance cosine", "goes on", "mean layers more", *later), rows)
-    folder = make_folder(given.out)
+    if not steps:
+        raise DataError(f"{given.bank}: no position has two layers, which persistence needs")
+    sheet, folder = persistence_sheet(steps), make_folder(given.out)
     files = write_sheet(folder / "persistence", sheet)
     curves = [
-        (hook, [float(n) for n in range(len(shares) + 1)], [1.0, *shares])
-        for hook, shares in zip(bank.hooks, left, strict=False)
+        (f"layer {one.start}", [float(n) for n in range(len(one.left) + 1)], [1.0, *one.left])
+        for one in steps
     ]
     panel = {"share of latents that still go on": curves}
-    files.append(draw_curves(folder / "persistence", panel, "layers later"))
+    files.append(draw_curves(folder / "persistence", panel, "hook points later, at a position"))
     print_sheet(sheet)
     say(f"{files[0]}, {files[-1]}")
+
+
+def chains_of(hooks: Sequence[str]) -> dict[tuple[int, ...], list[list[int]]]:
+    """Give the places of hook points that follow on one another, a list per position, by layers.
+
+    >>> chains_of(["layer_0_pos_1", "layer_0_pos_2", "layer_3_pos_1", "layer_3_pos_2"])
+    {(0, 3): [[0, 2], [1, 3]]}
+    """
+    by_position: dict[str, list[int]] = {}
+    for place in sorted(range(len(hooks)), key=lambda place: layer_of(hooks[place])):
+        by_position.setdefault(hooks[place].partition("_pos_")[2], []).append(place)
+    chains: dict[tuple[int, ...], list[list[int]]] = {}
+    for places in by_position.values():
+        layers = tuple(layer_of(hooks[place]) for place in places)
+        chains.setdefault(layers, []).append(places)
+    return chains
+
+
+class Step(NamedTuple):
+    """From a layer to the next; means over positions that have the same layers."""
+
+    start: int
+    end: int
+    positions: int
+    floor: float
+    """Cosine that chance reaches."""
+    left: list[float]
+    """Share that still goes on after 1, 2, ... hook points."""
+
+
+def follow(
+    layers: Sequence[int],
+    chains: Sequence[Float[np.ndarray, "layer d_sae d_model"]],
+    generator: np.random.Generator,
+) -> list[Step]:
+    """Follow latents from each layer on, at each position by itself."""
+    floors = np.array([[chance(one, generator) for one in chain[1:]] for chain in chains])
+    left = [
+        survival(list(map(following, chain, chain[1:], own)))
+        for chain, own in zip(chains, floors, strict=True)
+    ]
+    means = [np.mean(shares, axis=0).tolist() for shares in zip(*left, strict=True)]
+    along = zip(layers, layers[1:], floors.mean(0).tolist(), means, strict=False)
+    return [Step(start, end, len(chains), floor, shares) for start, end, floor, shares in along]
+
+
+def persistence_sheet(steps: Sequence[Step]) -> Sheet:
+    """Put steps together, a row each."""
+    longest = max(len(one.left) for one in steps)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            *(f"layer_{one.start}", f"layer_{one.end}", one.positions, one.floor, one.left[0]),
+            *(float(np.sum(one.left)), *one.left, *[None] * (longest - len(one.left))),
+        )
+        for one in steps
+    ]
+    later = tuple(f"after {n}" for n in range(1, longest + 1))
+    which = ("from", "to", "positions", "chance cosine", "goes on", "mean hook points more")
+    return Sheet((*which, *later), rows)
 
 
 def chance(directions: Float[np.ndarray, "d_sae d_model"], generator: np.random.Generator) -> float:
@@ -85,7 +137,7 @@ def following(
 
 
 def survival(nexts: list[Int[np.ndarray, " d_sae"]]) -> list[list[float]]:
-    """Follow each layer's latents: per start, the share that is left after 1, 2, ... layers.
+    """Follow each hook point's latents: per start, the share left after 1, 2, ... of them.
 
     >>> survival([np.array([1, 0]), np.array([-1, 0])])
     [[1.0, 0.5], [0.5]]
@@ -99,10 +151,6 @@ def survival(nexts: list[Int[np.ndarray, " d_sae"]]) -> list[list[float]]:
             row.append(len(alive) / len(nexts[start]))
         shares.append(row)
     return shares
-
-
-def _padded(shares: list[float], n: int) -> list[float | None]:
-    return [*shares, *[None] * (n - len(shares))]
 
 
 if __name__ == "__main__":

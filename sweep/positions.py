@@ -3,6 +3,7 @@
 The position is the unit: its mean over layers counts, which pairs the layers; they depend on one
 another, so more of them are no further evidence. p is of a permutation test to both sides over
 which positions are called odd, and q adjusts it for all tests of the table (Benjamini, Hochberg).
+Explained variance, what FVU leaves, is no test of its own, nor what is equal at all positions.
 
 Examples:
     python -m sweep.positions outputs/<model>/runs/train/<time>
@@ -21,12 +22,12 @@ from jaxtyping import Bool, Float, Int
 from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import place_of
 from sweep.command import at_least, make_folder, parser, run, say
-from sweep.measures.significance import LEVEL, Shift, adjusted, shift
+from sweep.measures.significance import LEVEL, ROUNDING, Shift, adjusted, shift
 from sweep.records.runs import BankRecord, banks_of, find_runs
 from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
 from sweep.views.pictures import draw_positions
 
-METRICS = ("mse", "fvu", "explained_variance", "dead_frac", "l0")
+METRICS = ("mse", "fvu", "dead_frac", "l0")
 
 
 class Grid(NamedTuple):
@@ -40,6 +41,16 @@ class Grid(NamedTuple):
     def is_odd(self) -> Bool[np.ndarray, " position"]:
         """Tell odd positions, by their numbers."""
         return self.positions % 2 == 1
+
+    @property
+    def varies(self) -> bool:
+        """Whether positions differ in any layer, as L0 of `topk` does not."""
+        return not np.allclose(self.values, self.values[:, :1], rtol=ROUNDING, atol=0)
+
+    @property
+    def can_be_tested(self) -> bool:
+        """Whether there is something to be found, at odd and at even positions."""
+        return self.varies and bool(0 < self.is_odd.mean() < 1)
 
 
 class Tested(NamedTuple):
@@ -76,17 +87,17 @@ def _compare(given: argparse.Namespace) -> None:
         stem = folder / f"positions-{label.replace(' ', '-')}"
         files.append(draw_positions(stem, label, panels))
     print_sheet(sheet)
-    for line in dict.fromkeys(map(_limit, tests)):
+    for line in dict.fromkeys(_limit(one, len(tests)) for one in tests):
         say(line)
     say(f"{files[0]}, {files[-1]}")
 
 
 def compare(banks: Iterable[BankRecord], seed: int) -> Iterator[Tested]:
-    """Test every metric of every bank that has it at odd and at even positions."""
+    """Test every metric that varies of every bank that has it at odd and at even positions."""
     for bank in banks:
         for metric in METRICS:
             grid = grid_of(bank, metric)
-            if grid is not None and 0 < grid.is_odd.mean() < 1:
+            if grid is not None and grid.can_be_tested:
                 means = grid.values.mean(0)
                 yield Tested(bank, metric, grid, shift(means, grid.is_odd, seed))
 
@@ -119,25 +130,33 @@ def positions_sheet(tests: Sequence[Tested]) -> Sheet:
         numbers = [", ".join(map(str, grid.positions[side])) for side in sides]
         means = [float(grid.values[:, side].mean()) for side in sides]
         who = bank.model, bank.name, metric, len(grid.layers)
-        rows.append((*who, *numbers, *means, *found, own, _verdict(own, found.smallest)))
+        verdict = _verdict(own, found.smallest * len(tests))
+        rows.append((*who, *numbers, *means, *found, own, verdict))
     who = ("model", "bank", "metric", "layers", "odd positions", "even positions")
     tests_said = ("odd - even", "p", "smallest p", "q", "verdict")
     return Sheet((*who, "odd", "even", *tests_said), rows)
 
 
-def _verdict(q: float, smallest: float) -> str:
-    if smallest > LEVEL:
-        return "too few positions"
-    return "differs" if q <= LEVEL else "no difference shown"
+def _verdict(q: float, alone: float) -> str:
+    """Judge a test by its q, and by the smallest q that a single difference can reach."""
+    if q <= LEVEL:
+        return "differs"
+    return "too few positions" if alone > LEVEL else "no difference shown"
 
 
-def _limit(one: Tested) -> str:
-    """Say what so many positions can show."""
+def _limit(one: Tested, n_tests: int) -> str:
+    """Say what so many positions can show among so many tests."""
     n, smallest = len(one.grid.positions), one.shift.smallest
-    said = f"with {n} positions p is at least {smallest:.2g}"
+    alone = min(1.0, smallest * n_tests)
+    said = (
+        f"with {n} positions p is at least {smallest:.2g}; q of a single difference among {n_tests}"
+        f" tests is at least {alone:.2g}"
+    )
     if smallest > LEVEL:
         return f"{said}: nothing can be shown of them at {LEVEL:g}, whatever the values"
-    return f"{said}: a difference can be shown at {LEVEL:g}"
+    if alone > LEVEL:
+        return f"{said}: only several at once can be shown at {LEVEL:g}"
+    return f"{said}: it can be shown at {LEVEL:g}"
 
 
 if __name__ == "__main__":

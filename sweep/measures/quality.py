@@ -129,8 +129,8 @@ def targets_sheet(
 def trends_sheet(banks: Iterable[BankRecord]) -> Sheet:
     """Compare the first half of each bank's layers with the last, without an odd one between them.
 
-    Kendall's correlation of the metric with depth is over hook points, p for no correlation: exact
-    where there are few.
+    A layer counts with the mean over its positions. Kendall's correlation of the metric with depth
+    is over layers, p for no correlation: exact where there are few.
     """
     rows: list[tuple[Cell, ...]] = []
     for bank in banks:
@@ -145,13 +145,16 @@ def trends_sheet(banks: Iterable[BankRecord]) -> Sheet:
 
 
 def _trend(values: Sequence[float], layers: Sequence[int]) -> tuple[Cell, ...]:
-    order = sorted(set(layers))
+    by_layer: dict[int, list[float]] = {}
+    for layer, value in zip(layers, values, strict=True):
+        by_layer.setdefault(layer, []).append(value)
+    order = sorted(by_layer)
+    means = [fmean(by_layer[layer]) for layer in order]
     half = len(order) // 2
-    early = fmean(v for v, layer in zip(values, layers, strict=True) if layer in order[:half])
-    late = fmean(v for v, layer in zip(values, layers, strict=True) if layer in order[-half:])
-    if all(a == b for a, b in pairwise(values)):
+    early, late = fmean(means[:half]), fmean(means[-half:])
+    if all(a == b for a, b in pairwise(means)):
         return early, late, late - early, None, None
-    tau, p = np.asarray(kendalltau(layers, values), dtype=float)
+    tau, p = np.asarray(kendalltau(order, means), dtype=float)
     return early, late, late - early, float(tau), float(p)
 
 

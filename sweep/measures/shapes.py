@@ -2,15 +2,23 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from math import inf, isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from ghosttrack.errors import DataError
 from sweep.records.runs import BankRecord
 
 LEAST_EXPLAINED, MOST_DEAD = 0.70, 0.50
-NUMBERS = ("d_sae", "k", "explained_variance", "dead_frac")
-"""Columns of a CSV file that are read."""
+BOUNDS = {
+    "d_sae": (1, inf),
+    "k": (1, inf),
+    "explained_variance": (-inf, 1),
+    "dead_frac": (0, 1),
+}
+"""What numbers can be in the columns of a CSV file that are read."""
+NUMBERS = tuple(BOUNDS)
 
 
 class Shape(NamedTuple):
@@ -53,13 +61,13 @@ def sweet_spot(shapes: Sequence[Shape]) -> Shape:
 
 
 def front(shapes: Iterable[Shape]) -> list[Shape]:
-    """List the shapes that no other beats.
+    """List the shapes that no other beats; one with a NaN is not among them.
 
     >>> a, b, c = Shape(8, 4, 0.9, 0.1), Shape(8, 2, 0.8, 0.1), Shape(8, 4, 0.85, 0.1)
     >>> front([a, b, c]) == [a, b]
     True
     """
-    every = list(shapes)
+    every = [one for one in shapes if isfinite(one.explained_variance + one.dead_frac)]
     return [one for one in every if not any(other.beats(one) for other in every)]
 
 
@@ -69,54 +77,76 @@ def shapes_of(banks: Iterable[BankRecord]) -> list[Shape]:
     Raises:
         DataError: No bank has numbers, or banks are not alike.
     """
-    grouped: dict[tuple[int, int], list[BankRecord]] = {}
-    kinds = set()
-    for bank in banks:
-        grouped.setdefault((bank.d_sae, bank.k), []).append(bank)
-        kinds.add(f"{bank.architecture} of {bank.model}")
+    every = list(banks)
+    kinds = {f"{bank.architecture} of {bank.model}" for bank in every}
     if not kinds:
         raise DataError("no run there made an SAE bank")
     if len(kinds) > 1:
         raise DataError(f"one grid at a time, these are {', '.join(sorted(kinds))}")
+    return _averaged(
+        Shape(bank.d_sae, bank.k, _mean(bank, "explained_variance"), _mean(bank, "dead_frac"))
+        for bank in every
+    )
+
+
+def _mean(bank: BankRecord, name: str) -> float:
+    value = bank.mean(name)
+    if value is None:
+        raise DataError(f"a bank of d_sae={bank.d_sae} k={bank.k} lacks {name}")
+    return value
+
+
+def _averaged(shapes: Iterable[Shape]) -> list[Shape]:
+    grouped: dict[tuple[int, int], list[Shape]] = {}
+    for shape in shapes:
+        grouped.setdefault((shape.d_sae, shape.k), []).append(shape)
     return [
-        Shape(*shape, _mean(some, "explained_variance"), _mean(some, "dead_frac"), len(some))
-        for shape, some in grouped.items()
+        Shape(
+            *at,
+            fmean(one.explained_variance for one in some),
+            fmean(one.dead_frac for one in some),
+            len(some),
+        )
+        for at, some in grouped.items()
     ]
 
 
-def _mean(banks: Sequence[BankRecord], name: str) -> float:
-    values = [value for bank in banks if (value := bank.mean(name)) is not None]
-    if len(values) < len(banks):
-        raise DataError(f"a bank of d_sae={banks[0].d_sae} k={banks[0].k} lacks {name}")
-    return sum(values) / len(values)
-
-
 def read_shapes(path: Path) -> list[Shape]:
-    """Read `NUMBERS` from a CSV file; a row without numbers, as of a failed job, does not count.
+    """Read `NUMBERS` from a CSV file and average rows of one width and sparsity.
+
+    A row without numbers, as of a failed job, does not count.
 
     Raises:
-        DataError: It lacks a column, a number is none, or there is no row.
+        DataError: It lacks a column, a number is none or cannot be, or there is no row.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
             header = reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
     if missing := [name for name in NUMBERS if name not in header]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")
     shapes = []
-    for line, row in enumerate(rows, start=2):
-        cells = [(row[name] or "").strip() for name in NUMBERS]
-        if not any(cells[2:]):
+    for line, row in rows:
+        cells = {name: (row[name] or "").strip() for name in NUMBERS}
+        if not (cells["explained_variance"] or cells["dead_frac"]):
             continue
-        try:
-            shapes.append(Shape(int(cells[0]), int(cells[1]), float(cells[2]), float(cells[3])))
-        except ValueError as error:
-            raise DataError(
-                f"{path}: row {line} holds no number where it should: {error}"
-            ) from error
+        place = f"{path}: line {line}"
+        d_sae, k, explained, dead = (_number(place, name, cells[name]) for name in NUMBERS)
+        shapes.append(Shape(int(d_sae), int(k), explained, dead))
     if not shapes:
         raise DataError(f"{path}: has no row of numbers")
-    return shapes
+    return _averaged(shapes)
+
+
+def _number(place: str, name: str, cell: str) -> int | float:
+    try:
+        number = int(cell) if name in ("d_sae", "k") else float(cell)
+    except ValueError as error:
+        raise DataError(f"{place}: {name} is no number: {cell!r}") from error
+    low, high = BOUNDS[name]
+    if not (low <= number <= high and isfinite(number)):
+        raise DataError(f"{place}: {name} cannot be {cell}")
+    return number

@@ -45,21 +45,29 @@ def read_evaluation(folder: Path) -> Found:
     """Read a folder of `evaluations`.
 
     Raises:
-        DataError: It is no complete evaluation, or a file of it is malformed.
+        DataError: It is no complete evaluation, a file of it is malformed, or it is of a version
+            that wrote other entries.
     """
     artifact = read(folder, "evaluations")
     found = read_json(folder / "evaluation.json")
     with whole(folder):
         scores, labels = _scores(folder / "tables" / "scores.csv")
         values = {name: _value(value) for name, value in found.items()}
-        for name, kind in RECORDS.items():
-            values[name] = tuple(_record(kind, one) for one in values[name])
         values |= {"scores": scores, "flagged": {}, "folds": np.full(len(labels), -1)}
+        try:
+            for name, kind in RECORDS.items():
+                values[name] = tuple(_record(kind, one) for one in values[name])
+            evaluation = _record(Evaluation, values)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder}: made by another version of ghosttrack; the same detect.py command"
+                " makes it anew"
+            ) from error
         hooks = read_json(folder / "metrics.json").get("hooks", [])
         facts = artifact.manifest
         return Found(
             f"{folder.parents[1].name} {folder.name}",
-            *(_record(Evaluation, values), labels, facts["identity"], facts["git_commit"], hooks),
+            *(evaluation, labels, facts["identity"], facts["git_commit"], hooks),
         )
 
 

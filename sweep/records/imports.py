@@ -103,12 +103,11 @@ def import_result(file: Path, folder: Path, name: str) -> Artifact:
     if file.suffix != ".json":
         raise DataError(f"{file.suffix or 'this'} is no .json file")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        numbers = dict(_numbers(json.loads(file.read_text(encoding="utf-8")), ""))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"it cannot be read as JSON ({error})") from error
-    numbers = dict(_numbers(content, ""))
     if not numbers:
-        raise DataError("it holds no number outside of lists")
+        raise DataError("it holds no number that has a name")
 
     def write(partial: Path) -> None:
         shutil.copyfile(file, partial / "result.json")
@@ -120,9 +119,15 @@ def import_result(file: Path, folder: Path, name: str) -> Artifact:
 
 
 def _numbers(content: object, prefix: str) -> Iterator[tuple[str, float | None]]:
-    """Yield every number that has a name; one that is not finite as None."""
-    if isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from _numbers(value, f"{prefix}/{name}" if prefix else str(name))
-    elif isinstance(content, float | int) and not isinstance(content, bool) and prefix:
+    """Yield every number that has a name; one that is not finite as None.
+
+    >>> dict(_numbers({"f1": 0.5, "layers": [{"mse": 0.1}, {"mse": 0.2}], "folds": [0.9, 0.8]}, ""))
+    {'f1': 0.5, 'layers/0/mse': 0.1, 'layers/1/mse': 0.2}
+    """
+    parts = content.items() if isinstance(content, Mapping) else ()
+    if isinstance(content, list):
+        parts = [(at, one) for at, one in enumerate(content) if isinstance(one, Mapping | list)]
+    for name, value in parts:
+        yield from _numbers(value, f"{prefix}/{name}" if prefix else str(name))
+    if isinstance(content, float | int) and not isinstance(content, bool) and prefix:
         yield prefix, content if isfinite(content) else None

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.errors import whole
+from ghosttrack.errors import DataError, whole
+from sweep.command import say
 from sweep.records.runs import in_order
 from sweep.records.wandb_run import read_run
 
@@ -42,20 +43,33 @@ class Logged(NamedTuple):
 
 
 def read_logged(folder: Path) -> Logged:
-    """Read the loggers' files in a run's folder; there may be none."""
+    """Read the loggers' files in a run's folder; there may be none.
+
+    One that cannot be read is left out, with a line.
+    """
     history, usage = [], []
-    for path in sorted(folder.glob("lightning_logs/version_*/metrics.csv")):
-        with whole(path):
-            history += list(_csv_rows(path))
-    for path in sorted(folder.glob("wandb/*run-*/run-*.wandb")):
-        with whole(path):
-            run = read_run(path)
-        history += [_numbers(row) for row in run.history]
-        usage += [_numbers(row) for row in run.system]
+    files = (*folder.glob("lightning_logs/version_*/metrics.csv"),)
+    files += (*folder.glob("wandb/*run-*/run-*.wandb"),)
+    for path in sorted(files):
+        try:
+            with whole(path):
+                rows, system = _read(path)
+        except DataError as error:
+            say(f"left out: {error}")
+        else:
+            history += rows
+            usage += system
     usage = [*usage, *history]
     used = [{name: row[name] for name in row if USAGE.match(name)} for row in usage]
     history.sort(key=lambda row: row.get("step", -1))
     return Logged(history, [row for row in used if row])
+
+
+def _read(path: Path) -> tuple[list[Numbers], list[Numbers]]:
+    if path.suffix == ".csv":
+        return list(_csv_rows(path)), []
+    run = read_run(path)
+    return [_numbers(row) for row in run.history], [_numbers(row) for row in run.system]
 
 
 def _csv_rows(path: Path) -> Iterator[Numbers]:

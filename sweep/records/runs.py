@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ghosttrack.artifacts import read_json
-from ghosttrack.errors import DataError, check_folder_name, whole
+from ghosttrack.artifacts import is_complete, read_json
+from ghosttrack.errors import DataError, GhostTrackError, check_folder_name, whole
 from ghosttrack.launch import STATUS, shared
+from sweep.command import say
 
 BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
 LONGEST_LABEL = 40
 DIGITS = re.compile(r"(\d+)")
-
+OVERRIDES = ".hydra/overrides.yaml"
 
 Hook = dict[str, Any]
 """A hook point's metrics by name, as in a bank's `metrics.json`."""
@@ -74,17 +75,31 @@ class RunRecord(NamedTuple):
 def find_runs(folder: Path) -> list[RunRecord]:
     """Read every run at or below a folder, numbers in names in their order.
 
+    Those of a model are also in `sweeps/` beside its folder, where a sweep is over several models.
+    A run that cannot be read is left out, with a line.
+
     Raises:
-        DataError: There is no run, or a file of one is malformed.
+        DataError: No run can be read.
     """
-    found = sorted(
-        folder.rglob(".hydra/overrides.yaml"), key=lambda file: in_order(str(file.parent))
-    )
-    if not found:
-        raise DataError(
+    model = folder.absolute()
+    beside = (model.parent / "sweeps").glob(f"*/*/{OVERRIDES}")
+    runs: list[RunRecord] = []
+    refused: list[GhostTrackError] = []
+    for file in sorted({*folder.rglob(OVERRIDES), *beside}, key=lambda one: in_order(str(one))):
+        try:
+            run = read_run_folder(file.parents[1])
+        except GhostTrackError as error:
+            refused.append(error)
+        else:
+            if file.is_relative_to(folder) or run.model == model.name:
+                runs.append(run)
+    if not runs:
+        raise next(iter(refused), None) or DataError(
             f"{folder}: no run is there; give a run's, a sweep's or a model's folder of outputs/"
         )
-    return [read_run_folder(file.parents[1]) for file in found]
+    for error in refused:
+        say(f"left out: {error}")
+    return runs
 
 
 def banks_of(runs: Iterable[RunRecord]) -> list[BankRecord]:
@@ -137,7 +152,7 @@ def read_run_folder(folder: Path) -> RunRecord:
             _status(status, metrics),
             status["seconds"] if status else (metrics or {}).get("duration_s"),
             None if metrics is None else _bank(folder, model, metrics),
-            None if metrics is None else _evaluation(folder, metrics),
+            None if metrics is None else _evaluation(folder, model, metrics),
         )
 
 
@@ -157,23 +172,31 @@ def _bank(folder: Path, model: str, metrics: dict[str, Any]) -> BankRecord | Non
     match = BANK_NAME.fullmatch(name)
     if match is None:
         return None
-    facts = artifact_folder(folder, "saes", name) / "bank.json"
+    facts = artifact_folder(folder, model, "saes", name) / "bank.json"
     d_model = read_json(facts)["d_model"] if facts.is_file() else None
     shape = int(match["d_sae"]), int(match["k"])
     return BankRecord(model, name, match["architecture"], *shape, d_model, hooks)
 
 
-def _evaluation(folder: Path, metrics: dict[str, Any]) -> Path | None:
+def _evaluation(folder: Path, model: str, metrics: dict[str, Any]) -> Path | None:
     if "evaluation" not in metrics.get("detect", {}):
         return None
-    found = artifact_folder(folder, "evaluations", Path(metrics["detect"]["evaluation"]).name)
+    name = Path(metrics["detect"]["evaluation"]).name
+    found = artifact_folder(folder, model, "evaluations", name)
     return found if (found / "evaluation.json").is_file() else None
 
 
-def artifact_folder(folder: Path, kind: str, name: str) -> Path:
-    """Follow a run's link; where outputs were moved, look beside its model's runs."""
-    link = folder / "artifacts" / f"{kind}-{name}"
-    return link.resolve() if link.exists() else folder.parents[2] / kind / name
+def artifact_folder(folder: Path, model: str, kind: str, name: str) -> Path:
+    """Look beside a run, or in its model's folder there, as outputs are copied; else follow a link.
+
+    A run lies in `<model>/runs/<program>/`, `<model>/sweeps/<time>/`, or in `sweeps/<time>/` beside
+    the folders of several models.
+    """
+    root = folder.absolute().parents[2]
+    for place in (root / kind / name, root / model / kind / name):
+        if is_complete(place):
+            return place
+    return (folder / "artifacts" / f"{kind}-{name}").resolve()
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written

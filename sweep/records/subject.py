@@ -47,7 +47,7 @@ def find_subject(folder: Path) -> Subject:
     (run,) = runs
     if run.bank is None:
         raise DataError(f"{folder}: this run made no SAE bank; give a run of train.py or detect.py")
-    bank = read(artifact_folder(run.folder, "saes", run.bank.name), "saes")
+    bank = read(artifact_folder(run.folder, run.model, "saes", run.bank.name), "saes")
     config = read_yaml(run.folder / ".hydra" / "config.yaml")
     with whole(run.folder):
         if config["corpus"]["kind"] == "activations":

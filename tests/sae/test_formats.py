@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -343,6 +344,21 @@ def old(folder: Path, **changes) -> Path:
     return saved(path, content)
 
 
+def broken(name: str, value: float) -> Weights:
+    changed = weights()._asdict()[name].clone()
+    changed.view(-1)[3] = value
+    return weights()._replace(**{name: changed})
+
+
+def ours(folder: Path, w: Weights) -> Path:
+    bank = Bank(["layer_0"], D_MODEL, D_SAE, K)
+    with torch.no_grad():
+        for name, value in w._asdict().items():
+            getattr(bank, name).copy_(value[None])
+    bank.save(folder, None)
+    return folder
+
+
 def nameless(folder: Path) -> Path:
     return jumprelu_checkpoint(folder / "model.pt", weights(), torch.tensor(0.1))
 
@@ -410,7 +426,7 @@ def nameless(folder: Path) -> Path:
         pytest.param(twice, "several SAEs of layer_0", id="twice"),
         pytest.param(
             lambda f: saved(f / "sae_layer_0.pt", {"model_state_dict": {}, "x": Code()}),
-            "sae_layer_0.pt: cannot be loaded as tensors and numbers",
+            "sae_layer_0.pt: cannot be loaded as tensors and numbers: it would need code to be run",
             id="code",
         ),
         pytest.param(
@@ -425,6 +441,29 @@ def nameless(folder: Path) -> Path:
         ),
         pytest.param(lambda f: old(f, threshold=None), "best.pt lacks threshold", id="old thresh"),
         pytest.param(lambda f: old(f, **{"W_dec.bias": None}), "lacks b_dec", id="old bias"),
+        pytest.param(
+            lambda f: saelens(f / "any", broken("W_enc", math.nan), architecture="topk", k=K),
+            r"sae_weights\.safetensors: W_enc holds NaN or infinity",
+            id="NaN",
+        ),
+        pytest.param(
+            lambda f: sparsify(f / "layers.0", broken("W_dec", math.inf)),
+            r"sae\.safetensors: W_dec holds NaN or infinity",
+            id="infinity",
+        ),
+        pytest.param(
+            lambda f: old(f, threshold=torch.tensor(math.nan)),
+            r"best\.pt: threshold holds NaN or infinity",
+            id="old NaN",
+        ),
+        pytest.param(
+            lambda f: topk_checkpoint(f / "layer_0.pt", broken("b_dec", -math.inf), k=K),
+            r"layer_0\.pt: b_dec holds NaN or infinity",
+            id="old infinity",
+        ),
+        pytest.param(
+            lambda f: ours(f, broken("b_enc", math.nan)), "b_enc holds NaN or infinity", id="ours"
+        ),
     ],
 )
 def test_what_cannot_be_read_exactly_is_refused_by_name(
@@ -434,6 +473,7 @@ def test_what_cannot_be_read_exactly_is_refused_by_name(
     with pytest.raises(DataError, match=message) as caught:
         Bank.load(write(tmp_path))
     assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
     assert not Path("unpickled").exists()
 
 

@@ -1,4 +1,6 @@
 import csv
+import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ import pytest
 from sweep.collect import main
 from sweep.measures.overview import collect
 from sweep.records.findings import read_evaluations
+from sweep.records.logged import read_logged
 from sweep.records.runs import find_runs
 from sweep.sheet import Estimate, Sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
@@ -100,9 +103,10 @@ def test_a_detector_that_nobody_evaluated_is_named(outputs: Path):
 
 
 def test_a_model_cannot_be_named_out_of_its_folder(outputs: Path):
-    (outputs / "tiny/runs/detect/noon/.hydra/config.yaml").write_text("model: {name: ../x}")
+    noon = outputs / "tiny/runs/detect/noon"
+    (noon / ".hydra" / "config.yaml").write_text("model: {name: ../x}")
     with pytest.raises(SystemExit, match=r"model\.name must be a plain folder name"):
-        main([str(outputs)])
+        main([str(noon)])
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path: Path):
@@ -110,10 +114,77 @@ def test_a_folder_without_runs_is_one_line(tmp_path: Path):
         main([str(tmp_path)])
 
 
-def test_a_damaged_file_is_named(outputs: Path):
-    (outputs / "tiny/runs/detect/noon/.hydra/config.yaml").write_text("a: [")
-    with pytest.raises(SystemExit, match=r"config\.yaml: is not YAML"):
-        main([str(outputs)])
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (".hydra/config.yaml", "a: [", r"config\.yaml: is not YAML"),
+        (".hydra/hydra.yaml", "a: 1", "noon: a file of it is malformed"),
+        ("metrics.json", "{", r"metrics\.json: is not JSON"),
+    ],
+)
+def test_a_damaged_run_is_left_out_and_fails_alone(
+    outputs: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, said: str
+):
+    noon = outputs / "tiny/runs/detect/noon"
+    (noon / file).write_text(text)
+    main([str(outputs)])
+    printed = capsys.readouterr().out
+    assert re.search(f"^left out: .*{said}", printed, re.MULTILINE)
+    assert "13 runs, 2 of them not done" in printed
+    with pytest.raises(SystemExit, match=said):
+        main([str(noon)])
+
+
+@pytest.fixture
+def over_models(tmp_path: Path) -> Path:
+    """A sweep over two models, beside their folders."""
+    outputs = tmp_path / "outputs"
+    for number, model in enumerate(("tiny", "large")):
+        job = outputs / "sweeps" / "noon" / str(number)
+        trained(job, [], bank(outputs / model, 64, 8, [hook(number)]))
+        (job / ".hydra" / "config.yaml").write_text(f"model: {{name: {model}}}")
+    return outputs
+
+
+def test_a_model_has_its_runs_of_sweeps_over_several(over_models: Path):
+    (job,) = find_runs(over_models / "large")
+    assert (job.model, job.name) == ("large", "noon/1")
+    assert len(find_runs(over_models)) == 2
+    made = bank(over_models / "large", 32, 8, [hook(0)])
+    trained(over_models / "large" / "sweeps" / "own" / "0", [], made)
+    assert [one.name for one in find_runs(over_models / "large")] == ["own/0", "noon/1"]
+
+
+def test_a_folder_is_found_by_what_it_is_and_not_by_how_it_is_written(
+    over_models: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (over_models / "tiny").mkdir(exist_ok=True)
+    monkeypatch.chdir(over_models / "tiny")
+    assert [one.model for one in find_runs(Path())] == ["tiny"]
+    monkeypatch.chdir(over_models / "sweeps" / "noon" / "0")
+    assert [one.model for one in find_runs(Path())] == ["tiny"]
+
+
+@pytest.mark.parametrize("model", ["tiny", "large"])
+def test_copied_outputs_are_read_and_not_what_they_were_copied_from(
+    over_models: Path, tmp_path: Path, model: str
+):
+    copied = shutil.copytree(over_models, tmp_path / "copied", symlinks=True)
+    (facts,) = (copied / model / "saes").glob("*/bank.json")
+    facts.write_text('{"d_model": 16}')
+    (job,) = find_runs(copied / model)
+    assert job.bank is not None
+    assert job.bank.expansion == 4
+
+
+def test_a_damaged_log_is_left_out(outputs: Path, capsys: pytest.CaptureFixture[str]):
+    run = outputs / "tiny/runs/train/noon"
+    for version, text in enumerate(("step,loss\n1,0.5\n", "step,loss\n2,half\n")):
+        folder = run / "lightning_logs" / f"version_{version}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").write_text(text)
+    assert read_logged(run).series("loss") == ([1.0], [0.5])
+    assert "left out: " in capsys.readouterr().out
 
 
 def test_a_setting_cannot_become_a_formula_or_end_a_cell(tmp_path: Path):

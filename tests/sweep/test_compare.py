@@ -92,6 +92,20 @@ def test_a_trend_compares_the_halves_and_is_tested():
     assert only(rising, "p", metric="fvu") == pytest.approx(2 / 720)  # of 6! orders two are sorted
 
 
+def test_a_trend_is_of_layers_whatever_positions_they_have():
+    values = [[0.1, 0.5], [0.3, 0.7], [0.2, 0.6], [0.4, 0.8]]  # means 0.3, 0.5, 0.4, 0.6
+    hooks = [
+        hook(layer, pos=pos, fvu=fvu)
+        for layer, row in enumerate(values)
+        for pos, fvu in enumerate(row)
+    ]
+    sheet = trends_sheet([record(*hooks)])
+    assert only(sheet, "late - early", metric="fvu") == pytest.approx(0.1)
+    plain = trends_sheet([record(*(hook(i, fvu=v) for i, v in enumerate((0.3, 0.5, 0.4, 0.6))))])
+    for name in ("Kendall's tau", "p"):
+        assert only(sheet, name, metric="fvu") == pytest.approx(only(plain, name, metric="fvu"))
+
+
 def test_too_few_layers_have_no_trend():
     assert not trends_sheet([record(*(hook(i) for i in range(3)))]).rows
 
@@ -140,6 +154,17 @@ def test_an_evaluation_of_another_format_is_left_out_and_named(
     main([str(outputs), "--out", str(outputs.parent / "cmp")])
     assert f"left out: {old}: id" in capsys.readouterr().out
     assert len((outputs.parent / "cmp" / "detection.csv").read_text().splitlines()) == 3
+
+
+def test_an_evaluation_without_an_entry_is_of_another_version(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+):
+    (file,) = (outputs / "small" / "evaluations").glob("*/evaluation.json")
+    content = file.read_text()
+    file.write_text(content.replace('"causal"', '"ausalc"'))
+    main([str(outputs), "--out", str(outputs.parent / "cmp")])
+    said = "made by another version of ghosttrack; the same detect.py command makes it anew"
+    assert f"left out: {file.parent}: {said}" in capsys.readouterr().out
 
 
 def test_a_folder_without_banks_is_one_line(tmp_path: Path):

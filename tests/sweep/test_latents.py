@@ -216,11 +216,16 @@ def test_of_several_runs_one_is_to_be_named(copy: Path):
     refused(copy.parent, "holds 2 runs; give one, such as .*train/a")
 
 
-def test_options_that_cannot_be_met_are_one_line(run: Path, tmp_path: Path):
+def test_options_that_cannot_be_met_are_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     at = ("--out", str(tmp_path))
     with pytest.raises(
         SystemExit, match=r"--layers: the bank has none of \[1, 9\], only of \[0, 2\]"
     ):
         main([str(run), *at, "--layers", "9,0,1"])
+    with pytest.raises(SystemExit):
+        main([str(run), *at, "--layers", "a"])
+    assert "must be block indices with commas, as 0,3; got 'a'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="--tokens: so many are of one document"):
         main([str(run), *at, "--tokens", "1"])

@@ -39,6 +39,8 @@ def old(tmp_path: Path) -> Path:
     results = root / "results" / "gpt2" / "run 1"
     results.mkdir(parents=True)
     scores = {"auroc": 0.985, "folds": [0.9, 0.8], "test": {"f1": float("nan"), "n": 45}}
+    layers = [{"layer": 0, "mse": 0.002}, {"layer": 5, "mse": 0.004}]
+    (results / "layers.json").write_text(json.dumps(layers))
     (results / "evaluation.json").write_text(json.dumps(scores))
     return root
 
@@ -99,11 +101,31 @@ def test_results_keep_their_bytes_and_their_numbers_get_names(old: Path):
     ).read_bytes()
     numbers = read_json(folder / "imported.json")["numbers"]
     assert numbers == {"auroc": 0.985, "test/f1": None, "test/n": 45}
+    folder = Path(done["results/gpt2/run 1/layers.json"]["became"])
+    numbers = read_json(folder / "imported.json")["numbers"]
+    assert numbers == {"0/layer": 0, "0/mse": 0.002, "1/layer": 5, "1/mse": 0.004}
+
+
+def test_files_that_nobody_would_import_are_listed_and_make_no_failure(old: Path):
+    (old / "models" / "checkpoints" / "gpt2" / "notes").mkdir()
+    (old / "results" / "gpt2" / "plot.png").write_bytes(b"x")
+    _, done = migrate(old, complete=True)
+    assert "no .json file" in done["results/gpt2/plot.png"]["reason"]
+    assert done["models/checkpoints/gpt2/notes"]["became"] == ""
+
+
+def test_checkpoints_in_other_folders_are_failures_by_name(old: Path):
+    place = old / "models" / "checkpoints" / "gpt2" / "notes"
+    place.mkdir()
+    jumprelu_checkpoint(place / "sae_layer_1.pt", weights(), torch.tensor(0.6))
+    _, done = migrate(old, complete=False)
+    reason = done["models/checkpoints/gpt2/notes/sae_layer_1.pt"]["reason"]
+    assert "nor in a folder sae_*" in reason
 
 
 def test_a_second_time_finds_what_the_first_imported(old: Path, capsys: pytest.CaptureFixture[str]):
     _, done = migrate(old, complete=True)
-    assert "5 of 6 imported" in capsys.readouterr().out
+    assert "6 of 7 imported" in capsys.readouterr().out
     outputs, again = migrate(old, complete=True)
     assert again == done
     assert len(list((outputs / "gpt2" / "saes").glob("[!.]*"))) == 1
@@ -135,11 +157,11 @@ def test_everything_that_cannot_be_imported_is_listed_and_stops_nothing(
     wanted = {
         "sae_layer_3_best.pt": "cannot be loaded as tensors and numbers",
         "sae_layer_4_best.pt": "malformed",
-        "sae_layer_5_best.pt": "cannot be loaded as tensors and numbers",
+        "sae_layer_5_best.pt": "it would need code to be run",
         "sae_layer_10_again.pt": "several files of its folder hold layer_10",
         "sae_layer_10_best.pt": "several files of its folder hold layer_10",
         "sae_layer_2_final.pt": "its best checkpoint counts",
-        "notes": "neither a .pt file nor a folder",
+        "notes": "neither a .pt file nor in a folder",
         "plot.png": "no .json file",
         "words.json": "no number",
         "cut.json": "cannot be read as JSON",

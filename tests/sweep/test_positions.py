@@ -1,6 +1,7 @@
 """How odd positions differ from even ones, counted by hand."""
 
 import csv
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweep.measures.significance import least_p, shift
-from sweep.positions import compare, grid_of, main, positions_sheet
+from sweep.positions import _limit, compare, grid_of, main, positions_sheet
 from sweep.records.runs import BankRecord
 from tests.sweep.outputs import bank, hook, trained
 
@@ -80,22 +81,42 @@ def test_the_layers_level_does_not_hide_what_differs_within_each():
     assert found.shift == pytest.approx((0.01, 2 / 70, 2 / 70))
 
 
-def test_q_counts_all_rows():
-    hooks = [hook(0, pos=p, fvu=0.1 + 0.1 * (p % 2)) for p in range(8)]
-    sheet = positions_sheet(list(compare([record(*hooks)], 0)))
-    q = dict(zip(sheet.column("metric"), sheet.column("q"), strict=True))
-    # of five metrics three follow fvu, dead_frac and l0 are equal everywhere
-    assert q["mse"] == q["fvu"] == q["explained_variance"] == pytest.approx(2 / 70 * 5 / 3)
-    assert q["l0"] == q["dead_frac"] == 1.0
-    said = dict(zip(sheet.column("metric"), sheet.column("verdict"), strict=True))
-    assert (said["fvu"], said["l0"]) == ("differs", "no difference shown")
+def results(n: int, dead: Callable[[int], float]) -> tuple[dict[str, float], dict[str, str], str]:
+    """q and verdict of each metric where mse and fvu of odd positions are higher; the footer."""
+    hooks = [hook(0, pos=p, fvu=0.1 + 0.1 * (p % 2), dead_frac=dead(p)) for p in range(n)]
+    tests = list(compare([record(*hooks)], 0))
+    sheet = positions_sheet(tests)
+    columns = (sheet.column(name) for name in ("metric", "q", "verdict"))
+    rows = list(zip(*columns, strict=True))
+    (said,) = {_limit(one, len(tests)) for one in tests}
+    return {str(m): float(str(q)) for m, q, _ in rows}, {str(m): str(v) for m, _, v in rows}, said
+
+
+def test_only_what_varies_is_tested_and_q_counts_all_of_it():
+    q, verdict, said = results(8, lambda _: 0.25)
+    assert q == pytest.approx({"mse": 2 / 70, "fvu": 2 / 70})
+    assert set(verdict.values()) == {"differs"}
+    assert "q of a single difference among 2 tests is at least 0.057: only several at once" in said
+
+
+def test_the_verdict_is_what_the_last_line_says():
+    def half(p: int) -> float:  # two high ones on either side, as far apart as can be by chance
+        return 0.1 * (p in (0, 1, 2, 3))
+
+    q, verdict, said = results(8, half)
+    assert q == pytest.approx({"mse": 2 / 70 * 3 / 2, "fvu": 2 / 70 * 3 / 2, "dead_frac": 1.0})
+    assert verdict == {"mse": "differs", "fvu": "differs", "dead_frac": "too few positions"}
+    assert "among 3 tests is at least 0.086: only several at once can be shown" in said
+    _, verdict, said = results(12, half)
+    assert verdict["dead_frac"] == "no difference shown"
+    assert "among 3 tests is at least 0.0065: it can be shown at 0.05" in said
 
 
 @pytest.mark.parametrize(
     ("n", "verdict", "line"),
     [
-        (3, "too few positions", "with 3 positions p is at least 0.33: nothing can be shown"),
-        (12, "differs", "with 12 positions p is at least 0.0022: a difference can be shown"),
+        (3, "too few positions", "2 tests is at least 0.67: nothing can be shown"),
+        (12, "differs", "with 12 positions p is at least 0.0022; q of a single difference"),
     ],
 )
 def test_what_can_be_shown_is_said(
@@ -115,7 +136,7 @@ def test_what_can_be_shown_is_said(
     assert {row["bank"] for row in rows.values()} == {made.name}
     assert float(rows["fvu"]["odd - even"]) == pytest.approx(0.1)
     drawn = (out / f"positions-tiny-{made.name}.svg").read_text()
-    for said in ("explained_variance", "odd", "even", "mean over layers"):
+    for said in ("fvu", "odd", "even", "mean over layers"):
         assert f">{said}<" in drawn
 
 

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_the_front_holds_what_nothing_beats():
     assert front([strong, strong._replace(d_sae=128)]) == [strong, strong._replace(d_sae=128)]
 
 
+def test_a_shape_that_could_not_be_measured_is_not_on_the_front():
+    good, bad = Shape(64, 4, 0.8, 0.2), Shape(64, 8, math.nan, 0.2)
+    assert front([bad, good, good._replace(d_sae=32, dead_frac=math.nan)]) == [good]
+
+
+def test_rows_of_one_shape_are_averaged(tmp_path: Path):
+    text = "d_sae,k,explained_variance,dead_frac\n64,8,.5,.1\n64,4,.8,0\n64,8,.75,.3\n"
+    averaged, alone = read_shapes(table(tmp_path / "grid.csv", text))
+    assert averaged == pytest.approx((64, 8, 0.625, 0.2, 2))
+    assert alone == (64, 4, 0.8, 0.0, 1)
+
+
 def test_a_sweep_is_read_with_seeds_averaged_and_failed_jobs_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -89,7 +102,13 @@ def test_a_table_of_collect_can_be_read(tmp_path: Path):
     ("text", "said"),
     [
         ("d_sae,k\n1,2\n", "lacks the column explained_variance, dead_frac"),
-        (PUBLISHED + "64,x,.5,.5\n", "row 10 holds no number"),
+        (PUBLISHED + "64,x,.5,.5\n", "line 10: k is no number: 'x'"),
+        (PUBLISHED + "0,4,.5,.5\n", "line 10: d_sae cannot be 0"),
+        (PUBLISHED + "64,4,nan,.5\n", "line 10: explained_variance cannot be nan"),
+        (PUBLISHED + "64,4,-inf,.5\n", "line 10: explained_variance cannot be -inf"),
+        (PUBLISHED + "64,4,1.01,.5\n", r"line 10: explained_variance cannot be 1\.01"),
+        (PUBLISHED + "64,4,.5,-.1\n", r"line 10: dead_frac cannot be -\.1"),
+        (PUBLISHED + "64,4,.5,41\n", "line 10: dead_frac cannot be 41"),
         ("d_sae,k,explained_variance,dead_frac\n", "has no row of numbers"),
         ("", "lacks the column d_sae"),
     ],

@@ -43,7 +43,12 @@ def read_checkpoint(path: Path) -> HookSAE:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+    except UnpicklingError as error:  # its own words advise to run the code
+        raise DataError(
+            f"{path}: cannot be loaded as tensors and numbers: it would need code to be run, or is"
+            " damaged"
+        ) from error
+    except (OSError, EOFError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be loaded as tensors and numbers ({reason})") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):

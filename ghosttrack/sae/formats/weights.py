@@ -44,10 +44,10 @@ class HookSAE(NamedTuple):
 
 
 def checked(sae: HookSAE, path: Path) -> HookSAE:
-    """Make sure that tensors read from a file fit together.
+    """Make sure that tensors read from a file fit together and are numbers.
 
     Raises:
-        DataError: They do not.
+        DataError: They do not, or one is NaN or infinite somewhere.
     """
     d_sae, d_model = sae.W_dec.shape if sae.W_dec.ndim == 2 else (0, 0)
     expected = {"W_enc": (d_model, d_sae), "b_enc": (d_sae,), "b_dec": (d_model,)}
@@ -60,6 +60,9 @@ def checked(sae: HookSAE, path: Path) -> HookSAE:
                 f"{path}: {name} is {list(actual)}, which W_dec {list(sae.W_dec.shape)} wants"
                 f" {list(shape)}"
             )
+    for name in (*expected, "W_dec"):
+        if not getattr(sae, name).isfinite().all():
+            raise DataError(f"{path}: {name} holds NaN or infinity")
     if not 1 <= sae.k <= d_sae:
         raise DataError(f"{path}: k must be in 1..{d_sae}, its number of latents, got {sae.k}")
     return sae
