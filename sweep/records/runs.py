@@ -1,7 +1,7 @@
 """Find runs below a folder, and read what each of them left."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,8 @@ class RunRecord(NamedTuple):
     bank: BankRecord | None
     evaluation: Path | None
     """Folder of the evaluation that it made or found, where that can be reached."""
+    memory_bytes: Mapping[str, int]
+    """Most that it had at a time: `host`, `gpu`; empty where it kept none."""
 
     @property
     def name(self) -> str:
@@ -153,6 +155,7 @@ def read_run_folder(folder: Path) -> RunRecord:
             status["seconds"] if status else (metrics or {}).get("duration_s"),
             None if metrics is None else _bank(folder, model, metrics),
             None if metrics is None else _evaluation(folder, model, metrics),
+            (metrics or {}).get("memory_bytes", {}),
         )
 
 

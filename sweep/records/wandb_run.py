@@ -15,8 +15,9 @@ from wandb.proto.wandb_internal_pb2 import (
 )
 
 from ghosttrack.artifacts import KINDS
+from ghosttrack.report.wandb import FILE_HEAD
 
-FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
+CHUNK_HEAD, BLOCK = 7, 2**15
 WHOLE, LAST = 1, 4
 
 
@@ -62,7 +63,7 @@ class OfflineRun:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Yield the file's records."""
+    """Yield the file's records; one that is cut off at the end, as of a live run, is none."""
     data, at, parts = path.read_bytes(), FILE_HEAD, b""
     while at + CHUNK_HEAD <= len(data):
         if BLOCK - at % BLOCK < CHUNK_HEAD:  # too little of the block is left for a chunk
@@ -70,6 +71,8 @@ def records(path: Path) -> Iterator[Record]:
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         at += CHUNK_HEAD
+        if at + length > len(data):
+            return
         parts += data[at : at + length]
         at += length
         if kind in (WHOLE, LAST):

@@ -77,7 +77,7 @@ def sections(review: Review, pictures: Path) -> list[Section]:
             _banks(review, pictures),
             _shapes(review, pictures),
             _training(logged, pictures),
-            _usage(logged),
+            _usage(review.runs, logged),
         )
         if section is not None
     ]
@@ -181,19 +181,26 @@ def _curves(logged: dict[str, Logged], name: str) -> list[Curve]:
     return [curve for curve in curves if curve[2]]
 
 
-def _usage(logged: dict[str, Logged]) -> Section | None:
+def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | None:
+    peaks: list[tuple[Cell, ...]] = [
+        (
+            label,
+            run.program,
+            *(run.memory_bytes.get(one, 0) / 1e9 or None for one in ("host", "gpu")),
+        )
+        for label, run in zip(logged, runs, strict=True)
+        if run.memory_bytes
+    ]
     rows: list[tuple[Cell, ...]] = [
         (label, name, fmean(values), max(values), len(values))
         for label, one in logged.items()
         for name, values in one.used().items()
         if values
     ]
-    if not rows:
-        return None
-    note = "What W&B or a device monitor measured; names and units are theirs."
-    return Section(
-        "usage",
-        "GPU and memory",
-        note,
-        [table(Sheet(("run", "quantity", "mean", "max", "measurements"), rows))],
-    )
+    sheets = {
+        "": Sheet(("run", "program", "peak memory, GB", "peak GPU memory, GB"), peaks),
+        "While it trained": Sheet(("run", "quantity", "mean", "max", "measurements"), rows),
+    }
+    tables = [table(sheet, title) for title, sheet in sheets.items() if sheet.rows]
+    note = "Peaks are each run's own; what W&B measured has W&B's names and units."
+    return Section("usage", "GPU and memory", note, tables) if tables else None

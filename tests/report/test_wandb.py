@@ -18,6 +18,7 @@ from ghosttrack.report.wandb import (
     Reference,
     check_online,
     close,
+    drop_empty,
     log_lineage,
     quiet,
 )
@@ -89,6 +90,16 @@ def test_seventy_two_hook_points_are_logged_in_full_and_drawn_as_a_few_panels(
     assert all(run.series(name) == [0.09, 0.19] for name in names)
     assert run.panels == {"train/fvu_mean", "lr", "trainer/global_step"}
     assert run.hidden == set(names)
+
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    for size in (0, 7, 100, len(content) // 2, len(content) - 3):  # as of a live run
+        file.write_bytes(content[:size])
+        cut = read_run(file)
+        assert cut.history == run.history[: len(cut.history)]
+        drop_empty(tmp_path)
+        assert file.exists() == (size > 7)
+        file.parent.mkdir(exist_ok=True)
 
 
 def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(

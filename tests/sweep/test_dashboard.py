@@ -62,6 +62,7 @@ def test_the_page_says_what_every_run_came_to(page: Page):
     assert page.row("sae.d_sae=64", "train", "done")[3:6] == ["20.500", "64", "8"]
     assert "0.750 [0.650, 0.850]" in page.row("a=1", "detect")
     assert page.row("64", "8", "0.900")[-1] == "yes"
+    assert [cells[1:] for cells in page.rows if "2.500" in cells] == [["detect", "2.500"]]
     assert page.row("tiny grid/0", "gpu.0.memory")[2:] == ["40.000", "40.000", "1"]
 
 
