@@ -28,6 +28,8 @@ from sweep.views.pictures import Curve, draw_curves, draw_shapes
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""
+PANEL = 370
+"""Width of a panel of curves, in pixels; three make a row."""
 
 
 class Review(NamedTuple):
@@ -172,7 +174,8 @@ def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
     figures = [whole]
     if layers:
         drawn = draw_curves(pictures / "layers", layers, "step")
-        figures.append(Picture(embedded(drawn), "FVU while training, a panel per run"))
+        caption, width = "FVU while training, a panel per run", PANEL * min(3, len(layers))
+        figures.append(Picture(embedded(drawn), caption, width))
     return Section("training", "Training", "As the loggers wrote it.", (), figures)
 
 
