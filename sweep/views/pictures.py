@@ -204,7 +204,7 @@ def draw_positions(
     """Draw each quantity over positions: every layer, their mean, odd and even ones marked."""
     marks = ((1, "odd", ACCENT), (0, "even", WARNING))
     with mpl.rc_context(STYLE):
-        size = (0.4 + 2.6 * len(panels), 3.2)
+        size = (max(WIDEST, 0.4 + 2.6 * len(panels)), 3.2)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title, fontsize=10)
         for place, (quantity, (positions, values)) in enumerate(panels.items(), start=1):

@@ -14,7 +14,15 @@ from sweep.measures.shapes import Shape
 from sweep.records.runs import BankRecord
 from sweep.sheet import Estimate
 from sweep.views import comparison, pictures
-from sweep.views.pictures import WIDEST, Curve, Map, draw_curves, draw_intervals, draw_shapes
+from sweep.views.pictures import (
+    WIDEST,
+    Curve,
+    Map,
+    draw_curves,
+    draw_intervals,
+    draw_positions,
+    draw_shapes,
+)
 from tests.sweep.outputs import hook
 
 STEM = Path("picture")
@@ -83,6 +91,12 @@ def test_the_legend_of_long_names_is_within_the_picture(drawn: list[Figure], n_p
     draw_curves(STEM, {f"panel {i}": every for i in range(n_panels)}, "step")
     (legend,) = drawn[0].legends
     found = legend.get_window_extent()
+    assert 0 <= found.x0 < found.x1 <= drawn[0].bbox.x1
+
+
+def test_the_legend_of_positions_is_within_a_picture_of_one_panel(drawn: list[Figure]):
+    draw_positions(STEM, "bank", {"fvu": (np.arange(4), np.random.default_rng(0).random((3, 4)))})
+    found = drawn[0].legends[0].get_window_extent()
     assert 0 <= found.x0 < found.x1 <= drawn[0].bbox.x1
 
 
