@@ -19,13 +19,14 @@ from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import HOOK, place_of
 from sweep.command import make_folder, parser, run, say
 from sweep.records.runs import BankRecord, Hook, banks_of, find_runs
-from sweep.views.pictures import draw_heatmaps
+from sweep.views.pictures import Map, draw_heatmaps
 
 SHOWN = {
-    "mse": "loss: mean squared error",
-    "explained_variance": "explained variance",
-    "dead_frac": "dead fraction",
+    "mse": ("loss: mean squared error", (0.0, None)),
+    "explained_variance": ("explained variance", (None, 1.0)),
+    "dead_frac": ("dead fraction", (0.0, None)),
 }
+"""What each is called, and the ends of its colours that are no value of the map."""
 
 
 def main(arguments: list[str]) -> None:
@@ -86,14 +87,17 @@ def _by_position(bank: BankRecord) -> Columns:
 def _draw_maps(stem: Path, title: str, columns: Columns, along: str) -> Path:
     layers = sorted({layer for column in columns.values() for layer in column})
     maps = {
-        said: np.array(
-            [
-                [column.get(layer, {}).get(name, np.nan) for column in columns.values()]
-                for layer in layers
-            ],
-            dtype=float,
+        said: Map(
+            np.array(
+                [
+                    [column.get(layer, {}).get(name, np.nan) for column in columns.values()]
+                    for layer in layers
+                ],
+                dtype=float,
+            ),
+            *ends,
         )
-        for name, said in SHOWN.items()
+        for name, (said, ends) in SHOWN.items()
     }
     names = [f"layer {layer}" for layer in layers]
     return draw_heatmaps(stem, title, maps, names, list(columns), along)

@@ -75,7 +75,7 @@ def _compare(given: argparse.Namespace) -> None:
     tests = list(compare(banks_of(find_runs(given.folder)), given.seed))
     if not tests:
         raise DataError(
-            f"{given.folder}: no bank there has SAEs at odd and at even positions"
+            f"{given.folder}: no bank there has SAEs, not all alike, at odd and at even positions"
             " (layer_<l>_pos_<p>); `python train.py sweep=layers_x_positions corpus.path=<file>`"
             " trains one on activations with an axis of positions"
         )

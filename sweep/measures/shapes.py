@@ -147,6 +147,6 @@ def _number(place: str, name: str, cell: str) -> int | float:
     except ValueError as error:
         raise DataError(f"{place}: {name} is no number: {cell!r}") from error
     low, high = BOUNDS[name]
-    if not (low <= number <= high and isfinite(number)):
+    if not (low <= number <= high and abs(number) < inf):
         raise DataError(f"{place}: {name} cannot be {cell}")
     return number

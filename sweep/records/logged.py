@@ -48,9 +48,8 @@ def read_logged(folder: Path) -> Logged:
     One that cannot be read is left out, with a line.
     """
     history, usage = [], []
-    files = (*folder.glob("lightning_logs/version_*/metrics.csv"),)
-    files += (*folder.glob("wandb/*run-*/run-*.wandb"),)
-    for path in sorted(files):
+    csvs, wandbs = "lightning_logs/version_*/metrics.csv", "wandb/*run-*/run-*.wandb"
+    for path in sorted([*folder.glob(csvs), *folder.glob(wandbs)]):
         try:
             with whole(path):
                 rows, system = _read(path)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
-from ghosttrack.sae.hooks import place_of
+from ghosttrack.sae.hooks import layer_of
 from sweep.records.findings import Found, auroc
 from sweep.records.runs import BankRecord
 from sweep.sheet import Cell, Sheet
@@ -37,18 +38,22 @@ def detection_sheet(found: Sequence[Found], detectors: Sequence[str]) -> Sheet:
 
 
 def draw_depth(stem: Path, banks: Sequence[BankRecord]) -> Path:
-    """Draw each bank's metrics over depth, 0 the first layer of the bank and 1 its last."""
-    panels = {said: [_curve(bank, name) for bank in banks] for name, said in CURVES.items()}
-    there = {said: [one for one in curves if one[2]] for said, curves in panels.items()}
-    return draw_curves(stem, {said: one for said, one in there.items() if one}, "relative depth")
+    """Draw each bank's metrics over depth, 0 its first layer and 1 its last; positions' means."""
+    every = {said: [_curve(bank, name) for bank in banks] for name, said in CURVES.items()}
+    there = {said: [one for one in curves if one[2]] for said, curves in every.items()}
+    panels = {said: curves for said, curves in there.items() if curves}
+    return draw_curves(stem, panels, "relative depth among the bank's layers")
 
 
 def _curve(bank: BankRecord, name: str) -> Curve:
-    hooks = [hook for hook in bank.hooks if hook.get(name) is not None]
-    layers = [place_of(hook["hook"])[0] for hook in hooks]
+    by_layer: dict[int, list[float]] = {}
+    for hook in bank.hooks:
+        if hook.get(name) is not None:
+            by_layer.setdefault(layer_of(hook["hook"]), []).append(hook[name])
+    layers = sorted(by_layer)
     span = max(1, max(layers, default=0) - min(layers, default=0))
     depth = [(layer - layers[0]) / span for layer in layers]
-    return bank.label, depth, [hook[name] for hook in hooks]
+    return bank.label, depth, [fmean(by_layer[layer]) for layer in layers]
 
 
 def draw_detection(stem: Path, found: Sequence[Found], detectors: Sequence[str]) -> Path:

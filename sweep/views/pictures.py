@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
@@ -16,12 +18,22 @@ from sweep.measures.shapes import LEAST_EXPLAINED, Shape, front
 from sweep.sheet import Estimate
 
 ACCENT, WARNING = "#5b3cc4", "#c2410c"
+CURVE_COLORS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
+    *("#1b1f24", "#e0a800", "#56b4e9", "#7a1fa2"),
+)
+"""As many as can be told apart; further curves have them again in another of `DASHES`."""
+DASHES = ("-", "--", ":", "-.")
+WIDEST = 5.0
+"""Inches of one panel alone."""
+LETTER = 0.055
+"""Inches of a letter in a legend."""
 
 
 def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
     """Draw explained variance over k; colour = dead fraction, a ring = the choice."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+        figure = Figure(figsize=(WIDEST, 3.8), layout="constrained")
         axes = figure.add_subplot()
         ks, explained = _ends(shapes)
         dead = [shape.dead_frac for shape in shapes]
@@ -40,9 +52,11 @@ def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
         )
         failing = [shape for shape in shapes if not shape.passes]
         if failing:
+            rim = [Stroke(linewidth=2.6, foreground="#ffffff"), Normal()]
             axes.scatter(
-                *_ends(failing), marker="x", color=WARNING, label="fails the rule", zorder=4
-            )
+                *_ends(failing), marker="x", color=WARNING, linewidths=1.4, s=80, path_effects=rim,
+                label="fails the rule", zorder=4,
+            )  # fmt: skip
         for shape in shapes:
             beside = [one.explained_variance for one in shapes if one.k == shape.k]
             up = 9 if shape.explained_variance == max(beside) else -14
@@ -60,6 +74,24 @@ def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
         return save(figure, stem)
 
 
+class Map(NamedTuple):
+    """A quantity by layer and column, NaN where it is unknown."""
+
+    values: Float[np.ndarray, "layer column"]
+    low: float | None = None
+    high: float | None = None
+    """Ends of its colours; None is the value that is farthest out."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Ends of its colours, never the same."""
+        low = float(np.nanmin(self.values)) if self.low is None else self.low
+        high = float(np.nanmax(self.values)) if self.high is None else self.high
+        if low < high:
+            return low, high
+        return (low, low + 1) if self.high is None else (high - 1, high)
+
+
 def _ends(shapes: Sequence[Shape]) -> tuple[list[int], list[float]]:
     return [shape.k for shape in shapes], [shape.explained_variance for shape in shapes]
 
@@ -67,12 +99,12 @@ def _ends(shapes: Sequence[Shape]) -> tuple[list[int], list[float]]:
 def draw_heatmaps(
     stem: Path,
     title: str,
-    maps: Mapping[str, Float[np.ndarray, "layer column"]],
+    maps: Mapping[str, Map],
     layers: Sequence[str],
     columns: Sequence[str],
     along: str,
 ) -> Path:
-    """Draw one map per quantity side by side; NaN stays blank.
+    """Draw one map per quantity side by side; what is unknown stays blank.
 
     Args:
         stem: Of the files.
@@ -87,9 +119,11 @@ def draw_heatmaps(
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width * len(maps), height), layout="constrained")
         figure.suptitle(title, fontsize=10)
-        for place, (name, values) in enumerate(maps.items(), start=1):
+        for place, (name, one) in enumerate(maps.items(), start=1):
             axes = figure.add_subplot(1, len(maps), place)
-            image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", cmap="viridis")
+            low, high = one.ends
+            known = np.ma.masked_invalid(one.values)
+            image = axes.imshow(known, aspect="auto", cmap="viridis", vmin=low, vmax=high)
             figure.colorbar(image, shrink=0.9)
             axes.set_title(name, fontsize=9)
             axes.set_yticks(range(len(layers)), layers, fontsize=7)
@@ -98,26 +132,32 @@ def draw_heatmaps(
             axes.set_xticks(range(len(columns)), columns, fontsize=7, **turn)
             axes.set_xlabel(along, fontsize=8)
             if len(columns) <= 12:
-                _write_values(axes, values)
+                _write_values(axes, one)
         return save(figure, stem)
 
 
-def _write_values(axes: Axes, values: Float[np.ndarray, "layer column"]) -> None:
+def _write_values(axes: Axes, one: Map) -> None:
     """Write each number into its cell, light on dark and dark on light."""
-    middle, most = (np.nanmin(values) + np.nanmax(values)) / 2, np.nanmax(np.abs(values))
-    digits = ".2g" if most < 0.1 else ".2f" if most < 10 else ".0f"
-    for (row, column), value in np.ndenumerate(values):
+    known = one.values[np.isfinite(one.values)].tolist()
+    spelled = iter(_spelled(known))
+    for (row, column), value in np.ndenumerate(one.values):
         if np.isfinite(value):
-            color = "#ffffff" if value <= middle else "#1b1f24"
             axes.text(
-                column,
-                row,
-                f"{value:{digits}}",
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color=color,
-            )
+                column, row, next(spelled), ha="center", va="center", fontsize=6.5,
+                color="#ffffff" if value <= sum(one.ends) / 2 else "#1b1f24",
+            )  # fmt: skip
+
+
+def _spelled(values: Sequence[float]) -> list[str]:
+    """Spell numbers with as few digits as tell apart all that four can.
+
+    >>> _spelled([0.9731, 0.9799, 0.973]), _spelled([0.25, 0.25, 0.0]), _spelled([12.0, 8.5])
+    (['0.9731', '0.9799', '0.9730'], ['0.25', '0.25', '0.0'], ['12', '8.5'])
+    """
+    few, more, most = (
+        [f"{value:#.{digits}g}".rstrip(".") for value in values] for digits in (2, 3, 4)
+    )
+    return next(one for one in (few, more, most) if len(set(one)) == len(set(most)))
 
 
 Curve = tuple[str, Sequence[float], Sequence[float]]
@@ -128,22 +168,32 @@ def draw_curves(stem: Path, panels: Mapping[str, Sequence[Curve]], along: str) -
     """Draw named lines in a panel for each quantity, one legend for all."""
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
+    width = max(WIDEST, 3.7 * columns)
+    names = list(dict.fromkeys(name for curves in panels.values() for name, *_ in curves))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.7 * columns, 0.5 + 2.8 * lines), layout="constrained")
-        colors: dict[str, str] = {}
+        figure = Figure(figsize=(width, 0.5 + 2.8 * lines), layout="constrained")
+        looks = {name: _look(number) for number, name in enumerate(names)}
         for place, (quantity, curves) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(lines, columns, place)
             for name, at, values in curves:
-                color = colors.setdefault(name, COLORS[len(colors) % len(COLORS)])
                 marker = "o" if len(at) <= 50 else ""
-                axes.plot(at, values, color=color, marker=marker, ms=3, linewidth=1.3)
+                color, ls = looks[name]
+                axes.plot(at, values, color=color, ls=ls, marker=marker, ms=3, linewidth=1.3)
             axes.set(xlabel=along, title=quantity)
-        handles = [Line2D([], [], color=color) for color in colors.values()]
+        entry = 0.6 + LETTER * max(map(len, names), default=0)
+        fit = int(width / entry)
+        handles = [Line2D([], [], color=color, ls=ls) for color, ls in looks.values()]
         figure.legend(
-            handles, list(colors), loc="outside lower center", fontsize=7, frameon=False,
-            ncols=max(1, min(4, len(colors))),
+            handles, names, loc="outside lower center", fontsize=7, frameon=False,
+            ncols=max(1, min(4, len(names), fit)),
         )  # fmt: skip
         return save(figure, stem)
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Give the first 32 curves a colour and dashes of their own."""
+    dashes = DASHES[number // len(CURVE_COLORS) % len(DASHES)]
+    return CURVE_COLORS[number % len(CURVE_COLORS)], dashes
 
 
 def draw_positions(
@@ -154,7 +204,7 @@ def draw_positions(
     """Draw each quantity over positions: every layer, their mean, odd and even ones marked."""
     marks = ((1, "odd", ACCENT), (0, "even", WARNING))
     with mpl.rc_context(STYLE):
-        size = (0.4 + 2.6 * len(panels), 3.2)
+        size = (max(WIDEST, 0.4 + 2.6 * len(panels)), 3.2)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title, fontsize=10)
         for place, (quantity, (positions, values)) in enumerate(panels.items(), start=1):
@@ -186,7 +236,8 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
     """
     groups = list(dict.fromkeys(group for _, group, _ in rows))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)), layout="constrained")
+        width = WIDEST + LETTER * max((len(label) for label, *_ in rows), default=0)
+        figure = Figure(figsize=(width, 0.9 + 0.24 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         for place, (_, group, estimate) in enumerate(rows):
@@ -195,7 +246,7 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
             axes.plot(ends, (place, place), color=color, linewidth=1.6)
             axes.plot(value, place, color=color, marker="o", ms=4)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=7)
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title=title)
         axes.grid(axis="y", visible=False)
         return save(figure, stem)
