@@ -288,6 +288,7 @@ def test_kinds_of_question_are_held_out_with_their_entities():
     assert result.row("owner").auroc == pytest.approx(0.94, abs=0.04)
 
 
+@pytest.mark.long
 def test_workers_change_no_number():
     full = whole_data()
     tables = {name: full.tables[name] for name in ("output", "owner")}

@@ -152,13 +152,26 @@ def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str
     assert Path(metrics["bank"]) == only(sweep.output, "saes")
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param({100: ("SIGUSR2", USR2)}, id="a signal ahead"),
+        pytest.param(
+            {100: ("SIGUSR2", USR2), 200: ("SIGTERM", REQUEUE)},
+            id="then by SLURM at once",
+            marks=pytest.mark.long,
+        ),
+    ],
+)
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
-    submit: Callable[..., Sweep], swept: tuple[Sweep, int, str], tmp_path: Path
+    submit: Callable[..., Sweep],
+    swept: tuple[Sweep, int, str],
+    tmp_path: Path,
+    ends: dict[int, tuple[str, tuple[str, str]]],
 ):
-    """Told so by a signal ahead of its end, then ended by SLURM with all of its processes."""
     sweep = submit(tmp_path, "sae.k=8", "logger=wandb")
     stopped = {}
-    for last, signal, end in ((100, "SIGUSR2", USR2), (200, "SIGTERM", REQUEUE)):
+    for last, (signal, end) in ends.items():
         sweep.wait_for(lambda last=last: resume_step(tmp_path) == last)
         (job,) = sweep.ask("squeue", "--noheader", "--format=%A").split()
         sweep.ask(*end, job)

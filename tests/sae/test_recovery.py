@@ -11,7 +11,15 @@ THRESHOLDS = {"bandwidth": 0.5, "l0_coef": 1.0}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", list(Architecture))
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture.topk,
+        Architecture.jumprelu,
+        pytest.param(Architecture.batchtopk, marks=pytest.mark.long),
+        pytest.param(Architecture.matryoshka, marks=pytest.mark.long),
+    ],
+)
 def test_a_bank_finds_the_features_that_made_its_activations(architecture):
     changes = THRESHOLDS if architecture is Architecture.jumprelu else {}
     if architecture is Architecture.matryoshka:
