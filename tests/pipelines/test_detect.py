@@ -144,9 +144,8 @@ def test_a_changed_setting_rebuilds_only_what_needs_it_and_one_of_two_processes_
     assert logged["detect"].series("detectors/size")
 
 
-@pytest.mark.parametrize(
-    "position", ["answer_span", pytest.param("max_pool", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("position", ["answer_span", "max_pool"])
 def test_a_position_moves_the_tracks_of_statistics_and_not_those_that_are_drawn(
     workplace: Workplace, done: Done, tmp_path: Path, position: str
 ):

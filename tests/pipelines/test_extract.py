@@ -22,6 +22,7 @@ from tests.pipelines.conftest import Done
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long  # two processes, and a kill of one, are each tested by default
 def test_processes_started_here_write_the_store_of_one_also_after_a_kill(
     workplace: Workplace, done: Done, tmp_path: Path
 ):

@@ -151,6 +151,7 @@ def test_words_that_the_model_lacks_are_named(detector: Detector):
         detector.score(" ")
 
 
+@pytest.mark.long
 def test_a_detector_that_is_missing_is_fitted_first(
     workplace: Workplace, done: Done, tmp_path: Path
 ):

@@ -101,6 +101,7 @@ def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
     assert [row["trainer/global_step"] for row in rows] == list(range(9, 400, 10))
 
 
+@pytest.mark.long  # a real SLURM is tested by default
 def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tmp_path: Path):
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -133,6 +134,7 @@ def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tm
     assert (tmp_path / "asked").read_text() == "requeue 17_3\n"
 
 
+@pytest.mark.long  # ranks that equal one, and ranks in a SLURM sweep, are tested by default
 def test_two_processes_train_the_same_bank_as_one_also_in_a_sweep(
     workplace: Workplace, done: Done, tmp_path: Path
 ):
