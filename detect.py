@@ -25,11 +25,11 @@ def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
     if config.questions.kind.is_ready:  # torch only once the settings are right
-        from ghosttrack.pipelines.ready_answers import detect_ready as run
+        from ghosttrack.pipelines.ready import detect_ready as run
     elif config.estimate:
         from ghosttrack.pipelines.estimate.programs import detect as run
     elif config.is_live:
-        from ghosttrack.pipelines.live import live as run
+        from ghosttrack.scoring.detector import live as run
     else:
         from ghosttrack.pipelines.detect import detect as run
     run(config)

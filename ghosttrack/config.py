@@ -13,10 +13,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ghosttrack.data.config import CorpusConfig, ExtractConfig, QuestionsConfig, StoreConfig
+from ghosttrack.data.config import CorpusConfig, ExtractConfig, StoreConfig
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.questions.config import QuestionsConfig
 from ghosttrack.sae.config import SAEConfig, TrainRunConfig
 
 Schema = TypeVar("Schema")

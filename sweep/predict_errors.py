@@ -14,14 +14,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ghosttrack.artifacts import Artifact, read, read_json
-from ghosttrack.detector.answers import Answers
-from ghosttrack.detector.baselines import Latents
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
-from ghosttrack.pipelines.tracked import load_latents
+from ghosttrack.pipelines.kept_tracks import load_latents
 from ghosttrack.sae.hooks import layer_of
 from sweep.command import at_least, make_folder, parser, run, say
 from sweep.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet

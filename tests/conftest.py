@@ -7,6 +7,8 @@ import pytest
 
 from tests.support import tiny
 
+pytest_plugins = ["tests.support.programs"]
+
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,7 +18,7 @@ from ghosttrack.config import (
     restore,
 )
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.pipelines.run import plain
+from ghosttrack.run import plain
 
 CONF = Path(__file__).parents[1] / "conf"
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}

@@ -9,14 +9,18 @@ import sys
 from collections.abc import Sequence
 from math import inf
 
-from ghosttrack.detector.families import INTERVENTION_SPECS
-from ghosttrack.detector.ghosts import ghost_specs
-from ghosttrack.detector.outputs import OUTPUT_SCORES
-from ghosttrack.detector.positions import PEAK_STATISTICS
-from ghosttrack.detector.sampling import SAMPLING_SCORES
-from ghosttrack.detector.self_checks import P_TRUE_SPECS, PRIOR_SPECS
+from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
+from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
+from ghosttrack.detector.answers.self_checks import P_TRUE_SPECS, PRIOR_SPECS
+from ghosttrack.detector.asking.families import INTERVENTION_SPECS
 from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.statistics import LENS_STATISTICS, SUBJECT_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.tracks.ghosts import ghost_specs
+from ghosttrack.detector.tracks.positions import PEAK_STATISTICS
+from ghosttrack.detector.tracks.statistics import (
+    LENS_STATISTICS,
+    SUBJECT_STATISTICS,
+    TRACK_STATISTICS,
+)
 
 SUBJECT_KNOWN = StatisticSpec(
     *("subject_known", "knownness", "mean z of latents at the subject that tell right from wrong"),

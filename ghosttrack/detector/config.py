@@ -16,7 +16,7 @@ class Association(Enum):
 
 
 class Position(Enum):
-    """Where the statistics of tracks are taken (`detector/positions.py`)."""
+    """Where the statistics of tracks are taken (`detector/tracks/positions.py`)."""
 
     prompt_last = "prompt_last"
     subject_last = "subject_last"
@@ -55,7 +55,7 @@ class HeldOut(Enum):
 
 @dataclass
 class InterventionsConfig:
-    """How the model is asked again (`detector/families.py`); 0 and false leave a family out."""
+    """How the model is asked again (`detector/asking/`); 0 and false leave a family out."""
 
     name: str
     paraphrases: int

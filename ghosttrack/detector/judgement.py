@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from typing import NamedTuple
 
-from ghosttrack.detector.explain import Explanation
+from ghosttrack.detector.learners.explain import Explanation
 
 
 class TokenRisk(NamedTuple):

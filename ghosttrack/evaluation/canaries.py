@@ -7,9 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.detector.answers import Answers
-from ghosttrack.detector.baselines import Words
-from ghosttrack.detector.classifiers import BOOSTING, FOREST, LINEAR, Columns, Learner, screen
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.learners.baselines import Words
+from ghosttrack.detector.learners.classifiers import (
+    BOOSTING,
+    FOREST,
+    LINEAR,
+    Columns,
+    Learner,
+    screen,
+)
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.splits import Fold, learnable
 

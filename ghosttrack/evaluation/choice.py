@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.detector.classifiers import Learner, Option
+from ghosttrack.detector.learners.classifiers import Learner, Option
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.detector.calibration import calibrate, threshold
-from ghosttrack.detector.classifiers import Learner, Option
+from ghosttrack.detector.learners.calibration import calibrate, threshold
+from ghosttrack.detector.learners.classifiers import Learner, Option
 from ghosttrack.evaluation.choice import Inner, choose
 from ghosttrack.evaluation.splits import Fold
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from ghosttrack.detector.answers import Answers
-from ghosttrack.detector.so_far import MOST_TOKENS
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.learners.token_risk import MOST_TOKENS
 from ghosttrack.detector.table import Table
 
 

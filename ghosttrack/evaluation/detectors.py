@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ghosttrack.detector.asking.families import N_NEAR
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.families import N_NEAR
-from ghosttrack.detector.so_far import STREAMING
+from ghosttrack.detector.learners.token_risk import STREAMING
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.streaming import EARLY, n_tokens

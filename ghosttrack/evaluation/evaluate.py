@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed
 
-from ghosttrack.detector.classifiers import effective_rank
 from ghosttrack.detector.config import DetectorConfig
+from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
 from ghosttrack.evaluation.canaries import Canaries, canaries

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed
 
-from ghosttrack.detector.classifiers import Learner, Option
+from ghosttrack.detector.learners.classifiers import Learner, Option
 from ghosttrack.evaluation.crossfit import CrossFit, FoldFit, assemble, fit_fold, stacked_column
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import NULL, Spec

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.baselines import Distance, Latents, Probe, Words
-from ghosttrack.detector.classifiers import (
+from ghosttrack.detector.answers.surface import surface_table
+from ghosttrack.detector.learners.baselines import Distance, Latents, Probe, Words
+from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
     BestColumn,
@@ -17,8 +18,7 @@ from ghosttrack.detector.classifiers import (
     Learner,
     screen,
 )
-from ghosttrack.detector.separation import SubjectKnown
-from ghosttrack.detector.surface import surface_table
+from ghosttrack.detector.learners.subject_known import SubjectKnown
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import (

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import DetectorConfig, HeldOut
 from ghosttrack.errors import DataError
 

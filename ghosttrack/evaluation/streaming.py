@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ghosttrack.detector.classifiers import BOOSTING, LINEAR, Columns, Known, screen
-from ghosttrack.detector.so_far import MOST_TOKENS, STREAMING, SoFar
+from ghosttrack.detector.learners.classifiers import BOOSTING, LINEAR, Columns, Known, screen
+from ghosttrack.detector.learners.token_risk import MOST_TOKENS, STREAMING, SoFar
 from ghosttrack.evaluation.data import EvaluationData
 
 EARLY, LEAST_LONGER = (1, 2, 4), 0.05

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.evaluation.rows import Subset
 from ghosttrack.world.questions import HELD_OUT
 

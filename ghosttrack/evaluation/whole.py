@@ -8,11 +8,11 @@ from jaxtyping import Int
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.detector.calibration import calibrate, threshold
-from ghosttrack.detector.classifiers import Columns
-from ghosttrack.detector.fitted import Fitted, quantiles
-from ghosttrack.detector.scorers import fit_scorer
-from ghosttrack.detector.so_far import SoFar
+from ghosttrack.detector.learners.calibration import calibrate, threshold
+from ghosttrack.detector.learners.classifiers import Columns
+from ghosttrack.detector.learners.fitted import Fitted, quantiles
+from ghosttrack.detector.learners.scorers import fit_scorer
+from ghosttrack.detector.learners.token_risk import SoFar
 from ghosttrack.evaluation.choice import Inner, choose
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import Spec, plan

@@ -15,9 +15,9 @@ from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.models.load import resolve_device
 from ghosttrack.pipelines.extract import activations, activations_identity
-from ghosttrack.pipelines.run import Run
+from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import stream_source
-from ghosttrack.pipelines.study import Study
+from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.formats.read import read_saes

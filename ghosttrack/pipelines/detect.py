@@ -10,29 +10,30 @@ from jaxtyping import Bool
 
 from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import DetectProgram
-from ghosttrack.data.config import AnswerSource, Coverage, QuestionKind
-from ghosttrack.detector.answers import Answers
-from ghosttrack.detector.baselines import exposure_table
+from ghosttrack.data.config import Coverage
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.catalogue import SPECS
-from ghosttrack.detector.fitted import load
-from ghosttrack.detector.ghosts import ghost_specs
+from ghosttrack.detector.learners.baselines import exposure_table
+from ghosttrack.detector.learners.fitted import load
+from ghosttrack.detector.tracks.ghosts import ghost_specs
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
-from ghosttrack.pipelines.answering import Answered, Intervened, answer_questions, ask_again
-from ghosttrack.pipelines.banks import bank
-from ghosttrack.pipelines.findings import conclude, protocol, protocol_facts, write_findings
-from ghosttrack.pipelines.kept import Origin, evaluation_name, keep_detectors
-from ghosttrack.pipelines.logs import check_logger
-from ghosttrack.pipelines.run import Run
-from ghosttrack.pipelines.self_checks import Checked, check_answers
-from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.tracked import Tracked
-from ghosttrack.pipelines.tracking import track_answers
+from ghosttrack.pipelines.answers import Answered, Intervened, answer_questions, ask_again
+from ghosttrack.pipelines.bank import bank
+from ghosttrack.pipelines.checks import Checked, check_answers
+from ghosttrack.pipelines.conclude import conclude, protocol, protocol_facts, write_findings
+from ghosttrack.pipelines.detectors import Origin, evaluation_name, keep_detectors
+from ghosttrack.pipelines.kept_tracks import Tracked
+from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.tracks import track_answers
 from ghosttrack.pipelines.train import bank_metrics
+from ghosttrack.questions.config import AnswerSource, QuestionKind
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
+from ghosttrack.run import Run
+from ghosttrack.training.logs import check_logger
 from ghosttrack.world.coverage import covered_groups
 
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"

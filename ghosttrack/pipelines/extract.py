@@ -12,10 +12,10 @@ from ghosttrack.data.convert import convert
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
 from ghosttrack.data.tokens import TOKEN_BYTES
-from ghosttrack.pipelines.run import Run
-from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.together import together, use_own_gpu
+from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.workers import together, use_own_gpu
 from ghosttrack.processes import place
+from ghosttrack.run import Run
 
 log = logging.getLogger(__name__)
 

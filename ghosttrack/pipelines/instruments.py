@@ -9,12 +9,12 @@ from safetensors.numpy import load_file, save_file
 
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.config import DetectorConfig
-from ghosttrack.detector.lifecycle import LengthNull
-from ghosttrack.detector.novelty import Usual, fit_usual
-from ghosttrack.detector.observe import Standard, fit_standard, observe
-from ghosttrack.detector.streaming import Instruments
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.novelty import Usual, fit_usual
+from ghosttrack.detector.tracks.observe import Standard, fit_standard, observe
+from ghosttrack.detector.tracks.streaming import Instruments
+from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import stream_source
-from ghosttrack.pipelines.study import Study
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import Directions, Observations, TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker

@@ -6,7 +6,7 @@ from ghosttrack.data.store import ActivationStore
 from ghosttrack.data.store_read import StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.pipelines.extract import activations
-from ghosttrack.pipelines.study import Study
+from ghosttrack.pipelines.setup import Study
 from ghosttrack.sae.config import Source
 
 

@@ -17,15 +17,10 @@ from ghosttrack.data.source import ActivationSource, PartSource
 from ghosttrack.errors import ConfigError
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.check import HELDOUT, heldout_id
-from ghosttrack.pipelines.checkpoints import LAST, BankCheckpoints, ResumePoints, trained
 from ghosttrack.pipelines.extract import activations_identity
-from ghosttrack.pipelines.faults import curable
-from ghosttrack.pipelines.layers import WholeBatches, share
-from ghosttrack.pipelines.logs import check_logger, close_logger, kept_log, make_logger
-from ghosttrack.pipelines.run import Run, plain
+from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import activation_source
-from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.trainer import make_trainer, precision, training_plan
+from ghosttrack.run import Run, plain
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
 from ghosttrack.sae.evaluate import evaluate, gather
@@ -33,6 +28,11 @@ from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.lit import LitBank
 from ghosttrack.sae.metrics import HookMetrics
+from ghosttrack.training.failures import curable
+from ghosttrack.training.layers import WholeBatches, share
+from ghosttrack.training.logs import check_logger, close_logger, kept_log, make_logger
+from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
+from ghosttrack.training.trainer import make_trainer, precision, training_plan
 
 CHECKPOINTS = "checkpoints"
 """Folder of the resume points, in that of the bank in the making."""

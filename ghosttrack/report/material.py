@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.answers import Answers
-from ghosttrack.detector.fitted import Fitted
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.learners.fitted import Fitted
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.result import Evaluation

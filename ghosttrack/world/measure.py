@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ghosttrack.data.questions import Question, QuestionSet
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
+from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.world.facts import GAP, TIERS
 
 CONFIDENT: Final = 0.8

@@ -6,7 +6,7 @@ from collections import defaultdict
 from random import Random
 from typing import Final
 
-from ghosttrack.data.questions import Question, QuestionSet
+from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.world.facts import Fact, WorldSpec, build, rng_of
 from ghosttrack.world.text import prompt
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from ghosttrack.data.questions import Question
+from ghosttrack.questions.sets import Question
 from ghosttrack.world.facts import Entity, Fact, WorldSpec, build
 from ghosttrack.world.questions import ask
 from ghosttrack.world.relations import RELATIONS, Relation

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ghosttrack.artifacts import read, read_json
-from ghosttrack.detector.labels import RIGHT
 from ghosttrack.errors import DataError, whole
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
 from ghosttrack.evaluation.subsets import ALL
+from ghosttrack.questions.labels import RIGHT
 from sweep.command import say
 from sweep.records.runs import Hook, RunRecord
 from sweep.sheet import Estimate

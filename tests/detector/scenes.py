@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ghosttrack.detector.attribution import Attribution, Evidence
-from ghosttrack.detector.observe import Observed
+from ghosttrack.detector.tracks.attribution import Attribution, Evidence
+from ghosttrack.detector.tracks.observe import Observed
 from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.classifiers import FOREST, Columns
+from ghosttrack.detector.learners.classifiers import FOREST, Columns
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.canaries import canaries, noise_by_text

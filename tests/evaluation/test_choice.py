@@ -3,7 +3,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ghosttrack.detector.classifiers import Option
+from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.evaluation.choice import HOPELESS, Inner, choose
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold
 

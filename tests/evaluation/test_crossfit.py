@@ -3,7 +3,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ghosttrack.detector.classifiers import LINEAR, Columns, Option
+from ghosttrack.detector.learners.classifiers import LINEAR, Columns, Option
 from ghosttrack.evaluation.crossfit import assemble, fit_fold, stacked_column
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import grouped_folds, nested_folds

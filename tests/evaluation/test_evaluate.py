@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ghosttrack.detector.baselines import exposure_table
 from ghosttrack.detector.config import (
     Association,
     DetectorConfig,
@@ -13,6 +12,7 @@ from ghosttrack.detector.config import (
     InterventionsConfig,
     Position,
 )
+from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.data import EvaluationData

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ghosttrack.detector.so_far import SoFar
+from ghosttrack.detector.learners.token_risk import SoFar
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.scores import plain_auroc

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.scorers import scores
+from ghosttrack.detector.learners.scorers import scores
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.scores import plain_auroc

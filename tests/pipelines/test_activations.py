@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.artifacts import read_json
-from tests.pipelines.commands import Workplace, artifacts, only, said
+from tests.support.commands import Workplace, artifacts, only, said
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
-from tests.pipelines.commands import ROOT, Workplace, said
-from tests.pipelines.conftest import Done
 from tests.support import tiny
+from tests.support.commands import ROOT, Workplace, said
+from tests.support.programs import Done
 
 
 @pytest.fixture

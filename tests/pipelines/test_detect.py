@@ -5,15 +5,19 @@ import pytest
 from safetensors.torch import load_file
 
 from ghosttrack.artifacts import KINDS, read_json
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.catalogue import SPECS
-from ghosttrack.detector.outputs import OUTPUT_SCORES
-from ghosttrack.detector.statistics import LENS_STATISTICS, SUBJECT_STATISTICS, TRACK_STATISTICS
 from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.statistics import (
+    LENS_STATISTICS,
+    SUBJECT_STATISTICS,
+    TRACK_STATISTICS,
+)
 from ghosttrack.sae.bank import Bank
 from sweep.records.wandb_run import read_run
-from tests.pipelines.commands import DDP, Workplace, artifacts, said, times
-from tests.pipelines.conftest import Done
+from tests.support.commands import DDP, Workplace, artifacts, said, times
+from tests.support.programs import Done
 
 pytestmark = pytest.mark.slow
 

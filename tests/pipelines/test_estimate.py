@@ -18,8 +18,8 @@ from ghosttrack.pipelines.estimate import costs
 from ghosttrack.pipelines.estimate.costs import Cost, print_costs, total
 from ghosttrack.pipelines.estimate.detection import repeated
 from tests.evaluation.test_evaluate import whole_data
-from tests.pipelines.commands import ROOT, Workplace, said
-from tests.pipelines.conftest import Done
+from tests.support.commands import ROOT, Workplace, said
+from tests.support.programs import Done
 
 TEXT = ["load model", "tokenise", "extract"]
 BANK = [*TEXT, "train", "measure"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.artifacts import read, read_json
-from tests.pipelines.commands import (
+from tests.support.commands import (
     PATIENCE_S,
     Workplace,
     artifacts,
@@ -17,7 +17,7 @@ from tests.pipelines.commands import (
     only,
     said,
 )
-from tests.pipelines.conftest import Done
+from tests.support.programs import Done
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from ghosttrack.errors import ConfigError, GhostTrackError
-from ghosttrack.pipelines.faults import curable
 from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.training.failures import curable
 from tests.sae.support import activations, sae_config, small_bank
 
 

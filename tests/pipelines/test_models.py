@@ -9,7 +9,7 @@ from ghosttrack.artifacts import read_json
 from ghosttrack.models.config import Dtype
 from ghosttrack.models.load import load_lm
 from tests.models.conftest import model_config
-from tests.pipelines.commands import Workplace, only, said
+from tests.support.commands import Workplace, only, said
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.commands import PATIENCE_S, Workplace, environment, only, resume_step, said
+from tests.support.commands import PATIENCE_S, Workplace, environment, only, resume_step, said
 from tests.support.wandb_server import serving
 
 pytestmark = pytest.mark.slow

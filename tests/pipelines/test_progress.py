@@ -5,8 +5,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ghosttrack.pipelines import logs
-from ghosttrack.pipelines.logs import Bar, Forecast, LogLines
+from ghosttrack.training import logs
+from ghosttrack.training.logs import Bar, Forecast, LogLines
 from tests.sae.support import small_bank
 from tests.sae.test_lit import fit
 
@@ -38,7 +38,7 @@ class Paced(pl.Callback):
 
 
 def test_lines_and_forecast_tell_how_training_goes(tmp_path, clock, caplog):
-    with caplog.at_level(logging.INFO, logger="ghosttrack.pipelines.logs"):
+    with caplog.at_level(logging.INFO, logger="ghosttrack.training.logs"):
         fit(tmp_path, callbacks=[Paced(clock), LogLines(), Forecast()])
     lines = [one.getMessage() for one in caplog.records if one.name == logs.__name__]
     # 24 steps that log every fourth: from step 4 to 8 two seconds pass, so 16 more take eight.

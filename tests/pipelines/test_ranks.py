@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pipelines.commands import (
+from tests.support import tiny
+from tests.support.commands import (
     PATIENCE_S,
     Workplace,
     artifacts,
@@ -24,7 +25,6 @@ from tests.pipelines.commands import (
     said,
     weights,
 )
-from tests.support import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from ghosttrack.artifacts import read_json
 from sweep.records.wandb_run import read_run
-from tests.pipelines.commands import (
+from tests.support.commands import (
     DDP,
     PATIENCE_S,
     ROOT,

@@ -12,7 +12,7 @@ import torch
 
 from ghosttrack.artifacts import read, read_json
 from sweep.records.wandb_run import read_run
-from tests.pipelines.commands import (
+from tests.support.commands import (
     DDP,
     PATIENCE_S,
     Workplace,
@@ -25,7 +25,7 @@ from tests.pipelines.commands import (
     said,
     weights,
 )
-from tests.pipelines.conftest import Done
+from tests.support.programs import Done
 
 pytestmark = pytest.mark.slow
 OFFLINE = "tiny/runs/train/*/wandb/offline-run-*/*.wandb"

@@ -10,12 +10,12 @@ from ghosttrack.artifacts import read_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import WorldConfig
-from ghosttrack.pipelines.live import Detector
-from ghosttrack.pipelines.run import Run
-from ghosttrack.pipelines.study import Study
+from ghosttrack.pipelines.setup import Study
+from ghosttrack.run import Run
+from ghosttrack.scoring.detector import Detector
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.store import load_spec
-from tests.pipelines.commands import ROOT, Workplace, only, said
+from tests.support.commands import ROOT, Workplace, only, said
 
 TINY = (
     *("model=ghostworld-1", "model.name=tiny", "model.n_layers=2", "model.d_model=32"),

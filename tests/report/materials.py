@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.result import (

@@ -2,10 +2,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghosttrack.detector.calibration import Calibration
-from ghosttrack.detector.classifiers import Option
-from ghosttrack.detector.fitted import Fitted, quantiles
-from ghosttrack.detector.scorers import fit_scorer
+from ghosttrack.detector.learners.calibration import Calibration
+from ghosttrack.detector.learners.classifiers import Option
+from ghosttrack.detector.learners.fitted import Fitted, quantiles
+from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, viewer_data
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks

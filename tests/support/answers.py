@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import Table
 
 

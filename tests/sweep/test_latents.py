@@ -19,7 +19,7 @@ from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.sae.bank import Bank
 from sweep.latents import main
-from tests.pipelines.commands import ROOT
+from tests.support.commands import ROOT
 from tests.support.tiny import VOCABULARY, tiny_gpt2
 from tests.sweep.outputs import hook, trained
 

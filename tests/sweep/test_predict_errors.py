@@ -8,9 +8,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.artifacts import Key, build, write_json
-from ghosttrack.detector.answers import Answers
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import Table
-from ghosttrack.pipelines.tracked import save_latents
+from ghosttrack.pipelines.kept_tracks import save_latents
 from sweep.predict_errors import main
 
 N = 120

@@ -11,8 +11,8 @@ from sweep.latents import main as latents
 from sweep.measures.shapes import read_shapes, shapes_of
 from sweep.records.logged import read_logged
 from sweep.records.runs import banks_of, find_runs
-from tests.pipelines.commands import PATIENCE_S, ROOT, environment, said
 from tests.report.test_page import Page
+from tests.support.commands import PATIENCE_S, ROOT, environment, said
 
 pytestmark = pytest.mark.slow
 SMALL = (

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ghosttrack.data.questions import QuestionSet
 from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
+from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.measure import Verdict, ask
 from ghosttrack.world.questions import question_set

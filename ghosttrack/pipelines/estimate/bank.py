@@ -18,12 +18,9 @@ from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore, torch_dtype
 from ghosttrack.data.store_read import CHUNK_BYTES, StoreSource
-from ghosttrack.pipelines.checkpoints import BankCheckpoints, ResumePoints
 from ghosttrack.pipelines.estimate.costs import Cost, Measured, cost, measure, timed
 from ghosttrack.pipelines.estimate.text import Probes, store_key
 from ghosttrack.pipelines.extract import activations
-from ghosttrack.pipelines.layers import share
-from ghosttrack.pipelines.plan import STATE_BYTES, Plan, bank_bytes
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.pipelines.train import (
     FIDELITY_TOKENS,
@@ -31,13 +28,16 @@ from ghosttrack.pipelines.train import (
     bank_identity,
     bank_name,
 )
-from ghosttrack.pipelines.trainer import make_trainer, training_plan
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
 from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.lit import LitBank
+from ghosttrack.training.layers import share
+from ghosttrack.training.plan import STATE_BYTES, Plan, bank_bytes
+from ghosttrack.training.resume import BankCheckpoints, ResumePoints
+from ghosttrack.training.trainer import make_trainer, training_plan
 
 STEP_S = 3.0
 """Seconds of training steps that are enough."""

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ghosttrack.data.progress import duration
 from ghosttrack.memory import peak_bytes, reset_peak
-from ghosttrack.pipelines.run import Run
+from ghosttrack.run import Run
 
 TABLE_WIDTH = 132
 """Columns that the table needs where none are known, as in a file."""

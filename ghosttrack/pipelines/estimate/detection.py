@@ -21,16 +21,16 @@ from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.rows import Entry, Subset, summarise
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.evaluation.whole import fit_whole
-from ghosttrack.pipelines.answering import answer_questions, ask_again
+from ghosttrack.pipelines.answers import answer_questions, ask_again
+from ghosttrack.pipelines.checks import STAGE as CHECKS
+from ghosttrack.pipelines.checks import check_answers
 from ghosttrack.pipelines.detect import Measured as Found
 from ghosttrack.pipelines.detect import evaluation_data, judge
+from ghosttrack.pipelines.detectors import KEPT
 from ghosttrack.pipelines.estimate.costs import Cost, Measured, Probe, extrapolate, measure, timed
 from ghosttrack.pipelines.estimate.text import Probes
-from ghosttrack.pipelines.kept import KEPT
-from ghosttrack.pipelines.self_checks import STAGE as CHECKS
-from ghosttrack.pipelines.self_checks import check_answers
-from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.tracking import track_answers
+from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.tracks import track_answers
 
 FIRST = 8
 """Questions of a rehearsal that only warms up."""

@@ -12,18 +12,18 @@ from ghosttrack.artifacts import artifact_id, is_complete
 from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.errors import ConfigError
-from ghosttrack.pipelines.answering import again_identity, again_name, answers_identity
+from ghosttrack.pipelines.answers import again_identity, again_name, answers_identity
+from ghosttrack.pipelines.checks import STAGE as CHECKS
+from ghosttrack.pipelines.checks import checks_identity, checks_name
 from ghosttrack.pipelines.detect import evaluation_identity, evaluation_name
 from ghosttrack.pipelines.estimate.bank import BankProbes
 from ghosttrack.pipelines.estimate.costs import TABLE_WIDTH, Cost, print_costs, total
 from ghosttrack.pipelines.estimate.detection import Rehearsals
 from ghosttrack.pipelines.estimate.text import Probes, store_key
-from ghosttrack.pipelines.run import Run
-from ghosttrack.pipelines.self_checks import STAGE as CHECKS
-from ghosttrack.pipelines.self_checks import checks_identity, checks_name
-from ghosttrack.pipelines.study import Study
-from ghosttrack.pipelines.tracking import tracks_identity
+from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.tracks import tracks_identity
 from ghosttrack.pipelines.train import bank_identity, bank_name
+from ghosttrack.run import Run
 from ghosttrack.sae.config import Source
 
 log = logging.getLogger(__name__)

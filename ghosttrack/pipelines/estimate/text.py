@@ -22,8 +22,8 @@ from ghosttrack.pipelines.estimate.costs import (
     timed,
 )
 from ghosttrack.pipelines.extract import activations, activations_identity
+from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import stream_source
-from ghosttrack.pipelines.study import Study
 
 CORPUS_TOKENS = 2**20
 """Tokens up to which a corpus is cut into windows whole; the time of a longer one is scaled."""

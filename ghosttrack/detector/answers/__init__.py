@@ -1,0 +1,1 @@
+"""What the model said, how sure it was of it, and what it says when asked about it."""

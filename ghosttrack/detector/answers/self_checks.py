@@ -1,0 +1,110 @@
+"""What the model tells of its answer when it is asked more than the question.
+
+Sources: P(True), Kadavath 2022; the answer's prior, pointwise mutual information as in Holtzman
+2021; other answers of its own, semantic entropy (Kuhn 2023) with clusters by words (`sampling.py`).
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import Table
+from ghosttrack.models.generate import GenerateSettings, generate
+from ghosttrack.models.lm import LM
+from ghosttrack.models.score import score
+from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.sets import QuestionSet
+
+QUESTION, ANSWER = "{question}", "{answer}"
+VERDICTS = (" True", " False")
+PRIOR_SPECS = (
+    StatisticSpec("prior_logprob", "prior", "lp of the answer after no question", -inf, 0.0, +1),
+    StatisticSpec("pmi", "prior", "lp of the answer minus its prior", -inf, inf, -1),
+    StatisticSpec("mean_pmi", "prior", "the same per token", -inf, inf, -1),
+)
+P_TRUE_SPECS = (
+    StatisticSpec("p_true", "p_true", "probability of True against False", 0.0, 1.0, -1),
+)
+
+
+def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
+    """Score each answer after the prompt without its question; None where nothing is left of it.
+
+    Args:
+        lm: The model that gave the answers.
+        answers: To be scored again.
+        template: The prompt around a question.
+    """
+    empty = lm.encode(template.replace(QUESTION, ""))
+    if not empty:
+        return None
+    prior = np.array(
+        [one.logprobs.sum() for one in score(lm, [empty] * len(answers), answers.token_ids)],
+        dtype=np.float64,
+    )
+    pmi = answers.output.column("answer_logprob") - prior
+    n_tokens = np.array([len(ids) for ids in answers.token_ids])
+    names = tuple(spec.name for spec in PRIOR_SPECS)
+    return Table(names, np.column_stack([prior, pmi, pmi / n_tokens]))
+
+
+def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
+    """Ask the model whether each answer is true.
+
+    Args:
+        lm: The model that gave the answers.
+        answers: To be asked about.
+        template: The prompt around a question.
+        asking: Text with `{question}` and `{answer}` that " True" or " False" continues.
+    """
+    prompts = [
+        lm.encode(asking.replace(QUESTION, bare(prompt, template)).replace(ANSWER, text))
+        for prompt, text in zip(answers.prompts, answers.texts, strict=True)
+    ]
+    verdicts = [lm.encode(text, prefix=False) for text in VERDICTS]
+    true, false = (
+        np.array([one.logprobs.sum() for one in score(lm, prompts, [ids] * len(prompts))])
+        for ids in verdicts
+    )
+    return Table(("p_true",), (1 / (1 + np.exp(false - true))).astype(np.float64)[:, None])
+
+
+def draw_samples(
+    lm: LM, questions: QuestionSet, answers: Answers, n_samples: int, seed: int
+) -> list[Given]:
+    """Let the model answer each question again, at temperature 1, all in one batch.
+
+    Args:
+        lm: The model that gave the answers.
+        questions: Say how an answer ends.
+        answers: Beside which the samples are set.
+        n_samples: Per answer.
+        seed: Of the draws.
+    """
+    prompts = [lm.encode(prompt) for prompt in answers.prompts]
+    settings = GenerateSettings(
+        questions.max_new_tokens, questions.stop, temperature=1.0, samples=n_samples, seed=seed
+    )
+    texts = [one.text for one in generate(lm, prompts, settings)]
+    rows = zip(answers.prompts, answers.texts, answers.groups, strict=True)
+    return [
+        Given(prompt, text, (), None, _nth(texts, row, n_samples), (), group)
+        for row, (prompt, text, group) in enumerate(rows)
+    ]
+
+
+def bare(prompt: str, template: str) -> str:
+    r"""Take a question out of its prompt.
+
+    >>> bare("Q: Who?\nA:", "Q: {question}\nA:")
+    'Who?'
+    """
+    before, _, after = template.partition(QUESTION)
+    return prompt.removeprefix(before).removesuffix(after)
+
+
+def _nth(texts: Sequence[str], row: int, n_samples: int) -> tuple[str, ...]:
+    return tuple(texts[row * n_samples : (row + 1) * n_samples])

@@ -1,0 +1,1 @@
+"""The model asked again with one thing changed."""

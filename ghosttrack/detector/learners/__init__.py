@@ -1,0 +1,1 @@
+"""What learns from columns: classifiers, calibration, baselines."""

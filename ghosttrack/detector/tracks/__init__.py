@@ -1,0 +1,1 @@
+"""Statistics of tracks, ghosts among them, and what tracks argue for."""

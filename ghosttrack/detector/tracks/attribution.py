@@ -1,0 +1,202 @@
+"""Name the hypotheses: which candidate token each observation, and each track, argues for.
+
+Direct logit attribution: an observation that writes `a * d` into the residual stream adds
+`a * <d, readout(y)> / scale` to the logit of token y, through the final norm as it stood in that
+pass. Attributions are centred over the candidates, since a constant added to all logits changes
+nothing: positive means "for y rather than for its rivals".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from ghosttrack.detector.tracks.novelty import Usual, novelty
+from ghosttrack.detector.tracks.observe import Observed, Standard, observe, strengths_of
+from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import Readings
+from ghosttrack.sae.bank import Acts, Bank
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracks import Tracks
+
+
+class Attribution(NamedTuple):
+    """How much each observation speaks for each candidate, in logits, centred over candidates."""
+
+    logits: Float[np.ndarray, "sample layer obs candidate"]
+    """0 where the slot is empty."""
+    bias: Float[np.ndarray, "sample candidate"]
+    """What no latent says: the bank's b_dec at its deepest layer, and the model's biases."""
+    emitted: Int[np.ndarray, " sample"]
+    """Column of the token that the model emitted."""
+
+
+class Evidence(NamedTuple):
+    """All that track statistics read besides the tracks; real and null tracks share it."""
+
+    depths: Float[np.ndarray, " layer"]
+    """In (0, 1], ascending."""
+    observed: Observed
+    attribution: Attribution
+    presence: Float[np.ndarray, "sample layer obs"]
+    """What is left of each observation's strength when the subject is masked, in [0, 1]; NaN where
+    no subject was found."""
+    novelty: Mapping[str, Float[np.ndarray, " sample"]]
+    """Columns of family G, which no track has a part in."""
+    directions: Float[np.ndarray, "layer d_sae d_model"]
+    """Unit direction of every latent."""
+    near: float
+    """Cosine above which two tracks carry one direction."""
+
+
+class Promotion(NamedTuple):
+    """What each track argues for at the last layer where it was seen."""
+
+    candidates: Int[np.ndarray, " track"]
+    """Column in the sample's candidates."""
+    logits: Float[np.ndarray, " track"]
+    """Its centred attribution to that candidate, at least 0."""
+
+
+def gather(
+    lm: LM, bank: Bank, readings: Readings, top_k: int, standard: Standard, usual: Usual
+) -> Evidence:
+    """Observe the readings, attribute every observation, compare with masked prompt and text."""
+    observed = observe(bank, readings.residuals, top_k, standard)
+    return attribute(lm, bank, readings, observed, usual)
+
+
+def attribute(lm: LM, bank: Bank, readings: Readings, observed: Observed, usual: Usual) -> Evidence:
+    """Do the same with observations that are there already, in the order of the readings."""
+    candidates = torch.from_numpy(readings.candidates)
+    readouts = lm.readout(candidates).float().cpu().numpy()
+    directions = bank.directions.detach().cpu().numpy()
+    logits = direct_logits(observed, directions, readouts, readings.scales)
+    base = _decoder_bias(bank)[-1]
+    bias = readouts @ base / readings.scales[:, None] + readings.offsets
+    emitted = (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
+    attribution = Attribution(logits, bias - bias.mean(axis=1, keepdims=True), emitted)
+    new = novelty(bank, readings.residuals, observed.observations.latents, usual)
+    presence = _presence(bank, readings, observed)
+    near = float(usual.near)
+    return Evidence(readings.depths, observed, attribution, presence, new, directions, near)
+
+
+def answer_reader(lm: LM, readings: Readings) -> Float[np.ndarray, "sample d_model"]:
+    """Give the direction that reads the attribution to the emitted token off what a latent writes.
+
+    Centred over the candidates, as `direct_logits` is.
+    """
+    readouts = lm.readout(torch.from_numpy(readings.candidates)).float().cpu().numpy()
+    emitted = (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
+    centred = readouts[np.arange(len(readouts)), emitted] - readouts.mean(axis=1)
+    return centred / readings.scales[:, None]
+
+
+def in_order_of(observations: Observations, evidence: Evidence) -> Evidence:
+    """Put the evidence's layers in the order in which a null tracked them; depths stay.
+
+    Args:
+        observations: The evidence's own, their layers perhaps in another order.
+        evidence: As gathered.
+    """
+    latents, magnitudes = evidence.observed.observations
+    order = [
+        next(
+            layer
+            for layer in range(latents.shape[1])
+            if np.array_equal(latents[:, layer], observations.latents[:, place])
+            and np.array_equal(magnitudes[:, layer], observations.magnitudes[:, place])
+        )
+        for place in range(latents.shape[1])
+    ]
+    observed = evidence.observed
+    return evidence._replace(
+        observed=Observed(observations, observed.strengths[:, order], observed.acts[:, order]),
+        attribution=evidence.attribution._replace(logits=evidence.attribution.logits[:, order]),
+        presence=evidence.presence[:, order],
+        directions=evidence.directions[order],
+    )
+
+
+def direct_logits(
+    observed: Observed,
+    directions: Float[np.ndarray, "layer d_sae d_model"],
+    readouts: Float[np.ndarray, "sample candidate d_model"],
+    scales: Float[np.ndarray, " sample"],
+) -> Float[np.ndarray, "sample layer obs candidate"]:
+    """Attribute observations to candidates; centred over candidates, 0 in empty slots.
+
+    Args:
+        observed: Observations with their acts.
+        directions: Unit decoder rows of each layer.
+        readouts: Directions whose dot product with a residual makes the candidates' logits.
+        scales: The final norm's divisor.
+    """
+    latents, acts = observed.observations.latents, observed.acts
+    centred = (readouts - readouts.mean(axis=1, keepdims=True)) / scales[:, None, None]
+    read = np.ascontiguousarray(centred.transpose(0, 2, 1), dtype=np.float32)
+    logits = np.empty((*latents.shape, readouts.shape[1]), dtype=np.float32)
+    for layer, rows in enumerate(directions.astype(np.float32, copy=False)):
+        for sample, latent in enumerate(latents[:, layer]):
+            np.matmul(rows[latent], read[sample], out=logits[sample, layer])
+    logits *= acts[..., None]  # empty slots (latent -1) have act 0
+    return logits
+
+
+def promote(tracks: Tracks, attribution: Attribution) -> Promotion:
+    """Find the candidate that each track speaks for most at its last observation."""
+    logits = attribution.logits[last_places(tracks)]
+    best = logits.argmax(axis=1)
+    return Promotion(best, np.maximum(logits[np.arange(len(best)), best], 0.0))
+
+
+def last_places(
+    tracks: Tracks,
+) -> tuple[Int[np.ndarray, " track"], Int[np.ndarray, " track"], Int[np.ndarray, " track"]]:
+    """Find sample, layer and slot of every track's last observation."""
+    sample, layer, slot = np.nonzero(tracks.track_of >= 0)  # layers ascend within a sample
+    last = np.zeros(len(tracks), dtype=np.int64)
+    last[tracks.track_of[sample, layer, slot]] = np.arange(len(sample))
+    return sample[last], layer[last], slot[last]
+
+
+def promoted_tokens(
+    promotion: Promotion,
+    tracks: Tracks,
+    candidates: Int[np.ndarray, "sample candidate"],
+    decode: Callable[[Sequence[int]], str],
+) -> list[str]:
+    """Spell the candidate that each track promotes, for people to read."""
+    tokens = candidates[tracks.sample, promotion.candidates]
+    names = {token: decode([token]).strip() for token in np.unique(tokens).tolist()}
+    return [names[token] for token in tokens.tolist()]
+
+
+def _presence(
+    bank: Bank, readings: Readings, observed: Observed
+) -> Float[np.ndarray, "sample layer obs"]:
+    """Compare each latent's strength with its strength under the mask: min(1, masked / own)."""
+    presence = np.full(observed.strengths.shape, np.nan, dtype=np.float32)
+    has_subject = np.isfinite(readings.masked).all(axis=(0, 2))
+    if not has_subject.any():
+        return presence
+    own = observed.strengths[has_subject]
+    latents = observed.observations.latents[has_subject]
+    masked = strengths_of(bank, readings.masked[:, has_subject], latents)
+    presence[has_subject] = np.minimum(masked, own) / np.where(own > 0, own, 1.0)
+    return presence
+
+
+def _decoder_bias(bank: Bank) -> Float[np.ndarray, "layer d_model"]:
+    """What the bank writes when no latent fires, in the residual stream's units."""
+    n_layers = len(bank.hooks)
+    device = bank.W_enc.device
+    nothing = Acts(
+        torch.zeros(n_layers, 1, 1, device=device),
+        torch.zeros(n_layers, 1, 1, dtype=torch.int64, device=device),
+    )
+    with torch.no_grad():
+        return bank.decode(nothing)[:, 0].cpu().numpy()

@@ -1,0 +1,43 @@
+"""Family A, commitment: when and how firmly the logit lens settles on the emitted token."""
+
+import numpy as np
+from jaxtyping import Float
+
+from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.models.readings import Lens
+
+
+def commitment(lens: Lens, d_vocab: int) -> dict[str, Float[np.ndarray, " sample"]]:
+    """Compute the family's columns by name."""
+    n_layers = lens.logprobs.shape[1]
+    depths = np.arange(1, n_layers + 1) / n_layers
+    steps = np.diff(lens.logprobs, axis=1, prepend=lens.logprobs[:, :1])
+    last_half = layers_within(depths, 0.5, 1.0)
+    flips = np.diff(lens.top1, axis=1, prepend=lens.top1[:, :1]) != 0
+    return {
+        "commit_depth": _commit_depth(lens),
+        "commit_jump": steps[:, 1:].max(axis=1) if n_layers > 1 else steps[:, 0],
+        "late_margin": lens.margins[:, layers_within(depths, 0.75, 1.0)].mean(axis=1),
+        "rank_area": np.log1p(lens.ranks).mean(axis=1) / np.log(d_vocab),
+        "lens_flips": flips[:, last_half].mean(axis=1),
+        "settle_kl": lens.kl[:, layers_within(depths, 2 / 3, 1.0)].mean(axis=1),
+    }
+
+
+def trajectory(lens: Lens) -> Table:
+    """Lay out the emitted token's log-probability and rank and the best one's probability, as is.
+
+    The plain baseline of what `commitment` condenses: a column per layer.
+    """
+    layers = range(lens.logprobs.shape[1])
+    parts = {"logprob": lens.logprobs, "rank": np.log1p(lens.ranks), "best": np.exp(lens.best)}
+    names = tuple(f"{name}_{layer}" for name in parts for layer in layers)
+    return Table(names, np.concatenate(list(parts.values()), axis=1).astype(np.float64))
+
+
+def _commit_depth(lens: Lens) -> Float[np.ndarray, " sample"]:
+    """Count the layers before the emitted token is best for good, over all layers."""
+    is_best = lens.ranks == 0
+    settled = np.logical_and.accumulate(is_best[:, ::-1], axis=1)
+    return 1.0 - settled.sum(axis=1) / is_best.shape[1]

@@ -1,0 +1,90 @@
+"""Family D, life cycle: how tracks are born, last, split and die over the depth of the model.
+
+Births, deaths and lengths are those of confirmed tracks: an observation that no later layer
+continues is clutter, and counting it would make births and deaths the same number.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.detector.tracks.scene import Scene, ratio, tally
+from ghosttrack.tracking.tracks import Tracks
+
+
+class LengthNull(NamedTuple):
+    """Mean confirmed track length per sample, in layers, under links that mean nothing."""
+
+    mean: float
+    sd: float
+    """Over samples; 1 where the null does not vary, so that the z-score is in layers."""
+
+
+def fit_length_null(null: Tracks) -> LengthNull:
+    """Measure what lengths chance alone gives, on the shuffled null's tracks of many samples."""
+    lengths = mean_length(null)
+    sd = float(lengths.std())
+    return LengthNull(float(lengths.mean()), sd if sd > 0 else 1.0)
+
+
+def mean_length(tracks: Tracks) -> Float[np.ndarray, " sample"]:
+    """Mean length of a sample's confirmed tracks in layers; 0 where none is confirmed."""
+    n_samples = len(tracks.track_of)
+    total = tally(tracks.sample, n_samples, tracks.lengths() * tracks.confirmed)
+    n = tally(tracks.sample, n_samples, tracks.confirmed)
+    return ratio(total, n, empty=0.0)
+
+
+def life_cycle(scene: Scene, null: LengthNull) -> dict[str, Float[np.ndarray, " sample"]]:
+    """Compute the family's columns by name."""
+    tracks, n_layers = scene.tracks, scene.n_layers
+    n_obs = scene.per_layer().sum(axis=1)
+    steps = n_obs * (n_layers - 1) / n_layers  # mean observations per layer, times transitions
+    births = scene.tracks_per_sample(tracks.confirmed & (tracks.birth > 0))
+    deaths = scene.tracks_per_sample(tracks.confirmed & (tracks.last < n_layers - 1))
+    late = layers_within(scene.depths, 0.75, 1.0)
+    is_late = np.isin(scene.layer, late)
+    born_late = is_late & (tracks.birth[scene.track] >= late[0])
+    track_layers = scene.tracks_per_sample(tracks.lengths())
+    return {
+        "birth_rate": ratio(births, steps, empty=0.0),
+        "death_rate": ratio(deaths, steps, empty=0.0),
+        "len_excess": (mean_length(tracks) - null.mean) / null.sd,
+        "half_life": _half_life(scene),
+        "late_birth_mass": ratio(
+            scene.per_sample(scene.strength * born_late),
+            scene.per_sample(scene.strength * is_late),
+            empty=0.0,
+        ),
+        "merge_rate": ratio(scene.tracks_per_sample(tracks.merged_into >= 0), track_layers, 0.0),
+        "split_rate": ratio(scene.tracks_per_sample(tracks.parent >= 0), track_layers, 0.0),
+    }
+
+
+def _half_life(scene: Scene) -> Float[np.ndarray, " sample"]:
+    """Layers until half of the confirmed mass at half depth is gone, over the layers that follow.
+
+    Straight lines join the layers' masses. 1 where half of it is there to the end, 0 where no
+    confirmed track is seen at half depth.
+    """
+    middle = int(np.flatnonzero(scene.depths <= 0.5)[-1]) if scene.depths[0] <= 0.5 else 0
+    stays = _seen_at(scene, middle) & scene.tracks.confirmed
+    mass = scene.per_layer(scene.strength * stays[scene.track])[:, middle:]
+    share = ratio(mass, np.repeat(mass[:, :1], mass.shape[1], axis=1), empty=0.0)
+    n_left = mass.shape[1] - 1
+    if n_left == 0:
+        return (share[:, 0] > 0).astype(float)
+    below = share < 0.5
+    after = below.argmax(axis=1)  # 0 where it never falls below, or where there was no mass
+    rows = np.arange(len(share))
+    left, right = share[rows, np.maximum(after - 1, 0)], share[rows, after]
+    crossing = after - 1 + ratio(left - 0.5, left - right, empty=0.0)
+    return np.where(below.any(axis=1), np.where(after > 0, crossing, 0.0) / n_left, 1.0)
+
+
+def _seen_at(scene: Scene, layer: int) -> Bool[np.ndarray, " track"]:
+    seen = np.zeros(len(scene.tracks.sample), dtype=bool)
+    seen[scene.track[scene.layer == layer]] = True
+    return seen

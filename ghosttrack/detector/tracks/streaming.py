@@ -1,0 +1,120 @@
+"""Scores while an answer is being written: at every token, from what came before it alone.
+
+Token t of an answer is looked at from the position that predicts it: residual streams, lens and
+tracks there, and the output scores of the tokens up to t. What follows t changes nothing, so a
+detector of one pass has a score as soon as the token is there. At the first token this is what the
+tables `lens` and `tracks` hold of an answer.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.output_scores import output_scores
+from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.attribution import Evidence, gather
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.novelty import Usual
+from ghosttrack.detector.tracks.observe import Standard
+from ghosttrack.detector.tracks.statistics import lens_statistics, track_statistics
+from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import Readings, read
+from ghosttrack.models.score import TokenScores, score
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.tracker import Tracker, track
+from ghosttrack.tracking.tracks import Tracks
+
+
+class Instruments(NamedTuple):
+    """What it takes to follow the tracks of a new prompt, fitted without it."""
+
+    bank: Bank
+    layers: tuple[int, ...]
+    """Block index of each of the bank's hook points."""
+    standard: Standard
+    usual: Usual
+    tracker: Tracker
+    lengths: LengthNull
+    top_k: int
+
+
+class Spoken(NamedTuple):
+    """One answer and how it began."""
+
+    prompt: list[int]
+    """Token ids, prefix included."""
+    answer: tuple[int, ...]
+    """At least one."""
+    subject: str
+    """As it stands in the prompt; "" where nobody knows."""
+
+
+class Stream(NamedTuple):
+    """Tables with a row per token, the tokens of one answer after those of the one before."""
+
+    tables: dict[str, Table]
+    """`output`, `lens` and `tracks`."""
+    first: Int[np.ndarray, " sample"]
+    """Row of each answer's first token."""
+    layers: tuple[int, ...]
+    """Block index of each layer that was tracked."""
+    readings: Readings
+    evidence: Evidence
+    tracks: Tracks
+
+
+def stream(lm: LM, instruments: Instruments, spoken: Sequence[Spoken]) -> Stream:
+    """Look at every token of every answer from the position that predicts it."""
+    bank, layers, standard, usual, tracker, lengths, top_k = instruments
+    rows = [(one, t) for one in spoken for t in range(len(one.answer))]
+    readings = read(
+        lm,
+        [[*one.prompt, *one.answer[:t]] for one, t in rows],
+        [one.answer[t : t + 1] for one, t in rows],
+        [one.subject for one, _ in rows],
+        layers,
+    )
+    evidence = gather(lm, bank, readings, top_k, standard, usual)
+    tracks = track(evidence.observed.observations, *tracker)
+    scores = score(lm, [one.prompt for one in spoken], [one.answer for one in spoken])
+    tables = {
+        "output": output_scores(
+            [beginning(one, t + 1) for one in scores for t in range(len(one.logprobs))]
+        ),
+        "lens": lens_statistics(readings),
+        "tracks": track_statistics(evidence, tracks, lengths),
+    }
+    first = np.array([0, *accumulate(len(one.answer) for one in spoken)])[:-1]
+    return Stream(tables, first, layers, readings, evidence, tracks)
+
+
+def output_so_far(answers: Answers, n_tokens: int) -> Table:
+    """Read the output scores off the beginnings of greedy answers, a row per token.
+
+    Args:
+        answers: The model's own, every token its best.
+        n_tokens: Of each answer, at most.
+    """
+    spoken = zip(answers.logprobs, answers.entropies, answers.margins, strict=True)
+    whole = [
+        TokenScores(*map(np.array, (lp, entropy, np.exp(lp), margin)), argmax_agrees=True)
+        for lp, entropy, margin in spoken
+    ]
+    return output_scores(
+        [beginning(one, t + 1) for one in whole for t in range(min(n_tokens, len(one.logprobs)))]
+    )
+
+
+def beginning(scores: TokenScores, n_tokens: int) -> TokenScores:
+    """Keep what the first tokens say; whether they agree with the argmax is the whole's."""
+    return TokenScores(
+        scores.logprobs[:n_tokens],
+        scores.entropies[:n_tokens],
+        scores.max_probs[:n_tokens],
+        scores.margins[:n_tokens],
+        scores.argmax_agrees,
+    )

@@ -1,0 +1,105 @@
+"""An evaluation's files, and the last words of a run that has one."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ghosttrack import __version__
+from ghosttrack.artifacts import Artifact, git_commit, read_json, write_json
+from ghosttrack.config import DetectProgram
+from ghosttrack.detector.config import HeldOut
+from ghosttrack.report.detection_log import log_evaluation
+from ghosttrack.report.figures import draw
+from ghosttrack.report.material import ReportMaterial
+from ghosttrack.report.page import write_page
+from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
+from ghosttrack.run import Run
+from ghosttrack.training.logs import close_logger, make_logger
+
+HELD_OUT = {
+    HeldOut.group: "that keep a question or an entity together",
+    HeldOut.wording: "of wordings, each judged by who learned from other wordings and entities",
+    HeldOut.relation: "of relations, each judged by who learned from other relations and entities",
+}
+TABLE_WIDTH = 164
+"""Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
+
+log = logging.getLogger(__name__)
+
+
+def protocol(config: DetectProgram) -> dict[str, object]:
+    """Give the settings that determine an evaluation beside what it judges."""
+    detector = config.detector
+    is_usual = detector.held_out is HeldOut.group
+    return {
+        "n_folds": detector.n_folds,
+        "n_bootstrap": detector.n_bootstrap,
+        "seed": detector.seed,
+        **({} if is_usual else {"held_out": detector.held_out.name}),
+        **({} if detector.compare is None else {"compare": sorted(detector.compare)}),
+    }
+
+
+def protocol_facts(config: DetectProgram) -> dict[str, str]:
+    """Say how it was judged, for the head of the page."""
+    detector, commit = config.detector, git_commit()[:12] or "no commit"
+    return {
+        "protocol": f"{detector.n_folds} folds {HELD_OUT[detector.held_out]}, "
+        f"{detector.n_bootstrap} resamples, seed {detector.seed}",
+        "code": f"ghosttrack {__version__} at {commit}",
+    }
+
+
+def write_findings(
+    folder: Path,
+    run: Run,
+    config: DetectProgram,
+    material: ReportMaterial,
+    decode: Callable[[Sequence[int]], str],
+) -> None:
+    """Write the evaluation's files: JSON first, then figures, tables and the page."""
+    evaluation, answers = material.evaluation, material.answers
+    write_json(folder / "evaluation.json", evaluation.to_json())
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "tables").mkdir(exist_ok=True)
+    figures = draw(folder / "figures", evaluation, answers.labels)
+    write_rows(folder / "tables" / "detectors.csv", evaluation.rows)
+    texts = list(zip(answers.prompts, answers.texts, answers.categories, strict=True))
+    write_scores(folder / "tables" / "scores.csv", evaluation, texts)
+    write_page(folder / "report.html", material, figures, decode)
+    write_json(folder / "metrics.json", _metrics(material))
+    logger = make_logger(config, run, "detect", folder)
+    log_evaluation(logger, material, figures)
+    close_logger(logger, config, run, folder)
+
+
+def conclude(run: Run, judged: Artifact) -> None:
+    """Keep the numbers with the run, print the closing table and say where the report lies."""
+    found = read_json(judged.path / "evaluation.json")
+    run.metrics["detect"] = {
+        "evaluation": str(judged.path),
+        **read_json(judged.path / "metrics.json"),
+    }
+    run.finish()
+    print_headline(found["rows"], Console(width=max(Console().width, TABLE_WIDTH)))
+    if found["tracking"]:
+        log.info("%s", found["claim"])
+    log.info("report: %s", judged.path / "report.html")
+
+
+def _metrics(material: ReportMaterial) -> dict[str, object]:
+    """Collect the numbers of an evaluation that are not in `evaluation.json`."""
+    answers = material.answers
+    return {
+        "tiers": {
+            name: {"n": n, "accuracy": accuracy}
+            for name, n, accuracy in category_counts(answers.tiers, answers.labels)
+        },
+        "categories": {
+            name: n for name, n, _ in category_counts(answers.categories, answers.labels)
+        },
+        "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
+        "hooks": list(material.hooks),
+    }

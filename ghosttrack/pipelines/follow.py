@@ -1,0 +1,115 @@
+"""Texts that are read at some points, what is observed there, and tracks and nulls through it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.config import DetectorConfig, Null, Position
+from ghosttrack.detector.learners.token_risk import MOST_TOKENS
+from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.attribution import Evidence, attribute, gather, in_order_of
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.observe import observe_pooled
+from ghosttrack.detector.tracks.positions import Points, points
+from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS, track_statistics
+from ghosttrack.detector.tracks.streaming import output_so_far
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import untrained
+from ghosttrack.models.readings import Readings, read, whole_streams
+from ghosttrack.pipelines.instruments import Fitted
+from ghosttrack.tracking.nulls import NullTracks, null_tracks
+from ghosttrack.tracking.observations import Observations
+from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracks import Tracks
+
+UNTRAINED_PARAMETERS = 5 * 10**8
+"""Largest model that is held a second time, with random weights, for the canary `untrained`."""
+
+
+class Glass(NamedTuple):
+    """What every text is looked at with."""
+
+    layers: list[int]
+    detector: DetectorConfig
+    instruments: Fitted
+
+
+class Followed(NamedTuple):
+    """What was read at some points, what was observed there, and the tracks through it."""
+
+    readings: Readings
+    evidence: Evidence
+    tracks: Tracks
+
+
+def follow(
+    lm: LM, glass: Glass, answers: Answers, read_at: Points, *, pooled: bool = False
+) -> Followed:
+    """Read the points and link what is observed; if pooled, over prompt and answer whole."""
+    layers, detector, instruments = glass
+    bank, standard, usual = instruments[:3]
+    readings = read(lm, read_at.texts, read_at.spoken, read_at.subjects, layers)
+    if pooled:
+        asked = zip(answers.prompts, answers.token_ids, strict=True)
+        texts = [[*lm.encode(prompt), *ids] for prompt, ids in asked]
+        streams = whole_streams(lm, texts, layers, len(layers) * (lm.d_model + 2 * bank.d_sae))
+        observed = observe_pooled(bank, streams, detector.top_k, standard)
+        nowhere = readings._replace(masked=np.full_like(readings.masked, np.nan))
+        evidence = attribute(lm, bank, nowhere, observed, usual)
+    else:
+        evidence = gather(lm, bank, readings, detector.top_k, standard, usual)
+    tracks = track(evidence.observed.observations, *instruments.tracker)
+    return Followed(readings, evidence, tracks)
+
+
+def token_table(
+    lm: LM, glass: Glass, answers: Answers, before: Followed, reference: LengthNull
+) -> Table:
+    """Compute what is known at every token of own answers, `before` being known at the first."""
+    each = points(lm, answers, Position.answer_each)
+    place = np.arange(len(each.answer)) - np.searchsorted(each.answer, each.answer)
+    kept = np.flatnonzero(place < MOST_TOKENS)
+    values = np.empty((len(kept), len(TRACK_STATISTICS)))
+    firsts = track_statistics(before.evidence, before.tracks, reference)
+    values[place[kept] == 0] = firsts.values
+    later = each.take(kept[place[kept] > 0])
+    if len(later.answer):
+        _, evidence, tracks = follow(lm, glass, answers, later)
+        values[place[kept] > 0] = track_statistics(evidence, tracks, reference).values
+    output = output_so_far(answers, MOST_TOKENS)
+    return output.concat(Table(firsts.names, values))
+
+
+def track_nulls(glass: Glass, observations: Observations, seed: int) -> dict[str, NullTracks]:
+    """Track the same observations under every null, `shuffled` first."""
+    *_, tracker, directions, text = glass.instruments
+    wanted = {Null.shuffled: None, **dict.fromkeys(glass.detector.nulls)}
+    return {
+        null.name: null_tracks(null.value, observations, tracker, directions, text, seed)
+        for null in wanted
+    }
+
+
+def null_tables(
+    evidence: Evidence, nulls: Mapping[str, NullTracks], reference: LengthNull
+) -> dict[str, Table]:
+    """Compute the statistics of null tracks."""
+    return {
+        f"null:{name}": track_statistics(
+            in_order_of(null.observations, evidence), null.tracks, reference
+        )
+        for name, null in nulls.items()
+    }
+
+
+def untrained_table(
+    lm: LM, glass: Glass, answers: Answers, read_at: Points, reference: LengthNull, seed: int
+) -> dict[str, Table]:
+    """Run the same instruments over a model that never learned anything."""
+    if sum(parameter.numel() for parameter in lm.model.parameters()) > UNTRAINED_PARAMETERS:
+        return {}
+    pooled = glass.detector.position is Position.max_pool
+    _, evidence, tracks = follow(untrained(lm, seed), glass, answers, read_at, pooled=pooled)
+    return {"untrained": track_statistics(evidence, tracks, reference)}

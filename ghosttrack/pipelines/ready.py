@@ -1,0 +1,209 @@
+"""Answers that some model gave elsewhere in; an evaluation and its report out, no model needed."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ghosttrack.artifacts import Artifact, Key, build, hash_path, read
+from ghosttrack.config import DetectProgram
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.options import (
+    OPTION_SPECS,
+    OWNER_OPTION_SPECS,
+    n_others,
+    option_answers,
+    owner_table,
+    rivals,
+)
+from ghosttrack.detector.answers.output_scores import LOGPROB_SCORES
+from ghosttrack.detector.answers.ready import given_answers
+from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
+from ghosttrack.detector.table import Table
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.detectors import check_names
+from ghosttrack.evaluation.evaluate import evaluate
+from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.splits import check_labels
+from ghosttrack.pipelines.conclude import conclude, protocol, protocol_facts, write_findings
+from ghosttrack.questions.config import QuestionKind
+from ghosttrack.questions.ready_answers import read_answered, read_option_scores
+from ghosttrack.report.material import Owners, ReportMaterial
+from ghosttrack.run import Run
+from ghosttrack.training.logs import check_logger
+
+SPECS = (
+    *OPTION_SPECS,
+    *OWNER_OPTION_SPECS,
+    *(score.spec for score in LOGPROB_SCORES),
+    *(score.spec for score in SAMPLING_SCORES),
+)
+"""Every statistic that a report may name."""
+REAL_LIMIT = (
+    "Names, lengths and the file's order may tell something of real answers: a canary outside 0.45 "
+    "to 0.55 is then no leak of the protocol, but what a detector has to be better than."
+)
+OPTION_LIMITS = (
+    REAL_LIMIT,
+    "Relations differ in difficulty, and a question's words or place tell which relation it is of: "
+    "canaries are judged on pairs of answers of one relation. What the relation alone tells is "
+    "control:relation.",
+    "An answer is the option of greatest score, right where the data say so: nothing tells what "
+    "the model would have said in its own words.",
+    "The owner family is given what other subjects of the relation get. Where right answers are "
+    "balanced within a relation, as BEAR's are by design, this favours the prior correction; where "
+    "some answers are right for most subjects it will help less.",
+)
+SAMPLING_LIMITS = (
+    REAL_LIMIT,
+    "Labels are those of the file; where a row has none, the response was compared with its "
+    "reference answers by words, and one that is right in other words counts as hallucinated.",
+    "Samples are compared by their words: texts that say the same in other words count as "
+    "disagreement, and a mistake that every sample repeats counts as agreement.",
+)
+
+log = logging.getLogger(__name__)
+
+
+class Measured(NamedTuple):
+    """What the answers were measured by."""
+
+    tables: Mapping[str, Table]
+    forwards: Mapping[str, float]
+    """Of each table, per answer, beyond the answer's own."""
+    owners: Owners = Owners((), np.empty(0))
+
+
+class Ready(NamedTuple):
+    """Answers as they were read, and how to measure them."""
+
+    answers: Answers
+    measure: Callable[[], Measured]
+    limits: Sequence[str]
+
+
+def detect_ready(config: DetectProgram) -> None:
+    """Run the program on answers that are there already."""
+    check_logger(config)
+    check_names(config.detector.compare)
+    run = Run.start("detect")
+    log.info("no model runs; whose answers these are says model.name=%s", config.model.name)
+    with run.stage("read"):
+        path = _path(config)
+        ready = READERS[config.questions.kind](path)
+    check_labels(ready.answers.labels, ready.answers.groups, config.detector.n_folds)
+    judged = judge_ready(run, config, path, ready)
+    conclude(run, judged)
+
+
+def judge_ready(run: Run, config: DetectProgram, path: Path, ready: Ready) -> Artifact:
+    """Return the evaluation of these answers with its report, made where it is missing."""
+    identity = {
+        "questions": {"kind": config.questions.kind.name, "content": hash_path(path)},
+        **protocol(config),
+    }
+
+    def write(folder: Path) -> None:
+        with run.stage("measure"):
+            measured = ready.measure()
+        with run.stage("evaluate"):
+            data = EvaluationData(
+                ready.answers,
+                measured.tables,
+                measured.forwards,
+                uneven_relations=any(ready.answers.relations),
+            )
+            evaluation = evaluate(data, config.detector, config.detector.seed)
+        with run.stage("report"):
+            material = _material(run, config, evaluation, ready, measured)
+            write_findings(folder, run, config, material, _no_tokens)
+
+    root = Path(config.output_root) / config.model.name
+    judged = build(Key(root, "evaluations", config.questions.name, identity), write)
+    if config.verify and not judged.built:
+        read(judged.path, verify=True)
+    run.keep(judged)
+    return judged
+
+
+def option_scores(path: Path) -> Ready:
+    """Read scores of given options: output scores, and the owner test with its prior correction."""
+    relations = read_option_scores(path)
+    answers = option_answers(relations)
+
+    def measure() -> Measured:
+        owner = owner_table(relations)
+        return Measured(
+            tables={"output": answers.output, "owner": owner},
+            forwards={"owner": n_others(relations)},
+            owners=Owners(rivals(relations), owner.column("owner_gap")),
+        )
+
+    return Ready(answers, measure, OPTION_LIMITS)
+
+
+def answered(path: Path) -> Ready:
+    """Read answers with what is known of them: token log-probabilities, samples, or both.
+
+    Raises:
+        DataError: Neither is known of any.
+    """
+    rows = read_answered(path)
+    answers = given_answers(rows)
+    n_samples = [len(row.samples) for row in rows]
+    if not any(n_samples) and np.isnan(answers.prob).all():
+        raise DataError(f"{path}: no row has `samples` or `token_logprobs` to judge its answer by")
+
+    def measure() -> Measured:
+        tables = {}
+        if np.isfinite(answers.prob).any():
+            tables["output"] = answers.output
+        if any(n_samples):
+            tables["sampling"] = sampling_table(rows)
+        return Measured(tables, forwards={"sampling": float(np.mean(n_samples))})
+
+    return Ready(answers, measure, SAMPLING_LIMITS)
+
+
+READERS: Mapping[QuestionKind, Callable[[Path], Ready]] = {
+    QuestionKind.option_scores: option_scores,
+    QuestionKind.answered: answered,
+}
+
+
+def _path(config: DetectProgram) -> Path:
+    path = Path(config.questions.path or "")
+    if config.questions.kind is QuestionKind.option_scores and not path.is_dir():
+        raise ConfigError(
+            f"questions.path={path} is not a folder; give that of LM-Pub-Quiz's files"
+        )
+    if config.questions.kind is QuestionKind.answered and not path.is_file():
+        raise ConfigError(f"questions.path={path} is not a file; give a .jsonl file")
+    return path
+
+
+def _material(
+    run: Run, config: DetectProgram, evaluation: Evaluation, ready: Ready, measured: Measured
+) -> ReportMaterial:
+    return ReportMaterial(
+        evaluation=evaluation,
+        answers=ready.answers,
+        statistics=measured.tables,
+        specs=SPECS,
+        facts={
+            "model": f"{config.model.name}, which answered elsewhere",
+            "questions": f"{config.questions.name}, {evaluation.n} over {evaluation.n_groups}"
+            " groups",
+            **protocol_facts(config),
+        },
+        seconds=run.seconds,
+        owners=measured.owners,
+        limits=ready.limits,
+    )
+
+
+def _no_tokens(ids: Sequence[int]) -> str:
+    raise AssertionError(f"ready answers have no tokens, got {ids}")

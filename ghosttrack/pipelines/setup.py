@@ -1,0 +1,297 @@
+"""The model under study with its corpus, questions and artefacts; loaded only when needed."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
+from ghosttrack.config import ExtractProgram, resolve_layers
+from ghosttrack.data.config import CorpusConfig, CorpusKind, Coverage, Packing
+from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
+from ghosttrack.data.documents import Text, TextFiles
+from ghosttrack.data.fit import largest_batch
+from ghosttrack.data.forward import Extractor
+from ghosttrack.data.ready import ready_hooks
+from ghosttrack.data.store import hook_names, torch_dtype
+from ghosttrack.errors import ConfigError
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
+from ghosttrack.pipelines.worlds import world_folder, world_model
+from ghosttrack.questions.config import QuestionKind, QuestionsConfig
+from ghosttrack.questions.sets import QuestionSet, read_questions
+from ghosttrack.run import Run
+from ghosttrack.world.coverage import bank_text
+from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.questions import question_set
+from ghosttrack.world.store import FOLDER, load_spec
+
+log = logging.getLogger(__name__)
+
+
+class Study:
+    """What the stages of one run share.
+
+    Args:
+        config: The program's settings.
+        run: Where the run leaves its traces.
+    """
+
+    def __init__(self, config: ExtractProgram, run: Run) -> None:
+        self.config = config
+        self.run = run
+        self.root = Path(config.output_root) / config.model.name
+
+    @cached_property
+    def lm(self) -> LM:
+        """The language model; loading it takes seconds to minutes.
+
+        Raises:
+            ConfigError: The corpus leaves it nothing to read.
+        """
+        if self.config.corpus.kind is CorpusKind.activations:
+            raise ConfigError(
+                "corpus=activations has no text for a language model: extract.py converts it and"
+                " train.py learns from it with train.source=store; choose a corpus of text"
+            )
+        with self.run.stage("load model"):
+            return load_lm(self.config.model, self.embedded, self.config.device)
+
+    @cached_property
+    def embedded(self) -> Path:
+        """Where the model lies if the settings name neither folder nor hub: shipped, or made here.
+
+        Raises:
+            ConfigError: It is yet to be made, and that is not asked for.
+        """
+        if self.config.model.world is None:
+            return FOLDER
+        with self.run.stage("train model"):
+            return self._found(world_model(self.config, self.root)).path
+
+    @property
+    def world(self) -> WorldSpec:
+        """What the model's world derives from.
+
+        Raises:
+            DataError: The model has none.
+        """
+        return load_spec(world_folder(self.config.model, self.embedded))
+
+    @cached_property
+    def model_identity(self) -> dict[str, str]:
+        """What determines the model's numbers, known without loading it."""
+        return model_identity(self.config.model, self.embedded)
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """Block indices of the hook points, ascending.
+
+        Raises:
+            ConfigError: A layer that the model or the ready-made activations do not have.
+        """
+        if self.config.corpus.kind is CorpusKind.activations:
+            return _among(self.config.layers, list(self._ready_hooks))
+        return resolve_layers(self.config.layers, sizes(self.config.model, FOLDER).n_layers)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Names of the hook points of `layers`, positions included where the corpus has them."""
+        if self.config.corpus.kind is CorpusKind.activations:
+            return [hook for layer in self.layers for hook in self._ready_hooks[layer]]
+        return hook_names(self.layers)
+
+    @cached_property
+    def _ready_hooks(self) -> dict[int, list[str]]:
+        return ready_hooks(self.corpus_path)
+
+    @property
+    def corpus_path(self) -> Path:
+        """Where the corpus lies.
+
+        Raises:
+            ConfigError: There is nothing.
+        """
+        return _existing("corpus.path", self.config.corpus.path)
+
+    @cached_property
+    def corpus(self) -> CorpusWindows:
+        """The corpus in context windows, parted into training and held-out text.
+
+        Its token ids are an artefact of their own, which stores and streams share.
+        """
+        corpus, store = self.config.corpus, self.config.store
+
+        def write(folder: Path) -> None:
+            append_eos = self._is_world or corpus.packing is Packing.blocks
+            framed = framing(self.lm, append_eos=append_eos)
+            documents = self._documents(corpus)
+            write_corpus(folder, documents, framed, corpus, store.skip_first, self.config.seed)
+
+        with self.run.stage("tokenise"):
+            artifact = self.build("corpora", corpus.name, self._tokens_identity, write)
+            return read_corpus(artifact.path)
+
+    @property
+    def has_corpus(self) -> bool:
+        """Tell whether the corpus has been tokenised."""
+        return self.has("corpora", self.config.corpus.name, self._tokens_identity)
+
+    @property
+    def _tokens_identity(self) -> dict[str, object]:
+        return {
+            "corpus": self.corpus_identity,
+            "tokenizer": self.model_identity["tokenizer"],
+            "prepend_bos": self.config.model.prepend_bos,
+            "skip_first": self.config.store.skip_first,
+            "seed": self.config.seed,
+        }
+
+    @property
+    def _is_world(self) -> bool:
+        return self.config.corpus.kind is CorpusKind.ghostworld
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The model, run as the settings say; `extract.batch_size=auto` is found here, once."""
+        lm, store, size = self.lm, self.config.store, self.config.extract.batch_size
+        dtype = torch_dtype(store.dtype)
+        first = 1 if size == "auto" else size
+        extractor = Extractor(lm, self.layers, store.skip_first, dtype, first)
+        if size == "auto":
+            context = self.config.corpus.context
+            assert context is not None, self.config.corpus
+            extractor = extractor.sized(largest_batch(extractor, context))
+            log.info("extract.batch_size=auto: %d windows fit", extractor.batch_size)
+        return extractor
+
+    @cached_property
+    def corpus_identity(self) -> dict[str, Any]:
+        """What determines the windows, besides the model's tokenizer."""
+        corpus = self.config.corpus
+        if corpus.kind is CorpusKind.ghostworld:
+            content: object = self.world.to_json()
+        elif corpus.kind is CorpusKind.activations:
+            content = hash_path(self.corpus_path)
+        else:
+            content = self._text.identity
+        numbers = {
+            name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
+        }
+        packing = corpus.packing and corpus.packing.name
+        identity = {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
+        if corpus.coverage and corpus.coverage is not Coverage.natural:
+            identity["coverage"] = corpus.coverage.name
+        return identity
+
+    def questions(self, config: QuestionsConfig) -> QuestionSet:
+        """Make or read the question set."""
+        if config.kind is not QuestionKind.ghostworld:
+            return read_questions(config, self.config.seed)
+        return put(question_set(self.world, config.asking.num, self.config.seed), config)
+
+    def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
+        """Tell whether an artefact of this model is complete."""
+        return is_complete(Key(self.root, kind, name, identity).folder)
+
+    def upstream(self, kind: str, name: str, identity: Mapping[str, object], program: str) -> None:
+        """Say that an artefact of another program is missing and will be built.
+
+        Raises:
+            ConfigError: It is missing and `auto` is off.
+        """
+        if self.has(kind, name, identity):
+            return
+        what = {"activations": "activation store", "saes": "SAE bank"}[kind]
+        if not self.config.auto:
+            raise ConfigError(
+                f"auto=false and there is no {what} for this configuration; run"
+                f" `python {program}.py` with the same settings, or set auto=true"
+            )
+        doing = {"extract": "extracting", "train": "training"}[program]
+        log.info("no %s for this configuration yet: %s it", what, doing)
+
+    def build(
+        self,
+        kind: str,
+        name: str,
+        identity: Mapping[str, object],
+        write: Callable[[Path], None],
+        *,
+        distributed: bool = False,
+    ) -> Artifact:
+        """Find or build an artefact of this model, and link it from the run.
+
+        A found one has its checksums compared where `verify` asks for it.
+        """
+        provenance = {}
+        if self.config.corpus.kind is not CorpusKind.activations:
+            provenance["model_revision"] = model_revision(self.config.model, self.embedded)
+        artifact = build(
+            Key(self.root, kind, name, identity),
+            write,
+            provenance=provenance,
+            distributed=distributed,
+        )
+        return self._found(artifact)
+
+    def _found(self, artifact: Artifact) -> Artifact:
+        """Link an artefact from the run, and compare its checksums where that is asked for."""
+        if self.config.verify and not artifact.built:
+            read(artifact.path, verify=True)
+        self.run.keep(artifact)
+        return artifact
+
+    def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
+        if corpus.kind is CorpusKind.ghostworld:
+            assert corpus.coverage is not None, corpus
+            return bank_text(self.world, corpus.coverage)
+        return self._text.documents()
+
+    @cached_property
+    def _text(self) -> Text:
+        corpus = self.config.corpus
+        if corpus.kind is CorpusKind.huggingface:
+            from ghosttrack.data.huggingface import open_dataset  # takes a second
+
+            return open_dataset(corpus)
+        assert corpus.column is not None, corpus
+        assert corpus.bad_files is not None, corpus
+        return TextFiles(self.corpus_path, corpus.column, corpus.bad_files)
+
+
+def put(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
+    """Put bare questions the way the settings say, as a file's are when they are read."""
+    asking = config.asking
+
+    def wrap(text: str) -> str:
+        return asking.template.replace("{question}", text)
+
+    return replace(
+        questions,
+        questions=tuple(
+            replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
+            for one in questions.questions
+        ),
+        stop=tuple(asking.stop),
+        max_new_tokens=asking.max_new_tokens,
+        identity={**questions.identity, "template": asking.template},
+    )
+
+
+def _among(layers: object, available: list[int]) -> list[int]:
+    """List the layers that the setting names of those that there are."""
+    if layers == "all":
+        return available
+    chosen = sorted(cast("Sequence[int]", layers))
+    if outside := [layer for layer in chosen if layer not in available]:
+        raise ConfigError(f"layers must be among {available} of corpus.path, got {outside}")
+    return chosen
+
+
+def _existing(setting: str, path: str | None) -> Path:
+    if path is None or not Path(path).exists():
+        raise ConfigError(f"{setting}={path}: no such file or folder")
+    return Path(path)

@@ -1,0 +1,1 @@
+"""What is asked: question sets, labels, names that stand for one another, ready answers."""

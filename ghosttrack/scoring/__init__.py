@@ -1,0 +1,1 @@
+"""Fitted detectors on new prompts: load, score, explain."""

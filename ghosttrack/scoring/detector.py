@@ -1,0 +1,239 @@
+"""Judge new prompts with the detectors that a run has fitted.
+
+In Python:
+
+    from ghosttrack.scoring.detector import Detector
+
+    detector = Detector.load("outputs/ghostworld/detectors/<folder>")
+    judgement = detector.score("Where was Divo Nainov born?")
+    print(judgement.answer, judgement.probability, judgement.verdict)
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from ghosttrack.artifacts import Artifact, Key, artifact_id, is_complete, read, write_json
+from ghosttrack.config import DetectProgram
+from ghosttrack.detector.answers.answers import answer
+from ghosttrack.detector.asking.families import plan
+from ghosttrack.detector.asking.interventions import intervene
+from ghosttrack.detector.catalogue import SPECS
+from ghosttrack.detector.judgement import Judgement
+from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.models.lm import LM
+from ghosttrack.models.load import load_lm, model_identity
+from ghosttrack.pipelines.answers import again_identity, answers_identity
+from ghosttrack.pipelines.bank import bank_key
+from ghosttrack.pipelines.checks import checks_identity
+from ghosttrack.pipelines.detect import detect, evaluation_identity
+from ghosttrack.pipelines.detectors import Facts, evaluation_name, kept_identity, read_kept
+from ghosttrack.pipelines.instruments import read_instruments
+from ghosttrack.pipelines.setup import Study, put
+from ghosttrack.pipelines.tracks import tracks_identity
+from ghosttrack.pipelines.worlds import embedded_folder, world_folder
+from ghosttrack.questions.config import QuestionKind
+from ghosttrack.questions.prompts import bare_prompt, read_prompts
+from ghosttrack.questions.sets import Question, QuestionSet
+from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
+from ghosttrack.run import Run
+from ghosttrack.sae.bank import Bank
+from ghosttrack.scoring.judge import Bench, Measured, read_words, track_view
+from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.recognise import recognise
+from ghosttrack.world.store import load_spec
+
+TERMINAL_WIDTH = 110
+"""Columns of what is printed where the terminal does not say how many it has."""
+
+log = logging.getLogger(__name__)
+
+
+class Detector:
+    """Fitted detectors with the model that they judge; nothing here is fitted.
+
+    Use `Detector.load`.
+    """
+
+    def __init__(
+        self, facts: Facts, lm: LM, instruments: Instruments, bench: Bench, world: WorldSpec | None
+    ) -> None:
+        self.facts, self.lm, self.instruments, self.bench = facts, lm, instruments, bench
+        self.world = world
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> "Detector":
+        """Read the detectors of an artefact, its bank and its model.
+
+        Args:
+            folder: `outputs/<model>/detectors/<name>-<id>`; bank and evaluation lie beside it.
+            device: `cpu`, `cuda`, `cuda:<n>`, or `auto`: a GPU where there is one.
+
+        Raises:
+            DataError: A part is gone, broken, or of another model.
+            ConfigError: The model cannot be found.
+        """
+        folder = Path(folder)
+        read(folder, "detectors")
+        facts, fitted = read_kept(folder)
+        root = folder.resolve().parents[1]
+        bank = read(root / "saes" / facts.bank, "saes")
+        embedded = embedded_folder(facts.model, root)
+        if model_identity(facts.model, embedded) != facts.model_identity:
+            raise DataError(
+                f"{folder}: fitted on another model than lies in {facts.model.path or embedded};"
+                " fit it again by detect.py"
+            )
+        lm = load_lm(facts.model, embedded, device)
+        weights = Bank.load(bank.path).to(lm.device)
+        instruments = read_instruments(folder, weights, facts.layers, facts.detector)
+        bench = Bench.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
+        is_world = facts.questions.kind is QuestionKind.ghostworld
+        world = load_spec(world_folder(facts.model, embedded)) if is_world else None
+        return cls(facts, lm, instruments, bench, world)
+
+    def score(self, prompt: str) -> Judgement:
+        """Let the model answer one prompt, and judge the answer.
+
+        Raises:
+            DataError: The prompt is too long, or the model knows no word of it.
+        """
+        return self.judge([bare_prompt(prompt)]).judgements[0]
+
+    def judge(self, questions: Sequence[Question]) -> Shown:
+        """Judge many prompts as one batch.
+
+        Args:
+            questions: Bare, without the template that the model is asked by. In the generated world
+                subject and wordings are found out where the question does not bring them.
+
+        Raises:
+            DataError: As in `score`.
+        """
+        started = time.perf_counter()
+        understood = [self._read(question) for question in questions]
+        notes = [said for _, said in understood]
+        asked = self._put([question for question, _ in understood])
+        answers = answer(self.lm, asked)
+        chosen = plan(self.facts.detector.interventions, self.lm.n_layers)
+        found = intervene(self.lm, asked, answers, chosen, self.facts.seed)
+        spoken = [
+            Spoken(self.lm.encode(one.prompt), ids, one.subject)
+            for one, ids in zip(asked.questions, answers.token_ids, strict=True)
+        ]
+        streamed = stream(self.lm, self.instruments, spoken)
+        measured = Measured(asked, answers, found, streamed)
+        judgements = self.bench.judge(self.lm, measured, notes)
+        share = (time.perf_counter() - started) / len(judgements)
+        judgements = tuple(replace(one, seconds=share) for one in judgements)
+        return Shown(judgements, track_view(self.lm, streamed), streamed.first)
+
+    def _read(self, question: Question) -> tuple[Question, tuple[str, ...]]:
+        """Find out what a bare prompt asks, as far as that can be told, and say what cannot.
+
+        Its content becomes its id: the names that the owner test draws do not hang on what else is
+        asked. A name that the model cannot read is as good as none: to it all such are the same.
+        """
+        known, unknown = read_words(self.lm, question.prompt)
+        if not known and (unknown or not question.prompt.strip()):
+            raise DataError(f"prompt: the model knows no word of it: {question.prompt.strip()!r}")
+        notes = []
+        if unknown:
+            unk = self.lm.tokenizer.unk_token
+            notes.append(f"not in the model's vocabulary, read as {unk}: {', '.join(unknown)}")
+        if self.world and not question.subject:
+            found = recognise(question.prompt, self.world)
+            if found is None:
+                notes.append(
+                    "none of the world's wordings: whom the prompt asks about is not known"
+                )
+            elif not found.answers:
+                notes.append(f"the world has no {found.kind} of the name {found.subject}")
+            question = found or question
+        if read_words(self.lm, question.subject)[1]:
+            question = replace(question, subject="", wordings=(), short="")
+        content = (question.prompt, question.subject, question.wordings, question.short)
+        return replace(question, id=repr(content)), tuple(notes)
+
+    def _put(self, questions: Sequence[Question]) -> QuestionSet:
+        names, templates = self.facts.names, self.facts.templates
+        bare = QuestionSet("live", tuple(questions), names, (), 1, {}, templates=templates)
+        return put(bare, self.facts.questions)
+
+
+def live(config: DetectProgram) -> None:
+    """Run the program: judge the prompt, or each of the file; fit the detector if there is none."""
+    questions = _questions(config)
+    run, artifact = find_detector(config)
+    with run.stage("load detector"):
+        detector = Detector.load(artifact.path, config.device)
+    with run.stage("judge"):
+        shown = detector.judge(questions)
+    page = _write(config, run, artifact, shown)
+    run.metrics["live"] = {"prompts": len(questions), "seconds": run.seconds["judge"]}
+    run.finish()
+    console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
+    for judgement in shown.judgements:
+        print_judgement(judgement, console, brief=config.prompts is not None)
+    log.info(
+        "%d judged in %.2f s, %.0f ms each; page: %s",
+        *(len(questions), run.seconds["judge"]),
+        *(1000 * run.seconds["judge"] / len(questions), page),
+    )
+
+
+def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
+    """Return the fitted detectors of this configuration, building all that is missing.
+
+    Raises:
+        ConfigError: They are missing and `auto` is off.
+    """
+    run = Run.start("detect")
+    key = _key(config, run)
+    if not is_complete(key.folder):
+        if not config.auto:
+            raise ConfigError(
+                "auto=false and there is no detector for this configuration; run"
+                " `python detect.py` with the same settings, or set auto=true"
+            )
+        log.info("no detector for this configuration yet: fitting it")
+        run = detect(config)
+    artifact = read(key.folder, key.kind, verify=config.verify)
+    run.keep(artifact)
+    return run, artifact
+
+
+def _write(config: DetectProgram, run: Run, artifact: Artifact, shown: Shown) -> Path:
+    """Leave page, table and JSON in the run's folder; return the page."""
+    name = "prompt" if config.prompts is None else "prompts"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    facts = {"model": config.model.name, "detector": artifact.path.name}
+    page = run.folder / f"{name}.html"
+    write_live_page(page, shown, facts)
+    write_json(run.folder / f"{name}.json", to_json(shown.judgements))
+    write_table(run.folder / f"{name}.csv", shown.judgements)
+    return page
+
+
+def _key(config: DetectProgram, run: Run) -> Key:
+    """Work out where the detectors lie, from settings alone."""
+    study = Study(config, run)
+    answers = artifact_id(answers_identity(study, study.questions(config.questions)))
+    again = artifact_id(again_identity(config, answers))
+    bank = artifact_id(bank_key(study, config).identity)
+    tracks = artifact_id(tracks_identity(config, bank, answers))
+    checks = artifact_id(checks_identity(config, answers))
+    judged = artifact_id(evaluation_identity(config, answers, again, checks, tracks))
+    return Key(study.root, "detectors", evaluation_name(config), kept_identity(judged))
+
+
+def _questions(config: DetectProgram) -> Sequence[Question]:
+    if config.prompt is not None:
+        return [bare_prompt(config.prompt)]
+    assert config.prompts is not None, config
+    return read_prompts(Path(config.prompts))

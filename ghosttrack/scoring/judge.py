@@ -1,0 +1,241 @@
+"""From what was measured on new answers to judgements of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ghosttrack.artifacts import is_complete, read_json
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.asking.interventions import Interventions
+from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
+from ghosttrack.detector.learners.explain import About, explain
+from ghosttrack.detector.learners.fitted import Fitted
+from ghosttrack.detector.learners.token_risk import STREAMING
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
+from ghosttrack.detector.tracks.streaming import Stream
+from ghosttrack.models.generate import GenerateSettings, generate
+from ghosttrack.models.lm import LM
+from ghosttrack.models.score import score
+from ghosttrack.questions.sets import QuestionSet
+from ghosttrack.report.material import TrackView
+
+N_HYPOTHESES = 5
+"""Competing answers that are shown."""
+N_PROMOTERS = 3
+"""Tracks that are named beside each."""
+ONE_PASS = frozenset({"output", "lens", "tracks"})
+"""Tables that there is a row of at every token."""
+
+
+class Measured(NamedTuple):
+    """What was measured on a batch of answers."""
+
+    questions: QuestionSet
+    answers: Answers
+    found: Interventions
+    stream: Stream
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Of whole answers, named as in an evaluation."""
+        first = {name: table.take(self.stream.first) for name, table in self.stream.tables.items()}
+        return {**first, "output": self.answers.output, **self.found.tables}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The detectors that may speak, the best first.
+
+    Attributes:
+        fitted: None empty.
+        judges: Parallel to them.
+        specs: By name, what a statistic means.
+    """
+
+    fitted: tuple[Fitted, ...]
+    judges: tuple[Judge, ...]
+    specs: Mapping[str, StatisticSpec]
+
+    @classmethod
+    def of(
+        cls, fitted: Sequence[Fitted], specs: Sequence[StatisticSpec], evaluation: Path
+    ) -> "Bench":
+        """Set beside each detector what its evaluation, if that is there, found it to be worth."""
+        rows = read_json(evaluation / "evaluation.json")["rows"] if is_complete(evaluation) else []
+        worth = {row["detector"]: row for row in rows if row["subset"] == "all"}
+        judges = tuple(_judge(one, worth.get(one.name)) for one in fitted)
+        return cls(tuple(fitted), judges, {spec.name: spec for spec in specs})
+
+    def judge(
+        self, lm: LM, measured: Measured, notes: Sequence[tuple[str, ...]]
+    ) -> tuple[Judgement, ...]:
+        """Judge every answer of a batch, each by the first detector that it can feed."""
+        tables = measured.tables
+        values = [one.values(tables) for one in self.fitted]
+        lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
+        one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
+        of_tokens = np.array([one.name == STREAMING for one in self.fitted])
+        hypotheses = compete(lm, measured)
+        judged = []
+        for row, question in enumerate(measured.questions.questions):
+            assert not lacks[:, row].all(), "not even output scores"
+            best = int(np.argmin(lacks[:, row] | of_tokens))
+            streamer = int(np.argmin(lacks[:, row] | ~one_pass))
+            about = About(question.subject, measured.found.rivals[row])
+            one, held = self.fitted[best], values[best][row]
+            judged.append(
+                Judgement(
+                    prompt=question.prompt,
+                    subject=question.subject,
+                    answer=measured.answers.texts[row],
+                    own_prob=float(measured.answers.prob[row]),
+                    probability=float(one.prob(held[None])[0]),
+                    judge=self.judges[best],
+                    streamer=self.judges[streamer],
+                    tokens=_tokens(lm, measured, row, self.fitted[streamer]),
+                    hypotheses=hypotheses[row],
+                    explanation=explain(one, held, self.specs, about),
+                    owner=about.rival,
+                    owner_gap=float(measured.found.gaps[row]),
+                    references=question.answers,
+                    notes=(*notes[row], *self._passed_over(values, row, best)),
+                )
+            )
+        return tuple(judged)
+
+    def _passed_over(
+        self, values: Sequence[Float[np.ndarray, "_ _"]], row: int, best: int
+    ) -> list[str]:
+        """Say why detectors that come before the one that speaks could not."""
+        said = []
+        for one, held in zip(self.fitted[:best], values, strict=False):
+            if one.name == STREAMING:
+                continue
+            missing = np.isnan(held[row]) & ~one.has_holes
+            names = [one.columns[at].partition(":")[2] for at in np.flatnonzero(missing)]
+            families = dict.fromkeys(
+                self.specs[name].family for name in names if name in self.specs
+            )
+            said.append(
+                f"{one.name} was not asked: its statistics of {', '.join(families)} need what this"
+                " prompt does not bring"
+            )
+        return said
+
+
+def compete(lm: LM, measured: Measured) -> list[tuple[Hypothesis, ...]]:
+    """Spell the likeliest answers out, each begun with another token, and name what promotes them.
+
+    Tracks are those at the last token of the prompt.
+    """
+    questions, stream = measured.questions, measured.stream
+    prompts = [lm.encode(question.prompt) for question in questions.questions]
+    begun = [
+        (row, token)
+        for row, first in enumerate(stream.first)
+        for token in _beginnings(lm, stream.readings.candidates[first], questions.stop)
+    ]
+    wholes = _finish(lm, [(prompts[row], token) for row, token in begun], questions)
+    scores = score(lm, [prompts[row] for row, _ in begun], wholes)
+    promoters = _promoters(stream)
+    found: list[list[Hypothesis]] = [[] for _ in prompts]
+    for (row, token), whole, said in zip(begun, wholes, scores, strict=True):
+        mine = promoters.get((int(stream.first[row]), token), [])
+        found[row].append(
+            Hypothesis(
+                text=lm.decode(whole).strip(),
+                prob=float(np.exp(said.logprobs.sum())),
+                push=sum(one.push for one in mine),
+                promoters=tuple(mine[:N_PROMOTERS]),
+                is_answer=tuple(whole) == measured.answers.token_ids[row],
+            )
+        )
+    return [tuple(sorted(one, key=lambda held: -held.prob)) for one in found]
+
+
+def track_view(lm: LM, stream: Stream) -> TrackView:
+    """Give the tracks of every token the form that pages draw; a sample is a row of the stream."""
+    evidence, tracks = stream.evidence, stream.tracks
+    promotion = promote(tracks, evidence.attribution)
+    words = promoted_tokens(promotion, tracks, stream.readings.candidates, lm.decode)
+    observations = evidence.observed.observations
+    return TrackView(tracks, observations, stream.layers, words, promotion.logits)
+
+
+def read_words(lm: LM, text: str) -> tuple[list[str], list[str]]:
+    """Part a text's words into those that the tokenizer has tokens for, and the others."""
+    words = list(dict.fromkeys(re.findall(r"\w+", text)))
+    unknown = lm.tokenizer.unk_token_id
+    if unknown is None or unknown == lm.tokenizer.eos_token_id:  # GPT-2's: it can spell everything
+        return words, []
+    lost = [word for word in words if unknown in lm.encode(word, prefix=False)]
+    return [word for word in words if word not in lost], lost
+
+
+def _judge(fitted: Fitted, row: Mapping[str, Any] | None) -> Judge:
+    found = (row["auroc"], *row["auroc_ci"]) if row else (None, None, None)
+    auroc, low, high = (nan if number is None else float(number) for number in found)
+    return Judge(fitted.name, auroc, low, high, fitted.threshold, fitted.prevalence)
+
+
+def _tokens(lm: LM, measured: Measured, row: int, fitted: Fitted) -> tuple[TokenRisk, ...]:
+    """Judge each token of one answer from what was known when it was there."""
+    ids = measured.answers.token_ids[row]
+    start = int(measured.stream.first[row])
+    rows = np.arange(start, start + len(ids))
+    tables = {name: table.take(rows) for name, table in measured.stream.tables.items()}
+    risks = fitted.prob(fitted.values(tables))
+    probs = np.exp(measured.answers.logprobs[row])
+    return tuple(
+        TokenRisk(lm.decode([token]).strip(), float(prob), float(risk))
+        for token, prob, risk in zip(ids, probs, risks, strict=True)
+    )
+
+
+def _beginnings(
+    lm: LM, candidates: Int[np.ndarray, " candidate"], stop: Sequence[str]
+) -> list[int]:
+    """Take the first tokens of competing answers: the likeliest that begin one at all."""
+    special = set(lm.tokenizer.all_special_ids)
+    return [
+        token
+        for token in candidates.tolist()
+        if token not in special and not any(mark in lm.decode([token]) for mark in stop)
+    ][:N_HYPOTHESES]
+
+
+def _finish(
+    lm: LM, begun: Sequence[tuple[list[int], int]], questions: QuestionSet
+) -> list[list[int]]:
+    """Let the model go on greedily from each beginning; return answers, beginnings included."""
+    n_left = questions.max_new_tokens - 1
+    if not n_left:
+        return [[token] for _, token in begun]
+    settings = GenerateSettings(n_left, questions.stop)
+    ends = generate(lm, [[*prompt, token] for prompt, token in begun], settings)
+    return [[token, *end.token_ids] for (_, token), end in zip(begun, ends, strict=True)]
+
+
+def _promoters(stream: Stream) -> dict[tuple[int, int], list[Promoter]]:
+    """Collect confirmed tracks by row and promoted token, the strongest first."""
+    tracks, (latents, _) = stream.tracks, stream.evidence.observed.observations
+    promotion = promote(tracks, stream.evidence.attribution)
+    wanted = np.isin(tracks.sample, stream.first) & tracks.confirmed & (promotion.logits > 0)
+    found: dict[tuple[int, int], list[Promoter]] = {}
+    for track in sorted(np.flatnonzero(wanted), key=lambda track: -promotion.logits[track]):
+        row = int(tracks.sample[track])
+        layers, slots = np.nonzero(tracks.track_of[row] == track)
+        token = int(stream.readings.candidates[row, promotion.candidates[track]])
+        seen = tuple(latents[row, layers, slots].tolist())
+        blocks = tuple(stream.layers[layer] for layer in layers)
+        promoter = Promoter(blocks, seen, float(promotion.logits[track]))
+        found.setdefault((row, token), []).append(promoter)
+    return found

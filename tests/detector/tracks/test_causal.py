@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from ghosttrack.detector.tracks.causal import COLUMNS, Reader, causal_links, passages
+from ghosttrack.detector.tracks.observe import fit_standard, observe
+from ghosttrack.models.lm import LM
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.observations import TrackerSettings
+from ghosttrack.tracking.tracker import Tracker, fit_tracker
+from tests.detector.scenes import tiny_lm
+
+TOP_K, D_SAE = 128, 256
+SETTINGS = TrackerSettings(0.9, 0, 2, "identity", 1, frozenset())
+
+
+@pytest.fixture(scope="module")
+def lm(gpt2_folder) -> LM:
+    return tiny_lm(gpt2_folder)
+
+
+@pytest.fixture(scope="module")
+def reader(lm: LM) -> Reader:
+    """Reads what it writes, in the same random directions at two blocks, and follows the index."""
+    bank = Bank(["layer_0", "layer_2"], lm.d_model, D_SAE, TOP_K)
+    rows = torch.randn(D_SAE, lm.d_model, generator=torch.Generator().manual_seed(0))
+    rows /= rows.norm(dim=1, keepdim=True)
+    bank.W_dec.data = rows.expand(2, -1, -1).clone()
+    bank.W_enc.data = rows.T.expand(2, -1, -1).clone()
+    bank.scale.copy_(torch.tensor([0.5, 3.0]))
+    bank.requires_grad_(False)
+    text = windows(lm, 300, 1)
+    residuals = lm.residuals(text.ids, text.mask, [0, 2])[:, :, -1].numpy()
+    standard = fit_standard(bank, residuals, TOP_K)
+    observations = observe(bank, residuals, TOP_K, standard).observations
+    tracker = fit_tracker(tuple(bank.directions.numpy()), observations, SETTINGS)
+    return Reader(lm, [0, 2], bank, standard, TOP_K, tracker)
+
+
+def windows(lm: LM, number: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, lm.d_vocab, (number, 9), generator=generator)
+    lengths = np.random.default_rng(seed).integers(2, 10, number)
+    return passages(ids, lengths, 2, seed)
+
+
+def test_a_position_is_drawn_from_every_window_that_is_long_enough():
+    ids = torch.arange(40).reshape(4, 10)
+    text = passages(ids, np.array([3, 2, 10, 1]), 2, 0)
+    assert text.ids[:, 0].tolist() == [0, 20]  # the second and the fourth have no third token
+    assert text.lengths[0] == 3
+    assert 3 <= text.lengths[1] <= 10
+    assert text.mask.sum(1).tolist() == text.lengths.tolist()
+
+
+def test_a_latent_of_the_same_direction_hangs_on_the_one_above(reader: Reader):
+    # the residual stream carries it through the blocks of a random model of small weights
+    found = causal_links(reader, windows(reader.lm, 200, 2), 0)
+    assert found.names == COLUMNS
+    assert len(found) > 100
+    assert len(np.unique(found.column("window"))) == len(found)
+    assert found.column("passes").mean() > 0.8
+    assert found.column("drop").mean() > 0.4
+
+
+def test_links_that_mean_nothing_pass_as_often_as_chance_lets_them(reader: Reader):
+    links = reader.tracker.links
+    order = np.random.default_rng(0).permutation(links.d_sae).astype(np.int32)
+    graph = type(links)(order[None, :, None], links.cosines, links.n_layers, links.max_gap)
+    mixed = reader._replace(tracker=Tracker(graph, reader.tracker.likelihood, SETTINGS))
+    rates = [
+        causal_links(mixed, windows(reader.lm, 300, 3 + n), n).column("passes") for n in (0, 1)
+    ]
+    # 5 % of about 500: two standard errors are .02
+    assert len(np.concatenate(rates)) > 400
+    assert np.concatenate(rates).mean() < 0.08
+
+
+def test_what_is_taken_away_is_what_the_source_writes(reader: Reader):
+    # with no block between, the drop is the whole of it: block 2 itself stands at both ends
+    lm = reader.lm
+    same = reader._replace(layers=[2, 2])
+    text = windows(lm, 100, 4)
+    found = causal_links(same, text, 0)
+    np.testing.assert_allclose(found.column("drop"), 1, atol=1e-5)
+    assert found.column("passes").all()
+
+
+def test_no_text_has_no_links(reader: Reader):
+    text = passages(torch.zeros(3, 9, dtype=torch.long), np.array([2, 1, 2]), 2, 0)
+    assert len(causal_links(reader, text, 0)) == 0

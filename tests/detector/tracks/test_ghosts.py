@@ -1,0 +1,169 @@
+"""Ghosts: a copy that is the original keeps everything; any other what a plain loop finds."""
+
+import numpy as np
+import pytest
+import torch
+
+from ghosttrack.detector.tracks.attribution import answer_reader, gather
+from ghosttrack.detector.tracks.ghosts import (
+    KINDS,
+    Original,
+    find_ghosts,
+    ghost_copies,
+    ghost_specs,
+)
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.novelty import fit_usual
+from ghosttrack.detector.tracks.observe import fit_standard, observe
+from ghosttrack.detector.tracks.streaming import Instruments
+from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import last_residuals, read
+from ghosttrack.questions.sets import Question
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.observations import TrackerSettings
+from ghosttrack.tracking.tracker import fit_tracker, track
+from tests.detector.scenes import tiny_lm
+
+LAYERS = (0, 1, 2)
+TEXTS = ("anna was born in", "where was carla born ?", "bert lives in the city of")
+SUBJECTS = ("anna", "carla", "bert")
+OTHERS = ("the city of anna is", "who was born in paris ?", "david lives in the city of")
+TOP_K = 12
+
+
+@pytest.fixture(scope="module")
+def lm(gpt2_folder) -> LM:
+    return tiny_lm(gpt2_folder)
+
+
+@pytest.fixture(scope="module")
+def tools(lm: LM) -> Instruments:
+    bank = Bank([f"layer_{layer}" for layer in LAYERS], lm.d_model, 40, 8)
+    rows = torch.randn(bank.W_dec.shape, generator=torch.Generator().manual_seed(0))
+    bank.W_dec.data = rows / rows.norm(dim=-1, keepdim=True)
+    bank.W_enc.data = bank.W_dec.data.transpose(1, 2).clone()
+    bank.scale.fill_(1.0)
+    bank.requires_grad_(False)
+    residuals = last_residuals(lm, [lm.encode(text) for text in TEXTS + OTHERS], LAYERS)
+    standard = fit_standard(bank, residuals, TOP_K)
+    text = observe(bank, residuals, TOP_K, standard).observations
+    usual = fit_usual(bank, residuals, text.latents)
+    settings = TrackerSettings(-1.0, 1, 2, "identity", 1, frozenset())
+    directions = tuple(bank.directions.numpy())
+    tracker = fit_tracker(directions, text, settings)
+    return Instruments(bank, LAYERS, standard, usual, tracker, LengthNull(1.0, 1.0), TOP_K)
+
+
+@pytest.fixture(scope="module")
+def original(lm: LM, tools: Instruments) -> Original:
+    ids = [lm.encode(text) for text in TEXTS]
+    readings = read(lm, ids, [()] * len(ids), SUBJECTS, LAYERS)
+    evidence = gather(lm, tools.bank, readings, TOP_K, tools.standard, tools.usual)
+    tracks = track(evidence.observed.observations, *tools.tracker)
+    return Original(evidence, tracks, answer_reader(lm, readings))
+
+
+def copies(paraphrases):
+    """These wordings, and no swap."""
+    return [dict.fromkeys(KINDS, ()) | {"paraphrase": tuple(texts)} for texts in paraphrases]
+
+
+def test_a_copy_that_is_the_original_keeps_everything(lm, tools, original):
+    found = find_ghosts(lm, tools, original, copies([(text,) for text in TEXTS]))
+    for name in ("jaccard", "jaccard_01", "links", "evidence", "push", "push_max"):
+        values = found.table.column(f"ghost_paraphrase_{name}")
+        np.testing.assert_allclose(values, 1.0, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(found.table.column("ghost_paraphrase_loss"), 0.0, atol=1e-3)
+    np.testing.assert_allclose(found.stay["paraphrase"], 1.0, atol=1e-4)
+    assert np.isnan(found.table.column("ghost_whole_jaccard")).all()
+    assert np.isnan(found.stay["whole"]).all()
+    assert found.forwards == 1.0
+
+
+def links_of(latents, track_of):
+    """Pairs of (layer, latent) that follow one another in a track."""
+    pairs, last = set(), {}
+    for layer, slot in zip(*np.nonzero(track_of >= 0), strict=True):
+        here = int(layer), int(latents[layer, slot])
+        owner = int(track_of[layer, slot])
+        if owner in last:
+            pairs.add((last[owner], here))
+        last[owner] = here
+    return pairs
+
+
+def test_numbers_are_those_of_a_plain_loop(lm, tools, original):
+    found = find_ghosts(lm, tools, original, copies([(text,) for text in OTHERS]))
+    residuals = last_residuals(lm, [lm.encode(text) for text in OTHERS], LAYERS)
+    seen = observe(tools.bank, residuals, TOP_K, tools.standard)
+    tracks = track(seen.observations, *tools.tracker)
+    own = original.evidence.observed
+    for sample in range(len(TEXTS)):
+        overlap = []
+        for layer in range(len(LAYERS)):
+            here, there = (
+                {
+                    int(latent): float(strength)
+                    for latent, strength in zip(
+                        one.observations.latents[sample, layer],
+                        one.strengths[sample, layer],
+                        strict=True,
+                    )
+                    if latent >= 0
+                }
+                for one in (own, seen)
+            )
+            both = [(here.get(at, 0.0), there.get(at, 0.0)) for at in here.keys() | there.keys()]
+            overlap.append(sum(map(min, both)) / sum(map(max, both)))
+        assert found.table.column("ghost_paraphrase_jaccard")[sample] == pytest.approx(
+            np.mean(overlap), abs=1e-4
+        )
+        mine = links_of(own.observations.latents[sample], original.tracks.track_of[sample])
+        theirs = links_of(seen.observations.latents[sample], tracks.track_of[sample])
+        assert mine
+        assert found.table.column("ghost_paraphrase_links")[sample] == pytest.approx(
+            len(mine & theirs) / len(mine | theirs)
+        )
+
+
+def test_several_copies_are_averaged_and_samples_stay_apart(lm, tools, original):
+    one, two = (
+        find_ghosts(lm, tools, original, copies([(text,) for text in texts])).table
+        for texts in (OTHERS, TEXTS)
+    )
+    mixed = [(OTHERS[0], TEXTS[0]), (), (OTHERS[2],)]
+    found = find_ghosts(lm, tools, original, copies(mixed)).table
+    for name in ("jaccard", "links", "push", "loss"):
+        a, b, c = (table.column(f"ghost_paraphrase_{name}") for table in (one, two, found))
+        np.testing.assert_allclose(c[0], (a[0] + b[0]) / 2, rtol=1e-3, atol=1e-4)
+        assert np.isnan(c[1])
+        np.testing.assert_allclose(c[2], a[2], rtol=1e-3, atol=1e-4)
+    least = found.column("ghost_paraphrase_loss_min")
+    losses = [table.column("ghost_paraphrase_loss")[0] for table in (one, two)]
+    assert least[0] == pytest.approx(min(losses), abs=1e-3)
+
+
+def test_columns_stay_in_their_stated_range(lm, tools, original):
+    every = [dict.fromkeys(KINDS, OTHERS) for _ in TEXTS]
+    table = find_ghosts(lm, tools, original, every).table
+    specs = ghost_specs(LAYERS)
+    assert table.names == tuple(spec.name for spec in specs)
+    for spec, column in zip(specs, table.values.T, strict=True):
+        known = column[np.isfinite(column)]
+        assert known.size, spec.name
+        assert (known >= spec.low - 1e-6).all(), spec.name
+        assert (known <= spec.high + 1e-6).all(), spec.name
+
+
+def test_copies_keep_the_questions_own_wording_under_a_swap():
+    question = Question(
+        "q", "Who is Ann Low?", ("x",), "g", subject="Ann Low", kind="p", wordings=("a", "b", "c")
+    )
+    names = {"p": ("Ann Low", "Bob Mey", "Ann Mey", "Bob Low")}
+    made = ghost_copies(question, names, (2, 1), seed=0)
+    assert made == {
+        "paraphrase": ("a", "b"),
+        "first": ("Who is Bob Low?",),
+        "rest": ("Who is Ann Mey?",),
+        "whole": ("Who is Bob Mey?",),
+    }

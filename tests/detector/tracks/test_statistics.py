@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.statistics import (
+    LENS_STATISTICS,
+    SUBJECT_STATISTICS,
+    TRACK_STATISTICS,
+    lens_statistics,
+    track_statistics,
+)
+from ghosttrack.models.readings import Lens, Readings
+from ghosttrack.tracking.tracks import Tracks
+from tests.detector.scenes import evidence_of, random_case, shuffle_slots, tracks_from
+
+NULL = LengthNull(2.0, 0.5)
+seeds = st.integers(0, 2**32 - 1)
+few = settings(max_examples=25, deadline=None)
+
+
+@few
+@given(seeds)
+def test_every_statistic_keeps_its_range(seed):
+    table = track_statistics(*random_case(np.random.default_rng(seed)), NULL)
+    for spec in TRACK_STATISTICS:
+        values = table.column(spec.name)
+        if spec.name == "prior_share":
+            values = values[~np.isnan(values)]
+        assert (values >= spec.low).all(), (spec.name, values)
+        assert (values <= spec.high).all(), (spec.name, values)
+
+
+@few
+@given(seeds)
+def test_the_order_of_observations_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    evidence, tracks = random_case(rng)
+    one = track_statistics(evidence, tracks, NULL)
+    other = track_statistics(*shuffle_slots(rng, evidence, tracks), NULL)
+    np.testing.assert_allclose(one.values, other.values, atol=1e-9)
+
+
+@few
+@given(seeds)
+def test_a_sample_does_not_see_the_others(seed):
+    evidence, tracks = random_case(np.random.default_rng(seed), n_samples=2)
+    whole = track_statistics(evidence, tracks, NULL)
+    for sample in range(len(whole)):
+        alone = track_statistics(*pick(evidence, tracks, sample), NULL)
+        np.testing.assert_allclose(alone.values[0], whole.values[sample], atol=1e-9)
+
+
+def pick(evidence, tracks, sample):
+    """One sample of a batch, its tracks numbered from 0."""
+    rows = slice(sample, sample + 1)
+    own = tracks.sample == sample
+    first = int(np.flatnonzero(own)[0]) if own.any() else 0
+    arrays = {
+        name: values[rows] if values.ndim == 3 else values[own]
+        for name, values in tracks.arrays().items()
+    }
+    for name in ("track_of", "parent", "merged_into"):
+        arrays[name] = np.where(arrays[name] >= 0, arrays[name] - first, -1)
+    arrays["sample"] = np.zeros(own.sum(), dtype=int)
+    latents, magnitudes = evidence.observed.observations
+    observed = evidence.observed._replace(
+        observations=evidence.observed.observations._replace(
+            latents=latents[rows], magnitudes=magnitudes[rows]
+        ),
+        strengths=evidence.observed.strengths[rows],
+        acts=evidence.observed.acts[rows],
+    )
+    attribution = type(evidence.attribution)(*(values[rows] for values in evidence.attribution))
+    chosen = evidence._replace(
+        observed=observed,
+        attribution=attribution,
+        presence=evidence.presence[rows],
+        novelty={name: values[rows] for name, values in evidence.novelty.items()},
+    )
+    return chosen, Tracks.from_arrays(arrays)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_model_of_the_same_life_in_more_layers_looks_the_same(times):
+    """Four layers against the same with each layer repeated: shares, entropies and means stay."""
+    rng = np.random.default_rng(3)
+    strengths = rng.random((3, 4, 5)) + 0.1
+    logits = rng.normal(size=(3, 4, 5, 3))
+    track_of = np.arange(3)[:, None, None] * 5 + np.broadcast_to(np.arange(5), (3, 4, 5))
+    one = track_statistics(evidence_of(strengths, logits=logits), tracks_from(track_of), NULL)
+    longer = (np.repeat(values, times, axis=1) for values in (strengths, logits, track_of))
+    strengths, logits, track_of = longer
+    other = track_statistics(evidence_of(strengths, logits=logits), tracks_from(track_of), NULL)
+    for name in (
+        *("cand_entropy_mid", "cand_entropy_final", "rival_ratio", "rival_persistence", "n_rivals"),
+        *("winner_share", "support_gini", "birth_rate", "death_rate", "late_birth_mass"),
+        *("orphan_winner", "classic_entropy_mean", "classic_competition_second"),
+        *("classic_competition_near", "classic_stability_cv", "classic_stability_long"),
+        *("classic_dominance_mean", "classic_dominance_gini", "classic_density_confirmed"),
+    ):
+        np.testing.assert_allclose(one.column(name), other.column(name), atol=1e-6, err_msg=name)
+
+
+def test_tracks_without_any_link_give_finite_numbers():
+    rng = np.random.default_rng(0)
+    strengths = rng.random((2, 3, 4))
+    table = track_statistics(
+        evidence_of(strengths, presence=np.ones(strengths.shape)),
+        tracks_from(np.arange(24).reshape(2, 3, 4)),
+        NULL,
+    )
+    assert np.isfinite(table.values).all()
+
+
+def test_names_are_unique_and_none_is_an_output_score():
+    names = [spec.name for spec in (*LENS_STATISTICS, *TRACK_STATISTICS)]
+    assert len(set(names)) == len(names)
+    assert not set(names) & {score.spec.name for score in OUTPUT_SCORES}
+
+
+def test_every_row_of_families_a_to_h_is_there_with_its_expected_direction():
+    lower = {
+        "commit_jump",
+        "late_margin",
+        "winner_share",
+        "cluster_share",
+        "support_gini",
+        "len_excess",
+        "half_life",
+        *("link_llr", "winner_trend", "set_jaccard"),
+        *("subject_energy", "subject_dominance"),
+    }
+    exploratory = {"merge_rate", "split_rate", "nis_peak_depth", "l0_z"}
+    higher = {
+        *("commit_depth", "rank_area", "lens_flips", "settle_kl"),
+        *("cand_entropy_mid", "cand_entropy_final", "rival_ratio", "rival_persistence", "n_rivals"),
+        *("n_clusters", "cluster_entropy"),
+        *("support_depth", "prior_share", "bias_share"),
+        *("birth_rate", "death_rate", "late_birth_mass", "orphan_winner"),
+        *("nis", "miss_rate", "mag_cv", "fvu", "fvu_max", "rarity"),
+    }
+    every = (*LENS_STATISTICS, *TRACK_STATISTICS, *SUBJECT_STATISTICS)
+    specs = [spec for spec in every if spec.family != "classic"]
+    for direction, names in ((-1, lower), (0, exploratory), (1, higher)):
+        assert {spec.name for spec in specs if spec.direction == direction} == names
+
+
+def test_lens_statistics_keep_their_range():
+    rng = np.random.default_rng(0)
+    shape = (50, 6)
+    lens = Lens(
+        logprobs=-rng.gamma(2.0, size=shape),
+        ranks=rng.integers(0, 30, shape),
+        top1=rng.integers(0, 3, shape),
+        margins=rng.gamma(1.0, size=shape),
+        kl=rng.gamma(1.0, size=shape),
+        best=-rng.gamma(1.0, size=shape),
+    )
+    nothing = np.zeros((1, 50, 4))
+    rows = (np.zeros(50, dtype=int), np.zeros((50, 3), dtype=int), np.ones(50), np.zeros((50, 3)))
+    table = lens_statistics(Readings(np.ones(1), nothing, nothing, lens, 30, *rows))
+    assert table.names == tuple(spec.name for spec in LENS_STATISTICS)
+    for spec in LENS_STATISTICS:
+        values = table.column(spec.name)
+        assert ((values >= spec.low) & (values <= spec.high)).all(), spec.name
+        assert np.ptp(values) > 0, spec.name
+
+
+def test_the_classic_family_has_six_groups_of_two_to_four():
+    groups = [s.name.split("_")[1] for s in TRACK_STATISTICS if s.family == "classic"]
+    sizes = {group: groups.count(group) for group in groups}
+    assert set(sizes) == {"entropy", "churn", "competition", "stability", "dominance", "density"}
+    assert all(2 <= size <= 4 for size in sizes.values())

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from ghosttrack.models import readings
+from ghosttrack.models.changes import MASK
+from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import N_CANDIDATES, Readings, find_subject, read
+from tests.detector.scenes import tiny_lm
+
+PROMPTS = ("anna was born in", "where was carla born ?", "bert lives in the city of", "david")
+SUBJECTS = ("anna", "carla", "", "greta")
+ANSWERS = ((20,), (31, 4), (), (0,))
+
+
+@pytest.fixture(scope="module", params=["gpt2_folder", "llama_folder"])
+def lm(request) -> LM:
+    return tiny_lm(request.getfixturevalue(request.param))
+
+
+def read_all(lm: LM, layers=(0, 2)) -> Readings:
+    return read(lm, [lm.encode(text) for text in PROMPTS], ANSWERS, SUBJECTS, layers)
+
+
+def alone(lm: LM, text: str) -> torch.Tensor:
+    ids = torch.tensor([lm.encode(text)])
+    return lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), range(lm.n_layers))[:, 0, -1]
+
+
+def test_each_row_is_what_its_prompt_gives_alone(lm):
+    found = read_all(lm)
+    np.testing.assert_allclose(found.depths, [1 / 3, 1])
+    for row, text in enumerate(PROMPTS):
+        stack = alone(lm, text)
+        np.testing.assert_allclose(found.residuals[:, row], stack[[0, 2]], atol=1e-5)
+        logits = lm.unembed(stack)
+        logprobs = logits.log_softmax(-1)
+        token = ANSWERS[row][0] if ANSWERS[row] else int(logits[-1].argmax())
+        assert found.emitted[row] == token
+        np.testing.assert_allclose(found.lens.logprobs[row], logprobs[:, token], atol=1e-5)
+        ranks = (logits > logits[:, [token]]).sum(-1)
+        np.testing.assert_array_equal(found.lens.ranks[row], ranks)
+        np.testing.assert_array_equal(found.lens.top1[row], logits.argmax(-1))
+        two = logprobs.topk(2).values
+        np.testing.assert_allclose(found.lens.margins[row], two[:, 0] - two[:, 1], atol=1e-5)
+        kl = (logprobs[-1].exp() * (logprobs[-1] - logprobs)).sum(-1)
+        np.testing.assert_allclose(found.lens.kl[row], kl, atol=1e-5)
+        np.testing.assert_allclose(found.lens.best[row], logprobs.amax(-1), atol=1e-5)
+
+
+def test_the_emitted_token_is_always_a_candidate(lm):
+    found = read_all(lm)
+    assert found.candidates.shape == (len(PROMPTS), N_CANDIDATES)
+    assert (found.candidates == found.emitted[:, None]).sum(axis=1).tolist() == [1] * len(PROMPTS)
+
+
+def test_offset_and_readout_add_up_to_the_final_logit(lm):
+    found = read_all(lm)
+    readouts = lm.readout(torch.from_numpy(found.candidates)).numpy()
+    direct = np.einsum("nmd,nd->nm", readouts, found.residuals[-1]) / found.scales[:, None]
+    logits = np.stack([lm.unembed(alone(lm, text)[-1]).numpy() for text in PROMPTS])
+    wanted = np.take_along_axis(logits, found.candidates, axis=1)
+    np.testing.assert_allclose(direct + found.offsets, wanted, atol=1e-4)
+    # No residual stream changes the offset: the same token has the same one everywhere.
+    for token in np.unique(found.candidates):
+        assert np.ptp(found.offsets[found.candidates == token]) < 1e-4
+
+
+def test_only_prompts_that_hold_their_subject_are_masked(lm):
+    found = read_all(lm)
+    has_subject = np.isfinite(found.masked).all(axis=(0, 2))
+    assert has_subject.tolist() == [True, True, False, False]  # "" and a name that is not there
+    ids = torch.tensor([lm.encode(PROMPTS[0])])
+    there = torch.tensor([[False, True, False, False, False]])  # prefix, anna, was, born, in
+    mask = torch.ones_like(there)
+    wanted = lm.residuals(ids, mask, (0, 2), change=MASK, marked=there)[:, 0, -1]
+    np.testing.assert_allclose(found.masked[:, 0], wanted, atol=1e-5)
+    assert np.abs(found.masked[:, 0] - found.residuals[:, 0]).max() > 1e-3
+
+
+def test_blocks_change_no_number(lm, monkeypatch):
+    whole = read_all(lm)
+    monkeypatch.setattr(readings, "BLOCK_FLOATS", 1)
+    for one, other in zip(_arrays(whole), _arrays(read_all(lm)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def _arrays(found: Readings) -> list[np.ndarray]:
+    return [*found.lens, *(value for value in found if isinstance(value, np.ndarray))]
+
+
+def test_every_occurrence_of_a_name_of_several_tokens_is_found(lm):
+    prompt = lm.encode("anna green and anna green but green anna")
+    marked = find_subject(lm, prompt, "anna green")
+    assert np.flatnonzero(marked).tolist() == [1, 2, 4, 5]

@@ -1,0 +1,295 @@
+"""Published question sets, each from rows of its real schema."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, disable_progress_bars
+from hydra import compose, initialize_config_dir
+
+from ghosttrack.config import DetectProgram, load
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.questions.config import AnswerSource, QuestionKind
+from ghosttrack.questions.sets import Question, QuestionSet, read_questions
+from tests.support.hub import COMMIT, NAME, served
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path("/work/shared/data/questions")
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "truthfulqa": [
+        {
+            "type": "Adversarial",
+            "category": "Misconceptions",
+            "question": "Where did fortune cookies originate?",
+            "best_answer": "The precise origin; it is unclear",
+            "correct_answers": ["Fortune cookies originated in California", "It is unclear"],
+            "incorrect_answers": ["Fortune cookies originated in China", "In Japan"],
+            "source": "https://en.wikipedia.org",
+        }
+    ],
+    "halueval": [
+        {
+            "knowledge": "The Oberoi Group has its head office in Delhi.",
+            "question": "The Oberoi family's hotel company has its head office in what city?",
+            "right_answer": "Delhi; India",
+            "hallucinated_answer": "Mumbai, the financial capital; of India.",
+        }
+    ],
+    "triviaqa": [
+        {
+            "question": "Who was the man behind The Chipmunks?",
+            "question_id": "tc_2",
+            "question_source": "http://www.triviacountry.com/",
+            "entity_pages": {"doc_source": [], "filename": [], "title": [], "wiki_context": []},
+            "search_results": {"description": [], "filename": [], "rank": [], "title": []},
+            "answer": {
+                "aliases": ["David Seville", "Ross Bagdasarian"],
+                "normalized_aliases": ["david seville", "ross bagdasarian"],
+                "matched_wiki_entity_name": "",
+                "normalized_matched_wiki_entity_name": "",
+                "normalized_value": "david seville",
+                "type": "WikipediaEntity",
+                "value": "David Seville",
+            },
+        }
+    ]
+    * 2,  # a row for each page that holds the answer
+    "popqa": [
+        {
+            "id": 4222362 + number,
+            "subj": subject,
+            "prop": "occupation",
+            "obj": "politician",
+            "s_aliases": aliases,
+            "o_aliases": '["political leader", "polit."]',
+            "s_pop": 142,
+            "o_pop": 25692,
+            "question": f"What is {asked}'s occupation?",
+            "possible_answers": '["politician", "political leader", "polit."]',
+        }
+        for number, (subject, aliases, asked) in enumerate(
+            [
+                ("George Rankin", '["George James Rankin"]', "George Rankin"),
+                ("Rankin, G.", '["G. Rankin"]', "G. Rankin"),
+                ("Somebody", "[]", "the other one"),
+            ]
+        )
+    ],
+    "nq_open": [
+        {
+            "question": "when was the last time anyone was on the moon",
+            "answer": ["14 December 1972 UTC", "December 1972"],
+        }
+    ],
+}
+
+
+def settings(option: str, *more: str) -> DetectProgram:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return load(compose("detect", [f"questions={option}", *more]), DetectProgram)
+
+
+def read(option: str, path: object, *more: str) -> QuestionSet:
+    return read_questions(settings(option, f"questions.path={path}", *more).questions, 0)
+
+
+def as_jsonl(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def as_parquet(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def as_dataset(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    disable_progress_bars()
+    Dataset.from_list(rows).save_to_disk(folder / "dataset")
+    return folder / "dataset"
+
+
+def as_csv(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()}
+            )
+    return folder / "rows.csv"
+
+
+FORMATS = [as_jsonl, as_parquet, as_dataset, as_csv]
+
+
+def the_questions(kind: str, write: Callable, folder: Path) -> tuple[Question, ...]:
+    return read(kind, write(folder, ROWS[kind])).questions
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_truthfulqa_has_the_best_answer_first_and_wrong_ones_too(tmp_path, write):
+    (question,) = the_questions("truthfulqa", write, tmp_path)
+    assert question.prompt == "Q: Where did fortune cookies originate?\nA:"
+    assert question.answers == (
+        "The precise origin; it is unclear",
+        "Fortune cookies originated in California",
+        "It is unclear",
+    )
+    assert question.wrong == ("Fortune cookies originated in China", "In Japan")
+    assert question.relation == "Misconceptions"
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_halueval_has_one_answer_of_each_kind_whatever_stands_in_it(tmp_path, write):
+    (question,) = the_questions("halueval", write, tmp_path)
+    assert question.answers == ("Delhi; India",)
+    assert question.wrong == ("Mumbai, the financial capital; of India.",)
+
+
+@pytest.mark.parametrize("write", FORMATS[:3])  # CSV holds no objects
+def test_triviaqa_has_value_and_aliases_and_repeated_questions_share_a_group(tmp_path, write):
+    first, again = the_questions("triviaqa", write, tmp_path)
+    assert first.answers == ("David Seville", "Ross Bagdasarian")
+    assert first.id != again.id
+    assert first.group == again.group
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_popqa_names_its_subject_as_it_stands_in_the_question(tmp_path, write):
+    found = read("popqa", write(tmp_path, ROWS["popqa"]))
+    plain, alias, nowhere = found.questions
+    assert plain.answers == ("politician", "political leader", "polit.")
+    assert (plain.id, plain.relation, plain.group) == ("4222362", "occupation", "George Rankin")
+    assert (plain.subject, alias.subject, nowhere.subject) == ("George Rankin", "G. Rankin", "")
+    assert found.names == {"occupation": ("George Rankin", "G. Rankin")}
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_nq_open_has_a_list_of_answers(tmp_path, write):
+    (question,) = the_questions("nq_open", write, tmp_path)
+    assert question.answers == ("14 December 1972 UTC", "December 1972")
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_same_rows_are_the_same_set_wherever_they_lie(tmp_path, kind):
+    disable_progress_bars()
+    dataset, other = (Dataset.from_list(rows) for rows in (ROWS[kind], [{"question": "q"}]))
+    split = settings(kind).questions.split
+    DatasetDict({str(split): dataset, "other": other}).save_to_disk(tmp_path / "all")
+    whole = read(kind, tmp_path / "all")
+    assert whole.questions == read(kind, as_jsonl(tmp_path, ROWS[kind])).questions
+    assert whole.identity == read(kind, as_dataset(tmp_path, ROWS[kind])).identity
+
+
+def test_rows_of_another_set_are_refused_by_what_they_lack(tmp_path):
+    path = as_jsonl(tmp_path, ROWS["nq_open"])
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: no `possible_answers`; found question"):
+        read("popqa", path)
+    row = {key: value for key, value in ROWS["truthfulqa"][0].items() if "incorr" not in key}
+    path = as_jsonl(tmp_path, [row])
+    with pytest.raises(DataError, match=r"needs `best_incorrect_answer` or `incorrect_answers`"):
+        read("truthfulqa_pairs", path)
+
+
+def test_a_set_without_wrong_answers_has_none_to_judge(tmp_path):
+    path = as_jsonl(tmp_path, ROWS["nq_open"])
+    with pytest.raises(ConfigError, match="must be own: questions=nq_open has no wrong answers"):
+        read("nq_open", path, "questions.answers=written")
+
+
+def test_written_answers_are_another_set_of_the_same_questions(tmp_path):
+    path = as_jsonl(tmp_path, ROWS["halueval"])
+    own, written = read("halueval", path), read("halueval_pairs", path)
+    assert settings("halueval_pairs").questions.kind is QuestionKind.halueval
+    assert settings("truthfulqa_pairs").questions.answers is AnswerSource.written
+    assert own.questions == written.questions
+    assert (own.written, written.written) == (False, True)
+    assert own.identity != written.identity
+
+
+def test_a_text_under_two_groups_is_refused_before_the_model_runs(tmp_path):
+    rows = [{"question": "Who?", "answer": "I", "group": group} for group in "ab"]
+    with pytest.raises(DataError, match=r"'Q: Who\?\\nA:' stands under the groups 'a' and 'b'"):
+        read("file", as_jsonl(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("option", "override", "message"),
+    [
+        ("file", "questions.revision=x", "questions.revision is nothing to questions=file"),
+        ("popqa", "questions.split=null", "questions.split is required"),
+        ("ghostworld", "questions.answers=written", "nobody wrote answers for ghostworld"),
+        ("answered", "questions.answers=own", "questions.answers is nothing to questions=answered"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(option, override, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(option, "questions.path=x", override)
+
+
+def test_a_broken_parquet_file_is_one_line(tmp_path):
+    path = as_parquet(tmp_path, ROWS["nq_open"])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"rows\.parquet: cannot be read as Parquet") as caught:
+        read("nq_open", path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ROWS)
+def test_without_a_network_a_set_is_refused_in_one_line(option, monkeypatch, tmp_path):
+    from ghosttrack.data import huggingface
+
+    monkeypatch.setattr(huggingface.datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(huggingface, "is_reachable", lambda: False)
+    config = settings(option).questions
+    with pytest.raises(ConfigError) as caught:
+        read_questions(config, 0)
+    message = str(caught.value)
+    assert message.startswith(f"questions.path={config.path}, questions.subset={config.subset}")
+    assert "cannot be reached; point questions.path at a folder" in message
+    assert "\n" not in message
+
+
+FROM_HUB = """
+import sys
+from tests.data.test_question_sets import read
+found = read("nq_open", sys.argv[1])
+print(found.identity["commit"], [one.answers for one in found.questions])
+"""
+
+
+@pytest.mark.slow
+def test_a_set_is_read_from_the_hub(tmp_path):
+    content = as_jsonl(tmp_path, ROWS["nq_open"]).read_bytes()
+    with served({"validation.jsonl": content}) as address:
+        result = subprocess.run(
+            [sys.executable, "-c", FROM_HUB, NAME],
+            cwd=ROOT,
+            env={"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "PATH": "", "HOME": "/nowhere"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert result.stdout == f"{COMMIT} [('14 December 1972 UTC', 'December 1972')]\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "least"),
+    [("truthfulqa", "TruthfulQA.csv", 700), ("halueval", "qa_one-turn_data.json", 500)],
+)
+def test_the_real_file_is_read_whole(option, name, least):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"{SHARED / name} is not there")
+    found = read(f"{option}_pairs", SHARED / name)
+    assert len(found.questions) >= least
+    assert all(question.wrong for question in found.questions)

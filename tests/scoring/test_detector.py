@@ -1,0 +1,218 @@
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghosttrack.artifacts import read_json
+from ghosttrack.errors import DataError
+from ghosttrack.questions.prompts import bare_prompt
+from ghosttrack.scoring.detector import Detector
+from tests.support.commands import ROOT, Workplace, artifacts, said, times
+from tests.support.programs import Done
+
+pytestmark = pytest.mark.slow
+
+NASTY = (
+    "Where was Anna born?",
+    "it's Anna's, isn't it? O'Anna \"was\" 'born'",
+    "where, was {anna} = [born] (in) $5 ${paris} \\${rome} \\ \\\\",
+    "where was anna\nborn: a=b=c, +x ~y %z #w & <b>bold</b> </script>",
+    "-anna",
+)
+
+
+@pytest.fixture(scope="module")
+def detector(done: Done) -> Detector:
+    return Detector.load(done.made["detectors"], "cpu")
+
+
+def newest(done: Done) -> Path:
+    """The folder of the run that was started last."""
+    return max((done.output / "tiny" / "runs" / "detect").iterdir())
+
+
+def judged(folder: Path, name: str = "prompt") -> list[dict]:
+    return read_json(folder / f"{name}.json")
+
+
+@pytest.mark.parametrize("prompt", NASTY)
+def test_any_text_passes_the_command_line(workplace: Workplace, done: Done, prompt: str):
+    before = times(done.output, "detectors")
+    printed = said(workplace.fork(done.output, "detect", f"prompt={prompt}"))
+    (found,) = judged(newest(done))
+    assert found["prompt"] == f"Q: {prompt}\nA:"
+    assert 0 < found["probability"] < 1
+    assert "cross-validated AUROC" in printed
+    assert "ms each; page: " in printed.strip().splitlines()[-1]
+    assert times(done.output, "detectors") == before
+
+
+def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Workplace, done: Done):
+    prompt = "where was <script>alert(1)</script> anna <img src=http://x.y/z>?"
+    said(workplace.fork(done.output, "detect", f"prompt={prompt}"))
+    page = (newest(done) / "prompt.html").read_text()
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;alert" in page
+    for outside in ('src="http', "src='http", 'href="http', "url(", "@import", "<link"):
+        assert outside not in page
+    data = page.split('id="viewer-data">')[1].split("</script>")[0]
+    (answer,) = json.loads(data)["answers"]
+    assert answer["prompt"] == f"Q: {prompt}\nA:"
+    assert len(answer["token_risks"]) == len(answer["tokens"]) > 0
+    assert answer["tracks"]
+    assert answer["hypotheses"]
+    assert answer["reasons"]
+
+
+def test_a_prompt_of_the_questions_is_answered_as_they_were(detector: Detector, done: Done):
+    one = detector.score("where was anna born?")
+    assert one.judge.name == "lens+output"  # a bare prompt brings no subject
+    assert any("quick was not asked" in note for note in one.notes)
+    assert np.isfinite([one.judge.auroc, one.judge.low, one.judge.high, one.seconds]).all()
+    rows = read_json(done.made["evaluations"] / "evaluation.json")["rows"]
+    (row,) = (r for r in rows if (r["detector"], r["subset"]) == ("lens+output", "all"))
+    assert one.judge.auroc == row["auroc"]
+    assert one.is_hallucinated == (one.probability >= one.judge.threshold)
+
+
+def test_what_is_known_of_a_prompt_feeds_the_better_detector(
+    workplace: Workplace, done: Done, tmp_path: Path
+):
+    rows = [json.loads(line) for line in workplace.questions.read_text().splitlines()[:6]]
+    path = tmp_path / "known.jsonl"
+    twice = [*rows, {**rows[0], "id": "again"}]
+    path.write_text("".join(json.dumps({**row, "answers": []}) + "\n" for row in twice))
+    said(workplace.fork(done.output, "detect", f"prompts={path}"))
+    *found, again = judged(newest(done), "prompts")
+    assert again == found[0]
+    assert [one["judge"]["name"] for one in found] == ["quick"] * 6
+    assert {one["streamer"]["name"] for one in found} == {"streaming"}
+    assert [one["subject"] for one in found] == [row["subject"] for row in rows]
+    assert all(one["owner"] and one["owner"] != one["subject"] for one in found)
+    assert all(one["notes"] == [] for one in found)
+    answered = [
+        a
+        for a in artifacts(done.output, "answers").values()
+        if not re.search("again|checks", a.name)
+    ]
+    assert len(answered) == 1
+
+
+def test_a_file_of_prompts_becomes_a_table(workplace: Workplace, done: Done, tmp_path: Path):
+    path = tmp_path / "prompts.txt"
+    path.write_text('where was anna born?\n\n=anna\'s "city", is\nwhere was anna born?\n')
+    printed = said(workplace.fork(done.output, "detect", f"prompts={path}"))
+    folder = newest(done)
+    with (folder / "prompts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prompt"] for row in rows] == [
+        "Q: where was anna born?\nA:", "Q: =anna's \"city\", is\nA:", "Q: where was anna born?\nA:",
+    ]  # fmt: skip
+    assert rows[0] == rows[2]
+    assert [one["probability"] for one in judged(folder, "prompts")] == [
+        pytest.approx(float(row["probability"]), abs=1e-4) for row in rows
+    ]
+    assert "3 judged in " in printed
+    assert (folder / "prompts.html").read_text().count("where was anna born?") >= 4
+
+
+def test_prompts_do_not_touch_one_another(detector: Detector):
+    alone = detector.score("what language is it leo speaks?")
+    texts = ("what language is it leo speaks?", "who has rome for work?")
+    again, _ = detector.judge([bare_prompt(text) for text in texts]).judgements
+    assert again.answer == alone.answer
+    assert again.probability == pytest.approx(alone.probability, rel=1e-4)
+
+
+def test_hypotheses_and_reasons_hang_together(detector: Detector):
+    one = detector.score("where was anna born?")
+    probs = [held.prob for held in one.hypotheses]
+    assert probs == sorted(probs, reverse=True)
+    assert sum(probs) <= 1 + 1e-6
+    (given,) = [held for held in one.hypotheses if held.is_answer]
+    assert given.prob == pytest.approx(one.own_prob, rel=1e-4)
+    assert all(held.push >= sum(p.push for p in held.promoters) - 1e-6 for held in one.hypotheses)
+    total = one.explanation.base + sum(reason.effect for reason in one.explanation.reasons)
+    fitted = detector.bench.fitted[[f.name for f in detector.bench.fitted].index(one.judge.name)]
+    assert fitted.calibration.prob(np.array([total]))[0] == pytest.approx(one.probability, abs=1e-6)
+
+
+def test_words_that_the_model_lacks_are_named(detector: Detector):
+    one = detector.score("where was Xyzzy born?")
+    assert any("<unk>: Xyzzy" in note for note in one.notes)
+    with pytest.raises(DataError, match=r"knows no word of it: 'Xyzzy plugh\?'"):
+        detector.score("Xyzzy plugh?")
+    with pytest.raises(DataError, match="knows no word of it: ''"):
+        detector.score(" ")
+
+
+@pytest.mark.long
+def test_a_detector_that_is_missing_is_fitted_first(
+    workplace: Workplace, done: Done, tmp_path: Path
+):
+    output = tmp_path / "output"
+    kinds = ("saes", "answers", "tracks", "corpora", "activations")
+    for kind in kinds:
+        shutil.copytree(done.output / "tiny" / kind, output / "tiny" / kind)
+    printed = said(workplace.fork(output, "detect", "prompt=where was anna born?"))
+    assert "no detector for this configuration yet: fitting it" in printed
+    (one,) = artifacts(output, "detectors")
+    assert one == done.made["detectors"].name
+    (run,) = (output / "tiny" / "runs" / "detect").iterdir()
+    metrics = read_json(run / "metrics.json")
+    assert {"detect", "live", "seconds"} <= set(metrics)
+    assert {"fit", "evaluate", "judge"} <= set(metrics["seconds"])
+    assert (run / "prompt.html").is_file()
+
+
+def test_without_a_detector_and_auto_the_command_is_named(workplace: Workplace, tmp_path: Path):
+    result = workplace.fork(tmp_path, "detect", "prompt=where was anna born?", "auto=false")
+    assert result.returncode == 1
+    assert "auto=false and there is no detector for this configuration" in result.stderr
+    assert not (tmp_path / "tiny" / "detectors").exists()
+
+
+def test_a_part_that_is_gone_is_named(done: Done, tmp_path: Path):
+    folder = done.made["detectors"]
+    lonely = tmp_path / "tiny" / "detectors" / folder.name
+    lonely.mkdir(parents=True)
+    for file in folder.iterdir():
+        (lonely / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match=f"saes/{done.made['saes'].name}: no manifest"):
+        Detector.load(lonely, "cpu")
+    (lonely / "detectors.json").unlink()
+    with pytest.raises(DataError, match=r"detectors.json: is missing"):
+        Detector.load(lonely, "cpu")
+
+
+@pytest.mark.long
+def test_the_default_model_s_world_tells_whom_a_prompt_asks_about(
+    workplace: Workplace, tmp_path: Path
+):
+    small = (
+        *("logger=csv", f"output_root={tmp_path}", "corpus.num_tokens=16384"),
+        *("corpus.heldout_tokens=2048", "trainer.max_steps=20", "questions.num=240"),
+        *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
+    )
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("where was zuldel preldov born\nWhere was Mara Velten born?\nwhere is it?\n")
+    said(workplace.forks.run([str(ROOT / "detect.py"), *small, f"prompts={prompts}"]))
+    (run,) = (tmp_path / "ghostworld" / "runs" / "detect").iterdir()
+    known, unknown, vague = judged(run, "prompts")
+    assert known["prompt"] == "Where was Zuldel Preldov born?"
+    assert (known["subject"], known["notes"]) == ("Zuldel Preldov", [])
+    assert known["judge"]["name"] == "interventions+output"
+    assert [text.lower() for text in known["references"]] == [known["answer"]]
+    assert known["probability"] < 0.5 < unknown["probability"]
+    assert unknown["notes"][:2] == [
+        "not in the model's vocabulary, read as <unk>: Mara, Velten",
+        "the world has no person of the name Mara Velten",
+    ]
+    assert unknown["judge"]["name"] == "lens+output"  # a name that the model can read is missing
+    assert vague["judge"]["name"] == "lens+output"
+    assert any(note.startswith("none of the world's wordings") for note in vague["notes"])

@@ -1,0 +1,120 @@
+"""One workplace and one finished job, shared by the tests of the programs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ghosttrack.detector.answers.answers import answer
+from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
+from ghosttrack.models.load import load_lm
+from ghosttrack.questions.config import AnswerSource, QuestionKind, QuestionsConfig
+from ghosttrack.questions.labels import words
+from ghosttrack.questions.sets import read_questions
+from tests.support.commands import (
+    PEOPLE,
+    PLACES,
+    Forks,
+    Workplace,
+    environment,
+    only,
+    said,
+    write_corpus,
+)
+
+STOP = ["\n", "."]
+ASKED = {
+    "city": ("where was {} born", "{} was born in which city", "the city of {} is"),
+    "work": ("which company is it {} works for", "who has {} for work", "{} works for"),
+    "language": ("what language is it {} speaks", "{} speaks which language", "{} speaks"),
+}
+
+
+KINDS_MADE = ("activations", "saes", "tracks", "detectors", "evaluations")
+
+
+class Done(NamedTuple):
+    """A finished job: where it wrote, and what it said."""
+
+    output: Path
+    said: str
+    complaints: str
+    """On stderr, where warnings go."""
+    made: Mapping[str, Path]
+    """Its artefact of each kind, but for the two of answers."""
+
+
+def _row(name: str, relation: str) -> dict[str, object]:
+    asked, other, short = (text.replace("{}", name) for text in ASKED[relation])
+    return {
+        "id": f"{name} {relation}",
+        "question": f"{asked}?",
+        "answers": ["violin"],
+        "group": name,
+        "subject": name,
+        "relation": relation,
+        "kind": "person" if name in PEOPLE else "place",
+        "wordings": [f"{other}?"],
+        "short": short.replace(name, "{subject}"),
+    }
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _answers(model: Path, questions: Path) -> tuple[str, ...]:
+    """What the tiny model says to each question."""
+    config = QuestionsConfig(
+        kind=QuestionKind.file,
+        name="file",
+        path=str(questions),
+        subset=None,
+        split=None,
+        revision=None,
+        num=5000,
+        answers=AnswerSource.own,
+        template="Q: {question}\nA:",
+        max_new_tokens=3,
+        stop=STOP,
+    )
+    training = TrainingConfig(8, 256, 2e-4, 1000, 80, 5)
+    lm = load_lm(
+        ModelConfig(
+            *("tiny", None, str(model), None), 3, 32, 48, 64, 8, training, Dtype.fp32, True, False
+        ),
+        model,
+        "cpu",
+    )  # fmt: skip
+    return answer(lm, read_questions(config, 0)).texts
+
+
+@pytest.fixture(scope="session")
+def workplace(gpt2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """72 questions over 24 subjects; most of what the model says counts as right."""
+    folder = tmp_path_factory.mktemp("workplace")
+    rows = [_row(name, relation) for name in PEOPLE + PLACES for relation in ASKED]
+    path = _write(folder / "questions.jsonl", rows)
+    texts = _answers(gpt2_folder, path)
+    for index, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        if (index + index // 3) % 4 and words(text):
+            row["answers"] = [text]
+    home = folder / "home"
+    home.mkdir()
+    forks = Forks(home, environment(home))
+    corpus = write_corpus(folder / "corpus.txt")
+    yield Workplace(gpt2_folder, corpus, _write(path, rows), home, forks)
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def done(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """`python detect.py` from nothing to the report."""
+    output = tmp_path_factory.mktemp("done")
+    result = workplace.run(output, "detect")
+    said(result)
+    made = {kind: only(output, kind) for kind in KINDS_MADE}
+    return Done(output, result.stdout, result.stderr, made)
