@@ -7,16 +7,13 @@ Examples:
     python detect.py questions=answered questions.path=answers.jsonl model.name=some-api
     python detect.py bank=<folder of SAEs>
     python detect.py estimate=true
-    python detect.py prompt="Where was Divo Nainov born?"
 """
-
-import sys
 
 import hydra
 from omegaconf import DictConfig
 
 from ghosttrack.config import DetectProgram, load
-from ghosttrack.launch import literal, program
+from ghosttrack.launch import program
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="detect")
@@ -28,13 +25,10 @@ def main(cfg: DictConfig) -> None:
         from ghosttrack.pipelines.ready import detect_ready as run
     elif config.estimate:
         from ghosttrack.pipelines.estimate.programs import detect as run
-    elif config.is_live:
-        from ghosttrack.scoring.detector import live as run
     else:
         from ghosttrack.pipelines.detect import detect as run
     run(config)
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = literal(sys.argv[1:])
     main()

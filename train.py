@@ -6,7 +6,6 @@ Examples:
     python train.py model=gpt2-small corpus=text corpus.path=wiki.txt trainer=ddp
     python train.py estimate=true
     python train.py -m sae.d_sae=256,512 sae.k=8,16
-    python train.py check=outputs/ghostworld/saes/<bank>
 """
 
 import hydra
@@ -21,9 +20,7 @@ from ghosttrack.launch import program
 def main(cfg: DictConfig) -> None:
     """Compose, check, train."""
     config = load(cfg, TrainProgram)
-    if config.check:  # torch only once the settings are right
-        from ghosttrack.pipelines.check import check as run
-    elif config.estimate:
+    if config.estimate:  # torch only once the settings are right
         from ghosttrack.pipelines.estimate.programs import train as run
     else:
         from ghosttrack.pipelines.train import train as run

@@ -60,13 +60,6 @@ class TrainProgram(ExtractProgram):
     """Arguments of `pytorch_lightning.Trainer`."""
     logger: dict[str, Any]
     """A Lightning logger."""
-    check: str | None
-    """A folder or file of SAEs, ours or another library's: measure them and train nothing."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.check is not None and self.estimate:
-            raise ConfigError(f"estimate=true has nothing to say of check={self.check}; drop one")
 
 
 @dataclass
@@ -77,27 +70,15 @@ class DetectProgram(TrainProgram):
     detector: DetectorConfig
     bank: str | None
     """A folder or file of SAEs, ours or another library's, to look through; null trains a bank."""
-    prompt: str | None
-    """One text that the fitted detector judges, once the model has answered it."""
-    prompts: str | None
-    """File of many: .txt with one a line, or .jsonl with `question[, subject, wordings, short]`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.check is not None:
-            raise ConfigError(f"check={self.check} is for train.py")
-        self._check_prompts()
         self._check_bank()
         if self.estimate and self.questions.kind.is_ready:
             raise ConfigError(
                 f"estimate=true says nothing of questions={self.questions.kind.name}: no model"
                 " runs; just start it"
             )
-
-    @property
-    def is_live(self) -> bool:
-        """Prompts are to be judged, by a detector that there is."""
-        return self.prompt is not None or self.prompts is not None
 
     def _check_bank(self) -> None:
         if self.bank is None:
@@ -108,17 +89,6 @@ class DetectProgram(TrainProgram):
             raise ConfigError(
                 f"questions={self.questions.kind.name} looks through no bank; drop bank="
             )
-
-    def _check_prompts(self) -> None:
-        name = "prompt" if self.prompt is not None else "prompts"
-        if self.prompt is not None and self.prompts is not None:
-            raise ConfigError("prompt and prompts are two ways to ask; set one of them")
-        if self.is_live and self.estimate:
-            raise ConfigError(f"estimate=true says nothing of {name}; drop one")
-        if self.is_live and self.questions.kind.is_ready:
-            raise ConfigError(f"{name} needs a model that answers; drop questions=")
-        if self.prompt is not None and not self.prompt.strip():
-            raise ConfigError("prompt is empty; give a text that the model is to go on with")
 
 
 def register() -> None:

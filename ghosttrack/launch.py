@@ -3,6 +3,7 @@
 import atexit
 import functools
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -30,15 +32,15 @@ from ghosttrack.processes import place
 
 Task = Callable[[DictConfig], None]
 
-TEXTS = ("prompt", "prompts")
-"""Settings whose value is free text."""
-QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """The launcher of a sweep whose jobs run here, one after the other."""
 RUN_DIR = "hydra.run.dir="
 """So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
+SWEEP_DIR = "hydra.sweep.dir="
+LAST = "last"
+"""Link beside run folders, or beside sweeps, to the one that ended last."""
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -107,26 +109,34 @@ class Frame(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make the run's folder; that of a rank which does not know the first one's passes away."""
+        """Take a folder; that of a rank which does not know the first one's passes away."""
         hydra = config.hydra
         launcher = hydra.launcher._target_
         if launcher != LOCAL:
             name = "slurm" if "slurm" in launcher.lower() else "joblib"
             _exit(f"config: hydra/launcher={name} starts the jobs of a sweep; add -m", 1)
-        if place().rank > 0 and not any(one.startswith(RUN_DIR) for one in hydra.overrides.hydra):
-            with read_write(config):
+        if any(one.startswith(RUN_DIR) for one in hydra.overrides.hydra):
+            _make(Path(hydra.run.dir))
+            return
+        with read_write(config):
+            if place().rank == 0:
+                hydra.run.dir = str(_take(Path(hydra.run.dir)))
+            else:
                 hydra.run.dir = tempfile.mkdtemp(prefix="ghosttrack-rank-")
-            atexit.register(shutil.rmtree, hydra.run.dir, ignore_errors=True)
-        _make(Path(hydra.run.dir))
+                atexit.register(shutil.rmtree, hydra.run.dir, ignore_errors=True)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make the sweep's folder, the same for all jobs, be they of several models."""
+        """Take a folder for the sweep, the same for all jobs, be they of several models."""
         folder = Path(config.hydra.sweep.dir)
-        _make(folder)
-        for file in _statuses(folder):
-            file.unlink()
+        if any(one.startswith(SWEEP_DIR) for one in config.hydra.overrides.hydra):
+            _make(folder)
+            for file in _statuses(folder):
+                file.unlink()
+        else:
+            folder = _take(folder)
         with read_write(config):
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
+            config.hydra.sweep.dir = str(folder)
+            config.hydra.overrides.hydra.append(f"{SWEEP_DIR}{quote(str(folder))}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Read every job's status file and say how the sweep went."""
@@ -136,6 +146,7 @@ class Frame(Callback):
         if jobs:
             Console(width=None if sys.stdout.isatty() else WIDE).print(_table(jobs))
         failed = sum(job.exit != 0 for _, job in jobs)
+        link_last(folder)
         if failed:
             _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {folder}", 1)
         sys.stdout.write(f"sweep: {folder}\n")
@@ -206,27 +217,40 @@ def _table(jobs: Sequence[tuple[str, JobStatus]]) -> Table:
     return table
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *, anew: bool = False) -> None:
+    """Make a folder.
+
+    Raises:
+        FileExistsError: It is there, and only a new one would do.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=not anew)
     except OSError as error:
+        if anew and folder.is_dir():
+            raise
         _exit(f"config: output_root: {folder} cannot be made ({error.strerror})", 1)
 
 
-def literal(arguments: Sequence[str]) -> list[str]:
-    """Quote the values of `TEXTS` on a command line, as Hydra's grammar would take them apart.
+def _take(folder: Path) -> Path:
+    """Make a folder that is nobody else's: of those who ask at once for one name each gets its own.
 
-    A value that is one quoted string already, as Hydra wants it, stays: so it stands in what a
-    sweep's jobs and DDP's other ranks repeat.
+    Making a folder is atomic, also on a disk that machines share.
     """
-    return [_literal(argument) for argument in arguments]
+    for number in itertools.count(1):
+        mine = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with suppress(FileExistsError):
+            _make(mine, anew=True)
+            return mine
+    raise AssertionError("unreachable")
 
 
-def _literal(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    if not equals or name.lstrip("+") not in TEXTS or QUOTED.fullmatch(value):
-        return argument
-    return f"{name}={quote(value)}"
+def link_last(folder: Path) -> None:
+    """Point the link `last` beside a folder at it; no reader meets a moment without the link."""
+    link = folder.with_name(LAST)
+    temporary = folder.with_name(f".{LAST}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    temporary.replace(link)
 
 
 def quote(value: str) -> str:

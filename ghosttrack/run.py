@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.launch import link_last
 from ghosttrack.memory import peak_bytes
 from ghosttrack.processes import place
 
@@ -84,6 +85,8 @@ class Run:
             "memory_bytes": {"host": peak_bytes(), "gpu": _peak_gpu_bytes()},
         }
         write_json(self.folder / "metrics.json", {**facts, **self.metrics})
+        if self.folder.parent.parent.name == "runs":
+            link_last(self.folder)
 
 
 def _peak_gpu_bytes() -> int:

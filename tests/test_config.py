@@ -154,24 +154,6 @@ def test_how_questions_are_asked_is_checked(overrides: tuple[str, ...], message:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("prompt=a", "prompts=b"), "prompt and prompts are two ways to ask; set one of them"),
-        (("prompt=a", "estimate=true"), "estimate=true says nothing of prompt; drop one"),
-        (
-            ("prompts=a", "questions=answered", "questions.path=b"),
-            "prompts needs a model that answers; drop questions=",
-        ),
-        (("prompt=' '",), "prompt is empty; give a text that the model is to go on with"),
-    ],
-)
-def test_a_prompt_is_asked_by_itself(overrides: tuple[str, ...], message: str) -> None:
-    with composed("detect", *overrides) as cfg, pytest.raises(ConfigError) as caught:
-        load(cfg, DetectProgram)
-    assert str(caught.value) == message
-
-
 def test_settings_come_back_from_json() -> None:
     with composed("detect", "model=phi-2", "detector=sensitive") as cfg:
         config = load(cfg, DetectProgram)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ghosttrack.launch import QUOTED, literal
+from ghosttrack.launch import _take, link_last, quote
 
 PROGRAM = """
 import os
@@ -130,23 +131,20 @@ def test_jobs_of_several_models_share_the_sweeps_folder(script: Path) -> None:
 @example("${oc.env:HOME} {a: [1, 2]} \\${x} \\\\")
 @example("null")
 def test_any_text_goes_through_hydra_as_it_is(text: str) -> None:
-    (argument,) = literal([f"prompt={text}"])
-    if QUOTED.fullmatch(text):
-        assert argument == f"prompt={text}"
-        return
-    parsed = OverridesParser.create().parse_override(argument)
-    assert OmegaConf.create({"prompt": parsed.value()}).prompt == text
-    assert literal([argument]) == [argument]
+    parsed = OverridesParser.create().parse_override(f"folder={quote(text)}")
+    assert OmegaConf.create({"folder": parsed.value()}).folder == text
 
 
-def test_only_free_texts_are_quoted() -> None:
-    others = [
-        "-m",
-        "layers=[0,1]",
-        "sae.k=8,16",
-        "questions.prompt=a b",
-        "--config-dir=x",
-        "prompt",
-    ]
-    assert literal(others) == others
-    assert literal(["+prompts=a b", "prompt='a b'"]) == ["+prompts='a b'", "prompt='a b'"]
+def test_runs_that_ask_for_one_folder_at_once_get_one_each(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(_take, [tmp_path / "noon"] * 8))
+    assert len(set(taken)) == 8
+    assert {one.name for one in taken} == {"noon", *(f"noon-{n}" for n in range(2, 9))}
+
+
+def test_the_link_to_the_last_run_moves_on(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        link_last(tmp_path / name)
+        assert (tmp_path / "last").resolve() == tmp_path / name
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b", "last"]

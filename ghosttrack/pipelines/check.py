@@ -70,18 +70,18 @@ class Verdict(NamedTuple):
         )
 
 
-def check(config: TrainProgram) -> None:
-    """Run the program: measure SAEs on held-out tokens, and train nothing.
+def check(config: TrainProgram, path: Path) -> None:
+    """Measure SAEs on held-out tokens, and train nothing.
 
     Raises:
-        ConfigError: `layers` asks for what `check` does not hold.
+        ConfigError: `layers` asks for what the files do not hold.
         DataError: The files cannot be read, are of another model, or a claim is not met.
     """
-    assert config.check is not None
-    path = Path(config.check)
-    study = Study(config, Run.start("train"))
+    if config.estimate:
+        raise ConfigError("estimate=true says nothing of check; drop it")
+    study = Study(config, Run.start("check"))
     if not path.exists():
-        raise ConfigError(f"check={path}: no such file or folder")
+        raise ConfigError(f"check {path}: no such file or folder")
     saes = chosen(read_saes(path), study, path)
     with study.run.stage("check"):
         rows = measured(Bank.of(saes), study, config, path)

@@ -25,7 +25,7 @@ def read_prompts(path: Path) -> tuple[Question, ...]:
         DataError: A line is malformed, or there is none.
     """
     if not path.is_file():
-        raise ConfigError(f"prompts={path} is not a file; give a .txt or .jsonl file")
+        raise ConfigError(f"--file {path} is not a file; give a .txt or .jsonl file")
     if path.suffix.lower() in JSON_SUFFIXES:
         questions = tuple(
             bare_question({"id": f"prompt-{index}", **row}, where, index, BARE)
@@ -35,7 +35,7 @@ def read_prompts(path: Path) -> tuple[Question, ...]:
         texts = [line.strip() for _, line in lines(path) if line.strip()]
         questions = tuple(bare_prompt(text, index) for index, text in enumerate(texts))
     else:
-        raise ConfigError(f"prompts={path} must end in .txt or .jsonl")
+        raise ConfigError(f"--file {path} must end in .txt or .jsonl")
     if not questions:
         raise DataError(f"{path}: holds no prompts")
     return questions

@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from ghosttrack.artifacts import Artifact, Key, artifact_id, is_complete, read, write_json
+from ghosttrack.artifacts import Artifact, Key, artifact_id, is_complete, read
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.detector.asking.families import plan
@@ -38,9 +36,9 @@ from ghosttrack.pipelines.setup import Study, put
 from ghosttrack.pipelines.tracks import tracks_identity
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.questions.config import QuestionKind
-from ghosttrack.questions.prompts import bare_prompt, read_prompts
+from ghosttrack.questions.prompts import bare_prompt
 from ghosttrack.questions.sets import Question, QuestionSet
-from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
+from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.scoring.judge import Bench, Measured, read_words, track_view
@@ -166,27 +164,6 @@ class Detector:
         return put(bare, self.facts.questions)
 
 
-def live(config: DetectProgram) -> None:
-    """Run the program: judge the prompt, or each of the file; fit the detector if there is none."""
-    questions = _questions(config)
-    run, artifact = find_detector(config)
-    with run.stage("load detector"):
-        detector = Detector.load(artifact.path, config.device)
-    with run.stage("judge"):
-        shown = detector.judge(questions)
-    page = _write(config, run, artifact, shown)
-    run.metrics["live"] = {"prompts": len(questions), "seconds": run.seconds["judge"]}
-    run.finish()
-    console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
-    for judgement in shown.judgements:
-        print_judgement(judgement, console, brief=config.prompts is not None)
-    log.info(
-        "%d judged in %.2f s, %.0f ms each; page: %s",
-        *(len(questions), run.seconds["judge"]),
-        *(1000 * run.seconds["judge"] / len(questions), page),
-    )
-
-
 def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
     """Return the fitted detectors of this configuration, building all that is missing.
 
@@ -208,18 +185,6 @@ def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
     return run, artifact
 
 
-def _write(config: DetectProgram, run: Run, artifact: Artifact, shown: Shown) -> Path:
-    """Leave page, table and JSON in the run's folder; return the page."""
-    name = "prompt" if config.prompts is None else "prompts"
-    run.folder.mkdir(parents=True, exist_ok=True)
-    facts = {"model": config.model.name, "detector": artifact.path.name}
-    page = run.folder / f"{name}.html"
-    write_live_page(page, shown, facts)
-    write_json(run.folder / f"{name}.json", to_json(shown.judgements))
-    write_table(run.folder / f"{name}.csv", shown.judgements)
-    return page
-
-
 def _key(config: DetectProgram, run: Run) -> Key:
     """Work out where the detectors lie, from settings alone."""
     study = Study(config, run)
@@ -230,10 +195,3 @@ def _key(config: DetectProgram, run: Run) -> Key:
     checks = artifact_id(checks_identity(config, answers))
     judged = artifact_id(evaluation_identity(config, answers, again, checks, tracks))
     return Key(study.root, "detectors", evaluation_name(config), kept_identity(judged))
-
-
-def _questions(config: DetectProgram) -> Sequence[Question]:
-    if config.prompt is not None:
-        return [bare_prompt(config.prompt)]
-    assert config.prompts is not None, config
-    return read_prompts(Path(config.prompts))

@@ -83,8 +83,10 @@ def find_runs(folder: Path) -> list[RunRecord]:
     Raises:
         DataError: No run can be read.
     """
+    folder = folder.resolve() if folder.is_symlink() else folder
     model = folder.absolute()
-    beside = (model.parent / "sweeps").glob(f"*/*/{OVERRIDES}")
+    shared_sweeps = [one for one in model.parent.glob("sweeps/*") if not one.is_symlink()]
+    beside = (file for sweep in shared_sweeps for file in sweep.glob(f"*/{OVERRIDES}"))
     runs: list[RunRecord] = []
     refused: list[GhostTrackError] = []
     for file in sorted({*folder.rglob(OVERRIDES), *beside}, key=lambda one: in_order(str(one))):

@@ -51,7 +51,7 @@ def test_saes_that_there_are_are_looked_through_as_trained_ones_would_be(
     rows = {row["detector"] for row in read_json(evaluation / "evaluation.json")["rows"]}
     assert {"output", "tracks+output"} <= rows
 
-    (logged,) = map(read_run, (output / "tiny" / "runs").glob("detect/*/wandb/*run-*/*.wandb"))
+    (logged,) = map(read_run, (output / "tiny" / "runs").glob("detect/2*/wandb/*run-*/*.wandb"))
     assert logged.job_type == "detect"
     assert logged.tags == ("tiny", "downloaded", "baseline")
     *used, made = logged.lineage
@@ -60,7 +60,7 @@ def test_saes_that_there_are_are_looked_through_as_trained_ones_would_be(
     assert {one.name for one in used if one.kind == "saes"} == {bank.name}
     assert (made.kind, made.name, made.is_used) == ("evaluations", evaluation.name, False)
 
-    asked = said(workplace.fork(output, "detect", *settings, "prompt=where was anna born?"))
+    asked = said(workplace.console(output, "ask", "where was anna born?", *settings))
     assert "built" not in asked
     assert len(artifacts(output, "saes")) == 1
 

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 
 from ghosttrack.artifacts import read_json, write_json
-from ghosttrack.config import DetectProgram, load
-from ghosttrack.errors import ConfigError
 from tests.support import tiny
-from tests.support.commands import ROOT, Workplace, said
+from tests.support.commands import Workplace, said
 from tests.support.programs import Done
 
 
@@ -36,7 +33,7 @@ def verdicts(text: str) -> dict[str, str]:
 
 
 def checked(output: Path) -> list[dict]:
-    (file,) = (output / "tiny" / "runs" / "train").glob("*/metrics.json")
+    (file,) = (output / "tiny" / "runs" / "check").glob("2*/metrics.json")
     return read_json(file)["check"]["hooks"]
 
 
@@ -56,7 +53,7 @@ def test_a_bank_is_found_as_good_as_it_says_and_nothing_is_trained(
 ):
     """Without a store the model reads the held-out text again."""
     where = output if from_store else output / "elsewhere"
-    text = said(workplace.fork(where, "train", f"check={bank}"))
+    text = said(workplace.console(where, "check", str(bank)))
     assert verdicts(text) == dict.fromkeys(["layer_0", "layer_1", "layer_2"], "agrees")
     for row, claimed in zip(checked(where), read_json(bank / "metrics.json")["hooks"], strict=True):
         for name in ("fvu", "l0"):
@@ -78,7 +75,7 @@ def test_a_claim_that_is_not_met_is_named_and_ends_with_status_1(
     workplace: Workplace, output: Path, bank: Path, name: str, keys: tuple
 ):
     falsify(bank / name, *keys)
-    result = workplace.fork(output, "train", f"check={bank}")
+    result = workplace.console(output, "check", str(bank))
     assert result.returncode == 1
     assert verdicts(result.stdout) == {
         "layer_0": "agrees",
@@ -94,7 +91,7 @@ def test_claims_about_other_tokens_are_neither_met_nor_broken(
 ):
     falsify(bank / "metrics.json", "hooks", 1, "fvu")
     more = ("corpus.heldout_tokens=1024", "layers=[0,1]")
-    text = said(workplace.fork(output, "train", f"check={bank}", *more))
+    text = said(workplace.console(output, "check", str(bank), *more))
     assert verdicts(text) == dict.fromkeys(["layer_0", "layer_1"], "claimed on other data")
 
 
@@ -114,7 +111,7 @@ def test_what_another_library_made_is_measured_though_it_claims_nothing(
     workplace: Workplace, output: Path
 ):
     folder = sparsify(output / "layers.2")
-    text = said(workplace.fork(output, "train", f"check={folder}"))
+    text = said(workplace.console(output, "check", str(folder)))
     assert verdicts(text) == {"layer_2": "nothing claimed"}
     (row,) = checked(output)
     assert row["measured"]["fvu"] > 0.1
@@ -125,7 +122,7 @@ def test_what_another_library_made_is_measured_though_it_claims_nothing(
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [
-        pytest.param(lambda f: f / "none", (), "config: check=.*none: no such file", id="nowhere"),
+        pytest.param(lambda f: f / "none", (), "config: check .*none: no such file", id="nowhere"),
         pytest.param(lambda f: sparsify(f / "layers.7"), (), "has SAEs of layer_7; ", id="deep"),
         pytest.param(
             lambda f: sparsify(f / "layers.1"),
@@ -141,14 +138,7 @@ def test_what_another_library_made_is_measured_though_it_claims_nothing(
 def test_what_cannot_be_measured_is_refused_in_one_line(
     workplace: Workplace, output: Path, make, settings: tuple[str, ...], message: str
 ):
-    result = workplace.fork(output, "train", f"check={make(output)}", *settings)
+    result = workplace.console(output, "check", str(make(output)), *settings)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert re.search(message, line)
-
-
-def test_detect_refuses_to_check():
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("detect", overrides=["check=anything"])
-    with pytest.raises(ConfigError, match=r"check=anything is for train\.py"):
-        load(cfg, DetectProgram)

@@ -32,17 +32,17 @@ def detector(done: Done) -> Detector:
 
 def newest(done: Done) -> Path:
     """The folder of the run that was started last."""
-    return max((done.output / "tiny" / "runs" / "detect").iterdir())
+    return (done.output / "tiny" / "runs" / "ask" / "last").resolve()
 
 
-def judged(folder: Path, name: str = "prompt") -> list[dict]:
-    return read_json(folder / f"{name}.json")
+def judged(folder: Path) -> list[dict]:
+    return read_json(folder / "answers.json")
 
 
 @pytest.mark.parametrize("prompt", NASTY)
 def test_any_text_passes_the_command_line(workplace: Workplace, done: Done, prompt: str):
     before = times(done.output, "detectors")
-    printed = said(workplace.fork(done.output, "detect", f"prompt={prompt}"))
+    printed = said(workplace.console(done.output, "ask", "--", prompt))
     (found,) = judged(newest(done))
     assert found["prompt"] == f"Q: {prompt}\nA:"
     assert 0 < found["probability"] < 1
@@ -53,8 +53,8 @@ def test_any_text_passes_the_command_line(workplace: Workplace, done: Done, prom
 
 def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Workplace, done: Done):
     prompt = "where was <script>alert(1)</script> anna <img src=http://x.y/z>?"
-    said(workplace.fork(done.output, "detect", f"prompt={prompt}"))
-    page = (newest(done) / "prompt.html").read_text()
+    said(workplace.console(done.output, "ask", prompt))
+    page = (newest(done) / "answers.html").read_text()
     assert "<script>alert" not in page
     assert "<img" not in page
     assert "&lt;script&gt;alert" in page
@@ -87,8 +87,8 @@ def test_what_is_known_of_a_prompt_feeds_the_better_detector(
     path = tmp_path / "known.jsonl"
     twice = [*rows, {**rows[0], "id": "again"}]
     path.write_text("".join(json.dumps({**row, "answers": []}) + "\n" for row in twice))
-    said(workplace.fork(done.output, "detect", f"prompts={path}"))
-    *found, again = judged(newest(done), "prompts")
+    said(workplace.console(done.output, "ask", "--file", str(path)))
+    *found, again = judged(newest(done))
     assert again == found[0]
     assert [one["judge"]["name"] for one in found] == ["quick"] * 6
     assert {one["streamer"]["name"] for one in found} == {"streaming"}
@@ -106,19 +106,19 @@ def test_what_is_known_of_a_prompt_feeds_the_better_detector(
 def test_a_file_of_prompts_becomes_a_table(workplace: Workplace, done: Done, tmp_path: Path):
     path = tmp_path / "prompts.txt"
     path.write_text('where was anna born?\n\n=anna\'s "city", is\nwhere was anna born?\n')
-    printed = said(workplace.fork(done.output, "detect", f"prompts={path}"))
+    printed = said(workplace.console(done.output, "ask", "--file", str(path)))
     folder = newest(done)
-    with (folder / "prompts.csv").open(newline="") as file:
+    with (folder / "answers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["prompt"] for row in rows] == [
         "Q: where was anna born?\nA:", "Q: =anna's \"city\", is\nA:", "Q: where was anna born?\nA:",
     ]  # fmt: skip
     assert rows[0] == rows[2]
-    assert [one["probability"] for one in judged(folder, "prompts")] == [
+    assert [one["probability"] for one in judged(folder)] == [
         pytest.approx(float(row["probability"]), abs=1e-4) for row in rows
     ]
     assert "3 judged in " in printed
-    assert (folder / "prompts.html").read_text().count("where was anna born?") >= 4
+    assert (folder / "answers.html").read_text().count("where was anna born?") >= 4
 
 
 def test_prompts_do_not_touch_one_another(detector: Detector):
@@ -159,19 +159,19 @@ def test_a_detector_that_is_missing_is_fitted_first(
     kinds = ("saes", "answers", "tracks", "corpora", "activations")
     for kind in kinds:
         shutil.copytree(done.output / "tiny" / kind, output / "tiny" / kind)
-    printed = said(workplace.fork(output, "detect", "prompt=where was anna born?"))
+    printed = said(workplace.console(output, "ask", "where was anna born?"))
     assert "no detector for this configuration yet: fitting it" in printed
     (one,) = artifacts(output, "detectors")
     assert one == done.made["detectors"].name
-    (run,) = (output / "tiny" / "runs" / "detect").iterdir()
+    run = output / "tiny" / "runs" / "ask" / "last"
     metrics = read_json(run / "metrics.json")
-    assert {"detect", "live", "seconds"} <= set(metrics)
+    assert {"detect", "ask", "seconds"} <= set(metrics)
     assert {"fit", "evaluate", "judge"} <= set(metrics["seconds"])
-    assert (run / "prompt.html").is_file()
+    assert (run / "answers.html").is_file()
 
 
 def test_without_a_detector_and_auto_the_command_is_named(workplace: Workplace, tmp_path: Path):
-    result = workplace.fork(tmp_path, "detect", "prompt=where was anna born?", "auto=false")
+    result = workplace.console(tmp_path, "ask", "where was anna born?", "auto=false")
     assert result.returncode == 1
     assert "auto=false and there is no detector for this configuration" in result.stderr
     assert not (tmp_path / "tiny" / "detectors").exists()
@@ -201,9 +201,13 @@ def test_the_default_model_s_world_tells_whom_a_prompt_asks_about(
     )
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("where was zuldel preldov born\nWhere was Mara Velten born?\nwhere is it?\n")
-    said(workplace.forks.run([str(ROOT / "detect.py"), *small, f"prompts={prompts}"]))
-    (run,) = (tmp_path / "ghostworld" / "runs" / "detect").iterdir()
-    known, unknown, vague = judged(run, "prompts")
+    said(
+        workplace.forks.run(
+            [str(ROOT / "ghosttrack" / "__main__.py"), "ask", "--file", str(prompts), *small]
+        )
+    )
+    run = tmp_path / "ghostworld" / "runs" / "ask" / "last"
+    known, unknown, vague = judged(run)
     assert known["prompt"] == "Where was Zuldel Preldov born?"
     assert (known["subject"], known["notes"]) == ("Zuldel Preldov", [])
     assert known["judge"]["name"] == "interventions+output"

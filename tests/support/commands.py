@@ -52,6 +52,9 @@ for line in sys.stdin:
             runpy.run_path(arguments[0], run_name="__main__")
         except SystemExit as ended:
             status = ended.code or 0
+            if isinstance(status, str):
+                sys.stderr.write(status + "\\n")
+                status = 1
         except BaseException:
             sys.excepthook(*sys.exc_info())
             status = 1
@@ -198,6 +201,14 @@ class Workplace(NamedTuple):
     ) -> subprocess.CompletedProcess[str]:
         """Run as a fork of a process with warm imports; see `Forks.run`."""
         return self.forks.run(self.command(output, program, *more)[1:], when, how)
+
+    def console(self, output: Path, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `ghosttrack ask` or `check` with the settings that every run shares."""
+        settings = self.settings(output, {"ask": "detect", "check": "train"}[command])
+        named = {word.split("=")[0] for word in words}
+        usual = [one for one in settings if one.split("=")[0] not in named]
+        script = str(ROOT / "ghosttrack" / "__main__.py")
+        return self.forks.run([script, command, *words, *usual])
 
 
 def said(result: subprocess.CompletedProcess[str]) -> str:

@@ -1,0 +1,142 @@
+"""Ask a fitted detector, check SAEs, and look after what was built.
+
+Examples:
+    ghosttrack ask "Where was Divo Nainov born?"
+    ghosttrack ask --file prompts.jsonl model=gpt2-small
+    ghosttrack check outputs/ghostworld/saes
+    ghosttrack list outputs
+    ghosttrack clean outputs --yes
+
+`python -m ghosttrack` is the same command.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def main() -> None:
+    """Read the command line and do one command."""
+    options = _parser().parse_args()
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(
+        "ghosttrack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = whole.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        assert run.__doc__ is not None
+        parser = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        parser.set_defaults(run=run)
+        return parser
+
+    asks = command("ask", ask)
+    asks.add_argument("--file", type=Path, help="many prompts: .txt, one a line, or .jsonl")
+    asks.add_argument(
+        "words",
+        nargs="*",
+        metavar="prompt|setting=value",
+        help="the prompt, where no file is given; then settings of detect.py",
+    )
+    checks = command("check", check)
+    checks.add_argument("folder", type=Path, help="SAEs, ours or another library's")
+    checks.add_argument("settings", nargs="*", help="settings of train.py: model, corpus, layers")
+    lists = command("list", list_artifacts)
+    lists.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
+    cleans = command("clean", clean)
+    cleans.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
+    cleans.add_argument("--yes", action="store_true", help="delete it; else it is only said")
+    return whole
+
+
+def ask(options: argparse.Namespace) -> None:
+    """Let the model answer prompts, and say how likely each answer is hallucinated."""
+    words: list[str] = options.words
+    if options.file is None and not words:
+        sys.exit("ask: no prompt; give one in quotes, or --file prompts.jsonl")
+    prompts = options.file if options.file is not None else words.pop(0)
+    if not str(prompts).strip():
+        sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
+
+    from ghosttrack.config import DetectProgram, load
+
+    def task(cfg: "DictConfig") -> None:
+        config = load(cfg, DetectProgram)  # torch only once the settings are right
+        from ghosttrack.scoring.ask import answer_and_judge
+
+        answer_and_judge(config, prompts)
+
+    _run("ask", "detect", task, words)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Measure SAEs on held-out tokens, beside what their files claim."""
+    from ghosttrack.config import TrainProgram, load
+
+    def task(cfg: "DictConfig") -> None:
+        config = load(cfg, TrainProgram)
+        from ghosttrack.pipelines.check import check as measure
+
+        measure(config, options.folder)
+
+    _run("check", "train", task, options.settings)
+
+
+def list_artifacts(options: argparse.Namespace) -> None:
+    """List what was built: kind, name, size, age, and what it was made from."""
+    from ghosttrack.inventory import show
+
+    _in_one_line(lambda: show(options.folder))
+
+
+def clean(options: argparse.Namespace) -> None:
+    """Say what no run uses and no such artefact was made from, and delete it with --yes."""
+    from ghosttrack.inventory import sweep_out
+
+    _in_one_line(lambda: sweep_out(options.folder, delete=options.yes))
+
+
+def _in_one_line(task: Callable[[], None]) -> None:
+    """Do it; a fault that the user can mend is one line and exit status 1."""
+    from ghosttrack.errors import GhostTrackError
+
+    try:
+        task()
+    except GhostTrackError as error:
+        sys.exit(str(error))
+
+
+def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequence[str]) -> None:
+    """Compose a program's settings as Hydra does for the program itself, and do a task with them.
+
+    The command line is as it was while the task runs: ranks of a trainer repeat it.
+    """
+    import hydra
+
+    from ghosttrack.launch import program
+
+    if not CONF.is_dir():
+        sys.exit(f"{CONF} is missing; install from a checkout: pip install -e .")
+    typed = sys.argv
+
+    @program
+    def whole(cfg: "DictConfig") -> None:
+        sys.argv = typed
+        task(cfg)
+
+    sys.argv = [typed[0], f"hydra.job.name={name}", *settings]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(whole)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""`ghosttrack ask`: the model answers prompts, and a fitted detector judges what it said."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.config import DetectProgram
+from ghosttrack.errors import ConfigError
+from ghosttrack.questions.prompts import bare_prompt, read_prompts
+from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
+from ghosttrack.run import Run
+from ghosttrack.scoring.detector import Detector, find_detector
+
+TERMINAL_WIDTH = 110
+"""Columns of what is printed where the terminal does not say how many it has."""
+
+log = logging.getLogger(__name__)
+
+
+def answer_and_judge(config: DetectProgram, prompts: str | Path) -> None:
+    """Judge a prompt, or each of a file; fit the detector of these settings if there is none.
+
+    Args:
+        config: Settings of detect.py.
+        prompts: A text that the model goes on with, or the file of many.
+
+    Raises:
+        ConfigError: The settings are not about a model that answers, or the file cannot be read.
+    """
+    if config.questions.kind.is_ready:
+        raise ConfigError("ask needs a model that answers; drop questions=")
+    if config.estimate:
+        raise ConfigError("estimate=true says nothing of ask; drop it")
+    is_file = isinstance(prompts, Path)
+    questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
+    run, artifact = find_detector(config)
+    with run.stage("load detector"):
+        detector = Detector.load(artifact.path, config.device)
+    with run.stage("judge"):
+        shown = detector.judge(questions)
+    page = _write(run, config.model.name, artifact, shown)
+    run.metrics["ask"] = {"prompts": len(questions), "seconds": run.seconds["judge"]}
+    run.finish()
+    console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
+    for judgement in shown.judgements:
+        print_judgement(judgement, console, brief=is_file)
+    log.info(
+        "%d judged in %.2f s, %.0f ms each; page: %s",
+        *(len(questions), run.seconds["judge"]),
+        *(1000 * run.seconds["judge"] / len(questions), page),
+    )
+
+
+def _write(run: Run, model: str, artifact: Artifact, shown: Shown) -> Path:
+    """Leave page, table and JSON in the run's folder; return the page."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    page = run.folder / "answers.html"
+    write_live_page(page, shown, {"model": model, "detector": artifact.path.name})
+    write_json(run.folder / "answers.json", to_json(shown.judgements))
+    write_table(run.folder / "answers.csv", shown.judgements)
+    return page
