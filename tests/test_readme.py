@@ -11,7 +11,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram, load
-from ghosttrack.launch import literal
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.init import initialise
@@ -29,10 +28,7 @@ def blocks(language: str) -> list[str]:
 def calls(text: str) -> list[tuple[str, list[str]]]:
     """Program and arguments of every `python <program>.py ...`, placeholders filled in."""
     return [
-        (
-            program,
-            literal([re.sub(r"<[^>]*>", "x", word) for word in shlex.split(rest, comments=True)]),
-        )
+        (program, [re.sub(r"<[^>]*>", "x", word) for word in shlex.split(rest, comments=True)])
         for program, rest in CALL.findall(text)
     ]
 
