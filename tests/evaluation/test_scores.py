@@ -68,7 +68,7 @@ def test_every_weighted_score_agrees_with_scikit_learn(levels: int, seed: int):
 
 
 @given(seed=st.integers(0, 10_000), levels=st.integers(2, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_fpr95_is_the_first_point_of_the_roc_curve_at_95_percent_recall(seed: int, levels: int):
     labels, prob, _ = sample(seed, 40, levels)
     false_alarms, hits, _ = roc_curve(labels, prob, drop_intermediate=False)
@@ -76,7 +76,7 @@ def test_fpr95_is_the_first_point_of_the_roc_curve_at_95_percent_recall(seed: in
 
 
 @given(seed=st.integers(0, 10_000), levels=st.integers(2, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_auroc_is_invariant_to_monotone_maps_and_turns_over_with_the_labels(seed, levels):
     labels, prob, _ = sample(seed, 40, levels)
     value = plain_auroc(labels, prob)
@@ -86,7 +86,7 @@ def test_auroc_is_invariant_to_monotone_maps_and_turns_over_with_the_labels(seed
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_integer_weights_are_repeated_rows(seed: int):
     labels, prob, generator = sample(seed, 30, 6)
     weights = generator.integers(0, 3, 30)

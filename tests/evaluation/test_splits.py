@@ -24,7 +24,7 @@ def questions(seed: int, n: int = 120, n_groups: int = 40):
 
 
 @given(seed=st.integers(0, 1000), n_folds=st.integers(2, 5))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_no_group_stands_in_two_splits(seed: int, n_folds: int):
     labels, groups, texts = questions(seed)
     folds = grouped_folds(labels, groups, texts, n_folds, seed)

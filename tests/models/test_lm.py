@@ -73,7 +73,7 @@ def test_residuals_can_enter_a_graph_that_trains_something_else(gpt2: LM):
     assert weight.grad is not None
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     left=st.integers(0, 4),

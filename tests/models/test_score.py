@@ -35,7 +35,7 @@ def test_a_token_of_no_probability_adds_no_entropy():
     assert float(numbers.logprobs) == -math.inf
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(pairs=PAIRS, batch_tokens=st.integers(1, 40))
 def test_scores_are_those_of_full_logits_row_by_row(
     lm: LM, pairs: list[tuple[list[int], list[int]]], batch_tokens: int

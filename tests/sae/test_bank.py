@@ -14,7 +14,7 @@ from tests.sae.support import activations, small_bank
 
 
 @given(st.integers(1, 20), st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_at_most_k_latents_fire_and_none_below_zero(k, seed):
     acts = small_bank(seed, k=k).encode(activations(30, seed=seed))
     assert acts.values.shape == acts.indices.shape == (2, 30, k)

@@ -34,7 +34,7 @@ def test_metrics_by_hand():
 
 
 @given(st.floats(0.01, 100), st.floats(-50, 50))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_fvu_does_not_change_under_shift_and_scale(factor, shift):
     x, x_hat = activations(200).double(), activations(200, seed=1).double()
     acts = small_bank().encode(activations(200))

@@ -35,7 +35,6 @@ def total_cost(cost, miss, birth, *, optimal=True):
 
 
 @given(problems())
-@settings(deadline=None)
 def test_the_optimum_equals_that_of_the_matrix_padded_with_misses_and_births(problem):
     cost, miss, birth = problem
     n_rows, n_columns = cost.shape
@@ -49,7 +48,6 @@ def test_the_optimum_equals_that_of_the_matrix_padded_with_misses_and_births(pro
 
 
 @given(problems(largest=4))
-@settings(deadline=None)
 def test_no_pairing_costs_less(problem):
     cost, miss, birth = problem
     n_rows, n_columns = cost.shape
@@ -64,7 +62,6 @@ def test_no_pairing_costs_less(problem):
 
 
 @given(problems(), st.booleans())
-@settings(deadline=None)
 def test_no_track_and_no_observation_has_two_links(problem, optimal):
     cost, miss, birth = problem
     edges = edges_of(miss[:, None] + birth - cost)
@@ -74,7 +71,6 @@ def test_no_track_and_no_observation_has_two_links(problem, optimal):
 
 
 @given(problems())
-@settings(deadline=None)
 def test_greedy_takes_the_best_remaining_edge_each_time(problem):
     cost, miss, birth = problem
     gain = miss[:, None] + birth - cost + np.random.default_rng(0).random(cost.shape) * 1e-6
@@ -90,7 +86,7 @@ def test_greedy_takes_the_best_remaining_edge_each_time(problem):
 
 
 @given(st.lists(problems(largest=5), min_size=2, max_size=4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_problems_solved_together_are_solved_as_well_as_alone(batch):
     gains = [miss[:, None] + birth - cost for cost, miss, birth in batch]
     parts = [edges_of(gain) for gain in gains]

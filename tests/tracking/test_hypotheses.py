@@ -131,7 +131,7 @@ def totals(observations: Observations, tracker: Tracker) -> list[tuple[list[list
 
 
 @given(CASES)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_with_room_for_all_hypotheses_no_sequence_of_pairings_is_better(case):
     observations, tracker = scene(*case)
     for layers, total in totals(observations, with_hypotheses(tracker, 10_000)):
@@ -139,7 +139,7 @@ def test_with_room_for_all_hypotheses_no_sequence_of_pairings_is_better(case):
 
 
 @given(CASES)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_one_hypothesis_is_the_hungarian_association(case):
     observations, tracker = scene(*case, n_layers=5, n_slots=5)
     hungarian = tracker._replace(settings=tracker.settings._replace(association="hungarian"))
@@ -149,7 +149,7 @@ def test_one_hypothesis_is_the_hungarian_association(case):
 
 
 @given(CASES, st.integers(2, 4))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_no_hypothesis_is_reported_that_is_worse_than_the_hungarian_one(case, number):
     observations, tracker = scene(*case, n_layers=4)
     few, one = (totals(observations, with_hypotheses(tracker, k)) for k in (number, 1))

@@ -12,7 +12,7 @@ PAIRS = layer_pairs(N_LAYERS, 2)
 
 
 @given(st.integers(0, 2**32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_state_is_what_a_gaussian_gives_conditioned_on_all_observations(seed):
     # x_0 ~ N(0, 1 - r_0), x_l = a_l x_(l-1) + N(0, q_l), z_l = x_l + N(0, r_l): x = A w, z = x + v
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def gains(seed, n_rows, n_columns):
 
 
 @given(CASES, st.integers(1, 60))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_best_pairings_are_those_of_a_full_enumeration(case, n_best):
     gain = gains(*case)
     found = best_pairings(gain, n_best)
@@ -41,7 +41,7 @@ def test_the_best_pairings_are_those_of_a_full_enumeration(case, n_best):
 
 
 @given(CASES, st.floats(0, 3))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_tolerance_leaves_out_what_gains_too_little_and_no_more(case, tolerance):
     gain = gains(*case)
     totals = all_totals(gain)

@@ -32,7 +32,7 @@ def scene(seed, n_layers, n_slots, max_misses):
 
 
 @given(SCENES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_tracks_equal_those_of_a_plain_loop_over_tracks_and_observations(case):
     observations, tracker = scene(*case)
     ours = track(observations, *tracker).track_of
@@ -40,7 +40,7 @@ def test_tracks_equal_those_of_a_plain_loop_over_tracks_and_observations(case):
 
 
 @given(SCENES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_observation_is_in_one_track_and_a_track_has_one_per_layer(case):
     observations, tracker = scene(*case)
     tracks = track(observations, *tracker)
@@ -56,7 +56,7 @@ def test_every_observation_is_in_one_track_and_a_track_has_one_per_layer(case):
 
 
 @given(SCENES, st.integers(0, 2**32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_order_of_slots_changes_nothing_but_the_order(case, seed):
     observations, tracker = scene(*case)
     shape = observations.latents.shape

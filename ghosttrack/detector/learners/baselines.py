@@ -10,7 +10,13 @@ from sklearn.covariance import LedoitWolf
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from ghosttrack.detector.learners.classifiers import Asked, Known, Option, standardise
+from ghosttrack.detector.learners.classifiers import (
+    Asked,
+    Known,
+    Option,
+    fit_logistic,
+    standardise,
+)
 from ghosttrack.detector.table import Table
 
 PROBE_STRENGTHS = (0.001, 0.01, 0.1)
@@ -52,8 +58,8 @@ class Probe(NamedTuple):
         layer = self.residuals[option.place]
         known, asked = standardise(layer[train], layer[test])
         solver = "newton-cholesky" if known.shape[1] < WIDE else "lbfgs"
-        model = LogisticRegression(C=option.strength, solver=solver, max_iter=1000)
-        return model.fit(known, labels[train]).decision_function(asked).astype(np.float64)
+        model = fit_logistic(known, labels[train], option.strength, solver)
+        return model.decision_function(asked).astype(np.float64)
 
 
 class Distance(NamedTuple):

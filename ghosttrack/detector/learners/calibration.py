@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
+
+from ghosttrack.detector.learners.classifiers import fit_logistic
 
 LEAST_SLOPE = 0.05
 """Per standard deviation of the score. A detector that found nothing keeps its order, and its
@@ -96,8 +97,8 @@ def _fit(
 ) -> Calibration:
     center, scale = float(scores.mean()), float(scores.std()) or 1.0
     z = ((scores - center) / scale)[:, None]
-    platt = LogisticRegression(C=WEAK_PENALTY, solver="newton-cholesky").fit(z, labels)
-    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    platt = fit_logistic(z, labels, WEAK_PENALTY)
+    slope, intercept = float(platt.coef_[0, 0]), float(np.ravel(platt.intercept_)[0])
     if slope < LEAST_SLOPE:
         slope, intercept = LEAST_SLOPE, float(logit(labels.mean()))
     return Calibration(

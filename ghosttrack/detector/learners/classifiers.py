@@ -1,5 +1,6 @@
 """Classifiers over columns of numbers, behind the form that every learner has."""
 
+import warnings
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,7 @@ LEAST_PROB = 1e-4
 """Forests give 0 and 1; the logit must stay finite."""
 MOST_Z = 10.0
 """Standardised values are cut here, lest one outlier rule a linear model."""
+NEWTON_GOES_ON = r"(Line search of Newton solver|The inner solver of Newton)[\s\S]*resort to lbfgs"
 
 
 class Option(NamedTuple):
@@ -95,8 +97,8 @@ class Columns(NamedTuple):
         known, asked = self.values[train], self.values[test]
         if option.kind == "logistic":
             known, asked = standardise(known, asked)
-        model = classifier(option, len(known), seed).fit(known, labels[train])
-        return safe_logit(model.predict_proba(asked)[:, 1])
+        model = fit_classifier(option, known, labels[train], seed)
+        return safe_logit(np.asarray(model.predict_proba(asked))[:, 1])
 
 
 class BestColumn(NamedTuple):
@@ -246,19 +248,22 @@ def z(
     return np.clip(standardised, -MOST_Z, MOST_Z)
 
 
-def classifier(
-    option: Option, n_rows: int, seed: int
+def fit_classifier(
+    option: Option,
+    values: Float[np.ndarray, "row column"],
+    labels: Int[np.ndarray, " row"],
+    seed: int,
 ) -> LogisticRegression | RandomForestClassifier | HistGradientBoostingClassifier:
-    """Make the classifier that an option of `Columns` names."""
+    """Fit the classifier that an option of `Columns` names."""
     if option.kind == "logistic":
-        return LogisticRegression(C=option.strength, solver="newton-cholesky")
+        return fit_logistic(values, labels, option.strength)
     if option.kind == "forest":
         return RandomForestClassifier(
             n_estimators=40,
             min_samples_leaf=5,
-            max_samples=max(1, int(0.3 * n_rows)),
+            max_samples=max(1, int(0.3 * len(values))),
             random_state=seed,
-        )
+        ).fit(values, labels)
     assert option.kind == "boosting", f"no classifier of kind {option.kind}"
     return HistGradientBoostingClassifier(
         max_iter=60,
@@ -266,4 +271,21 @@ def classifier(
         max_bins=31,
         early_stopping=False,  # pyright: ignore[reportArgumentType]
         random_state=seed,
-    )
+    ).fit(values, labels)
+
+
+def fit_logistic(
+    values: Float[np.ndarray, "row column"],
+    labels: Int[np.ndarray, " row"],
+    strength: float,
+    solver: str = "newton-cholesky",
+) -> LogisticRegression:
+    """Fit a logistic regression; where Newton's steps end in rounding, L-BFGS goes on from there.
+
+    They do so where the start is the optimum already (scores without information, as many right
+    answers as wrong ones), or where columns are collinear. Whether rounding decides is the
+    machine's affair: scikit-learn's word on it is kept from users, one on L-BFGS failing is not.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=NEWTON_GOES_ON)
+        return LogisticRegression(C=strength, solver=solver, max_iter=1000).fit(values, labels)

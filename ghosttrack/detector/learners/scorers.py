@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from ghosttrack.detector.learners.classifiers import (
     LEAST_PROB,
     Option,
-    classifier,
+    fit_classifier,
     moments,
     safe_logit,
     z,
@@ -134,10 +134,10 @@ def fit_scorer(
     """Learn what `Columns.fit_predict` learns, and keep the parameters alone."""
     if option.kind == "logistic":
         center, scale = moments(values)
-        model = classifier(option, len(values), seed).fit(z(values, center, scale), labels)
+        model = fit_classifier(option, z(values, center, scale), labels, seed)
         assert isinstance(model, LogisticRegression), model
         return Linear(center, scale, model.coef_[0], np.array(np.ravel(model.intercept_)[0]))
-    model = classifier(option, len(values), seed).fit(values, labels)
+    model = fit_classifier(option, values, labels, seed)
     if isinstance(model, RandomForestClassifier):
         return _forest(model)
     assert isinstance(model, HistGradientBoostingClassifier), model

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ghosttrack.detector.answers.options import (
@@ -102,7 +102,6 @@ def test_a_relation_of_one_subject_has_no_owner_test():
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None)
 def test_relations_rows_and_options_may_come_in_any_order(seed: int):
     one, other = drawn(seed), drawn(seed + 1, n=3, n_options=2)
     generator = np.random.default_rng(seed)
@@ -115,7 +114,6 @@ def test_relations_rows_and_options_may_come_in_any_order(seed: int):
 
 
 @given(st.integers(0, 10**6), st.floats(-1e3, 1e3))
-@settings(deadline=None)
 def test_a_constant_added_to_a_fact_s_scores_changes_nothing(seed: int, constant: float):
     one = drawn(seed)
     moved = one.scores.copy()
@@ -125,7 +123,6 @@ def test_a_constant_added_to_a_fact_s_scores_changes_nothing(seed: int, constant
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None)
 def test_no_fact_is_a_part_of_its_own_prior(seed: int):
     """Doubling a row's log-odds moves its own numbers as its own p alone would."""
     one = drawn(seed)
@@ -149,7 +146,6 @@ def test_the_right_answers_enter_no_number():
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None)
 def test_numbers_stay_in_their_stated_range(seed: int):
     one = drawn(seed)
     for table, specs in ((output_table, OPTION_SPECS), (owner_table, OWNER_OPTION_SPECS)):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
@@ -86,7 +86,6 @@ def test_scores_move_in_their_expected_direction_when_samples_disagree():
 
 
 @given(st.permutations(TEXTS), st.randoms())
-@settings(deadline=None)
 def test_the_samples_may_come_in_any_order(texts, random):
     response, *samples = texts
     turned = samples.copy()
@@ -95,7 +94,6 @@ def test_the_samples_may_come_in_any_order(texts, random):
 
 
 @given(st.lists(st.sampled_from(TEXTS), min_size=2, max_size=7))
-@settings(deadline=None)
 def test_scores_stay_in_their_stated_range(texts):
     found = scores(*texts)
     for score in SAMPLING_SCORES:

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.linalg import LinAlgWarning
+from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.learners.classifiers import (
     TABULAR,
@@ -7,6 +9,7 @@ from ghosttrack.detector.learners.classifiers import (
     Columns,
     LabelFree,
     Option,
+    fit_logistic,
     screen,
     standardise,
 )
@@ -44,6 +47,16 @@ def test_labels_of_test_rows_are_not_looked_at(option: Option):
         learner.fit_predict(option, labels, TRAIN, TEST, 0),
         learner.fit_predict(option, other, TRAIN, TEST, 0),
     )
+
+
+def test_where_newton_s_steps_fail_the_fit_goes_on_without_a_word():
+    values, labels = sample()
+    twins = np.hstack([values, values])
+    with pytest.warns(LinAlgWarning, match="resort to lbfgs"):
+        LogisticRegression(C=1e20, solver="newton-cholesky").fit(twins, labels)
+    scores = fit_logistic(twins, labels, 1e20).decision_function(twins)
+    wanted = fit_logistic(values, labels, 1e20).decision_function(values)
+    np.testing.assert_allclose(scores, wanted, atol=0.01)
 
 
 def test_the_best_column_is_turned_by_the_training_rows():

@@ -55,7 +55,7 @@ def test_a_sample_without_confirmed_tracks_has_no_cluster():
         np.testing.assert_array_equal(values, [0, 0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_blocks_change_no_number(seed):
     evidence, tracks = random_case(np.random.default_rng(seed))

@@ -52,7 +52,7 @@ def test_strength_is_the_projection_over_the_root_mean_square():
     assert sorted(seen.acts[0, 1]) == pytest.approx([0, 3])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 100))
 def test_a_longer_residual_is_no_stronger(factor):
     plain = hand_bank()

@@ -19,7 +19,7 @@ def test_sums_go_to_their_sample_layer_and_track():
     np.testing.assert_array_equal(scene.tracks_per_sample(np.ones(4)), [2, 2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_rows_ascend_by_sample_and_layer(seed):
     scene = survey(*random_case(np.random.default_rng(seed)))

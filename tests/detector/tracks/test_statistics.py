@@ -18,7 +18,7 @@ from tests.detector.scenes import evidence_of, random_case, shuffle_slots, track
 
 NULL = LengthNull(2.0, 0.5)
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 @few
