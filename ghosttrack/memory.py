@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+STATM = Path("/proc/self/statm")
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -20,6 +21,13 @@ def peak_bytes() -> int:
     """Return the most memory that this process has had at a time."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def used_bytes() -> int:
+    """Return the memory that this process has; the most that it had where that is not told."""
+    if not STATM.is_file():
+        return peak_bytes()
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()
 
 
 def free_bytes() -> int:

@@ -1,6 +1,6 @@
 """Activations for the Trainer: a loader that goes on where it was stopped."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
 
@@ -48,18 +48,8 @@ class TrainBatches:
         self.step = state["step"]
 
 
-class HeldoutBatches:
-    """The held-out batches, anew each time."""
-
-    def __init__(self, batches: Callable[[], Iterator[Float[Tensor, "hook row d_model"]]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Float[Tensor, "hook row d_model"]]:
-        return self.batches()
-
-
 class ActivationsDataModule(pl.LightningDataModule):
-    """Feed a bank: `steps` shuffled batches to train on, every held-out token to validate.
+    """Feed a bank: `steps` shuffled batches.
 
     A batch is [hook row d_model] in the source's number format; each rank gets its share of the
     same global batch. Use it with `Trainer(use_distributed_sampler=False)`.
@@ -88,13 +78,6 @@ class ActivationsDataModule(pl.LightningDataModule):
         return TrainBatches(
             lambda step: self.source.batches(self.batch_size, self.seed, rank, world_size, step),
             self.steps,
-        )
-
-    def val_dataloader(self) -> HeldoutBatches:
-        """Give the held-out batches."""
-        rank, world_size = self._ranks()
-        return HeldoutBatches(
-            lambda: self.source.heldout_batches(self.batch_size, rank, world_size)
         )
 
     def _ranks(self) -> tuple[int, int]:

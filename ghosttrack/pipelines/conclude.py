@@ -16,7 +16,7 @@ from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
 from ghosttrack.run import Run
-from ghosttrack.training.logs import close_logger, make_logger
+from ghosttrack.training.loggers import close_loggers, make_loggers
 
 HELD_OUT = {
     HeldOut.group: "that keep a question or an entity together",
@@ -70,9 +70,9 @@ def write_findings(
     write_scores(folder / "tables" / "scores.csv", evaluation, texts)
     write_page(folder / "report.html", material, figures, decode)
     write_json(folder / "metrics.json", _metrics(material))
-    logger = make_logger(config, run, "detect", folder)
-    log_evaluation(logger, material, figures)
-    close_logger(logger, config, run, folder)
+    loggers = make_loggers(config, run, "detect", folder)
+    log_evaluation(loggers, material, figures)
+    close_loggers(loggers, config, run, folder)
 
 
 def conclude(run: Run, judged: Artifact) -> None:

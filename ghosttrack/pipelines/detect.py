@@ -33,7 +33,7 @@ from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, QuestionKind
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.run import Run
-from ghosttrack.training.logs import check_logger
+from ghosttrack.training.loggers import check_logger
 from ghosttrack.world.coverage import covered_groups
 
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"

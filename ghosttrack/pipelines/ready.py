@@ -33,7 +33,7 @@ from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.ready_answers import read_answered, read_option_scores
 from ghosttrack.report.material import Owners, ReportMaterial
 from ghosttrack.run import Run
-from ghosttrack.training.logs import check_logger
+from ghosttrack.training.loggers import check_logger
 
 SPECS = (
     *OPTION_SPECS,

@@ -20,17 +20,19 @@ from ghosttrack.pipelines.check import HELDOUT, heldout_id
 from ghosttrack.pipelines.extract import activations_identity
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import activation_source
+from ghosttrack.report.wandb import hide_details, log_numbers
 from ghosttrack.run import Run, plain
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
-from ghosttrack.sae.evaluate import evaluate, gather
+from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.lit import LitBank
 from ghosttrack.sae.metrics import HookMetrics
+from ghosttrack.sae.ranks import gather
 from ghosttrack.training.failures import curable
 from ghosttrack.training.layers import WholeBatches, share
-from ghosttrack.training.logs import check_logger, close_logger, kept_log, make_logger
+from ghosttrack.training.loggers import check_logger, close_loggers, kept_log, make_loggers
 from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
 from ghosttrack.training.trainer import make_trainer, precision, training_plan
 
@@ -106,8 +108,9 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     Every rank comes here; each trains its share, and rank 0 saves the whole.
     """
     hooks, points = study.hooks, folder / CHECKPOINTS
-    logger = make_logger(config, study.run, "train", folder)
-    trainer = make_trainer(config, logger, ResumePoints(points, config.train.checkpoint_every))
+    loggers = make_loggers(config, study.run, "train", folder)
+    trainer = make_trainer(config, loggers, ResumePoints(points, config.train.checkpoint_every))
+    hide_details(loggers, [f"train/fvu/{hook}" for hook in hooks])
     mine = share(trainer, hooks)
     is_whole = mine.hooks == hooks
     device = trainer.strategy.root_device
@@ -133,8 +136,8 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
         bank = _bank(hooks, source, config)
         bank.load_state_dict(trained(points / LAST, hooks))
     rows = with_fidelity(rows, bank, study)
-    logger.log_metrics(_flat(rows), step=trainer.max_steps)
-    close_logger(logger, config, study.run, folder)
+    log_numbers(loggers, _flat(rows), step=trainer.max_steps)
+    close_loggers(loggers, config, study.run, folder)
     facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(study)}
     bank.save(folder, rows, facts)
     shutil.rmtree(points)

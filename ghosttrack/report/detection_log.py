@@ -13,7 +13,7 @@ from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.scores import bin_of
 from ghosttrack.report.figures import CURVES
 from ghosttrack.report.material import HEADLINE, ReportMaterial
-from ghosttrack.report.wandb import chart, picture, table
+from ghosttrack.report.wandb import chart, log_numbers, picture, table
 
 NUMBERS = ("auroc", "auprc", "f1", "ece")
 MATRICES = ("output", "tracks+output", "few")
@@ -41,11 +41,13 @@ MOST_POINTS = 200
 Rows = list[tuple[Any, ...]]
 
 
-def log_evaluation(logger: Logger, material: ReportMaterial, figures: Sequence[Path]) -> None:
+def log_evaluation(
+    loggers: Sequence[Logger], material: ReportMaterial, figures: Sequence[Path]
+) -> None:
     """Log an evaluation: to any logger the numbers, to W&B tables, curves and figures too.
 
     Args:
-        logger: Lightning's.
+        loggers: Lightning's.
         material: What was found, and the answers.
         figures: SVG files, each with a PNG beside it.
     """
@@ -57,10 +59,11 @@ def log_evaluation(logger: Logger, material: ReportMaterial, figures: Sequence[P
         for name in NUMBERS
     }
     canaries = {f"canary/{name}": value for name, value in found.canaries.items()}
-    logger.log_metrics({**numbers, **canaries})
-    if isinstance(logger, WandbLogger):
-        shown = {f"figures/{path.stem}": picture(path) for path in figures}
-        logger.experiment.log({**_tables(material), **_curves(material), **shown})
+    log_numbers(loggers, {**numbers, **canaries})
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            shown = {f"figures/{path.stem}": picture(path) for path in figures}
+            logger.experiment.log({**_tables(material), **_curves(material), **shown})
 
 
 def _tables(material: ReportMaterial) -> dict[str, Any]:

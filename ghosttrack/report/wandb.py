@@ -1,45 +1,48 @@
 """Weights & Biases: what its own library must be asked for, beside Lightning's logger."""
 
+import logging
 import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import wandb
-from pytorch_lightning.loggers import WandbLogger
-from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
-from wandb.sdk.lib.paths import LogicalPath
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.errors import ConfigError
 
 REACH_S = 3.0
-FILE_HEAD = 7
-"""Bytes that the file of an offline run begins with."""
+EMPTY_BYTES = 7
+"""Of the file of an offline run that holds nothing."""
 WandbError = wandb.Error
 
+log = logging.getLogger(__name__)
 
-class BriefWandbLogger(WandbLogger):
-    """Lightning's; of what has a hook point, a detector or a canary of its own it draws nothing.
 
-    It logs all of that, as `is_detail` tells it, and hides it from the plots that W&B makes by
-    itself: 72 hook points would be a thousand panels. A workspace draws them together.
+def log_numbers(
+    loggers: Iterable[Logger], numbers: Mapping[str, float], step: int | None = None
+) -> None:
+    """Log to all loggers, details hidden at W&B."""
+    hide_details(loggers, numbers)
+    for logger in loggers:
+        logger.log_metrics(dict(numbers), step)
+
+
+def hide_details(loggers: Iterable[Logger], names: Iterable[str]) -> None:
+    """Keep what has a hook point, a detector or a canary of its own from W&B's automatic plots.
+
+    72 hook points would be a thousand panels; a workspace draws them together.
     """
-
-    _hidden: frozenset[str] = frozenset()
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log, details hidden."""
-        details = {name for name in metrics if is_detail(name)} - self._hidden
-        for name in sorted(details):
-            self.experiment.define_metric(
+    details = list(filter(is_detail, names))
+    for logger in [one for one in loggers if isinstance(one, WandbLogger)]:
+        for name in details:
+            logger.experiment.define_metric(
                 name, step_metric="trainer/global_step", step_sync=True, hidden=True
             )
-        self._hidden |= details
-        super().log_metrics(metrics, step)
 
 
 def is_detail(name: str) -> bool:
@@ -99,7 +102,7 @@ def drop_empty(folder: Path) -> None:
     it and leaves out those that go on with its run.
     """
     for file in folder.glob("wandb/offline-run-*/run-*.wandb"):
-        if file.stat().st_size <= FILE_HEAD:
+        if file.stat().st_size <= EMPTY_BYTES:
             shutil.rmtree(file.parent)
 
 
@@ -131,22 +134,26 @@ class Reference(NamedTuple):
     address: str
 
     def artifact(self) -> wandb.Artifact:
-        """Put it as W&B does."""
-        artifact = wandb.Artifact(self.name, type=self.kind)
-        entry = ArtifactManifestEntry(
-            path=LogicalPath(self.name), digest=self.name, ref=self.address, size=0
-        )
-        artifact.manifest.add_entry(entry)
+        """Put it as W&B does; where it lies does not make it another version."""
+        artifact = wandb.Artifact(self.name, type=self.kind, metadata={"address": self.address})
+        artifact.add_reference(f"ghosttrack:{self.name}", name=self.name)
         return artifact
 
 
 def log_lineage(logger: WandbLogger, used: Sequence[Reference], made: Reference) -> None:
-    """Tell what a run was made from and what it made; nothing of it is uploaded."""
+    """Tell what a run was made from and what it made; nothing of it is uploaded.
+
+    W&B takes what was used from online runs alone; of an offline one the configuration names it.
+    """
     run = logger.experiment
-    for one in used:
-        # what `use_artifact` does with one that the server has not seen; it refuses offline runs
-        run._log_artifact(one.artifact(), use_after_commit=True)
-    run.log_artifact(made.artifact())
+    made_from = {one.name: one.address for one in used}
+    run.config.update({"made_from": made_from}, allow_val_change=True)
+    try:
+        run.log_artifact(made.artifact())
+        for one in () if run.offline else used:
+            run.use_artifact(one.artifact())
+    except (wandb.Error, ValueError) as error:
+        log.warning("W&B did not take the lineage: %s", error)
 
 
 def chart(kind: str, fields: Mapping[str, str], title: str, rows: Sequence[Sequence[Any]]) -> Any:  # noqa: ANN401 - W&B's custom chart

@@ -1,15 +1,12 @@
 """Metrics of a bank on a set of activations."""
 
 from collections.abc import Iterable
-from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.metrics import BankMetrics, HookMetrics
-
-Value = TypeVar("Value")
 
 
 @torch.no_grad()
@@ -44,12 +41,3 @@ def bank_metrics(bank: Bank, *, reduce: bool) -> BankMetrics:
 
 def _never() -> bool:
     return False
-
-
-def gather(value: Value) -> list[Value]:
-    """Collect a small object from every rank, in their order; of one process, its own."""
-    if not distributed.is_initialized():
-        return [value]
-    values = [value] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values

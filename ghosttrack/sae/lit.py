@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
-from ghosttrack.sae.curves import curves, fvu_entries, union
-from ghosttrack.sae.evaluate import bank_metrics, gather
 from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
+from ghosttrack.sae.ranks import gather
 
 
 class LitBank(pl.LightningModule):
@@ -38,7 +37,6 @@ class LitBank(pl.LightningModule):
         super().__init__()
         self.bank, self.config, self.max_steps, self.reduce = bank, config, max_steps, reduce
         self.loss = BankLoss(len(bank.hooks), config, reduce=reduce)
-        self.heldout = bank_metrics(bank, reduce=reduce)
         self._since = (0, time.monotonic())
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's union of ten forms)
@@ -60,17 +58,6 @@ class LitBank(pl.LightningModule):
         if (self.global_step + 1) % every == 0:
             self._log(losses, batch.shape[1] * (self.trainer.world_size if self.reduce else 1))
         return losses.loss
-
-    def validation_step(self, batch: Float[Tensor, "hook batch d_model"]) -> None:
-        """Add held-out tokens to the metrics."""
-        acts = self.bank.encode(batch)
-        self.heldout.update(batch, self.bank.decode(acts), *acts)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the held-out FVU, over all ranks."""
-        fvu = dict(zip(self.bank.hooks, self.heldout.per_hook()["fvu"], strict=True))
-        self.log_dict(fvu_entries("heldout", union(gather(fvu))), rank_zero_only=True)
-        self.heldout.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to keep weights that are not finite."""
@@ -98,3 +85,52 @@ class LitBank(pl.LightningModule):
         speed = batch_tokens * (self.global_step - step) / (now - then)
         rest = {"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "tokens_per_s": speed}
         self.log_dict(found.entries() | rest, rank_zero_only=True)
+
+
+class Curves(NamedTuple):
+    """A step's numbers, off its device; FVU and dead fraction are of the global batch."""
+
+    fvu: dict[str, float]
+    dead_frac: dict[str, float]
+    loss: float
+
+    def entries(self) -> dict[str, float]:
+        """Name them as dashboards group them.
+
+        >>> step = Curves({"layer_0": 0.25, "layer_1": 0.75}, {"layer_0": 0, "layer_1": 0.5}, 1.0)
+        >>> step.entries()  # doctest: +NORMALIZE_WHITESPACE
+        {'train/fvu/layer_0': 0.25, 'train/fvu/layer_1': 0.75, 'train/fvu_mean': 0.5,
+         'train/fvu_max': 0.75, 'train/loss': 1.0, 'train/dead_frac': 0.25}
+        """
+        return {
+            **{f"train/fvu/{hook}": value for hook, value in self.fvu.items()},
+            "train/fvu_mean": sum(self.fvu.values()) / len(self.fvu),
+            "train/fvu_max": max(self.fvu.values()),
+            "train/loss": self.loss,
+            "train/dead_frac": sum(self.dead_frac.values()) / len(self.dead_frac),
+        }
+
+
+def curves(hooks: Sequence[str], losses: Losses, *, reduce: bool) -> Curves:
+    """Take a step's numbers over all ranks.
+
+    Args:
+        hooks: This rank's hook points.
+        losses: Of this rank.
+        reduce: Ranks share the batches of one bank; false where each has hook points of its own.
+    """
+    fvu, dead = (
+        dict(zip(hooks, values.tolist(), strict=True)) for values in (losses.fvu, losses.dead_frac)
+    )
+    ranks = gather(Curves(fvu, dead, losses.loss.item()))
+    loss = sum(rank.loss for rank in ranks)
+    return Curves(
+        union([rank.fvu for rank in ranks]),
+        union([rank.dead_frac for rank in ranks]),
+        loss / len(ranks) if reduce else loss,
+    )
+
+
+def union(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Join what ranks say of their hook points; of one bank they all say the same."""
+    return {hook: value for rank in ranks for hook, value in rank.items()}

@@ -1,7 +1,11 @@
-"""What a step asks of the other ranks that train the same SAEs."""
+"""What training asks of the other ranks."""
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+Value = TypeVar("Value")
 
 
 class Ranks:
@@ -32,3 +36,12 @@ class Ranks:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         distributed.all_gather(parts, tensor.contiguous())
         return torch.cat(parts, dim=-1)
+
+
+def gather(value: Value) -> list[Value]:
+    """Collect a small object from every rank, in their order; of one process, its own."""
+    if not distributed.is_initialized():
+        return [value]
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

@@ -11,8 +11,9 @@ from ghosttrack.config import TrainProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.config import Precision
 from ghosttrack.training.layers import LayersStrategy
-from ghosttrack.training.logs import Forecast, progress, quieten_lightning
+from ghosttrack.training.loggers import MachineUsage
 from ghosttrack.training.plan import Plan
+from ghosttrack.training.progress import Forecast, progress, quieten_lightning
 from ghosttrack.training.resume import ResumePoints
 
 NOT_FOR_A_BANK = {
@@ -23,7 +24,7 @@ NOT_FOR_A_BANK = {
 """Arguments of `Trainer` that would change what a step is, and the setting to use instead."""
 
 
-def make_trainer(config: TrainProgram, logger: Logger, points: ResumePoints) -> pl.Trainer:
+def make_trainer(config: TrainProgram, loggers: list[Logger], points: ResumePoints) -> pl.Trainer:
     """Make the trainer of a bank.
 
     Raises:
@@ -39,8 +40,8 @@ def make_trainer(config: TrainProgram, logger: Logger, points: ResumePoints) -> 
         trainer: pl.Trainer = instantiate(
             config.trainer,
             strategy=LayersStrategy() if strategy == "layers" else strategy,
-            logger=logger,
-            callbacks=[points, callback, Forecast()],
+            logger=loggers,
+            callbacks=[points, callback, Forecast(), MachineUsage()],
             enable_progress_bar=is_bar,
             precision=precision(config).value,
         )

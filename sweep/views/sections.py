@@ -205,5 +205,5 @@ def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | No
         "While it trained": Sheet(("run", "quantity", "mean", "max", "measurements"), rows),
     }
     tables = [table(sheet, title) for title, sheet in sheets.items() if sheet.rows]
-    note = "Peaks are each run's own; what W&B measured has W&B's names and units."
+    note = "Peaks are each run's own; `cpu_percent` is of one core."
     return Section("usage", "GPU and memory", note, tables) if tables else None

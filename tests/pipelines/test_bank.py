@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 from ghosttrack.artifacts import read_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
-from sweep.records.wandb_run import read_run
 from tests.pipelines.test_check import sparsify
 from tests.support.commands import ROOT, Workplace, artifacts, measured, only, said, weights
 from tests.support.programs import Done
+from tests.support.wandb_run import Lineage, read_run
 
 
 @pytest.fixture
@@ -54,11 +54,10 @@ def test_saes_that_there_are_are_looked_through_as_trained_ones_would_be(
     (logged,) = map(read_run, (output / "tiny" / "runs").glob("detect/2*/wandb/*run-*/*.wandb"))
     assert logged.job_type == "detect"
     assert logged.tags == ("tiny", "downloaded", "baseline")
-    *used, made = logged.lineage
-    kinds = {"models", "corpora", "saes", "answers", "tracks", "detectors"}
-    assert {one.kind for one in used if one.is_used} == kinds
-    assert {one.name for one in used if one.kind == "saes"} == {bank.name}
-    assert (made.kind, made.name, made.is_used) == ("evaluations", evaluation.name, False)
+    assert logged.lineage == [Lineage("evaluations", evaluation.name, evaluation.as_uri())]
+    kinds = {Path(address).parent.name for address in logged.config["made_from"].values()}
+    assert {"corpora", "saes", "answers", "tracks", "detectors"} <= kinds
+    assert logged.config["made_from"][bank.name] == bank.as_uri()
 
     asked = said(workplace.console(output, "ask", "where was anna born?", *settings))
     assert "built" not in asked

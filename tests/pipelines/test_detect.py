@@ -15,9 +15,9 @@ from ghosttrack.detector.tracks.statistics import (
     TRACK_STATISTICS,
 )
 from ghosttrack.sae.bank import Bank
-from sweep.records.wandb_run import read_run
 from tests.support.commands import DDP, Workplace, artifacts, said, times
 from tests.support.programs import Done
+from tests.support.wandb_run import read_run
 
 pytestmark = pytest.mark.slow
 

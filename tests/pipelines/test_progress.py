@@ -5,8 +5,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ghosttrack.training import logs
-from ghosttrack.training.logs import Bar, Forecast, LogLines
+from ghosttrack.training import progress
+from ghosttrack.training.progress import Bar, Forecast, LogLines
 from tests.sae.support import small_bank
 from tests.sae.test_lit import fit
 
@@ -23,7 +23,7 @@ METRICS = {
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that is set by hand."""
     time = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: time.now))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: time.now))
     return time
 
 
@@ -38,9 +38,9 @@ class Paced(pl.Callback):
 
 
 def test_lines_and_forecast_tell_how_training_goes(tmp_path, clock, caplog):
-    with caplog.at_level(logging.INFO, logger="ghosttrack.training.logs"):
+    with caplog.at_level(logging.INFO, logger="ghosttrack.training.progress"):
         fit(tmp_path, callbacks=[Paced(clock), LogLines(), Forecast()])
-    lines = [one.getMessage() for one in caplog.records if one.name == logs.__name__]
+    lines = [one.getMessage() for one in caplog.records if one.name == progress.__name__]
     # 24 steps that log every fourth: from step 4 to 8 two seconds pass, so 16 more take eight.
     assert lines[0] == "about 8 s for 16 steps"
     assert lines[1].startswith("training: step 10 of 24, 7 s left, tokens/s ")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.artifacts import read_json
-from sweep.records.wandb_run import read_run
 from tests.support.commands import (
     DDP,
     PATIENCE_S,
@@ -23,6 +22,7 @@ from tests.support.commands import (
     only,
     resume_step,
 )
+from tests.support.wandb_run import read_run
 
 pytestmark = [
     pytest.mark.slurm,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ghosttrack.artifacts import read, read_json
-from sweep.records.wandb_run import read_run
+from sweep.records.logged import read_logged
 from tests.support.commands import (
     DDP,
     PATIENCE_S,
@@ -26,6 +26,7 @@ from tests.support.commands import (
     weights,
 )
 from tests.support.programs import Done
+from tests.support.wandb_run import Lineage, read_run
 
 pytestmark = pytest.mark.slow
 OFFLINE = "tiny/runs/train/*/wandb/offline-run-*/*.wandb"
@@ -208,7 +209,10 @@ def test_a_stream_trains_without_a_store_and_wandb_without_an_account(
     assert run.tags == ("tiny", "topk", "d_sae=64", "k=8")
     assert len(run.panels) <= 40
     assert "heldout/dead_frac/layer_2" not in run.panels
-    used = {(one.kind, one.is_used) for one in run.lineage}
-    assert used == {("models", True), ("corpora", True), ("saes", False)}
-    assert run.lineage[-1].address == bank.as_uri()
+    (corpus,) = artifacts(tmp_path, "corpora")
+    assert set(run.config["made_from"]) == {"tiny", corpus}
+    assert run.lineage == [Lineage("saes", bank.name, bank.as_uri())]
+    (rows,) = [read_logged(folder) for folder in tmp_path.glob("tiny/runs/train/*")]
+    assert rows.series("train/fvu_mean")[1] == pytest.approx(curve)
+    assert rows.series("heldout/fvu_mean")[1] == run.series("heldout/fvu_mean")
     assert not [one for one in workplace.home.iterdir() if one.name == "wandb"]

@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 import wandb
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
 from ghosttrack.report.wandb import (
-    BriefWandbLogger,
     Reference,
     check_online,
     close,
     drop_empty,
     log_lineage,
+    log_numbers,
     quiet,
 )
-from sweep.records.wandb_run import Lineage, OfflineRun, read_run
 from tests.report import materials
+from tests.support.wandb_run import Lineage, OfflineRun, read_run
 
 MOST_PANELS = 40
 KEY = "f" * 40
@@ -53,17 +53,17 @@ class Kept(Logger):
 
 def test_headline_numbers_and_canaries_are_logged_by_name():
     logger = Kept()
-    log_evaluation(logger, materials.material(), [])
+    log_evaluation([logger], materials.material(), [])
     assert logger.numbers["detect/auroc/all/p>0.5"] == pytest.approx(0.75)
     assert logger.numbers["canary/index"] == pytest.approx(0.61)
     assert not [name for name in logger.numbers if "shuffled" in name]
 
 
 @pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BriefWandbLogger]:
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbLogger]:
     """A logger whose process has no run before it, nor after."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    yield BriefWandbLogger(
+    yield WandbLogger(
         project="p", save_dir=str(tmp_path), offline=True, settings=quiet(offline=True)
     )
     close()
@@ -78,14 +78,15 @@ def written(folder: Path) -> OfflineRun:
 
 
 def test_seventy_two_hook_points_are_logged_in_full_and_drawn_as_a_few_panels(
-    offline: BriefWandbLogger, tmp_path: Path
+    offline: WandbLogger, tmp_path: Path
 ):
     hooks = [f"layer_{layer}_pos_{pos}" for layer in range(24) for pos in (1, 2, 3)]
     names = [f"train/fvu/{hook}" for hook in hooks] + [
         f"heldout/{name}/{hook}" for name in ("fvu", "mse", "l0") for hook in hooks
     ]
     for step in (9, 19):
-        offline.log_metrics(dict.fromkeys([*names, "train/fvu_mean", "lr"], step / 100), step=step)
+        numbers = dict.fromkeys([*names, "train/fvu_mean", "lr"], step / 100)
+        log_numbers([offline], numbers, step)
     run = written(tmp_path)
     assert all(run.series(name) == [0.09, 0.19] for name in names)
     assert run.panels == {"train/fvu_mean", "lr", "trainer/global_step"}
@@ -103,11 +104,11 @@ def test_seventy_two_hook_points_are_logged_in_full_and_drawn_as_a_few_panels(
 
 
 def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(
-    offline: BriefWandbLogger, tmp_path: Path
+    offline: WandbLogger, tmp_path: Path
 ):
     material = materials.material()
     figures = draw(tmp_path, material.evaluation, material.answers.labels)
-    log_evaluation(offline, material, figures)
+    log_evaluation([offline], material, figures)
     run = written(tmp_path)
     assert len(run.panels) <= MOST_PANELS
     assert run.panels == {
@@ -148,7 +149,7 @@ def table(folder: Path, run: OfflineRun, name: str) -> dict[str, Any]:
 
 
 def test_lineage_is_told_by_name_and_address_and_nothing_is_copied(
-    offline: BriefWandbLogger, tmp_path: Path
+    offline: WandbLogger, tmp_path: Path
 ):
     bank, evaluation = (
         Reference(kind, name, f"file:///x/{kind}/{name}")
@@ -156,10 +157,8 @@ def test_lineage_is_told_by_name_and_address_and_nothing_is_copied(
     )
     log_lineage(offline, [bank], evaluation)
     run = written(tmp_path)
-    assert run.lineage == [
-        Lineage("saes", "topk-512-16-0123", True, "file:///x/saes/topk-512-16-0123"),
-        Lineage("evaluations", "tiny-4567", False, "file:///x/evaluations/tiny-4567"),
-    ]
+    assert run.config["made_from"] == {bank.name: bank.address}
+    assert run.lineage == [Lineage(*evaluation)]
 
 
 @pytest.mark.parametrize("is_deaf", [True, False], ids=["silent", "closed"])

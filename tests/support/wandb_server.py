@@ -10,6 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FIELD = re.compile(r"(?:query|mutation)[^{]*\{\s*(?:\w+\s*:\s*)?(\w+)")
+COMMITTED = {
+    "__typename": "Artifact", "state": "COMMITTED", "versionIndex": 0, "digest": "0", "size": 0,
+    "artifactType": {"name": "any"}, "description": None, "metadata": None, "tags": [],
+    "ttlDurationSeconds": -1, "ttlIsInherited": False, "historyStep": None, "commitHash": None,
+    "fileCount": 0, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": None,
+}  # fmt: skip
+"""What W&B wants to know of an artifact that it has sent."""
 PROJECT = {"id": "1", "name": "ghosttrack", "entity": {"id": "1", "name": "me"}}
 
 
@@ -37,9 +44,18 @@ class Server(ThreadingHTTPServer):
             run |= {"historyLineCount": 0, "sweepName": None, "config": None, "eventsLineCount": 0}
             return {"bucket": run, "inserted": True}
         if field == "createArtifact":
-            self.artifacts.append(given)
-            made = {"id": "1", "state": "COMMITTED", "versionIndex": 0, "artifactSequence": None}
-            return {"artifact": made}
+            self.artifacts.append(given["input"])
+            made = {"id": str(len(self.artifacts) - 1), "state": "COMMITTED", "versionIndex": 0}
+            return {"artifact": {**made, "artifactSequence": None}}
+        if field == "artifact":
+            return COMMITTED | {
+                "id": given["id"],
+                "artifactSequence": {
+                    "__typename": "ArtifactSequence",
+                    "name": self.artifacts[int(given["id"])]["artifactCollectionName"],
+                    "project": {**PROJECT, "internalId": "1"},
+                },
+            }
         return {
             "viewer": {"id": "1", "entity": "me", "flags": "{}", "teams": {"edges": []}},
             "serverInfo": {"cliVersionInfo": {"max_cli_version": "9.9.9"}, "features": []},

@@ -7,7 +7,7 @@ from sweep.records.logged import read_logged
 from tests.report.test_page import EVIL, Page
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 
-LOG = """step,train/fvu_mean,train/fvu/layer_0,tokens_per_s,gpu.0.memory,heldout/fvu/layer_0
+LOG = """step,train/fvu_mean,train/fvu/layer_0,tokens_per_s,machine/memory_mb,heldout/fvu/layer_0
 9,0.5,0.6,100,,
 19,0.25,0.3,200,,
 19,,,,40,0.2
@@ -63,7 +63,7 @@ def test_the_page_says_what_every_run_came_to(page: Page):
     assert "0.750 [0.650, 0.850]" in page.row("a=1", "detect")
     assert page.row("64", "8", "0.900")[-1] == "yes"
     assert [cells[1:] for cells in page.rows if "2.500" in cells] == [["detect", "2.500"]]
-    assert page.row("tiny grid/0", "gpu.0.memory")[2:] == ["40.000", "40.000", "1"]
+    assert page.row("tiny grid/0", "memory_mb")[2:] == ["40.000", "40.000", "1"]
 
 
 def test_a_setting_cannot_open_a_tag(page: Page):
@@ -85,4 +85,4 @@ def test_a_resumed_run_has_one_history_in_the_order_of_steps(tmp_path: Path):
     logged = read_logged(tmp_path)
     assert logged.series("train/fvu_mean") == ([9, 19, 29, 39], [0.5, 0.25, 0.2, 0.1])
     assert logged.names("train/fvu/") == ["train/fvu/layer_0"]
-    assert logged.used() == {"gpu.0.memory": [40]}
+    assert logged.used() == {"memory_mb": [40]}

@@ -83,7 +83,7 @@ class BankProbes:
         """The real one; it trains nothing here."""
         folder = self.probes.folder
         points = ResumePoints(folder, self.config.train.checkpoint_every)
-        return make_trainer(self.config, CSVLogger(folder), points)
+        return make_trainer(self.config, [CSVLogger(folder)], points)
 
     @property
     def device(self) -> torch.device:

@@ -15,18 +15,16 @@ from wandb.proto.wandb_internal_pb2 import (
 )
 
 from ghosttrack.artifacts import KINDS
-from ghosttrack.report.wandb import FILE_HEAD
 
-CHUNK_HEAD, BLOCK = 7, 2**15
+FILE_HEAD, CHUNK_HEAD, BLOCK = 7, 7, 2**15
 WHOLE, LAST = 1, 4
 
 
 class Lineage(NamedTuple):
-    """An artefact that a run used or made."""
+    """An artefact that a run made."""
 
     kind: str
     name: str
-    is_used: bool
     address: str
 
 
@@ -40,8 +38,6 @@ class OfflineRun:
     tags: tuple[str, ...] = ()
     config: dict[str, object] = field(default_factory=dict)
     history: list[dict[str, object]] = field(default_factory=list)
-    system: list[dict[str, float]] = field(default_factory=list)
-    """What W&B measures by itself, such as `proc.memory.rssMB` and `gpu.0.memory`."""
     lineage: list[Lineage] = field(default_factory=list)
     hidden: set[str] = field(default_factory=set)
     """Metrics that are not drawn unless asked for."""
@@ -89,7 +85,7 @@ def read_run(path: Path) -> OfflineRun:
     return run
 
 
-def _take(run: OfflineRun, kind: str, one: Any) -> None:  # noqa: ANN401 - a message made at import
+def _take(run: OfflineRun, kind: str, one: Any) -> None:
     """Add one record to what is known of a run."""
     match kind:
         case "run":
@@ -98,9 +94,8 @@ def _take(run: OfflineRun, kind: str, one: Any) -> None:  # noqa: ANN401 - a mes
             run.config |= _values(one.config.update)
         case "config":
             run.config |= _values(one.update)
-        case "history" | "stats":
-            kept = run.history if kind == "history" else run.system
-            kept.append(_values(one.item))
+        case "history":
+            run.history.append(_values(one.item))
         case "metric" if one.options.hidden:
             run.hidden.add(one.name)
         case "artifact" if one.type in KINDS:
@@ -123,6 +118,7 @@ def _values(items: Iterable[Any]) -> dict[str, Any]:
     return found
 
 
-def _lineage(artifact: Any) -> Lineage:  # noqa: ANN401 - a message made at import
+def _lineage(artifact: Any) -> Lineage:
     (entry,) = artifact.manifest.contents
-    return Lineage(artifact.type, artifact.name, artifact.use_after_commit, entry.ref)
+    assert entry.ref == f"ghosttrack:{artifact.name}"
+    return Lineage(artifact.type, artifact.name, json.loads(artifact.metadata)["address"])

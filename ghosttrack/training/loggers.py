@@ -1,0 +1,179 @@
+"""Loggers of training and of evaluations: a CSV file always, and what `logger` names beside it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from torch import Tensor
+
+from ghosttrack.config import DetectProgram, TrainProgram
+from ghosttrack.data.config import CorpusKind
+from ghosttrack.errors import ConfigError
+from ghosttrack.memory import used_bytes
+from ghosttrack.processes import place
+from ghosttrack.report.wandb import (
+    Reference,
+    WandbError,
+    break_off,
+    check_online,
+    close,
+    drop_empty,
+    log_lineage,
+    quiet,
+)
+from ghosttrack.run import Run, plain
+from ghosttrack.world.store import FOLDER
+
+LONGEST_TAG = 64
+"""More characters W&B refuses."""
+
+
+def check_logger(config: TrainProgram) -> None:
+    """Fail before the expensive stages if the logger cannot work.
+
+    Raises:
+        ConfigError: W&B is to be online, but there is no key or no server.
+    """
+    if _is_wandb(config) and not config.logger["offline"]:
+        check_online()
+
+
+def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) -> list[Logger]:
+    """Make the loggers of a run; W&B writes offline unless `logger.offline=false`.
+
+    Args:
+        config: Goes to each once, as it was composed.
+        run: Its folder takes their files.
+        job_type: `train` or `detect`.
+        folder: Of the artefact in the making; its id is the W&B run's too, so that a resumed run
+            goes on in the same one.
+    """
+    settings: dict[str, Any] = {"save_dir": str(run.folder)}
+    if _is_wandb(config):
+        settings |= _wandb_settings(config, run, job_type, _final(folder).name.rsplit("-", 1)[-1])
+    loggers: list[Logger] = [CSVLogger(run.folder, flush_logs_every_n_steps=1)]
+    try:
+        if not config.logger["_target_"].endswith("CSVLogger"):
+            loggers.append(instantiate(config.logger, **settings))
+        for logger in loggers:
+            logger.log_hyperparams(plain(config))
+    except (InstantiationException, WandbError) as error:
+        raise ConfigError(f"logger: {str(error.__cause__ or error).splitlines()[0]}") from error
+    return loggers
+
+
+def _is_wandb(config: TrainProgram) -> bool:
+    return config.logger["_target_"].endswith("WandbLogger")
+
+
+def _wandb_settings(config: TrainProgram, run: Run, job_type: str, run_id: str) -> dict[str, Any]:
+    if place().rank == 0:  # the first's new run is as empty to the others
+        drop_empty(run.folder)
+    return {
+        "id": run_id,
+        "name": f"{job_type}-{config.model.name}-{run_id}",
+        "job_type": job_type,
+        "settings": quiet(offline=config.logger["offline"]),
+        "group": run.group,
+        "tags": [tag[:LONGEST_TAG] for tag in (config.model.name, *_about(config))],
+    }
+
+
+def _about(config: TrainProgram) -> list[str]:
+    """Name what was examined, for the tags of a run."""
+    sae = config.sae
+    bank = [sae.architecture.name, f"d_sae={sae.d_sae}", f"k={sae.k}"]
+    if not isinstance(config, DetectProgram):
+        return bank
+    if config.bank is not None:
+        bank = [Path(config.bank).name]
+    looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
+    return [*looked_at, config.detector.name]
+
+
+def close_loggers(loggers: Sequence[Logger], config: TrainProgram, run: Run, folder: Path) -> None:
+    """End the loggers' run, so that a later one in this process begins its own.
+
+    W&B is told what the artefact in `folder`, which is in the making, was made from.
+    """
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            used = [_reference(one.path) for one in run.kept]
+            log_lineage(logger, [*_model(config), *used], _reference(_final(folder)))
+            close()
+
+
+@contextmanager
+def kept_log() -> Iterator[None]:
+    """Keep what W&B was told also of what fails or is interrupted.
+
+    What submitit ends leaves at once, with all its processes.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        break_off(is_preempted=False)
+        raise
+
+
+def _final(folder: Path) -> Path:
+    """Undo what `artifacts.build` calls a folder in the making."""
+    return folder.with_name(folder.name.removeprefix(".").removesuffix(".partial"))
+
+
+def _reference(folder: Path) -> Reference:
+    return Reference(folder.parent.name, folder.name, folder.resolve().as_uri())
+
+
+def _model(config: TrainProgram) -> list[Reference]:
+    """Name the model, where one was asked that is no artefact of its own."""
+    model = config.model
+    ready = isinstance(config, DetectProgram) and config.questions.kind.is_ready
+    if ready or model.world is not None or config.corpus.kind is CorpusKind.activations:
+        return []
+    named = model.path or model.hub
+    if named is not None and not Path(named).is_dir():
+        return [Reference("models", model.name, f"https://huggingface.co/{named}")]
+    return [Reference("models", model.name, Path(named or FOLDER).resolve().as_uri())]
+
+
+class MachineUsage(Callback):
+    """Writes into the CSV file, at steps that log, what training takes of the machine.
+
+    W&B measures that by itself.
+    """
+
+    def __init__(self) -> None:
+        self.since = time.monotonic(), time.process_time()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Measure when the step has logged."""
+        if trainer.global_step % trainer.log_every_n_steps:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        (then, busy), now = self.since, (time.monotonic(), time.process_time())
+        self.since = now
+        found: dict[str, float | Tensor] = {
+            "machine/cpu_percent": 100 * (now[1] - busy) / (now[0] - then),
+            "machine/memory_mb": used_bytes() / 1e6,
+        }
+        if torch.cuda.is_initialized():
+            found["machine/gpu_memory_mb"] = torch.cuda.memory_allocated() / 1e6
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.log_metrics(found, step=trainer.global_step - 1)
