@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.errors import ConfigError, DataError, check_folder_name
+from ghosttrack.files import write_json
 from sweep.command import make_folder, parser, run, say
 from sweep.records.imports import SUPERSEDED, Group, group, import_bank, import_result
 

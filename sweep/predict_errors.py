@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from ghosttrack.artifacts import Artifact, read, read_json
+from ghosttrack.artifacts import Artifact, read
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
@@ -21,6 +21,7 @@ from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
+from ghosttrack.files import read_json
 from ghosttrack.pipelines.kept_tracks import load_latents
 from ghosttrack.sae.hooks import layer_of
 from sweep.command import at_least, make_folder, parser, run, say

@@ -13,8 +13,8 @@ from typing import Any
 
 import wandb
 
-from ghosttrack.artifacts import write_json
 from ghosttrack.errors import DataError
+from ghosttrack.files import write_json
 from ghosttrack.report.detection_log import CHARTS
 from ghosttrack.report.wandb import has_key, silence
 from sweep.command import DETECTORS, make_folder, parser, run, say

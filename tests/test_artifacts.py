@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.artifacts import Key, artifact_id, build, hash_path, read, write_json
+from ghosttrack.artifacts import Key, artifact_id, build, read
 from ghosttrack.errors import DataError
+from ghosttrack.files import write_json
 
 IDENTITY: dict[str, object] = {"model": "m", "k": 16}
 
@@ -85,15 +86,6 @@ def test_an_edited_identity_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="does not match its identity"):
         read(artifact.path)
-
-
-def test_content_decides_a_hash_and_location_does_not(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.txt").write_text("same")
-    assert hash_path(tmp_path / "a") == hash_path(tmp_path / "b")
-    (tmp_path / "b" / "x.txt").write_text("other")
-    assert hash_path(tmp_path / "a") != hash_path(tmp_path / "b")
 
 
 def _slow_build(root: Path, log: Path) -> None:

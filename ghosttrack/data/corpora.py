@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.data.config import CorpusConfig, Packing
 from ghosttrack.data.progress import Meter
 from ghosttrack.data.tokens import DocumentTable, TokenFile
 from ghosttrack.data.windows import Cut, StoredWindows
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import read_json, write_json
 from ghosttrack.models.lm import LM
 
 SHUFFLE_CHARACTERS = 2**26

@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import hash_path
 from ghosttrack.data.config import BadFiles
 from ghosttrack.data.files import BUFFER_BYTES, COMPRESSIONS, lines
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import hash_path
 
 SUFFIXES = (
     *(f"{text}{compression}" for text in (".txt", ".jsonl") for compression in ("", *COMPRESSIONS)),

@@ -24,10 +24,10 @@ from datasets import (
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.cache.cache import Cache
 
-from ghosttrack.artifacts import hash_path
 from ghosttrack.data.config import CorpusConfig
 from ghosttrack.data.documents import BATCH_ROWS, Text, check_column, stripped
 from ghosttrack.errors import MALFORMED, ConfigError, DataError, GhostTrackError, whole
+from ghosttrack.files import hash_path
 from ghosttrack.models.hub import hub_host, is_hub_id, is_reachable
 
 Rows = TypeVar("Rows", Dataset, IterableDataset)

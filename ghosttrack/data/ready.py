@@ -31,8 +31,8 @@ from jaxtyping import Float, Float32
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.errors import DataError, whole
+from ghosttrack.files import read_json
 
 METADATA = "metadata.json"
 FACTS = ("layers", "positions", "problem_ids")

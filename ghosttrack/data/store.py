@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.quantise import SCALE, Loss, quantise, variance_lost
 from ghosttrack.data.shards import Layout, ShardFile, map_shard
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import read_json, write_json
 
 PARTS = ("train", "heldout")
 INDEX = ("token_ids", "document_ids", "positions")

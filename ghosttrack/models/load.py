@@ -21,8 +21,8 @@ from transformers import (
 )
 from transformers.activations import FastGELUActivation, NewGELUActivation
 
-from ghosttrack.artifacts import sha256_file
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import sha256_file
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.hub import model_folder, revision_of, weight_files
 from ghosttrack.models.lm import LM

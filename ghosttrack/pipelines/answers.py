@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import Artifact, read_json, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.pairs import written_answers
@@ -16,6 +16,7 @@ from ghosttrack.detector.asking.families import plan
 from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.config import InterventionsConfig
 from ghosttrack.detector.table import Table
+from ghosttrack.files import read_json, write_json
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.questions.sets import QuestionSet
 

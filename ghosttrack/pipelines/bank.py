@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from ghosttrack.artifacts import Artifact, Key, hash_path
+from ghosttrack.artifacts import Artifact, Key
 from ghosttrack.config import DetectProgram
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import hash_path
 from ghosttrack.models.load import sizes
 from ghosttrack.pipelines import train
 from ghosttrack.pipelines.check import HELDOUT, chosen, heldout_id, measured

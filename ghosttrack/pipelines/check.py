@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import Key, artifact_id, is_complete, read_json
+from ghosttrack.artifacts import Key, artifact_id, is_complete
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore
 from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
+from ghosttrack.files import read_json
 from ghosttrack.models.load import resolve_device
 from ghosttrack.pipelines.extract import activations, activations_identity
 from ghosttrack.pipelines.setup import Study

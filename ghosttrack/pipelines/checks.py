@@ -8,12 +8,13 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import Artifact, read_json, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.sampling import sampling_table
 from ghosttrack.detector.answers.self_checks import draw_samples, p_true_table, prior_table
 from ghosttrack.detector.table import Table
+from ghosttrack.files import read_json, write_json
 from ghosttrack.models.lm import LM
 from ghosttrack.pipelines.answers import Answered
 from ghosttrack.pipelines.setup import Study

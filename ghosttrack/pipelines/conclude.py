@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from ghosttrack import __version__
-from ghosttrack.artifacts import Artifact, git_commit, read_json, write_json
+from ghosttrack.artifacts import Artifact, git_commit
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.config import HeldOut
+from ghosttrack.files import read_json, write_json
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
 from ghosttrack.report.material import ReportMaterial

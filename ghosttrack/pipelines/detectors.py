@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ghosttrack.artifacts import Artifact, read_json, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram, restore
 from ghosttrack.detector.asking.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, Position
@@ -14,6 +14,7 @@ from ghosttrack.detector.learners.token_risk import STREAMING
 from ghosttrack.errors import whole
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.whole import fit_whole
+from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.instruments import INSTRUMENTS
 from ghosttrack.pipelines.setup import Study

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
-from ghosttrack.artifacts import Artifact, read_json, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.ghosts import KINDS
 from ghosttrack.detector.tracks.positions import Points
+from ghosttrack.files import read_json, write_json
 from ghosttrack.pipelines.instruments import save_arrays
 from ghosttrack.report.material import TrackView
 from ghosttrack.tracking.observations import Observations

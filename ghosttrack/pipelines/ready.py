@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ghosttrack.artifacts import Artifact, Key, build, hash_path, read
+from ghosttrack.artifacts import Artifact, Key, build, read
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.options import (
@@ -28,6 +28,7 @@ from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
+from ghosttrack.files import hash_path
 from ghosttrack.pipelines.conclude import conclude, protocol, protocol_facts, write_findings
 from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.ready_answers import read_answered, read_option_scores

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from ghosttrack.artifacts import Artifact, Key, build, hash_path, is_complete, read
+from ghosttrack.artifacts import Artifact, Key, build, is_complete, read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import CorpusConfig, CorpusKind, Coverage, Packing
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
@@ -17,6 +17,7 @@ from ghosttrack.data.forward import Extractor
 from ghosttrack.data.ready import ready_hooks
 from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import hash_path
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.worlds import world_folder, world_model

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import (
@@ -40,6 +40,7 @@ from ghosttrack.detector.tracks.statistics import (
     track_statistics,
 )
 from ghosttrack.detector.tracks.streaming import Instruments
+from ghosttrack.files import write_json
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings
 from ghosttrack.pipelines.answers import Answered

@@ -9,12 +9,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from ghosttrack.artifacts import Artifact, artifact_id, read_json
+from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource, PartSource
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import read_json
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.check import HELDOUT, heldout_id
 from ghosttrack.pipelines.extract import activations_identity

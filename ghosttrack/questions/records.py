@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import sha256_file
 from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES
 from ghosttrack.data.files import lines
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import sha256_file
 from ghosttrack.questions.config import QuestionsConfig
 
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")

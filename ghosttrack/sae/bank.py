@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ghosttrack.artifacts import write_json
+from ghosttrack.files import write_json
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.formats.read import BANK, FORMAT_VERSION, read_saes
 from ghosttrack.sae.formats.saelens import write_saelens

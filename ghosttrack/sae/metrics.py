@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from ghosttrack.artifacts import write_json
+from ghosttrack.files import write_json
 from ghosttrack.sae.hooks import layer_of
 
 METRICS = "metrics.json"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ghosttrack.artifacts import Artifact, write_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import write_json
 from ghosttrack.questions.prompts import bare_prompt, read_prompts
 from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
 from ghosttrack.run import Run

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.artifacts import is_complete, read_json
+from ghosttrack.artifacts import is_complete
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
@@ -21,6 +21,7 @@ from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
 from ghosttrack.detector.tracks.streaming import Stream
+from ghosttrack.files import read_json
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score

@@ -6,8 +6,8 @@ from typing import Final
 
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import read_json, write_json
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.recipe import Recipe
 from ghosttrack.world.text import vocabulary_hash

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.artifacts import read, read_json
+from ghosttrack.artifacts import read
 from ghosttrack.errors import DataError, whole
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
 from ghosttrack.evaluation.subsets import ALL
+from ghosttrack.files import read_json
 from ghosttrack.questions.labels import RIGHT
 from sweep.command import say
 from sweep.records.runs import Hook, RunRecord

@@ -8,8 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import Artifact, Key, build, sha256_file, write_json
+from ghosttrack.artifacts import Artifact, Key, build
 from ghosttrack.errors import DataError, whole
+from ghosttrack.files import sha256_file, write_json
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.checkpoints import read_checkpoint
 from ghosttrack.sae.formats.read import preferred

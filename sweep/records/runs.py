@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ghosttrack.artifacts import is_complete, read_json
+from ghosttrack.artifacts import is_complete
 from ghosttrack.errors import DataError, GhostTrackError, check_folder_name, whole
+from ghosttrack.files import read_json
 from ghosttrack.launch import STATUS, shared
 from sweep.command import say
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import Artifact, artifact_id, read, read_json
+from ghosttrack.artifacts import Artifact, artifact_id, read
 from ghosttrack.config import restore
 from ghosttrack.data.config import StoreConfig
 from ghosttrack.data.corpora import read_corpus
 from ghosttrack.data.windows import StoredWindows
 from ghosttrack.errors import DataError, whole
+from ghosttrack.files import read_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity

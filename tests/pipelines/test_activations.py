@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 from tests.support.commands import Workplace, artifacts, only, said
 
 pytestmark = pytest.mark.slow

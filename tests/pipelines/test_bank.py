@@ -6,9 +6,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import read_json
 from tests.pipelines.test_check import sparsify
 from tests.support.commands import ROOT, Workplace, artifacts, measured, only, said, weights
 from tests.support.programs import Done

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ghosttrack.artifacts import read_json, write_json
+from ghosttrack.files import read_json, write_json
 from tests.support import tiny
 from tests.support.commands import Workplace, said
 from tests.support.programs import Done

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from ghosttrack.artifacts import KINDS, read_json
+from ghosttrack.artifacts import KINDS
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.catalogue import SPECS
@@ -14,6 +14,7 @@ from ghosttrack.detector.tracks.statistics import (
     SUBJECT_STATISTICS,
     TRACK_STATISTICS,
 )
+from ghosttrack.files import read_json
 from ghosttrack.sae.bank import Bank
 from tests.support.commands import DDP, Workplace, artifacts, said, times
 from tests.support.programs import Done

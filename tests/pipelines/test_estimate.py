@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.evaluation.splits import check_folds
+from ghosttrack.files import read_json
 from ghosttrack.pipelines.estimate import costs
 from ghosttrack.pipelines.estimate.costs import Cost, print_costs, total
 from ghosttrack.pipelines.estimate.detection import repeated

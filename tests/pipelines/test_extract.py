@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.artifacts import read, read_json
+from ghosttrack.artifacts import read
+from ghosttrack.files import read_json
 from tests.support.commands import (
     PATIENCE_S,
     Workplace,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 from ghosttrack.models.config import Dtype
 from ghosttrack.models.load import load_lm
 from tests.models.conftest import model_config

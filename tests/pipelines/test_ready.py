@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 from tests.support.commands import ROOT, Forks, Workplace, artifacts, only, said
 
 pytestmark = pytest.mark.slow

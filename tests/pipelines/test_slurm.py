@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 from tests.support.commands import (
     DDP,
     PATIENCE_S,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ghosttrack.artifacts import read, read_json
+from ghosttrack.artifacts import read
+from ghosttrack.files import read_json
 from sweep.records.logged import read_logged
 from tests.support.commands import (
     DDP,

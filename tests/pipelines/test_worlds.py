@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import read_json
 from ghosttrack.models.config import WorldConfig
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.run import Run

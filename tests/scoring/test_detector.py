@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.errors import DataError
+from ghosttrack.files import read_json
 from ghosttrack.questions.prompts import bare_prompt
 from ghosttrack.scoring.detector import Detector
 from tests.support.commands import ROOT, Workplace, artifacts, said, times

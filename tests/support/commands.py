@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240.0

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from ghosttrack.artifacts import Key, build, write_json
+from ghosttrack.artifacts import Key, build
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.files import write_json
 from ghosttrack.report.tables import write_scores
 from tests.report.materials import LABELS, N, evaluation
 

@@ -12,9 +12,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import GPT2LMHeadModel
 
-from ghosttrack.artifacts import Key, artifact_id, build, write_json
+from ghosttrack.artifacts import Key, artifact_id, build
 from ghosttrack.config import TrainProgram, load
 from ghosttrack.data.corpora import framing, write_corpus
+from ghosttrack.files import write_json
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.sae.bank import Bank

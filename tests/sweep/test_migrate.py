@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ghosttrack.artifacts import read, read_json
+from ghosttrack.artifacts import read
+from ghosttrack.files import read_json
 from ghosttrack.sae.bank import Bank
 from sweep.migrate import main
 from tests.sae.test_formats import (

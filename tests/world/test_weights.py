@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from transformers import AutoTokenizer
 
-from ghosttrack.artifacts import read_json
+from ghosttrack.files import read_json
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.measure import Verdict, accuracy
 from ghosttrack.world.questions import HELD_OUT

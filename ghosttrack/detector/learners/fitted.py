@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from safetensors.numpy import load_file, save_file
 
-from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.detector.learners.calibration import Calibration, Steps
 from ghosttrack.detector.learners.scorers import Linear, Parts, Scorer, Trees, scores
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError, whole
+from ghosttrack.files import read_json, write_json
 
 FACTS, ARRAYS = "detectors.json", "detectors.safetensors"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed, effective_n_jobs
 
-from ghosttrack.artifacts import Artifact, read_json
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
@@ -21,6 +21,7 @@ from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.rows import Entry, Subset, summarise
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.evaluation.whole import fit_whole
+from ghosttrack.files import read_json
 from ghosttrack.pipelines.answers import answer_questions, ask_again
 from ghosttrack.pipelines.checks import STAGE as CHECKS
 from ghosttrack.pipelines.checks import check_answers

@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.errors import DataError, whole
+from ghosttrack.files import read_json
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.formats import sparsify
 from ghosttrack.sae.formats.checkpoints import read_checkpoint

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ghosttrack.artifacts import read_json, write_json
 from ghosttrack.errors import DataError
+from ghosttrack.files import read_json, write_json
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.formats.weights import (
     HookSAE,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ghosttrack.artifacts import read_json
 from ghosttrack.errors import DataError
+from ghosttrack.files import read_json
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.formats.weights import HookSAE, checked, named, read_tensors, require
 

@@ -1,0 +1,70 @@
+"""JSON and checksums of files, written so that readers never see half of one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.errors import DataError
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file under a temporary name, then rename it: readers never see half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
+    """Read a JSON file.
+
+    Raises:
+        DataError: It is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON ({error}); delete its folder to rebuild") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content, in hex.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def hash_path(path: Path, files: Sequence[Path] | None = None) -> str:
+    """Hash a file, or a folder's files with their names, by content and never by location.
+
+    Args:
+        path: The file or folder.
+        files: Those of the folder that count, in this order; None: all.
+
+    Raises:
+        DataError: There is nothing at `path`, or a file cannot be read.
+    """
+    if path.is_file():
+        return sha256_file(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    digest = hashlib.sha256()
+    if files is None:
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()
