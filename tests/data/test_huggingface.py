@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -102,16 +101,17 @@ def test_a_truncated_table_is_one_line(folder: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_an_id_without_network_is_refused_within_seconds(
+def test_an_id_without_network_is_refused_before_the_hub_is_asked(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.undo()  # the real question, answered by a host that no name server knows
     monkeypatch.setattr(huggingface.datasets.config, "HF_DATASETS_CACHE", cache)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
-    start = time.monotonic()
+    monkeypatch.setattr(
+        huggingface, "load_dataset_builder", lambda *_, **__: pytest.fail("asked the hub")
+    )
     with pytest.raises(ConfigError) as caught:
         _ = open_dataset(hub_config()).identity
-    assert time.monotonic() - start < 5
     message = str(caught.value)
     assert "\n" not in message
     for part in ("corpus.path=some/data", "hub.invalid", "save_to_disk", "HF_HUB_OFFLINE"):

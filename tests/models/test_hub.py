@@ -1,5 +1,5 @@
 import shutil
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,11 +30,19 @@ def test_the_embedded_model_is_meant_where_nothing_is_named(folders: dict[str, P
         model_folder(model_config(), NOWHERE)
 
 
-def test_an_id_without_network_is_one_line_in_a_second(cache: Path):
-    start = time.monotonic()
+def test_an_id_without_network_is_one_line_after_one_attempt(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    attempts: list[object] = []
+
+    def refused(address: object, **_: object):
+        attempts.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(hub.socket, "create_connection", refused)
     with pytest.raises(ConfigError) as caught:
         model_folder(model_config(hub="openai-community/gpt2"), NOWHERE)
-    assert time.monotonic() - start < 2.5
+    assert attempts == [("127.0.0.1", 9)]
     message = str(caught.value)
     assert "\n" not in message
     for part in ("model.hub", "openai-community/gpt2", "model.path", "HF_HUB_OFFLINE"):
@@ -48,19 +56,19 @@ def test_offline_mode_asks_no_network(cache: Path, monkeypatch: pytest.MonkeyPat
         model_folder(model_config(hub="openai-community/gpt2"), NOWHERE)
 
 
-def test_a_host_that_does_not_answer_costs_two_seconds_at_most(
+def test_a_host_that_does_not_answer_is_not_waited_for(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(hub, "REACH_TIMEOUT_S", 0.1)
+    released = threading.Event()
 
     def hang(*_args, **_kwargs):
-        time.sleep(0.6)
+        released.wait()
         raise TimeoutError
 
     monkeypatch.setattr(hub.socket, "create_connection", hang)
-    start = time.monotonic()
     assert not hub.is_reachable()
-    assert time.monotonic() - start < 0.5
+    released.set()
 
 
 def test_a_cached_snapshot_is_found_without_network(folders: dict[str, Path], cache: Path):
