@@ -12,16 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.measures.overview import brief, choose, collect
-from sweep.records.findings import read_evaluations
-from sweep.records.runs import common_overrides, find_runs
-from sweep.sheet import print_sheet, write_sheet
+from ghosttrack.analysis.evaluations import choose, read_evaluations
+from ghosttrack.analysis.runs import common_overrides, find_runs
+from ghosttrack.command import add_detectors, make_folder, parser, run, say
+from ghosttrack.report.sheet import print_sheet, write_sheet
+from sweep.measures.overview import brief, collect
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and collect."""
-    options = parser("collect", __doc__)
+    options = parser("sweep.collect", __doc__)
     options.add_argument("folder", type=Path, help="of a run, a sweep, a model, or outputs itself")
     options.add_argument("--out", type=Path, help="folder of the files (default: the one read)")
     add_detectors(options)

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ghosttrack.analysis.evaluations import Found, choose, read_evaluations
+from ghosttrack.analysis.runs import banks_of, find_runs
+from ghosttrack.command import add_detectors, make_folder, parser, run, say
 from ghosttrack.evaluation.subsets import ALL
-from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.measures.overview import choose
+from ghosttrack.report.sheet import Estimate, markdown, print_sheet, write_sheet
 from sweep.measures.quality import (
     bands_sheet,
     models_sheet,
@@ -20,15 +22,12 @@ from sweep.measures.quality import (
     targets_sheet,
     trends_sheet,
 )
-from sweep.records.findings import Found, read_evaluations
-from sweep.records.runs import banks_of, find_runs
-from sweep.sheet import Estimate, markdown, print_sheet, write_sheet
 from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and compare."""
-    options = parser("compare_models", __doc__)
+    options = parser("sweep.compare_models", __doc__)
     options.add_argument("folders", type=Path, nargs="+", help="of models, sweeps or runs")
     options.add_argument("--out", type=Path, help="default: comparison/ in the first folder")
     add_detectors(options)

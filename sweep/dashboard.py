@@ -10,18 +10,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ghosttrack.analysis.evaluations import choose, read_evaluations
+from ghosttrack.analysis.runs import find_runs
+from ghosttrack.command import add_detectors, make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.report.page import asset, environment
-from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.measures.overview import choose
-from sweep.records.findings import read_evaluations
-from sweep.records.runs import find_runs
 from sweep.views.sections import Review, sections
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and write the page."""
-    options = parser("dashboard", __doc__)
+    options = parser("sweep.dashboard", __doc__)
     options.add_argument("folder", type=Path, help="of a sweep, a model, or outputs itself")
     options.add_argument("--out", type=Path, help="the page (default: dashboard.html in folder)")
     add_detectors(options)

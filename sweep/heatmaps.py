@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ghosttrack.analysis.runs import BankRecord, Hook, banks_of, find_runs
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.sae.hooks import HOOK, place_of
-from sweep.command import make_folder, parser, run, say
-from sweep.records.runs import BankRecord, Hook, banks_of, find_runs
 from sweep.views.pictures import Map, draw_heatmaps
 
 SHOWN = {
@@ -31,7 +31,7 @@ SHOWN = {
 
 def main(arguments: list[str]) -> None:
     """Read the options and draw."""
-    options = parser("heatmaps", __doc__)
+    options = parser("sweep.heatmaps", __doc__)
     options.add_argument("folder", type=Path, help="of a run, a sweep or a model")
     options.add_argument("--out", type=Path, help="folder of the pictures (default: the one read)")
     run(lambda: _draw(options.parse_args(arguments)))

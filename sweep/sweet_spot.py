@@ -14,16 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.command import make_folder, parser, run, say
+from ghosttrack.analysis.runs import banks_of, find_runs
+from ghosttrack.command import make_folder, parser, run, say
+from ghosttrack.report.sheet import Sheet, print_sheet
 from sweep.measures.shapes import NUMBERS, Shape, front, read_shapes, shapes_of, sweet_spot
-from sweep.records.runs import banks_of, find_runs
-from sweep.sheet import Sheet, print_sheet
 from sweep.views.pictures import draw_shapes
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and choose."""
-    options = parser("sweet_spot", __doc__)
+    options = parser("sweep.sweet_spot", __doc__)
     options.add_argument("source", type=Path, help="folder of a sweep, or a CSV file")
     options.add_argument("--out", type=Path, help="folder of the picture (default: beside source)")
     run(lambda: _choose(options.parse_args(arguments)))

@@ -13,11 +13,11 @@ from typing import Any
 
 import wandb
 
+from ghosttrack.command import DETECTORS, make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.files import write_json
 from ghosttrack.report.detection_log import CHARTS
 from ghosttrack.report.wandb import has_key, silence
-from sweep.command import DETECTORS, make_folder, parser, run, say
 
 STEP = "trainer/global_step"
 CURVES = ("train/fvu_mean", "train/fvu_max", "train/loss", "train/dead_frac", "lr", "tokens_per_s")
@@ -30,7 +30,7 @@ MACHINE = ("system/gpu.0.gpu", "system/gpu.0.memory", "system/proc.memory.rssMB"
 
 def main(arguments: list[str]) -> None:
     """Read the options, and save the workspace there or in a file."""
-    options = parser("workspace", __doc__)
+    options = parser("sweep.workspace", __doc__)
     options.add_argument("--entity", required=True, help="user or team")
     options.add_argument("--project", required=True)
     options.add_argument("--name", default="GhostTrack review")

@@ -1,14 +1,12 @@
 """One table of runs, a row each."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.analysis.evaluations import Found, auroc
+from ghosttrack.analysis.runs import RunRecord, common_overrides
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
-from sweep.command import DETECTORS
-from sweep.records.findings import Found, auroc
-from sweep.records.runs import RunRecord, common_overrides
-from sweep.sheet import Cell, Sheet
+from ghosttrack.report.sheet import Cell, Sheet
 
 SUBSETS = (ALL, next(iter(CONFIDENT)))
 SAE_METRICS = (*("explained_variance", "fvu", "dead_frac", "l0", "mse", "ce_recovered", "kl"),)
@@ -52,21 +50,6 @@ def collect(
             for one in runs
         ],
     )
-
-
-def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
-    """Settle whose columns a table has.
-
-    Raises:
-        ConfigError: No evaluation has one of `detectors`.
-    """
-    there = {row.detector for one in found for row in one.evaluation.rows}
-    if detectors is None:
-        return tuple(name for name in DETECTORS if name in there)
-    if missing := [name for name in detectors if name not in there]:
-        known = f"there are {', '.join(sorted(there))}" if there else "no run evaluated any"
-        raise ConfigError(f"--detectors: no {', '.join(missing)}; {known}")
-    return detectors
 
 
 def _row(run: RunRecord, found: Found | None, detectors: tuple[str, ...]) -> tuple[Cell, ...]:

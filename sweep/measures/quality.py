@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
+from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.errors import DataError
+from ghosttrack.report.sheet import Cell, Estimate, Sheet
 from ghosttrack.sae.hooks import place_of
-from sweep.records.runs import BankRecord
-from sweep.sheet import Cell, Estimate, Sheet
 
 BANDS = ("excellent", "good", "fair", "poor")
 LIMITS = {"mse": (0.002, 0.005, 0.01), "fvu": (0.05, 0.10, 0.30)}

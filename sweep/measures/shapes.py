@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.errors import DataError
-from sweep.records.runs import BankRecord
 
 LEAST_EXPLAINED, MOST_DEAD = 0.70, 0.50
 BOUNDS = {

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ghosttrack.analysis.runs import in_order
+from ghosttrack.command import say
 from ghosttrack.errors import DataError, whole
-from sweep.command import say
-from sweep.records.runs import in_order
 
 CSVS = "lightning_logs/version_*/metrics.csv"
 """One of each time that the run was started."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from ghosttrack.analysis.evaluations import Found, auroc
+from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.report.pictures import Curve, draw_curves, draw_intervals
+from ghosttrack.report.sheet import Cell, Sheet
 from ghosttrack.sae.hooks import layer_of
-from sweep.records.findings import Found, auroc
-from sweep.records.runs import BankRecord
-from sweep.sheet import Cell, Sheet
-from sweep.views.pictures import Curve, draw_curves, draw_intervals
 
 CAUTION = (
     "MSE is in the units of each model's residual stream: compare it within a model, FVU and what "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sweep.sheet import Sheet, is_text, shown
+from ghosttrack.report.sheet import Sheet, is_text, shown
 
 
 class Picture(NamedTuple):

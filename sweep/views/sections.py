@@ -6,9 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from ghosttrack.analysis.evaluations import Found
+from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.report.page import embedded
+from ghosttrack.report.pictures import Curve, draw_curves
+from ghosttrack.report.sheet import Cell, Sheet, shown
 from sweep.measures.overview import brief, collect
 from sweep.measures.quality import (
     bands_sheet,
@@ -18,13 +22,10 @@ from sweep.measures.quality import (
     trends_sheet,
 )
 from sweep.measures.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
-from sweep.records.findings import Found
 from sweep.records.logged import Logged, read_logged
-from sweep.records.runs import RunRecord, banks_of, common_overrides, labels_of
-from sweep.sheet import Cell, Sheet, shown
 from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
 from sweep.views.page import Picture, Section, table
-from sweep.views.pictures import Curve, draw_curves, draw_shapes
+from sweep.views.pictures import draw_shapes
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ghosttrack.analysis.evaluations import read_evaluations
+from ghosttrack.analysis.runs import find_runs
+from ghosttrack.report.sheet import Estimate, Sheet
 from sweep.collect import main
 from sweep.measures.overview import collect
-from sweep.records.findings import read_evaluations
 from sweep.records.logged import read_logged
-from sweep.records.runs import find_runs
-from sweep.sheet import Estimate, Sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 
 

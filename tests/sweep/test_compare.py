@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.result import Interval
+from ghosttrack.report.sheet import Estimate, Sheet
 from sweep.compare_models import main
 from sweep.heatmaps import main as heatmaps
 from sweep.measures.quality import (
@@ -15,8 +17,6 @@ from sweep.measures.quality import (
     targets_sheet,
     trends_sheet,
 )
-from sweep.records.runs import BankRecord
-from sweep.sheet import Estimate, Sheet
 from tests.report.materials import evaluation, row
 from tests.sweep.outputs import bank, detected, hook, judged, trained
 

@@ -9,20 +9,20 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke
 
-from sweep.heatmaps import heatmaps
-from sweep.measures.shapes import Shape
-from sweep.records.runs import BankRecord
-from sweep.sheet import Estimate
-from sweep.views import comparison, pictures
-from sweep.views.pictures import (
+from ghosttrack.analysis.runs import BankRecord
+from ghosttrack.report import pictures as report_pictures
+from ghosttrack.report.pictures import (
     WIDEST,
     Curve,
-    Map,
     draw_curves,
     draw_intervals,
     draw_positions,
-    draw_shapes,
 )
+from ghosttrack.report.sheet import Estimate
+from sweep.heatmaps import heatmaps
+from sweep.measures.shapes import Shape
+from sweep.views import comparison, pictures
+from sweep.views.pictures import Map, draw_shapes
 from tests.sweep.outputs import hook
 
 STEM = Path("picture")
@@ -38,7 +38,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return stem
 
-    monkeypatch.setattr(pictures, "save", keep)
+    for module in (report_pictures, pictures):
+        monkeypatch.setattr(module, "save", keep)
     return figures
 
 

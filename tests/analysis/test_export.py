@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ghosttrack.analysis.evaluations import read_evaluation
+from ghosttrack.analysis.export import command, main, protocol
+from ghosttrack.report.latex import escaped, table
 from ghosttrack.report.material import HEADLINE
-from sweep.export import command, main, protocol
-from sweep.records.findings import read_evaluation
-from sweep.sheet import Estimate, Sheet
-from sweep.views.latex import escaped, table
+from ghosttrack.report.sheet import Estimate, Sheet
 from tests.report.materials import LABELS, evaluation
 from tests.sweep.outputs import bank, detected, hook, judged
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from ghosttrack.analysis.enrichment import Enriched, Meaning
+from ghosttrack.analysis.firings import Tally
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
-from sweep.measures.enrichment import Enriched, Meaning
-from sweep.measures.firings import Tally
-from sweep.sheet import Cell, Sheet
+from ghosttrack.report.sheet import Cell, Sheet
 
 AROUND = 10
 """Tokens of a context before and after the one that a latent fired on, at most."""

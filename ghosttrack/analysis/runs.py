@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from ghosttrack.artifacts import is_complete
+from ghosttrack.command import say
 from ghosttrack.errors import DataError, GhostTrackError, check_folder_name, whole
 from ghosttrack.files import read_json
 from ghosttrack.launch import STATUS, shared
-from sweep.command import say
 
 BANK_NAME = re.compile(r"(?P<architecture>\w+)-(?P<d_sae>\d+)-(?P<k>\d+)-[0-9a-f]{12}")
 LONGEST_LABEL = 40
@@ -203,6 +203,20 @@ def artifact_folder(folder: Path, model: str, kind: str, name: str) -> Path:
         if is_complete(place):
             return place
     return (folder / "artifacts" / f"{kind}-{name}").resolve()
+
+
+def newest(folder: Path, *kinds: str) -> Path:
+    """Of a model's folder give the newest artefact of these kinds; another folder is itself meant.
+
+    Raises:
+        DataError: A model's folder has none of them.
+    """
+    if is_complete(folder) or not (folder / "runs").is_dir():
+        return folder
+    manifests = [one for kind in kinds for one in folder.glob(f"{kind}/*/manifest.json")]
+    if not manifests:
+        raise DataError(f"{folder}: has no {' nor '.join(kinds)} yet")
+    return max(manifests, key=lambda one: one.stat().st_mtime_ns).parent
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from ghosttrack.analysis.runs import Hook, RunRecord
 from ghosttrack.artifacts import read
-from ghosttrack.errors import DataError, whole
+from ghosttrack.command import DETECTORS, say
+from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
 from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.files import read_json
 from ghosttrack.questions.labels import RIGHT
-from sweep.command import say
-from sweep.records.runs import Hook, RunRecord
-from sweep.sheet import Estimate
+from ghosttrack.report.sheet import Estimate
 
 RECORDS = {"rows": Row, "paired": Pair, "tracking": Persistence, "causal": CausalRate}
 TEXTS = ("question", "answer", "category")
@@ -90,6 +90,21 @@ def auroc(evaluation: Evaluation, detector: str, subset: str = ALL) -> Estimate 
     except KeyError:
         return None
     return Estimate(row.auroc, *row.auroc_ci)
+
+
+def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
+    """Settle whose columns a table has.
+
+    Raises:
+        ConfigError: No evaluation has one of `detectors`.
+    """
+    there = {row.detector for one in found for row in one.evaluation.rows}
+    if detectors is None:
+        return tuple(name for name in DETECTORS if name in there)
+    if missing := [name for name in detectors if name not in there]:
+        known = f"there are {', '.join(sorted(there))}" if there else "no run evaluated any"
+        raise ConfigError(f"--detectors: no {', '.join(missing)}; {known}")
+    return detectors
 
 
 def _record(kind: type[T], values: Mapping[str, Any]) -> T:

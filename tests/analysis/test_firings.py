@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ghosttrack.analysis.firings import Fired, Tally, Text, strongest, tally
 from ghosttrack.data.corpora import framing, read_corpus, write_corpus
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
-from sweep.measures.firings import Fired, Tally, Text, strongest, tally
 from tests.data.conftest import corpus_config
 from tests.support.tiny import WORDS
 

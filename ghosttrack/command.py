@@ -1,4 +1,4 @@
-"""The frame of every `python -m sweep.<name>`: options in, lines out, faults as one line."""
+"""The frame of what is called by `python -m`: options in, lines out, faults as one line."""
 
 import argparse
 import sys
@@ -12,9 +12,9 @@ DETECTORS = ("output", "tracks+output", "few")
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Make a parser whose help is a module's docstring."""
+    """Make the parser of `python -m <name>`; its help is a module's docstring."""
     return argparse.ArgumentParser(
-        prog=f"python -m sweep.{name}",
+        prog=f"python -m {name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import GPT2LMHeadModel
 
+from ghosttrack.analysis.latents import main
+from ghosttrack.analysis.subject import find_subject
 from ghosttrack.artifacts import Key, artifact_id, build
 from ghosttrack.config import TrainProgram, load
 from ghosttrack.data.corpora import framing, write_corpus
@@ -19,7 +22,6 @@ from ghosttrack.files import write_json
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.sae.bank import Bank
-from sweep.latents import main
 from tests.support.commands import ROOT
 from tests.support.tiny import VOCABULARY, tiny_gpt2
 from tests.sweep.outputs import hook, trained
@@ -203,7 +205,7 @@ def test_a_model_that_has_changed_is_one_line(copy: Path):
 
 def test_a_run_without_a_bank_is_one_line(copy: Path):
     (copy / "metrics.json").unlink()
-    refused(copy, "made no SAE bank; give a run of train.py or detect.py")
+    refused(copy, "no run there made an SAE bank; give one of train")
 
 
 def test_a_bank_of_ready_activations_has_no_text(copy: Path):
@@ -212,9 +214,14 @@ def test_a_bank_of_ready_activations_has_no_text(copy: Path):
     refused(copy, "ready activations, without a text")
 
 
-def test_of_several_runs_one_is_to_be_named(copy: Path):
-    shutil.copytree(copy, copy.with_name("b"))
-    refused(copy.parent, "holds 2 runs; give one, such as .*train/a")
+def test_of_several_runs_the_newest_with_a_bank_is_read(copy: Path):
+    other = shutil.copytree(copy, copy.with_name("b"), symlinks=True)
+    settings = other / ".hydra" / "config.yaml"
+    settings.write_text(settings.read_text().replace("kind: text", "kind: activations"))
+    os.utime(other / "metrics.json", (0, 0))
+    assert find_subject(copy.parent)[:3] == find_subject(copy)[:3]
+    (copy / "metrics.json").unlink()
+    refused(copy.parent, "b: its bank is of ready activations")
 
 
 def test_options_that_cannot_be_met_are_one_line(

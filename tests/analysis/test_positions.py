@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.measures.significance import least_p, shift
-from sweep.positions import _limit, compare, grid_of, main, positions_sheet
-from sweep.records.runs import BankRecord
+from ghosttrack.analysis.positions import _limit, compare, grid_of, main, positions_sheet
+from ghosttrack.analysis.runs import BankRecord
+from ghosttrack.analysis.significance import least_p, shift
 from tests.sweep.outputs import bank, hook, trained
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.sparse import csr_array
 
-from sweep.measures.firings import Tally
-from sweep.measures.significance import LEVEL, adjusted, upper_tail
+from ghosttrack.analysis.firings import Tally
+from ghosttrack.analysis.significance import LEVEL, adjusted, upper_tail
 
 LEAST_FIRINGS = 20
 LEAST_WINDOWS = 5

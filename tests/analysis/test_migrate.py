@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ghosttrack.analysis.migrate import main
 from ghosttrack.artifacts import read
 from ghosttrack.files import read_json
 from ghosttrack.sae.bank import Bank
-from sweep.migrate import main
 from tests.sae.test_formats import (
     D_MODEL,
     D_SAE,

@@ -5,26 +5,24 @@ command that made the numbers. `paper.tex` shows all; each table and figure is a
 for \input elsewhere (it needs booktabs, graphicx, textcomp and, elsewhere, \graphicspath).
 
 Examples:
-    python -m sweep.export outputs/ghostworld/evaluations/<name> --to paper/
-    python -m sweep.export outputs/ghostworld/evaluations/<name> --to paper/ --detectors output,few
+    python -m ghosttrack.analysis export outputs/ghostworld --to paper/
+    python -m ghosttrack.analysis export outputs/ghostworld --to paper/ --detectors output,few
 """
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ghosttrack.analysis.evaluations import Found, auroc, choose, read_evaluation
+from ghosttrack.analysis.runs import newest, read_run_folder
+from ghosttrack.command import add_detectors, make_folder, parser, run, say
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.report.figures import draw
+from ghosttrack.report.latex import document, escaped, figure, table
 from ghosttrack.report.material import HEADLINE
+from ghosttrack.report.sheet import Cell, Estimate, Sheet
 from ghosttrack.report.tables import write_csv
-from sweep.command import add_detectors, make_folder, parser, run, say
-from sweep.measures.overview import choose
-from sweep.records.findings import Found, auroc, read_evaluation
-from sweep.records.runs import read_run_folder
-from sweep.sheet import Cell, Estimate, Sheet
-from sweep.views.latex import document, escaped, figure, table
 
 SUBSETS = (ALL, *CONFIDENT)
 INTERVALS = "Brackets and bars: 95 \\% cluster-bootstrap intervals over groups."
@@ -39,19 +37,20 @@ FIGURES = {
 
 def main(arguments: list[str]) -> None:
     """Read the options and export."""
-    options = parser("export", __doc__)
-    options.add_argument("evaluation", type=Path, help="folder of an evaluation")
+    options = parser("ghosttrack.analysis export", __doc__)
+    options.add_argument("evaluation", type=Path, help="folder of an evaluation, or of a model")
     options.add_argument("--to", type=Path, required=True, help="folder of the files")
     add_detectors(options, "those of the report's headline")
     run(lambda: _export(options.parse_args(arguments)))
 
 
 def _export(given: argparse.Namespace) -> None:
-    found = read_evaluation(given.evaluation)
+    evaluation = newest(given.evaluation, "evaluations")
+    found = read_evaluation(evaluation)
     there = {row.detector for row in found.evaluation.rows}
     names = given.detectors or tuple(name for name in HEADLINE if name in there)
     sheets = _sheets(found, choose(names, [found]))
-    made = f"Made by \\texttt{{{escaped(command(given.evaluation))}}}"
+    made = f"Made by \\texttt{{{escaped(command(evaluation))}}}"
     made += f" at commit {found.git_commit[:12]}." if found.git_commit else "."
     ground = f"{escaped(protocol(found))} {made}"
     folder = make_folder(given.to)
@@ -169,7 +168,3 @@ def _saes(found: Found) -> Sheet:
     names = ("fvu", "explained_variance", "l0", "dead_frac", "mse", "ce_recovered", "kl")
     rows = [(hook["hook"], *(hook.get(name) for name in names)) for hook in found.hooks]
     return Sheet(("hook point", *names), rows)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

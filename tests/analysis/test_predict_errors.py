@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from ghosttrack.analysis.predict_errors import main
 from ghosttrack.artifacts import Key, build
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import Table
 from ghosttrack.files import write_json
 from ghosttrack.pipelines.kept_tracks import save_latents
-from sweep.predict_errors import main
 
 N = 120
 

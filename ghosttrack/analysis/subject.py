@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from ghosttrack.analysis.runs import artifact_folder, find_runs, read_yaml
 from ghosttrack.artifacts import Artifact, artifact_id, read
 from ghosttrack.config import restore
 from ghosttrack.data.config import StoreConfig
@@ -17,7 +18,6 @@ from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.pipelines.worlds import embedded_folder
 from ghosttrack.sae.formats.read import BANK
 from ghosttrack.sae.hooks import layer_of
-from sweep.records.runs import artifact_folder, find_runs, read_yaml
 
 
 class Subject(NamedTuple):
@@ -35,24 +35,23 @@ class Subject(NamedTuple):
 
 
 def find_subject(folder: Path) -> Subject:
-    """Read a run's folder.
+    """Read a run's folder; of a folder of several, the newest run that has a bank.
 
     Raises:
         ConfigError: The model cannot be found.
-        DataError: It is not one run, made no bank, or had no text; or what belongs to the bank is
+        DataError: No run there made a bank, or it had no text; or what belongs to the bank is
             gone or has changed.
     """
-    runs = find_runs(folder)
-    if len(runs) > 1:
-        raise DataError(f"{folder}: holds {len(runs)} runs; give one, such as {runs[0].folder}")
-    (run,) = runs
-    if run.bank is None:
-        raise DataError(f"{folder}: this run made no SAE bank; give a run of train.py or detect.py")
+    made = [run for run in find_runs(folder) if run.bank is not None]
+    if not made:
+        raise DataError(f"{folder}: no run there made an SAE bank; give one of train or detect.py")
+    run = max(made, key=lambda one: (one.folder / "metrics.json").stat().st_mtime_ns)
+    assert run.bank is not None
     bank = read(artifact_folder(run.folder, run.model, "saes", run.bank.name), "saes")
     config = read_yaml(run.folder / ".hydra" / "config.yaml")
     with whole(run.folder):
         if config["corpus"]["kind"] == "activations":
-            raise DataError(f"{folder}: its bank learned from ready activations, without a text")
+            raise DataError(f"{run.folder}: its bank is of ready activations, without a text")
         model = restore(ModelConfig, config["model"])
         store = restore(StoreConfig, config["store"])
     embedded = embedded_folder(model, bank.path.parents[1])

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from sweep.sheet import Sheet, is_text, shown
+from ghosttrack.report.sheet import Sheet, is_text, shown
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -6,12 +6,11 @@ which positions are called odd, and q adjusts it for all tests of the table (Ben
 Explained variance, what FVU leaves, is no test of its own, nor what is equal at all positions.
 
 Examples:
-    python -m sweep.positions outputs/<model>/runs/train/<time>
-    python -m sweep.positions outputs --out positions
+    python -m ghosttrack.analysis positions outputs/gpt2-small
+    python -m ghosttrack.analysis positions outputs --out positions
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ghosttrack.analysis.runs import BankRecord, banks_of, find_runs
+from ghosttrack.analysis.significance import LEVEL, ROUNDING, Shift, adjusted, shift
+from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import DataError
+from ghosttrack.report.pictures import draw_positions
+from ghosttrack.report.sheet import Cell, Sheet, print_sheet, write_sheet
 from ghosttrack.sae.hooks import place_of
-from sweep.command import at_least, make_folder, parser, run, say
-from sweep.measures.significance import LEVEL, ROUNDING, Shift, adjusted, shift
-from sweep.records.runs import BankRecord, banks_of, find_runs
-from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
-from sweep.views.pictures import draw_positions
 
 METRICS = ("mse", "fvu", "dead_frac", "l0")
 
@@ -64,7 +63,7 @@ class Tested(NamedTuple):
 
 def main(arguments: list[str]) -> None:
     """Read the options and compare."""
-    options = parser("positions", __doc__)
+    options = parser("ghosttrack.analysis positions", __doc__)
     options.add_argument("folder", type=Path, help="of a run, a sweep or a model")
     options.add_argument("--out", type=Path, default=Path("positions"))
     options.add_argument("--seed", type=at_least(0), default=0, help="of permutations")
@@ -157,7 +156,3 @@ def _limit(one: Tested, n_tests: int) -> str:
     if alone > LEVEL:
         return f"{said}: only several at once can be shown at {LEVEL:g}"
     return f"{said}: it can be shown at {LEVEL:g}"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,10 +7,10 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, hypergeom
 
+from ghosttrack.analysis.enrichment import Meaning, enriched, meaning
+from ghosttrack.analysis.firings import Fired, Tally, Text
+from ghosttrack.analysis.significance import adjusted, upper_tail
 from ghosttrack.data.windows import Windows
-from sweep.measures.enrichment import Meaning, enriched, meaning
-from sweep.measures.firings import Fired, Tally, Text
-from sweep.measures.significance import adjusted, upper_tail
 
 LENGTH = 40
 D_VOCAB = 8

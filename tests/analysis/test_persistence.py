@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from ghosttrack.analysis.persistence import chains_of, following, main
 from ghosttrack.sae.bank import Bank
-from sweep.persistence import chains_of, following, main
 
 D = 24
 

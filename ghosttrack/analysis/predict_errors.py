@@ -1,19 +1,20 @@
 """Predict a model's errors from its SAE latents, layer by layer, with grouped cross-validation.
 
 Examples:
-    python -m sweep.predict_errors outputs/ghostworld/tracks/baseline-<id>
-    python -m sweep.predict_errors outputs/ghostworld/evaluations/<name>-<id> --out errors
+    python -m ghosttrack.analysis predict_errors outputs/ghostworld
+    python -m ghosttrack.analysis predict_errors outputs/ghostworld --out errors
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from ghosttrack.analysis.runs import newest
 from ghosttrack.artifacts import Artifact, read
+from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
@@ -23,16 +24,15 @@ from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.files import read_json
 from ghosttrack.pipelines.kept_tracks import load_latents
+from ghosttrack.report.pictures import draw_intervals
+from ghosttrack.report.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
 from ghosttrack.sae.hooks import layer_of
-from sweep.command import at_least, make_folder, parser, run, say
-from sweep.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
-from sweep.views.pictures import draw_intervals
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and predict."""
-    options = parser("predict_errors", __doc__)
-    options.add_argument("artifact", type=Path, help="folder of tracks or of an evaluation")
+    options = parser("ghosttrack.analysis predict_errors", __doc__)
+    options.add_argument("artifact", type=Path, help="folder of tracks, an evaluation or a model")
     options.add_argument("--out", type=Path, default=Path("predict_errors"))
     options.add_argument("--n-folds", type=at_least(2), default=5)
     options.add_argument("--n-bootstrap", type=at_least(1), default=2000)
@@ -85,7 +85,7 @@ def _rows(
 
 def _tracks(folder: Path) -> Artifact:
     """Open tracks, or those that an evaluation judged."""
-    found = read(folder)
+    found = read(newest(folder, "evaluations", "tracks"))
     if found.manifest["kind"] == "evaluations":
         return _sibling(found, "tracks")
     if found.manifest["kind"] != "tracks":
@@ -101,7 +101,3 @@ def _sibling(made: Artifact, part: str, kind: str | None = None) -> Artifact:
     if wanted is None or found is None:
         raise DataError(f"{made.path}: its {part} ({wanted}) is not among {kind} of that model")
     return read(found, kind)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,11 +5,10 @@ cosine is above what random directions reach in 99 of 100 latents. The next hook
 the next layer that the bank has, at the same position; numbers are means over positions.
 
 Examples:
-    python -m sweep.persistence outputs/ghostworld/saes/topk-512-16-<id>
+    python -m ghosttrack.analysis persistence outputs/ghostworld
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,27 +16,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from ghosttrack.analysis.runs import newest
+from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import DataError
+from ghosttrack.report.pictures import draw_curves
+from ghosttrack.report.sheet import Cell, Sheet, print_sheet, write_sheet
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.hooks import layer_of
-from sweep.command import at_least, make_folder, parser, run, say
-from sweep.sheet import Cell, Sheet, print_sheet, write_sheet
-from sweep.views.pictures import draw_curves
 
 CHANCE = 0.99
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and measure."""
-    options = parser("persistence", __doc__)
-    options.add_argument("bank", type=Path, help="folder of an SAE bank")
+    options = parser("ghosttrack.analysis persistence", __doc__)
+    options.add_argument("bank", type=Path, help="folder of an SAE bank, or of a model")
     options.add_argument("--out", type=Path, default=Path("persistence"))
     options.add_argument("--seed", type=at_least(0), default=0, help="of the random directions")
     run(lambda: _measure(options.parse_args(arguments)))
 
 
 def _measure(given: argparse.Namespace) -> None:
-    bank = Bank.load(given.bank)
+    bank = Bank.load(newest(given.bank, "saes"))
     generator = np.random.default_rng(given.seed)
     steps = [
         step
@@ -151,7 +151,3 @@ def survival(nexts: list[Int[np.ndarray, " d_sae"]]) -> list[list[float]]:
             row.append(len(alive) / len(nexts[start]))
         shares.append(row)
     return shares
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -8,21 +8,20 @@ protocol, so no table puts them beside ours. What could not be imported is liste
 imports what is missing.
 
 Examples:
-    python -m sweep.migrate ~/old/ghosttrack
-    python -m sweep.migrate ~/old/ghosttrack --output-root outputs
+    python -m ghosttrack.analysis migrate ~/old/ghosttrack
+    python -m ghosttrack.analysis migrate ~/old/ghosttrack --output-root outputs
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ghosttrack.analysis.imports import SUPERSEDED, Group, group, import_bank, import_result
 from ghosttrack.artifacts import Artifact
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import ConfigError, DataError, check_folder_name
 from ghosttrack.files import write_json
-from sweep.command import make_folder, parser, run, say
-from sweep.records.imports import SUPERSEDED, Group, group, import_bank, import_result
 
 CHECKPOINTS, RESULTS = Path("models", "checkpoints"), Path("results")
 
@@ -46,7 +45,7 @@ class Import(NamedTuple):
 
 def main(arguments: list[str]) -> None:
     """Read the options and import."""
-    options = parser("migrate", __doc__)
+    options = parser("ghosttrack.analysis migrate", __doc__)
     options.add_argument("root", type=Path, help="folder with models/checkpoints/ and results/")
     options.add_argument(
         "--output-root", type=Path, default=Path("outputs"), help="default outputs"
@@ -136,7 +135,3 @@ def _done(file: Path, root: Path, artifact: Artifact) -> Import:
 
 def _not(file: Path, root: Path, reason: str) -> Import:
     return Import(file.relative_to(root).as_posix(), "", reason)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -9,24 +9,16 @@ Documents are dealt to two halves. Tokens are tested and chosen in the first; ho
 for its token alone is measured in the second.
 
 Examples:
-    python -m sweep.latents outputs/ghostworld/runs/train/<time>
-    python -m sweep.latents outputs/ghostworld/runs/detect/<time> --layers 0,3 --contexts 20
+    python -m ghosttrack.analysis latents outputs/ghostworld
+    python -m ghosttrack.analysis latents outputs/ghostworld --layers 0,3 --contexts 20
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models.lm import LM
-from ghosttrack.report.tables import write_csv
-from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.formats.read import read_saes
-from ghosttrack.sae.hooks import layer_of
-from sweep.command import at_least, make_folder, parser, run, say
-from sweep.measures.catalogue import (
+from ghosttrack.analysis.catalogue import (
     PAIR,
     Catalogue,
     enrichment_rows,
@@ -34,7 +26,7 @@ from sweep.measures.catalogue import (
     summary_sheet,
     write_contexts,
 )
-from sweep.measures.enrichment import (
+from ghosttrack.analysis.enrichment import (
     LEAST_FIRINGS,
     LEAST_SHARE,
     LEAST_WINDOWS,
@@ -42,17 +34,24 @@ from sweep.measures.enrichment import (
     meaning,
     n_tests,
 )
-from sweep.measures.firings import Text, tally
-from sweep.measures.significance import LEVEL
-from sweep.records.subject import Subject, find_subject
-from sweep.sheet import Sheet, print_sheet, write_sheet
-from sweep.views.pictures import Curve, draw_curves
+from ghosttrack.analysis.firings import Text, tally
+from ghosttrack.analysis.significance import LEVEL
+from ghosttrack.analysis.subject import Subject, find_subject
+from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.models.lm import LM
+from ghosttrack.report.pictures import Curve, draw_curves
+from ghosttrack.report.sheet import Sheet, print_sheet, write_sheet
+from ghosttrack.report.tables import write_csv
+from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.formats.read import read_saes
+from ghosttrack.sae.hooks import layer_of
 
 
 def main(arguments: list[str]) -> None:
     """Read the options and make it."""
-    options = parser("latents", __doc__)
-    options.add_argument("folder", type=Path, help="of a run of train.py or detect.py")
+    options = parser("ghosttrack.analysis latents", __doc__)
+    options.add_argument("folder", type=Path, help="of a model, or of a run")
     options.add_argument("--out", type=Path, default=Path("latents"))
     options.add_argument("--tokens", type=at_least(1), default=50_000, help="held-out ones to read")
     options.add_argument("--layers", type=_numbers, help="block indices, with commas (default all)")
@@ -137,7 +136,3 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         said = f"must be block indices with commas, as 0,3; got {text!r}"
         raise argparse.ArgumentTypeError(said) from None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Programs that look into one artefact: `python -m ghosttrack.analysis <program> <arguments>`."""
