@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ghosttrack.data.config import CorpusConfig, ExtractConfig, StoreConfig
+from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.config import ModelConfig
@@ -68,6 +69,7 @@ class DetectProgram(TrainProgram):
 
     questions: QuestionsConfig
     detector: DetectorConfig
+    interventions: InterventionsConfig
     bank: str | None
     """A folder or file of SAEs, ours or another library's, to look through; null trains a bank."""
 

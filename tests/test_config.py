@@ -70,11 +70,11 @@ def test_every_option_loads(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset", [one.stem for one in sorted((CONF / "detector" / "interventions").glob("*.yaml"))]
+    "preset", [one.stem for one in sorted((CONF / "interventions").glob("*.yaml"))]
 )
 def test_every_preset_of_interventions_loads(preset: str) -> None:
-    with composed("detect", f"detector/interventions={preset}") as cfg:
-        assert load(cfg, DetectProgram).detector.interventions.name == preset
+    with composed("detect", f"interventions={preset}") as cfg:
+        assert load(cfg, DetectProgram).interventions.name == preset
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from math import inf
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
 from ghosttrack.detector.answers.self_checks import P_TRUE_SPECS, PRIOR_SPECS
-from ghosttrack.detector.asking.families import INTERVENTION_SPECS
+from ghosttrack.detector.asking.families.ghosts import ghost_specs
+from ghosttrack.detector.asking.roster import intervention_specs
 from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.tracks.ghosts import ghost_specs
 from ghosttrack.detector.tracks.positions import PEAK_STATISTICS
 from ghosttrack.detector.tracks.statistics import (
     LENS_STATISTICS,
@@ -33,7 +33,7 @@ SPECS = (
     *TRACK_STATISTICS,
     SUBJECT_KNOWN,
     *SUBJECT_STATISTICS,
-    *INTERVENTION_SPECS,
+    *intervention_specs(),
     *PRIOR_SPECS,
     *P_TRUE_SPECS,
     *(score.spec for score in SAMPLING_SCORES),

@@ -54,47 +54,6 @@ class HeldOut(Enum):
 
 
 @dataclass
-class InterventionsConfig:
-    """How the model is asked again (`detector/asking/`); 0 and false leave a family out."""
-
-    name: str
-    paraphrases: int
-    """Other wordings per question, at most."""
-    swap_names: int
-    """Other first, last and whole names in the subject's place, of each so many."""
-    owner_names: int
-    """Other subjects per question in the owner test."""
-    siblings: int
-    """Other questions about the same subject, at most."""
-    siblings_again: bool
-    """The answers to them are put through paraphrase, swap and owner test as well."""
-    ablate: bool
-    """The subject without its embedding."""
-    noise: bool
-    """Gaussian noise in the residual stream, at the subject and everywhere."""
-    dropouts: int
-    """Passes with dropout in the residual stream."""
-    ghost_names: int
-    """Other first, last and whole names, of each so many, under which the tracks are looked for,
-    and under the paraphrases too; 0 leaves ghosts out."""
-
-    def __post_init__(self) -> None:
-        check_folder_name("detector.interventions.name", self.name)
-        for field in (
-            "paraphrases",
-            "swap_names",
-            "owner_names",
-            "siblings",
-            "dropouts",
-            "ghost_names",
-        ):
-            if getattr(self, field) < 0:
-                raise ConfigError(
-                    f"detector.interventions.{field} must be at least 0, got {getattr(self, field)}"
-                )
-
-
-@dataclass
 class DetectorConfig:
     """From residual streams to a calibrated probability of hallucination."""
 
@@ -116,7 +75,6 @@ class DetectorConfig:
     """What counts for a link besides its direction."""
     nulls: list[Null]
     """Null associations that run beside the real one; `shuffled` always does."""
-    interventions: InterventionsConfig
     compare: list[str] | None
     """Detectors that are judged, with those that they build on; null: all that can be fed."""
     held_out: HeldOut

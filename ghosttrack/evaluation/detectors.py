@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ghosttrack.detector.asking.families import N_NEAR
+from ghosttrack.detector.asking.families.owner import N_NEAR
+from ghosttrack.detector.asking.roster import RESCORED
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.learners.token_risk import STREAMING
 from ghosttrack.errors import ConfigError
@@ -18,16 +19,7 @@ OF_TRACKS = "tracks:"
 """Before the name of a family of the statistics of tracks."""
 PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
 STACKABLE = (PROBE, LATENTS)
-FAMILIES = (
-    "paraphrase",
-    "swap",
-    "owner",
-    "siblings",
-    "ablate",
-    "noise_subject",
-    "noise_all",
-    "dropout",
-)
+FAMILIES = RESCORED
 """Tables of the black-box interventions."""
 EVERYTHING = ("output", "lens", "tracks", "subject", *FAMILIES, "ghosts")
 OPEN = ("all", "interventions+output")

@@ -1,7 +1,6 @@
 """The model answers the questions, and is asked again with one thing changed."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +11,8 @@ from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.pairs import written_answers
-from ghosttrack.detector.asking.families import plan
 from ghosttrack.detector.asking.interventions import Interventions, intervene
-from ghosttrack.detector.config import InterventionsConfig
+from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
 from ghosttrack.files import read_json, write_json
 from ghosttrack.pipelines.setup import Study
@@ -73,18 +71,14 @@ def again_name(questions: QuestionSet) -> str:
 
 
 def again_identity(config: DetectProgram, answers_id: str) -> dict[str, object]:
-    """What determines the interventions on answers of this id."""
+    """What determines the interventions on answers of this id; ghosts are the tracker's."""
+    settings = config.interventions
+    copies = {one.name: n for one, n in requested(settings.copies).items() if one.name in RESCORED}
     return {
         "answers": answers_id,
-        **_asked(config.detector.interventions),
+        "copies": copies,
+        "siblings_again": settings.siblings_again,
         "seed": config.seed,
-    }
-
-
-def _asked(config: InterventionsConfig) -> dict[str, object]:
-    """Give the settings that say what is asked; the name says nothing, ghosts are the tracker's."""
-    return {
-        name: value for name, value in asdict(config).items() if name not in ("name", "ghost_names")
     }
 
 
@@ -95,14 +89,19 @@ def ask_again(
     identity = again_identity(config, answered.artifact.id)
 
     def write(folder: Path) -> None:
-        asked = plan(config.detector.interventions, study.lm.n_layers)
-        _save(folder, intervene(study.lm, questions, answered.answers, asked, config.seed))
+        settings = config.interventions
+        found = intervene(
+            *(study.lm, questions, answered.answers, requested(settings.copies), config.seed),
+            siblings_again=settings.siblings_again,
+        )
+        _save(folder, found)
 
     with study.run.stage("ask again"):
         artifact = study.build("answers", again_name(questions), identity, write)
         interventions = _load(artifact.path)
-    for family in interventions.left_out:
-        log.info("left out: %s, no question has the subject or the wordings it needs", family)
+    for family in ROSTER:
+        if family.name in interventions.left_out:
+            log.info("left out: %s, no question has %s", family.name, family.needs)
     return Intervened(artifact, interventions)
 
 

@@ -12,10 +12,10 @@ from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import DetectProgram
 from ghosttrack.data.config import Coverage
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.learners.fitted import load
-from ghosttrack.detector.tracks.ghosts import ghost_specs
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram, restore
-from ghosttrack.detector.asking.siblings import templates_of
+from ghosttrack.detector.asking.config import InterventionsConfig
+from ghosttrack.detector.asking.families.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, Position
 from ghosttrack.detector.learners.fitted import Fitted, load, save
 from ghosttrack.detector.learners.token_risk import STREAMING
@@ -54,6 +55,7 @@ class Facts(NamedTuple):
     templates: Templates
     """How the relations of each kind are asked, for sibling questions."""
     detector: DetectorConfig
+    interventions: InterventionsConfig
     seed: int
 
 
@@ -112,6 +114,7 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
                 for kind, held in facts["templates"].items()
             },
             detector=restore(DetectorConfig, facts["detector"]),
+            interventions=restore(InterventionsConfig, facts["interventions"]),
             seed=facts["seed"],
         )
     return found, load(folder)
@@ -134,6 +137,7 @@ def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any
         "names": {kind: list(held) for kind, held in questions.names.items()},
         "templates": templates_of(questions),
         "detector": plain(config.detector),
+        "interventions": plain(config.interventions),
         "seed": config.seed,
     }
 

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from ghosttrack.artifacts import Artifact
+from ghosttrack.detector.asking.families.ghosts import KINDS
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.ghosts import KINDS
 from ghosttrack.detector.tracks.positions import Points
 from ghosttrack.files import read_json, write_json
 from ghosttrack.pipelines.instruments import save_arrays

@@ -6,6 +6,7 @@ stay at the last token of the prompt, which predicts the answer.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy as np
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.asking.families.ghosts import ghost_copies
+from ghosttrack.detector.asking.roster import ghost_counts
 from ghosttrack.detector.config import (
     Association,
-    InterventionsConfig,
     Null,
     Position,
 )
@@ -27,7 +29,7 @@ from ghosttrack.detector.tracks.attribution import (
 )
 from ghosttrack.detector.tracks.causal import COLUMNS as CAUSAL_COLUMNS
 from ghosttrack.detector.tracks.causal import Reader, causal_links, passages
-from ghosttrack.detector.tracks.ghosts import Ghosts, Original, find_ghosts, ghost_copies
+from ghosttrack.detector.tracks.ghosts import Ghosts, Original, find_ghosts
 from ghosttrack.detector.tracks.knownness import look_at_subjects
 from ghosttrack.detector.tracks.lens import trajectory
 from ghosttrack.detector.tracks.life_cycle import fit_length_null
@@ -116,7 +118,7 @@ def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dic
         "clues": sorted(clue.name for clue in detector.clues),
         "statistics": [spec.name for spec in (*TRACK_STATISTICS, *SUBJECT_STATISTICS)],
         "nulls": [null.name for null in detector.nulls],
-        **_ghost_settings(detector.interventions),
+        **_ghost_settings(config.interventions.copies),
         "text_tokens": TEXT_TOKENS,
         "seed": config.seed,
     }
@@ -126,8 +128,9 @@ def _position(position: Position) -> dict[str, object]:
     return {} if position is Position.prompt_last else {"position": position.name}
 
 
-def _ghost_settings(asked: InterventionsConfig) -> dict[str, object]:
-    return {"ghosts": [asked.paraphrases, asked.ghost_names]} if asked.ghost_names else {}
+def _ghost_settings(copies: Mapping[str, int | None]) -> dict[str, object]:
+    wordings, names = ghost_counts(copies)
+    return {"ghosts": [wordings, names]} if names else {}
 
 
 def write_tracks(
@@ -223,11 +226,11 @@ def _ghosts(
     asked: tuple[QuestionSet, Answers],
 ) -> Ghosts | None:
     """Look for the tracks in paraphrases and swaps; None where that is not asked for."""
-    settings, (questions, answers) = config.detector.interventions, asked
-    if not settings.ghost_names:
+    questions, answers = asked
+    counts = ghost_counts(config.interventions.copies)
+    if not counts[1]:
         return None
     by_id = {question.id: question for question in questions.questions}
-    counts = settings.paraphrases, settings.ghost_names
     copies = [
         ghost_copies(by_id[question_id], questions.names, counts, config.seed)
         for question_id in answers.question_ids

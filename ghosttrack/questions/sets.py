@@ -70,7 +70,7 @@ class QuestionSet:
     """Not the model's answers are judged but a right and a wrong one that others wrote."""
     templates: Templates = field(default_factory=dict)
     """Relations that can be asked about every subject of a kind, beside those that the questions
-    show (`detector/asking/siblings.py`)."""
+    show (`detector/asking/families/siblings.py`)."""
 
 
 def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:

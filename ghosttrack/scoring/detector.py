@@ -18,8 +18,8 @@ from pathlib import Path
 from ghosttrack.artifacts import Artifact, Key, artifact_id, is_complete, read
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import answer
-from ghosttrack.detector.asking.families import plan
 from ghosttrack.detector.asking.interventions import intervene
+from ghosttrack.detector.asking.roster import requested
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.judgement import Judgement
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
@@ -118,8 +118,11 @@ class Detector:
         notes = [said for _, said in understood]
         asked = self._put([question for question, _ in understood])
         answers = answer(self.lm, asked)
-        chosen = plan(self.facts.detector.interventions, self.lm.n_layers)
-        found = intervene(self.lm, asked, answers, chosen, self.facts.seed)
+        settings = self.facts.interventions
+        found = intervene(
+            *(self.lm, asked, answers, requested(settings.copies), self.facts.seed),
+            siblings_again=settings.siblings_again,
+        )
         spoken = [
             Spoken(self.lm.encode(one.prompt), ids, one.subject)
             for one, ids in zip(asked.questions, answers.token_ids, strict=True)

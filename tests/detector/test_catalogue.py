@@ -1,5 +1,5 @@
+from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS, markdown
-from ghosttrack.detector.tracks.ghosts import ghost_specs
 
 SECTION_3 = """
 commit_depth commit_jump late_margin rank_area lens_flips settle_kl

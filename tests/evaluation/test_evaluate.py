@@ -5,13 +5,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ghosttrack.detector.config import (
-    Association,
-    DetectorConfig,
-    HeldOut,
-    InterventionsConfig,
-    Position,
-)
+from ghosttrack.detector.config import Association, DetectorConfig, HeldOut, Position
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
@@ -36,18 +30,6 @@ SETTINGS = DetectorConfig(
     hypotheses=3,
     clues=[],
     nulls=[],
-    interventions=InterventionsConfig(
-        name="none",
-        paraphrases=0,
-        swap_names=0,
-        owner_names=0,
-        siblings=0,
-        siblings_again=False,
-        ablate=False,
-        noise=False,
-        dropouts=0,
-        ghost_names=0,
-    ),
     compare=None,
     held_out=HeldOut.group,
     n_folds=3,

@@ -58,5 +58,5 @@ def test_a_question_is_reworded_at_most_so_often(
             "wordings": ["in rome lives who?", "rome is where who lives?"],
         }
     ]
-    _, again = asked(gpt2_folder, tmp_path, rows, f"detector.interventions.paraphrases={setting}")
+    _, again = asked(gpt2_folder, tmp_path, rows, f"interventions.copies.paraphrase={setting}")
     assert again.interventions.forwards.get("paraphrase", 0) == n_paraphrases

@@ -28,7 +28,7 @@ LEARNED = ("model.d_model=64", "model.world.head_exposure=120")
 SMALL = (
     *("sae.d_sae=64", "sae.k=8", "sae.batch_size=256", "trainer.max_steps=30", "logger=csv"),
     *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
-    *("detector/interventions=quick", "corpus.coverage=held_out"),
+    *("interventions=quick", "corpus.coverage=held_out"),
 )
 
 

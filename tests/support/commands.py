@@ -168,7 +168,7 @@ class Workplace(NamedTuple):
             settings += ["questions=file", f"questions.path={self.questions}"]
             settings += ["questions.max_new_tokens=3", "detector.n_folds=2"]
             settings += ["detector.n_bootstrap=50", "detector.nulls=[shuffled]"]
-            settings += ["detector/interventions=quick"]
+            settings += ["interventions=quick"]
         return settings
 
     def command(self, output: Path, program: str, *more: str) -> list[str]:

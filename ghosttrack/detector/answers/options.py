@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax, logsumexp
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.asking.families import OWNER_SPECS
+from ghosttrack.detector.asking.families.owner import OWNER_SPECS
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.questions.ready_answers import OptionScores

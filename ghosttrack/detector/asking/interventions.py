@@ -3,104 +3,37 @@
 Nothing is generated but the answers to sibling questions: each copy of a question is a prompt after
 which an answer that the model gave is read back token by token, and all copies of all questions go
 through the model together. `lp` is the log-probability of that answer as a whole, in nats.
-
-Sources: paraphrase: SelfCheckGPT (Manakul 2023) and SAC3 (Zhang 2023), with the answer scored where
-they compare samples; siblings: self-familiarity (Luo 2023); ablation of the subject: ROME (Meng
-2022); noise: INSIDE (Chen 2024); the owner's names: the popularity prior of PopQA (Mallen 2023) and
-the domain-conditional PMI of Holtzman 2021.
 """
 
-import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers, respond
-from ghosttrack.detector.asking.siblings import find_siblings, templates_of
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.asking.families.siblings import FAMILY as SIBLINGS
+from ghosttrack.detector.asking.families.siblings import PREFIX, find_siblings, templates_of
+from ghosttrack.detector.asking.family import (
+    Context,
+    Copy,
+    Echo,
+    Family,
+    Finding,
+    Names,
+    Rescoring,
+    generator,
+)
 from ghosttrack.detector.table import Table
 from ghosttrack.models.changes import Change
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import find_subject
 from ghosttrack.models.score import Texts, Tokens, Totals, total
 from ghosttrack.questions.sets import Question, QuestionSet
-
-Names = Mapping[str, tuple[str, ...]]
-SIBLINGS, SIBLING = "siblings", "sibling_"
-"""The family, and how its columns begin."""
-SIBLING_LP = StatisticSpec(
-    f"{SIBLING}lp", SIBLINGS, "mean lp of the model's answers to sibling questions", -np.inf, 0.0,
-    -1,
-)  # fmt: skip
-
-
-class Copy(NamedTuple):
-    """One intervened form of a question."""
-
-    prompt: str
-    subject: str
-    """Whom the copy asks about."""
-    change: Change | None = None
-    """Done to the residual streams."""
-    marked: str = ""
-    """Text in the prompt whose tokens the change is about."""
-
-
-class Echo(NamedTuple):
-    """How the model takes its own answer after each copy of one question."""
-
-    logprobs: Float[np.ndarray, " copy"]
-    """Of the whole answer."""
-    agrees: Bool[np.ndarray, " copy"]
-    """Greedy decoding would give the same answer."""
-    entropies: Float[np.ndarray, " copy"]
-    """Mean over the answer's tokens."""
-
-
-class Finding(NamedTuple):
-    """What one family says about one answer."""
-
-    values: tuple[float, ...]
-    """In the order of the family's specs."""
-    rival: int = -1
-    """The copy about the other subject to whom the answer fits best, where the family can tell."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of intervention.
-
-    Attributes:
-        name: Unique; the columns' names begin with it.
-        specs: One per column.
-        copies: Makes the copies of a question, none where it lacks what the family needs; the
-            generator is the question's own.
-        reduce: Turns the echo of the copies into the columns.
-        is_for_siblings: Sibling questions can be asked again in the same way.
-    """
-
-    name: str
-    specs: tuple[StatisticSpec, ...]
-    copies: Callable[[Question, Names, np.random.Generator], tuple[Copy, ...]]
-    reduce: Callable[[Echo], Finding]
-    is_for_siblings: bool = False
-
-
-class Plan(NamedTuple):
-    """What is asked."""
-
-    families: tuple[Family, ...]
-    """Each name once."""
-    siblings: int
-    """Other questions about the same subject, at most."""
-    siblings_again: bool
-    """Their answers go through the families as well."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +62,13 @@ class Interventions:
 
 
 def intervene(
-    lm: LM, questions: QuestionSet, answers: Answers, plan: Plan, seed: int
+    lm: LM,
+    questions: QuestionSet,
+    answers: Answers,
+    families: Mapping[Family, int],
+    seed: int,
+    *,
+    siblings_again: bool,
 ) -> Interventions:
     """Score the model's answers again under every family.
 
@@ -137,36 +76,38 @@ def intervene(
         lm: The model that gave the answers.
         questions: Holds the question of each answer, by id; the others say how else one can ask.
         answers: To be scored again.
-        plan: What is asked.
+        families: Each with its number of copies, above 0 (`roster.requested`).
         seed: Of the drawn names, together with the question's id.
+        siblings_again: Ask again about the answers to sibling questions as well.
     """
     began = time.perf_counter()
     by_id = {question.id: question for question in questions.questions}
     asked = [by_id[question_id] for question_id in answers.question_ids]
-    siblings = find_siblings(asked, templates_of(questions), plan.siblings)
+    siblings = find_siblings(asked, templates_of(questions), families.get(SIBLINGS, 0))
     replies = respond(
         lm, [one.prompt for one in siblings.questions], questions.max_new_tokens, questions.stop
     )
-    desk = _Desk(lm, questions.names, seed)
-    own = [desk.ask(one, asked, answers.token_ids) for one in plan.families]
+    reader = _CopyReader(lm, questions.names, seed)
+    scoring = {one: n for one, n in families.items() if isinstance(one, Rescoring)}
+    own = [reader.ask(one, n, asked, answers.token_ids) for one, n in scoring.items()]
     spoken = [reply.token_ids for reply in replies]
     theirs = [
-        desk.ask(one, siblings.questions, spoken)
-        for one in plan.families
-        if one.is_for_siblings and plan.siblings_again
+        reader.ask(one, n, siblings.questions, spoken)
+        for one, n in scoring.items()
+        if one.is_for_siblings and siblings_again
     ]
-    desk.run()
+    reader.run()
     rounds = {one.family.name: one for one in own if one.n_copies}
     found = {name: one.find() for name, one in rounds.items()}
     tables = {name: _columns(rounds[name].family, part) for name, part in found.items()}
     cost = {name: one.n_copies for name, one in rounds.items()}
     if siblings.questions:
         lp = np.array([[reply.scores.logprobs.sum()] for reply in replies], dtype=np.float64)
-        parts = [Table((SIBLING_LP.name,), lp), *map(_sibling_columns, theirs)]
-        tables[SIBLINGS] = siblings.mean(parts[0].concat(*parts[1:]))
-        cost[SIBLINGS] = sum(map(len, spoken)) + sum(one.n_copies for one in theirs)
+        own_lp = Table(tuple(spec.name for spec in SIBLINGS.specs), lp)
+        tables[SIBLINGS.name] = siblings.mean(own_lp.concat(*map(_sibling_columns, theirs)))
+        cost[SIBLINGS.name] = sum(map(len, spoken)) + sum(one.n_copies for one in theirs)
     left_out = [one.family.name for one in own if not one.n_copies]
-    left_out += [SIBLINGS] if plan.siblings and not siblings.questions else []
+    left_out += [SIBLINGS.name] if SIBLINGS in families and not siblings.questions else []
     seconds = time.perf_counter() - began
     return Interventions(
         tables=tables,
@@ -177,7 +118,7 @@ def intervene(
     )
 
 
-class _Desk:
+class _CopyReader:
     """Gathers copies, has the model read all of them, and hands the echoes out.
 
     A prompt or an answer that comes more than once is kept once.
@@ -193,16 +134,20 @@ class _Desk:
         self.read: dict[Change | None, Totals] = {}
 
     def ask(
-        self, family: Family, questions: Sequence[Question], answers: Sequence[Tokens]
+        self,
+        family: Rescoring,
+        n_copies: int,
+        questions: Sequence[Question],
+        answers: Sequence[Tokens],
     ) -> "_Round":
         """Take in a family's copies of all questions."""
-        places, subjects = [], []
+        places, asked = [], []
         for question, answer in zip(questions, answers, strict=True):
             rng = generator(self.seed, family.name, question.id)
-            copies = family.copies(question, self.names, rng)
+            copies = family.copies(question, n_copies, Context(self.names, rng, self.lm.n_layers))
             places.append([self._take(copy, tuple(answer)) for copy in copies])
-            subjects.append([copy.subject for copy in copies])
-        return _Round(family, self, places, subjects)
+            asked.append(copies)
+        return _Round(family, self, places, asked)
 
     def run(self) -> None:
         """Read everything that was taken in."""
@@ -221,13 +166,14 @@ class _Desk:
                     self.lm, texts, np.array(pairs), change=change, read=meter.advance
                 )
 
-    def echo(self, places: "Sequence[tuple[Change | None, int]]") -> Echo:
+    def echo(self, places: Sequence[tuple[Change | None, int]], copies: Sequence[Copy]) -> Echo:
         """Give what was read for copies of one question."""
         found = [(self.read[change], place) for change, place in places]
         return Echo(
             np.array([totals.logprobs[place] for totals, place in found]),
             np.array([totals.agrees[place] for totals, place in found], dtype=bool),
             np.array([totals.entropies[place] for totals, place in found]),
+            copies,
         )
 
     def _take(self, copy: Copy, answer: Tokens) -> tuple[Change | None, int]:
@@ -240,12 +186,12 @@ class _Desk:
 class _Round(NamedTuple):
     """One family's copies of all questions."""
 
-    family: Family
-    desk: _Desk
+    family: Rescoring
+    reader: _CopyReader
     places: list[list[tuple[Change | None, int]]]
-    """Where the desk holds the copies of each question."""
-    subjects: list[list[str]]
-    """Whom each copy asks about."""
+    """Where the reader holds the copies of each question."""
+    asked: list[tuple[Copy, ...]]
+    """Those copies."""
 
     @property
     def n_copies(self) -> int:
@@ -255,8 +201,8 @@ class _Round(NamedTuple):
         """Reduce every question's echo."""
         nothing = Finding((np.nan,) * len(self.family.specs))
         return [
-            self.family.reduce(self.desk.echo(places)) if places else nothing
-            for places in self.places
+            self.family.reduce(self.reader.echo(places, copies)) if places else nothing
+            for places, copies in zip(self.places, self.asked, strict=True)
         ]
 
 
@@ -267,26 +213,7 @@ def _columns(family: Family, found: Sequence[Finding]) -> Table:
 
 def _sibling_columns(asked: _Round) -> Table:
     table = _columns(asked.family, asked.find())
-    return Table(tuple(SIBLING + name for name in table.names), table.values)
-
-
-def sibling_specs(specs: Sequence[StatisticSpec]) -> tuple[StatisticSpec, ...]:
-    """Say what the columns about sibling questions are, given those of the families."""
-    means = (
-        spec._replace(
-            name=SIBLING + spec.name,
-            family=SIBLINGS,
-            definition=f"mean over sibling questions: {spec.definition}",
-        )
-        for spec in specs
-    )
-    return (SIBLING_LP, *means)
-
-
-def generator(seed: int, *names: str) -> np.random.Generator:
-    """Make a generator that belongs to these names alone."""
-    digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    return Table(tuple(PREFIX + name for name in table.names), table.values)
 
 
 def _rivals(
@@ -297,5 +224,5 @@ def _rivals(
     for one, part in zip(rounds, found, strict=True):
         for sample, finding in enumerate(part):
             if finding.rival >= 0 and not rivals[sample]:
-                rivals[sample] = one.subjects[sample][finding.rival]
+                rivals[sample] = one.asked[sample][finding.rival].subject
     return tuple(rivals)

@@ -16,14 +16,13 @@ What stays under the swap of names is a ghost, what vanishes was evidence.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import inf, nan
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.detector.asking.interventions import Names, generator
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.asking.families.ghosts import KINDS, MOST_PUSH, ghost_specs
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import Evidence, last_places
 from ghosttrack.detector.tracks.observe import Observed, observe
@@ -31,22 +30,11 @@ from ghosttrack.detector.tracks.scene import ratio, tally
 from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
-from ghosttrack.questions.names import NAME, as_template, other_parts, strangers
-from ghosttrack.questions.sets import Question
 from ghosttrack.tracking.lookup import slot_table
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import track
 from ghosttrack.tracking.tracks import Tracks
 
-KINDS: Mapping[str, tuple[str, int]] = {
-    "paraphrase": ("in other wordings", -1),
-    "first": ("with other first names", +1),
-    "rest": ("with other last names", +1),
-    "whole": ("with other names", +1),
-}
-"""Kind of copy: what is other, and the direction expected of what stays."""
-MOST_PUSH = 5.0
-"""Ratios of attributions are cut here: an original without any has none."""
 CHUNK_FLOATS = 2**26
 """Numbers of residual streams held at once: 256 MiB."""
 
@@ -69,50 +57,6 @@ class Ghosts(NamedTuple):
     """Kind of copy to the share of every track that stays, in [0, 1]; NaN without a copy."""
     forwards: float
     """Mean number of copies per answer."""
-
-
-def ghost_specs(layers: Sequence[int]) -> tuple[StatisticSpec, ...]:
-    """Say what the columns are, in their order."""
-    specs = []
-    for kind, (what, sign) in KINDS.items():
-        rows = [
-            *(
-                (f"jaccard_{at:02d}", f"overlap of latents at layer {at}", sign, 1.0)
-                for at in layers
-            ),
-            ("jaccard", "mean overlap of latents over the layers", sign, 1.0),
-            ("links", "overlap of the tracks' links", sign, 1.0),
-            ("evidence", "share of the answer's attribution in tracks that stay", sign, 1.0),
-            ("push", "positive attribution to the answer over the original's", sign, MOST_PUSH),
-            ("push_max", "greatest of these ratios", sign, MOST_PUSH),
-            ("loss", "attribution to the answer that is lost, logits", -sign, inf),
-            ("loss_min", "least of these losses", -sign, inf),
-        ]
-        specs += [
-            StatisticSpec(
-                *(f"ghost_{kind}_{name}", "ghosts", f"{text}, {what}"),
-                *(-inf if high == inf else 0.0, high, direction),
-            )
-            for name, text, direction, high in rows
-        ]
-    return tuple(specs)
-
-
-def ghost_copies(
-    question: Question, names: Names, counts: tuple[int, int], seed: int
-) -> dict[str, tuple[str, ...]]:
-    """Write at most so many wordings, and swaps of each kind; a kind may have none."""
-    n_wordings, n_names = counts
-    template = as_template(question.prompt, question.subject)
-    rng = generator(seed, "ghosts", question.id)
-    drawn: dict[str, tuple[str, ...]] = {"first": (), "rest": (), "whole": ()}
-    if template:
-        drawn["first"], drawn["rest"] = other_parts(question, names, n_names, rng)
-        drawn["whole"] = strangers(question, names, n_names, rng)
-    swaps = {
-        kind: tuple(template.replace(NAME, name) for name in found) for kind, found in drawn.items()
-    }
-    return {"paraphrase": question.wordings[:n_wordings], **swaps}
 
 
 def find_ghosts(

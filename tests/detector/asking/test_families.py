@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.asking.families import (
-    ABLATE_SPECS,
-    N_NEAR,
-    NEAR_SPECS,
-    NOISE_SPECS,
-    OWNER_SPECS,
-    PARAPHRASE_SPECS,
-    SWAP_SPECS,
     ablate,
     dropout,
-    noise,
+    noise_subject,
     owner,
     paraphrase,
     swap,
 )
-from ghosttrack.detector.asking.interventions import Copy, Echo
+from ghosttrack.detector.asking.families.owner import N_NEAR
+from ghosttrack.detector.asking.family import Context, Copy, Echo
 from ghosttrack.models.changes import MASK, ChangeKind
 from ghosttrack.questions.sets import Question
 
@@ -37,22 +31,27 @@ QUESTION = Question(
 NAMES = {"person": ("Ann", "Bob", "Cid", "Dee", "Eva", "Fay")}
 
 
-def rng(seed=0):
-    return np.random.default_rng(seed)
+def named(family, finding):
+    return {spec.name: value for spec, value in zip(family.specs, finding.values, strict=True)}
 
 
-def named(specs, finding):
-    return {spec.name: value for spec, value in zip(specs, finding.values, strict=True)}
+def columns_of(module, echo):
+    return named(module.FAMILY, module.FAMILY.reduce(echo))
+
+
+def copies_of(module, n_copies, question, names, seed=0):
+    context = Context(names, np.random.default_rng(seed), n_layers=6)
+    return module.FAMILY.copies(question, n_copies, context)
 
 
 def test_paraphrase_asks_in_the_first_other_wordings():
-    copies = paraphrase(2).copies(QUESTION, NAMES, rng())
+    copies = copies_of(paraphrase, 2, QUESTION, NAMES)
     assert [copy.prompt for copy in copies] == ["Ann was born in", "Which town is Ann from?"]
 
 
 def test_paraphrase_numbers_by_hand():
     echo = Echo(np.log([0.5, 0.1]), np.array([True, False]), np.array([1.0, 2.0]))
-    numbers = named(PARAPHRASE_SPECS, paraphrase(2).reduce(echo))
+    numbers = columns_of(paraphrase, echo)
     assert numbers["paraphrase_logmean"] == pytest.approx(math.log(0.3))  # (0.5 + 0.1) / 2
     assert numbers["paraphrase_min"] == pytest.approx(math.log(0.1))
     assert numbers["paraphrase_max"] == pytest.approx(math.log(0.5))
@@ -64,8 +63,8 @@ def test_paraphrase_numbers_by_hand():
 
 def test_owner_numbers_by_hand():
     echo = Echo(np.log([0.2, 0.1, 0.4, 0.1]), np.zeros(4, dtype=bool), np.zeros(4))
-    finding = owner(3).reduce(echo)
-    numbers = named(OWNER_SPECS + NEAR_SPECS, finding)
+    finding = owner.FAMILY.reduce(echo)
+    numbers = named(owner.FAMILY, finding)
     assert numbers["owner_rank"] == pytest.approx(1 / 3)  # only Cid's 0.4 is above 0.2
     assert numbers["owner_gap"] == pytest.approx(-math.log(2))  # ln 0.2 - ln 0.4
     assert numbers["owner_pmi"] == pytest.approx(0.0)  # mean of the others: 0.6 / 3 = 0.2
@@ -75,13 +74,13 @@ def test_owner_numbers_by_hand():
 
 
 def test_owner_z_is_undefined_for_a_single_other_name():
-    finding = owner(1).reduce(Echo(np.log([0.2, 0.1]), np.ones(2, bool), np.ones(2)))
-    assert math.isnan(named(OWNER_SPECS + NEAR_SPECS, finding)["owner_z"])
+    finding = owner.FAMILY.reduce(Echo(np.log([0.2, 0.1]), np.ones(2, bool), np.ones(2)))
+    assert math.isnan(named(owner.FAMILY, finding)["owner_z"])
 
 
 def test_owner_puts_different_others_in_the_subjects_place_and_never_the_subject():
     for seed in range(20):
-        own, *others = owner(4).copies(QUESTION, NAMES, rng(seed))
+        own, *others = copies_of(owner, 4, QUESTION, NAMES, seed)
         assert own == Copy("Ann comes from", "Ann")
         assert len({copy.subject for copy in others}) == 4
         assert "Ann" not in {copy.subject for copy in others}
@@ -89,7 +88,7 @@ def test_owner_puts_different_others_in_the_subjects_place_and_never_the_subject
 
 
 def test_owner_draws_every_name_there_is_when_there_are_few():
-    copies = owner(50).copies(QUESTION, NAMES, rng())
+    copies = copies_of(owner, 50, QUESTION, NAMES)
     assert {copy.subject for copy in copies} == set(NAMES["person"])
     assert len(copies) == 6
 
@@ -109,7 +108,7 @@ def test_owner_asks_about_namesakes_first_and_the_rarer_shared_word_first():
         short="{subject}",
     )
     for seed in range(10):
-        found = [copy.subject for copy in owner(7).copies(question, {"x": names}, rng(seed))]
+        found = [copy.subject for copy in copies_of(owner, 7, question, {"x": names}, seed)]
         # Oslo is in 2 names, bank in 4, of in 5: 1/2, then 1/4 + 1/5, then 1/5, then nothing.
         assert found[:2] == ["bank of Oslo", "Oslo Docks"]
         assert set(found[2:5]) == {"Bank of Rome", "Bank of Bern", "Bank of Kyiv"}
@@ -121,7 +120,7 @@ def test_owner_uses_the_question_where_there_is_no_short_statement():
     question = Question(
         id="q", prompt="Is Ann or Anna Ann?", answers=(), group="g", subject="Ann", kind="person"
     )
-    (_, other) = owner(1).copies(question, {"person": ("Bob", "ANN")}, rng())
+    (_, other) = copies_of(owner, 1, question, {"person": ("Bob", "ANN")})
     assert other.prompt == "Is Bob or Anna Bob?"
 
 
@@ -135,14 +134,14 @@ def test_owner_uses_the_question_where_there_is_no_short_statement():
     ids=["no subject", "no names of its kind", "subject nowhere in the text"],
 )
 def test_no_copies_are_made_without_what_they_need(question):
-    assert owner(3).copies(question, NAMES, rng()) == ()
-    assert swap(3).copies(question, NAMES, rng()) == ()
-    assert paraphrase(3).copies(question, NAMES, rng()) == ()
+    assert copies_of(owner, 3, question, NAMES) == ()
+    assert copies_of(swap, 3, question, NAMES) == ()
+    assert copies_of(paraphrase, 3, question, NAMES) == ()
 
 
 def test_the_nearest_names_have_columns_of_their_own():
     lp = np.log([0.2, *[0.1] * N_NEAR, 0.4])  # the only better name is not among the nearest
-    numbers = named(OWNER_SPECS + NEAR_SPECS, owner(N_NEAR + 1).reduce(Echo(lp, lp < 0, -lp)))
+    numbers = columns_of(owner, Echo(lp, lp < 0, -lp))
     assert numbers["owner_near_rank"] == 0
     assert numbers["owner_near_gap"] == pytest.approx(math.log(2))
     assert numbers["owner_gap"] == pytest.approx(-math.log(2))
@@ -157,20 +156,22 @@ ANN_LOW = Question(
 
 def test_swap_exchanges_one_part_of_the_name_or_all_of_it():
     for seed in range(5):
-        asked = [copy.subject for copy in swap(1).copies(ANN_LOW, FULL_NAMES, rng(seed))]
+        asked = [copy.subject for copy in copies_of(swap, 1, ANN_LOW, FULL_NAMES, seed)]
         own, first, rest, whole = asked
         assert own == "Ann Low"
         assert first in ("Bob Low", "Cid Low")
         assert rest == "Ann Mey"
         assert whole in ("Bob Mey", "Cid Mey")
+    kinds = [copy.kind for copy in copies_of(swap, 1, ANN_LOW, FULL_NAMES)]
+    assert kinds == ["", "first", "rest", "whole"]
 
 
 def test_a_name_of_one_word_is_swapped_as_a_whole():
-    copies = swap(2).copies(QUESTION, NAMES, rng())
+    copies = copies_of(swap, 2, QUESTION, NAMES)
     assert copies[0].subject == "Ann"
     assert len(copies) == 3
     lp = np.log([0.4, 0.1, 0.3])
-    numbers = named(SWAP_SPECS, swap(2).reduce(Echo(lp, lp > -2, -lp)))
+    numbers = columns_of(swap, Echo(lp, lp > -2, -lp, copies))
     assert numbers["swap_whole_drop"] == pytest.approx(math.log(2))  # 0.4 over the mean 0.2
     assert math.isnan(numbers["swap_first_drop"])
     assert math.isnan(numbers["swap_interaction"])
@@ -180,7 +181,9 @@ def test_swap_numbers_by_hand():
     # own 0.8; first names 0.4, 0.4; last names 0.1, 0.3; whole names 0.1, 0.1
     lp = np.log([0.8, 0.4, 0.4, 0.1, 0.3, 0.1, 0.1])
     agrees = np.array([True, True, False, False, False, False, False])
-    numbers = named(SWAP_SPECS, swap(2).reduce(Echo(lp, agrees, np.arange(7.0))))
+    kinds = ("", "first", "first", "rest", "rest", "whole", "whole")
+    copies = [Copy("", "", kind=kind) for kind in kinds]
+    numbers = columns_of(swap, Echo(lp, agrees, np.arange(7.0), copies))
     assert numbers["swap_first_drop"] == pytest.approx(math.log(2))
     assert numbers["swap_rest_drop"] == pytest.approx(math.log(4))
     assert numbers["swap_whole_drop"] == pytest.approx(math.log(8))
@@ -192,7 +195,7 @@ def test_swap_numbers_by_hand():
 
 
 def test_ablation_takes_away_the_name_and_its_parts():
-    copies = ablate().copies(ANN_LOW, FULL_NAMES, rng())
+    copies = copies_of(ablate, 3, ANN_LOW, FULL_NAMES)
     assert [(copy.change, copy.marked) for copy in copies] == [
         (None, ""),
         (MASK, "Ann Low"),
@@ -200,7 +203,7 @@ def test_ablation_takes_away_the_name_and_its_parts():
         (MASK, "Low"),
     ]
     lp = np.log([0.8, 0.1, 0.2, 0.4])
-    numbers = named(ABLATE_SPECS, ablate().reduce(Echo(lp, np.array([1, 0, 0, 1], bool), -lp)))
+    numbers = columns_of(ablate, Echo(lp, np.array([1, 0, 0, 1], bool), -lp))
     assert numbers["ablate_drop"] == pytest.approx(math.log(8))
     assert numbers["ablate_first_drop"] == pytest.approx(math.log(4))
     assert numbers["ablate_rest_drop"] == pytest.approx(math.log(2))
@@ -208,8 +211,7 @@ def test_ablation_takes_away_the_name_and_its_parts():
 
 
 def test_noise_enters_at_three_depths_and_two_scales():
-    family = noise("noise_subject", NOISE_SPECS, 6, everywhere=False)
-    copies = family.copies(ANN_LOW, FULL_NAMES, rng())
+    copies = copies_of(noise_subject, 6, ANN_LOW, FULL_NAMES)
     changes = [copy.change for copy in copies if copy.change is not None]
     assert [(change.layer, change.scale) for change in changes] == [
         *((0, 0.3), (0, 1.0), (2, 0.3)),
@@ -217,14 +219,14 @@ def test_noise_enters_at_three_depths_and_two_scales():
     ]
     assert len({change.seed for change in changes}) == 6
     assert {copy.marked for copy in copies} == {"Ann Low"}
-    assert family.copies(Question("q", "Who?", (), "g"), NAMES, rng()) == ()
+    assert copies_of(noise_subject, 6, Question("q", "Who?", (), "g"), NAMES) == ()
     lp = np.log([0.5, 0.1])
-    numbers = named(NOISE_SPECS, family.reduce(Echo(lp, np.array([True, False]), -lp)))
+    numbers = columns_of(noise_subject, Echo(lp, np.array([True, False]), -lp))
     assert numbers["noise_subject_survival"] == 0.5
     assert numbers["noise_subject_logmean"] == pytest.approx(math.log(0.3))
 
 
 def test_every_dropout_draws_anew():
-    copies = dropout(3).copies(Question("q", "Who?", (), "g"), NAMES, rng())
+    copies = copies_of(dropout, 3, Question("q", "Who?", (), "g"), NAMES)
     assert [copy.change and copy.change.kind for copy in copies] == [ChangeKind.dropout] * 3
     assert len({copy.change for copy in copies}) == 3

@@ -7,16 +7,10 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.detector.answers.answers import answer
-from ghosttrack.detector.asking.families import (
-    INTERVENTION_SPECS,
-    PARAPHRASE_SPECS,
-    ablate,
-    owner,
-    paraphrase,
-    plan,
-)
-from ghosttrack.detector.asking.interventions import Copy, Family, Finding, Plan, intervene
-from ghosttrack.detector.config import InterventionsConfig
+from ghosttrack.detector.asking.families import ablate, owner, paraphrase, siblings
+from ghosttrack.detector.asking.family import Copy, Finding, Rescoring
+from ghosttrack.detector.asking.interventions import intervene
+from ghosttrack.detector.asking.roster import ROSTER, intervention_specs, requested
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.models.changes import MASK
 from ghosttrack.models.lm import LM
@@ -25,8 +19,8 @@ from ghosttrack.models.score import Texts, score, total
 from ghosttrack.questions.sets import Question, QuestionSet
 
 PERSONS = ("anna", "bert", "carla", "david", "elsa", "frank", "greta")
-FAMILIES = (paraphrase(2), owner(3))
-ASKED = Plan(FAMILIES, siblings=0, siblings_again=False)
+PARAPHRASE, OWNER = paraphrase.FAMILY, owner.FAMILY
+ASKED = {PARAPHRASE: 2, OWNER: 3}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +47,10 @@ def person(name, **fields):
 BARE = Question(id="bare", prompt="what is the city ?", answers=("rome",), group="bare")
 
 
+def ask(lm, questions, answers, families=ASKED, seed=0, **again):
+    return intervene(lm, questions, answers, families, seed, **({"siblings_again": False} | again))
+
+
 def question_set(*questions):
     return QuestionSet("test", questions, {"person": PERSONS}, (".",), 3, {})
 
@@ -60,7 +58,7 @@ def question_set(*questions):
 def test_numbers_are_those_of_copies_scored_one_by_one(lm):
     questions = question_set(*(person(name) for name in PERSONS[:3]))
     answers = answer(lm, questions)
-    found = intervene(lm, questions, answers, ASKED, seed=0)
+    found = ask(lm, questions, answers, ASKED, seed=0)
     for sample, (question, said) in enumerate(
         zip(questions.questions, answers.token_ids, strict=True)
     ):
@@ -84,7 +82,7 @@ def test_agreement_counts_the_wordings_that_greedily_lead_to_the_same_answer(lm)
     question = person("anna", wordings=("where was anna born ?", "bert", "carla was", "the red"))
     questions = question_set(question)
     answers = answer(lm, questions)
-    found = intervene(lm, questions, answers, Plan((paraphrase(4),), 0, False), seed=0)
+    found = ask(lm, questions, answers, {PARAPHRASE: 4}, seed=0)
     again = answer(
         lm, question_set(*(person(str(i), prompt=t) for i, t in enumerate(question.wordings)))
     )
@@ -97,8 +95,8 @@ def test_agreement_counts_the_wordings_that_greedily_lead_to_the_same_answer(lm)
 def test_a_question_is_not_moved_by_the_others_or_their_order(lm):
     all_questions = question_set(*(person(name) for name in PERSONS))
     some = question_set(person("elsa"), person("anna"))
-    one = intervene(lm, all_questions, answer(lm, all_questions), ASKED, seed=3)
-    two = intervene(lm, some, answer(lm, some), ASKED, seed=3)
+    one = ask(lm, all_questions, answer(lm, all_questions), ASKED, seed=3)
+    two = ask(lm, some, answer(lm, some), ASKED, seed=3)
     rows = [PERSONS.index("elsa"), PERSONS.index("anna")]
     for name, table in two.tables.items():
         assert table.values == pytest.approx(one.tables[name].values[rows], abs=1e-4, nan_ok=True)
@@ -108,16 +106,13 @@ def test_a_question_is_not_moved_by_the_others_or_their_order(lm):
 def test_another_seed_asks_about_other_names(lm):
     questions = question_set(*(person(name) for name in PERSONS))
     answers = answer(lm, questions)
-    tables = [
-        intervene(lm, questions, answers, Plan((owner(2),), 0, False), seed=seed).tables["owner"]
-        for seed in (0, 1)
-    ]
+    tables = [ask(lm, questions, answers, {OWNER: 2}, seed=seed).tables["owner"] for seed in (0, 1)]
     assert not np.allclose(tables[0].values, tables[1].values)
 
 
 def test_a_question_without_subject_or_wordings_has_no_numbers_and_no_rival(lm):
     questions = question_set(BARE, person("anna"))
-    found = intervene(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
     for table in found.tables.values():
         assert np.isnan(table.values[0]).all()
         assert np.isfinite(table.values[1]).all()
@@ -127,12 +122,12 @@ def test_a_question_without_subject_or_wordings_has_no_numbers_and_no_rival(lm):
 
 def test_a_family_that_no_question_can_have_is_left_out_and_named(lm):
     questions = question_set(BARE, person("anna", subject="", short="", wordings=("anna is",)))
-    found = intervene(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
     assert found.left_out == ("owner",)
-    assert found.tables["paraphrase"].names == tuple(spec.name for spec in PARAPHRASE_SPECS)
+    assert found.tables["paraphrase"].names == tuple(spec.name for spec in PARAPHRASE.specs)
     assert np.isnan(found.gaps).all()
     questions = question_set(BARE)
-    found = intervene(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
     assert found.left_out == ("paraphrase", "owner")
     assert found.tables == {}
     assert found.forwards == {}
@@ -140,7 +135,7 @@ def test_a_family_that_no_question_can_have_is_left_out_and_named(lm):
 
 def test_forwards_count_the_copies_per_answer(lm):
     questions = question_set(BARE, person("anna"))
-    found = intervene(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
     # One of two answers has 2 wordings, and its own name beside 3 others.
     assert found.forwards == {"paraphrase": 1.0, "owner": 2.0}
     assert set(found.seconds) == {"paraphrase", "owner"}
@@ -149,15 +144,14 @@ def test_forwards_count_the_copies_per_answer(lm):
 
 def test_another_family_needs_nothing_but_its_own_copies_and_numbers(lm):
     spec = StatisticSpec("shout_lp", "shout", "lp after the word yes", -np.inf, 0.0, 0)
-    shout = Family(
-        "shout",
-        (spec,),
+    shout = Rescoring(
+        *("shout", 1, 1, "nothing", (spec,)),
         lambda question, _, __: (Copy(f"yes {question.prompt}", question.subject),),
         lambda echo: Finding((float(echo.logprobs[0]),)),
     )
     questions = question_set(BARE, person("anna"))
     answers = answer(lm, questions)
-    found = intervene(lm, questions, answers, Plan((*FAMILIES, shout), 0, False), seed=0)
+    found = ask(lm, questions, answers, {**ASKED, shout: 1}, seed=0)
     expected = [
         _lp(lm, f"yes {prompt}", said)
         for prompt, said in zip(answers.prompts, answers.token_ids, strict=True)
@@ -176,16 +170,13 @@ def test_every_column_stays_in_its_stated_range(lm):
         )
     )
     questions = replace(questions, names={"person": names})
-    config = InterventionsConfig(
-        name="all", paraphrases=2, swap_names=2, owner_names=3, siblings=2, siblings_again=True,
-        ablate=True, noise=True, dropouts=2, ghost_names=0,
-    )  # fmt: skip
-    found = intervene(lm, questions, answer(lm, questions), plan(config, lm.n_layers), seed=0)
+    copies = {family.name: min(family.default, 2) for family in ROSTER}
+    found = ask(lm, questions, answer(lm, questions), requested(copies), siblings_again=True)
     assert list(found.tables) == [
         *("paraphrase", "swap", "owner", "ablate", "noise_subject", "noise_all"),
         *("dropout", "siblings"),
     ]
-    specs = {spec.name: spec for spec in INTERVENTION_SPECS}
+    specs = {spec.name: spec for spec in intervention_specs()}
     assert {name for table in found.tables.values() for name in table.names} == set(specs)
     for table in found.tables.values():
         for name, column in zip(table.names, table.values.T, strict=True):
@@ -203,29 +194,29 @@ def test_siblings_are_answered_once_for_all_questions_about_a_subject(lm):
     ]
     questions = question_set(*asked)
     answers = answer(lm, questions)
-    found = intervene(lm, questions, answers, Plan((owner(2),), 3, True), seed=0)
+    found = ask(lm, questions, answers, {OWNER: 2, siblings.FAMILY: 3}, siblings_again=True)
     table = found.tables["siblings"]
     # The sibling of anna/born is anna/city, asked in its short statement, and the other way round.
     said = answer(lm, question_set(person("x", prompt="the city of anna is")))
     assert table.column("sibling_lp")[0] == pytest.approx(np.log(said.prob[0]), abs=1e-4)
     city = person("anna", id="person/anna/city", relation="city", short=relations["city"])
-    alone = intervene(
+    alone = ask(
         lm,
         question_set(city),
         replace(said, question_ids=(city.id,)),
-        Plan((owner(2),), 0, False),
+        {OWNER: 2},
         seed=0,
     )
     gap = alone.tables["owner"].column("owner_gap")[0]
     assert table.column("sibling_owner_gap")[0] == pytest.approx(gap, abs=1e-4)
     n_tokens = len(said.token_ids[0])
-    shared = intervene(lm, questions, answers.take(np.array([0, 0])), Plan((), 3, False), seed=0)
+    shared = ask(lm, questions, answers.take(np.array([0, 0])), {siblings.FAMILY: 3}, seed=0)
     assert shared.forwards == {"siblings": n_tokens / 2}
 
 
 def test_without_relations_there_are_no_siblings(lm):
     questions = question_set(person("anna"), BARE)
-    found = intervene(lm, questions, answer(lm, questions), Plan((), 3, False), seed=0)
+    found = ask(lm, questions, answer(lm, questions), {siblings.FAMILY: 3}, seed=0)
     assert found.left_out == ("siblings",)
     assert found.tables == {}
 
@@ -233,7 +224,7 @@ def test_without_relations_there_are_no_siblings(lm):
 def test_an_ablated_subject_is_read_with_the_mean_embedding(lm):
     questions = question_set(person("anna"))
     answers = answer(lm, questions)
-    found = intervene(lm, questions, answers, Plan((ablate(),), 0, False), seed=0)
+    found = ask(lm, questions, answers, {ablate.FAMILY: 3}, seed=0)
     prompt = tuple(lm.encode(answers.prompts[0]))
     where = tuple(np.flatnonzero(find_subject(lm, prompt, "anna")).tolist())
     assert where

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ghosttrack.detector.asking.siblings import find_siblings, templates_of
+from ghosttrack.detector.asking.families.siblings import find_siblings, templates_of
 from ghosttrack.detector.table import Table
 from ghosttrack.questions.sets import Question, QuestionSet, Templates
 

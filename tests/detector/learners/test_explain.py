@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
-from ghosttrack.detector.asking.families import OWNER_SPECS, PARAPHRASE_SPECS
+from ghosttrack.detector.asking.families.owner import OWNER_SPECS
+from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_SPECS
 from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import TABULAR, Option
 from ghosttrack.detector.learners.explain import About, explain, say

@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from ghosttrack.detector.asking.families.ghosts import KINDS, ghost_copies, ghost_specs
 from ghosttrack.detector.tracks.attribution import answer_reader, gather
-from ghosttrack.detector.tracks.ghosts import (
-    KINDS,
-    Original,
-    find_ghosts,
-    ghost_copies,
-    ghost_specs,
-)
+from ghosttrack.detector.tracks.ghosts import Original, find_ghosts
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import fit_usual
 from ghosttrack.detector.tracks.observe import fit_standard, observe

@@ -11,9 +11,36 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ghosttrack.detector.asking.family import Family
+from ghosttrack.detector.spec import LOG_PROB, StatisticSpec, define
 from ghosttrack.detector.table import Table
 from ghosttrack.questions.names import NAME, as_template
 from ghosttrack.questions.sets import Question, QuestionSet, Templates
+
+PREFIX = "sibling_"
+"""How the columns begin; each family that siblings are asked again by has its own here too."""
+FAMILY = Family(
+    name="siblings",
+    order=40,
+    default=4,
+    needs="a subject, and another relation that its kind is asked about",
+    specs=define(
+        "siblings",
+        (f"{PREFIX}lp", LOG_PROB, -1, "mean lp of the model's answers to sibling questions"),
+    ),
+)
+
+
+def sibling_specs(specs: Sequence[StatisticSpec]) -> tuple[StatisticSpec, ...]:
+    """Say what the columns about sibling questions are, given those of a family."""
+    return tuple(
+        spec._replace(
+            name=PREFIX + spec.name,
+            family=FAMILY.name,
+            definition=f"mean over sibling questions: {spec.definition}",
+        )
+        for spec in specs
+    )
 
 
 class Siblings(NamedTuple):
