@@ -44,7 +44,7 @@ TRAIN = (
     "train.checkpoint_every=1000",
 )
 DETECT = (
-    *("questions=ghostworld", "questions.num=300", "detector/interventions=quick"),
+    *("questions=ghostworld", "questions.num=300", "interventions=quick"),
     "detector.compare=[output,tracks,tracks+output,lens+output,probe,owner_gap]",
     *("detector.nulls=[shuffled]", "detector.n_folds=2", "detector.n_bootstrap=50"),
 )
