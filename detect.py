@@ -13,9 +13,10 @@ import hydra
 from omegaconf import DictConfig
 
 from ghosttrack.config import DetectProgram, load
-from ghosttrack.launch import program
+from ghosttrack.launch import current_names, program
 
 
+@current_names
 @hydra.main(version_base="1.3", config_path="conf", config_name="detect")
 @program
 def main(cfg: DictConfig) -> None:

@@ -12,9 +12,10 @@ import hydra
 from omegaconf import DictConfig
 
 from ghosttrack.config import TrainProgram, load
-from ghosttrack.launch import program
+from ghosttrack.launch import current_names, program
 
 
+@current_names
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @program
 def main(cfg: DictConfig) -> None:

@@ -123,7 +123,7 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
     """
     import hydra
 
-    from ghosttrack.launch import program
+    from ghosttrack.launch import current_names, program
 
     if not CONF.is_dir():
         sys.exit(f"{CONF} is missing; install from a checkout: pip install -e .")
@@ -135,7 +135,8 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
         task(cfg)
 
     sys.argv = [typed[0], f"hydra.job.name={name}", *settings]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(whole)()
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(whole)
+    current_names(main)()
 
 
 if __name__ == "__main__":

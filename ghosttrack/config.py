@@ -17,11 +17,52 @@ from ghosttrack.data.config import CorpusConfig, ExtractConfig, StoreConfig
 from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig
-from ghosttrack.questions.config import QuestionsConfig
+from ghosttrack.questions.config import (
+    AskingConfig,
+    FileQuestions,
+    PublishedQuestions,
+    QuestionsConfig,
+    ReadyAnswers,
+    WorldQuestions,
+)
 from ghosttrack.sae.config import SAEConfig, TrainRunConfig
 
 Schema = TypeVar("Schema")
+
+QUESTIONS: Mapping[str, type[QuestionsConfig]] = {
+    "ghostworld": WorldQuestions,
+    "file": FileQuestions,
+    "published": PublishedQuestions,
+    "ready": ReadyAnswers,
+}
+"""Schemas that an option of `questions` names in its defaults list."""
+
+OLD_NAMES: Mapping[str, str] = {
+    "detector.samples": "asking.samples",
+    "detector.p_true": "asking.p_true",
+    "detector.compare": "evaluation.compare",
+    "detector.held_out": "evaluation.held_out",
+    "detector.n_folds": "evaluation.n_folds",
+    "detector.n_bootstrap": "evaluation.n_bootstrap",
+    "detector.seed": "evaluation.seed",
+    "detector/interventions": "interventions",
+    "detector.interventions.paraphrases": "interventions.copies.paraphrase",
+    "detector.interventions.swap_names": "interventions.copies.swap",
+    "detector.interventions.owner_names": "interventions.copies.owner",
+    "detector.interventions.siblings": "interventions.copies.siblings",
+    "detector.interventions.ablate": "interventions.copies.ablate",
+    "detector.interventions.noise": "interventions.copies.noise_subject and noise_all",
+    "detector.interventions.dropouts": "interventions.copies.dropout",
+    "detector.interventions.ghost_names": "interventions.copies.ghosts",
+    "detector.interventions.siblings_again": "interventions.siblings_again",
+    "sweep=layers_x_positions": "experiment=layers_x_positions",
+    "prompt": 'python -m ghosttrack ask "..."',
+    "prompts": "python -m ghosttrack ask --file ...",
+    "check": "python -m ghosttrack check ...",
+}
+"""Settings, or a choice, by the name that they once had, and what does it now."""
 
 
 @dataclass
@@ -68,8 +109,10 @@ class DetectProgram(TrainProgram):
     """Settings of `detect.py`: questions in, answers, tracks and an evaluation out."""
 
     questions: QuestionsConfig
+    asking: AskingConfig
     detector: DetectorConfig
     interventions: InterventionsConfig
+    evaluation: EvaluationConfig
     bank: str | None
     """A folder or file of SAEs, ours or another library's, to look through; null trains a bank."""
 
@@ -99,6 +142,8 @@ def register() -> None:
     store.store(name="extract_schema", node=ExtractProgram)
     store.store(name="train_schema", node=TrainProgram)
     store.store(name="detect_schema", node=DetectProgram)
+    for name, schema in QUESTIONS.items():
+        store.store(group="schema/questions", name=name, node=schema)
 
 
 register()
@@ -115,13 +160,32 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
     if missing:
         raise ConfigError("; ".join(f"{key} is required; set {key}=..." for key in missing))
     for key, suggestion in _stray_keys(cfg, schema, ""):
-        raise ConfigError(
-            f"{key} is not a setting" + (f"; did you mean {suggestion}?" if suggestion else "")
-        )
+        group = key.rpartition(".")[0]
+        kind = OmegaConf.select(cfg, f"{group}.kind") if group else None
+        where = f" of {group}={kind.name}" if kind else ""
+        meant = f"; did you mean {suggestion}?" if suggestion else ""
+        raise ConfigError(f"{key} is not a setting{where}{meant}")
     try:
         return cast("Schema", OmegaConf.to_object(cfg))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def check_old_names(arguments: Sequence[str]) -> None:
+    """Answer settings of a command line by the name that they once had.
+
+    >>> check_old_names(["detector.top_k=9", "+detector.p_true=x"])
+    Traceback (most recent call last):
+    ghosttrack.errors.ConfigError: detector.p_true is asking.p_true now
+
+    Raises:
+        ConfigError: There is one; says its new name.
+    """
+    for argument in arguments:
+        choice = argument.lstrip("+~")
+        for old, new in OLD_NAMES.items():
+            if choice == old or choice.split("=")[0] == old:
+                raise ConfigError(f"{old} is {new} now")
 
 
 def restore(schema: type[Schema], values: Mapping[str, object]) -> Schema:
@@ -169,6 +233,7 @@ def _stray_keys(node: DictConfig, schema: type, prefix: str) -> Iterator[tuple[s
             near = difflib.get_close_matches(key, types, n=1)
             yield prefix + key, prefix + near[0] if near else ""
         elif (nested := _nested(types[key])) and node[key] is not None:
+            nested = OmegaConf.get_type(node, key) or nested
             yield from _stray_keys(cast("DictConfig", node[key]), nested, f"{prefix}{key}.")
 
 

@@ -33,6 +33,18 @@ def check_folder_name(setting: str, name: str) -> None:
         raise ConfigError(f"{setting} must be a plain folder name, got {name!r}")
 
 
+def check_least(group: str, config: object, **least: int) -> None:
+    """Make sure that settings of a group are no smaller than they may be.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for field, bound in least.items():
+        if getattr(config, field) < bound:
+            got = getattr(config, field)
+            raise ConfigError(f"{group}.{field} must be at least {bound}, got {got}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
     """Say of files that somebody else wrote that they are malformed, wherever that shows.

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ghosttrack.config import check_old_names
 from ghosttrack.errors import ConfigError, GhostTrackError
 from ghosttrack.processes import place
 
@@ -82,6 +83,20 @@ def program(task: Task) -> Callable[[DictConfig], int | None]:
                 JobStatus(hydra.overrides.task, status, round(time.monotonic() - started, 3)),
             )
         return status
+
+    return run
+
+
+def current_names(main: Callable[[], None]) -> Callable[[], None]:
+    """Answer settings by an old name before Hydra, to which they are nothing at all, sees them."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            check_old_names(sys.argv[1:])
+        except ConfigError as error:
+            fail(f"config: {error}")
+        main()
 
     return run
 

@@ -23,13 +23,15 @@ from ghosttrack.run import plain
 CONF = Path(__file__).parents[1] / "conf"
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
 REQUIRED = {
-    "experiment": {"bear": ["questions.path=some/folder"]},
+    "experiment": {
+        "bear": ["questions.path=some/folder"],
+        "layers_x_positions": ["corpus.path=some.json"],
+    },
     "corpus": {
         "text": ["corpus.path=some.txt"],
         "huggingface": ["corpus.path=some/dataset"],
         "activations": ["corpus.path=some.pt"],
     },
-    "sweep": {"layers_x_positions": ["corpus.path=some.json"]},
     "questions": {
         "file": ["questions.path=some.csv"],
         "option_scores": ["questions.path=some/folder"],
@@ -138,14 +140,13 @@ def test_load_answers_what_hydra_lets_through(override: str, message: str) -> No
     [
         (("questions=answered",), "questions.path is required; set questions.path=..."),
         (
-            ("questions=answered", "questions.path=a", "questions.num=9"),
-            "questions.num is nothing to questions=answered; leave it null",
+            ("questions=answered", "questions.path=a", "+questions.num=9"),
+            "questions.num is not a setting of questions=answered",
         ),
-        (("questions.num=null",), "questions.num is required; set questions.num=..."),
         (("questions.num=0",), "questions.num must be at least 1, got 0"),
         (("questions.template=a",), "questions.template must contain {question}"),
-        (("detector.samples=-1",), "detector.samples must be at least 0, got -1"),
-        (("detector.p_true='{question}?'",), "detector.p_true must contain {answer}"),
+        (("asking.samples=-1",), "asking.samples must be at least 0, got -1"),
+        (("asking.p_true='{question}?'",), "asking.p_true must contain {answer}"),
     ],
 )
 def test_how_questions_are_asked_is_checked(overrides: tuple[str, ...], message: str) -> None:
@@ -157,7 +158,7 @@ def test_how_questions_are_asked_is_checked(overrides: tuple[str, ...], message:
 def test_settings_come_back_from_json() -> None:
     with composed("detect", "model=phi-2", "detector=sensitive") as cfg:
         config = load(cfg, DetectProgram)
-    for held in (config.model, config.detector, config.questions):
+    for held in (config.model, config.detector, config.questions, config.asking):
         assert restore(type(held), json.loads(json.dumps(plain(held)))) == held
     with pytest.raises(DataError, match="settings of another version"):
         restore(type(config.detector), {**plain(config.detector), "kk": 1})

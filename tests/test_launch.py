@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ghosttrack.launch import _take, link_last, quote
+from ghosttrack.launch import _take, current_names, link_last, quote
 
 PROGRAM = """
 import os
@@ -67,6 +67,30 @@ def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, lin
     assert result.stderr == line + "\n"
     (log,) = script.parent.rglob("app.log")
     assert log.read_text().count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["detector.p_true=x"], "detector.p_true is asking.p_true now"),
+        (["prompt=Who?"], 'prompt is python -m ghosttrack ask "..." now'),
+        (["-m", "+detector.seed=0,1"], "detector.seed is evaluation.seed now"),
+        (
+            ["sweep=layers_x_positions"],
+            "sweep=layers_x_positions is experiment=layers_x_positions now",
+        ),
+    ],
+)
+def test_an_old_name_is_answered_with_the_new_one(
+    arguments: list[str],
+    answer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["detect.py", *arguments])
+    with pytest.raises(SystemExit):
+        current_names(pytest.fail)()
+    assert capsys.readouterr().err == f"config: {answer}\n"
 
 
 @pytest.mark.parametrize(("rank", "folders"), [("0", ["outputs"]), ("1", [])])

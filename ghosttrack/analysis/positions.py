@@ -75,8 +75,8 @@ def _compare(given: argparse.Namespace) -> None:
     if not tests:
         raise DataError(
             f"{given.folder}: no bank there has SAEs, not all alike, at odd and at even positions"
-            " (layer_<l>_pos_<p>); `python train.py sweep=layers_x_positions corpus.path=<file>`"
-            " trains one on activations with an axis of positions"
+            " (layer_<l>_pos_<p>); `python train.py experiment=layers_x_positions"
+            " corpus.path=<file>` trains one on activations with an axis of positions"
         )
     sheet, folder = positions_sheet(tests), make_folder(given.out)
     files = write_sheet(folder / "positions", sheet)

@@ -125,7 +125,7 @@ NEEDS = {
     "subject": "subject in its prompts",
     "sampling": "sampled answers",
     "prior": "probability of the answer without its question",
-    "p_true": "p(True), as detector.p_true is null: a model that cannot be asked",
+    "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
 }
 """What a table is made from, where its name does not say it."""
 
@@ -157,7 +157,7 @@ def check_names(names: Sequence[str] | None) -> None:
         if name not in known and not name.startswith(OF_TRACKS):
             close = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                f"detector.compare: no detector {name}"
+                f"evaluation.compare: no detector {name}"
                 + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
             )
 

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed
 
-from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
 from ghosttrack.evaluation.canaries import Canaries, canaries
 from ghosttrack.evaluation.claim import claim
+from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import NULL, Plan, pairs, plan
 from ghosttrack.evaluation.fitting import Fits, Job
@@ -34,7 +34,7 @@ CANARY = "canary:"
 
 
 def evaluate(
-    data: EvaluationData, config: DetectorConfig, seed: int, *, n_jobs: int = -1
+    data: EvaluationData, config: EvaluationConfig, seed: int, *, n_jobs: int = -1
 ) -> Evaluation:
     """Judge every detector that the data can feed, under one protocol.
 
@@ -43,7 +43,7 @@ def evaluate(
 
     Args:
         data: Answers and what was measured on them.
-        config: `compare`, `held_out`, `n_folds` and `n_bootstrap` are read.
+        config: Which are judged, and on what rows; its seed is not read.
         seed: The same seed gives the same numbers, whatever `n_jobs`.
         n_jobs: Worker processes; -1 takes every core this process may use.
 
@@ -60,7 +60,7 @@ def evaluate(
     planned, birds = plan(data, config.compare), canaries(data, nested, seed)
     if not planned.specs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.left_out.items())
-        raise DataError(f"detector.compare: nothing is left to judge; {reasons}")
+        raise DataError(f"evaluation.compare: nothing is left to judge; {reasons}")
     chosen = subsets(answers, data.parts)
     fits = Fits(data, nested)
     with Parallel(n_jobs=n_jobs) as parallel:

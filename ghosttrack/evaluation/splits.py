@@ -8,8 +8,8 @@ from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.config import DetectorConfig, HeldOut
 from ghosttrack.errors import DataError
+from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 
 INNER_FOLDS = 3
 LEAST_GROUPS = 6
@@ -26,7 +26,9 @@ class Fold(NamedTuple):
     """Inner fold of each training row."""
 
 
-def outer_folds(answers: Answers, config: DetectorConfig, seed: int) -> Int[np.ndarray, " sample"]:
+def outer_folds(
+    answers: Answers, config: EvaluationConfig, seed: int
+) -> Int[np.ndarray, " sample"]:
     """Deal answers into folds, as `n_folds` and `held_out` ask.
 
     Raises:
@@ -83,8 +85,8 @@ def transfer_folds(
     n_kinds = len(set(kinds))
     if n_kinds < n_folds:
         raise DataError(
-            f"questions: {n_kinds} kinds to hold out, detector.n_folds={n_folds} needs as many;"
-            " fewer folds or detector.held_out=group would do"
+            f"questions: {n_kinds} kinds to hold out, evaluation.n_folds={n_folds} needs as many;"
+            " fewer folds or evaluation.held_out=group would do"
         )
     return _deal(labels, kinds, n_folds, seed)
 
@@ -169,7 +171,7 @@ def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_fo
         if found < least:
             raise DataError(
                 f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}; "
-                "more questions, another model or fewer detector.n_folds would do"
+                "more questions, another model or fewer evaluation.n_folds would do"
             )
 
 

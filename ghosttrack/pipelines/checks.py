@@ -58,11 +58,11 @@ def checks_name(questions: QuestionSet) -> str:
 
 def checks_identity(config: DetectProgram, answers_id: str) -> dict[str, object]:
     """What determines the checks of answers of this id."""
-    samples = config.detector.samples
+    samples = config.asking.samples
     return {
         "answers": answers_id,
-        "template": config.questions.asking.template,
-        "p_true": config.detector.p_true,
+        "template": config.asking.template,
+        "p_true": config.asking.p_true,
         "samples": samples,
         "seed": config.seed if samples else None,
     }
@@ -71,8 +71,8 @@ def checks_identity(config: DetectProgram, answers_id: str) -> dict[str, object]
 def _write(
     folder: Path, lm: LM, config: DetectProgram, questions: QuestionSet, answers: Answers
 ) -> None:
-    template, asking = config.questions.asking.template, config.detector.p_true
-    n_samples = config.detector.samples
+    template, asking = config.asking.template, config.asking.p_true
+    n_samples = config.asking.samples
     forwards: dict[str, float] = {}
 
     def keep(name: str, table: Table, passes: float) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from ghosttrack import __version__
 from ghosttrack.artifacts import Artifact, git_commit
 from ghosttrack.config import DetectProgram
-from ghosttrack.detector.config import HeldOut
+from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.files import read_json, write_json
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
@@ -32,23 +32,23 @@ log = logging.getLogger(__name__)
 
 def protocol(config: DetectProgram) -> dict[str, object]:
     """Give the settings that determine an evaluation beside what it judges."""
-    detector = config.detector
-    is_usual = detector.held_out is HeldOut.group
+    judging = config.evaluation
+    is_usual = judging.held_out is HeldOut.group
     return {
-        "n_folds": detector.n_folds,
-        "n_bootstrap": detector.n_bootstrap,
-        "seed": detector.seed,
-        **({} if is_usual else {"held_out": detector.held_out.name}),
-        **({} if detector.compare is None else {"compare": sorted(detector.compare)}),
+        "n_folds": judging.n_folds,
+        "n_bootstrap": judging.n_bootstrap,
+        "seed": judging.seed,
+        **({} if is_usual else {"held_out": judging.held_out.name}),
+        **({} if judging.compare is None else {"compare": sorted(judging.compare)}),
     }
 
 
 def protocol_facts(config: DetectProgram) -> dict[str, str]:
     """Say how it was judged, for the head of the page."""
-    detector, commit = config.detector, git_commit()[:12] or "no commit"
+    judging, commit = config.evaluation, git_commit()[:12] or "no commit"
     return {
-        "protocol": f"{detector.n_folds} folds {HELD_OUT[detector.held_out]}, "
-        f"{detector.n_bootstrap} resamples, seed {detector.seed}",
+        "protocol": f"{judging.n_folds} folds {HELD_OUT[judging.held_out]}, "
+        f"{judging.n_bootstrap} resamples, seed {judging.seed}",
         "code": f"ghosttrack {__version__} at {commit}",
     }
 

@@ -30,7 +30,7 @@ from ghosttrack.pipelines.kept_tracks import Tracked
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.tracks import track_answers
 from ghosttrack.pipelines.train import bank_metrics
-from ghosttrack.questions.config import AnswerSource, QuestionKind
+from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.run import Run
 from ghosttrack.training.loggers import check_logger
@@ -54,13 +54,13 @@ class Measured(NamedTuple):
 def detect(config: DetectProgram) -> Run:
     """Run the program, and return what it left in its folder."""
     check_logger(config)
-    check_names(config.detector.compare)
+    check_names(config.evaluation.compare)
     run = Run.start("detect")
     study = Study(config, run)
-    questions = study.questions(config.questions)
+    questions = study.questions(config)
     looked_through = bank(study, config)
     answered = answer_questions(study, questions)
-    check_labels(answered.answers.labels, answered.answers.groups, config.detector.n_folds)
+    check_labels(answered.answers.labels, answered.answers.groups, config.evaluation.n_folds)
     measured = Measured(
         looked_through,
         answered,
@@ -83,8 +83,8 @@ def judge(study: Study, config: DetectProgram, measured: Measured) -> Artifact:
 
     def write(folder: Path) -> None:
         with study.run.stage("evaluate"):
-            data, detector = evaluation_data(measured), config.detector
-            evaluation = evaluate(data, detector, detector.seed)
+            data, judging = evaluation_data(measured), config.evaluation
+            evaluation = evaluate(data, judging, judging.seed)
         with study.run.stage("report"):
             material = _material(study, config, evaluation, measured)
             material = material._replace(fitted=load(kept.path)[0])
@@ -177,12 +177,13 @@ def _facts(
     study: Study, config: DetectProgram, evaluation: Evaluation, bank: Artifact
 ) -> dict[str, str]:
     """Say what was run, for the head of the page."""
-    detector = config.detector
+    detector, asked = config.detector, config.questions
+    is_written = isinstance(asked, FileQuestions) and asked.answers is AnswerSource.written
     return {
         "model": f"{config.model.name}, {study.lm.n_layers} layers, d_model {study.lm.d_model}",
         "SAE bank": f"{bank.path.name}, {len(study.layers)} hook points",
-        "questions": f"{config.questions.name}, {evaluation.n} over {evaluation.n_groups} groups",
-        **({"answers": WRITTEN} if config.questions.answers is AnswerSource.written else {}),
+        "questions": f"{asked.name}, {evaluation.n} over {evaluation.n_groups} groups",
+        **({"answers": WRITTEN} if is_written else {}),
         "tracker": f"{detector.name}: top_k {detector.top_k}, gate {detector.gate}, "
         f"{detector.association.name}, statistics at {detector.position.name}",
         **protocol_facts(config),

@@ -19,7 +19,7 @@ from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.instruments import INSTRUMENTS
 from ghosttrack.pipelines.setup import Study
-from ghosttrack.questions.config import QuestionsConfig
+from ghosttrack.questions.config import SCHEMAS, AskingConfig, QuestionKind, QuestionsConfig
 from ghosttrack.questions.sets import Templates
 from ghosttrack.run import plain
 
@@ -50,6 +50,7 @@ class Facts(NamedTuple):
     """Folder name of the evaluation."""
     layers: tuple[int, ...]
     questions: QuestionsConfig
+    asking: AskingConfig
     names: Mapping[str, tuple[str, ...]]
     """Kind of subject to the names that may stand in for one another."""
     templates: Templates
@@ -79,7 +80,7 @@ def keep_detectors(
     def write(folder: Path) -> None:
         with study.run.stage("fit"):
             names = _usable(config.detector.position)
-            save(folder, fit_whole(data(), names, config.detector.seed))
+            save(folder, fit_whole(data(), names, config.evaluation.seed))
         shutil.copy(origin.tracks.path / INSTRUMENTS, folder / INSTRUMENTS)
         write_json(folder / FACTS, _facts(study, config, origin))
 
@@ -101,13 +102,15 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
     """
     facts = read_json(folder / FACTS)
     with whole(folder / FACTS):
+        kind = QuestionKind[facts["questions"]["kind"]]
         found = Facts(
             model=restore(ModelConfig, facts["model"]),
             model_identity=dict(facts["model_identity"]),
             bank=facts["bank"],
             evaluation=facts["evaluation"],
             layers=tuple(facts["layers"]),
-            questions=restore(QuestionsConfig, facts["questions"]),
+            questions=restore(SCHEMAS[kind], facts["questions"]),
+            asking=restore(AskingConfig, facts["asking"]),
             names={kind: tuple(names) for kind, names in facts["names"].items()},
             templates={
                 kind: {relation: tuple(texts) for relation, texts in held.items()}
@@ -126,7 +129,7 @@ def _usable(position: Position) -> list[str]:
 
 
 def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any]:
-    questions = study.questions(config.questions)
+    questions = study.questions(config)
     return {
         "model": {**plain(config.model), **_whereabouts(config.model)},
         "model_identity": study.model_identity,
@@ -134,6 +137,7 @@ def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any
         "evaluation": f"{evaluation_name(config)}-{origin.evaluation_id}",
         "layers": study.layers,
         "questions": plain(config.questions),
+        "asking": plain(config.asking),
         "names": {kind: list(held) for kind, held in questions.names.items()},
         "templates": templates_of(questions),
         "detector": plain(config.detector),

@@ -30,7 +30,7 @@ from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.files import hash_path
 from ghosttrack.pipelines.conclude import conclude, protocol, protocol_facts, write_findings
-from ghosttrack.questions.config import QuestionKind
+from ghosttrack.questions.config import QuestionKind, ReadyAnswers
 from ghosttrack.questions.ready_answers import read_answered, read_option_scores
 from ghosttrack.report.material import Owners, ReportMaterial
 from ghosttrack.run import Run
@@ -89,13 +89,13 @@ class Ready(NamedTuple):
 def detect_ready(config: DetectProgram) -> None:
     """Run the program on answers that are there already."""
     check_logger(config)
-    check_names(config.detector.compare)
+    check_names(config.evaluation.compare)
     run = Run.start("detect")
     log.info("no model runs; whose answers these are says model.name=%s", config.model.name)
     with run.stage("read"):
         path = _path(config)
         ready = READERS[config.questions.kind](path)
-    check_labels(ready.answers.labels, ready.answers.groups, config.detector.n_folds)
+    check_labels(ready.answers.labels, ready.answers.groups, config.evaluation.n_folds)
     judged = judge_ready(run, config, path, ready)
     conclude(run, judged)
 
@@ -117,7 +117,7 @@ def judge_ready(run: Run, config: DetectProgram, path: Path, ready: Ready) -> Ar
                 measured.forwards,
                 uneven_relations=any(ready.answers.relations),
             )
-            evaluation = evaluate(data, config.detector, config.detector.seed)
+            evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
         with run.stage("report"):
             material = _material(run, config, evaluation, ready, measured)
             write_findings(folder, run, config, material, _no_tokens)
@@ -176,7 +176,8 @@ READERS: Mapping[QuestionKind, Callable[[Path], Ready]] = {
 
 
 def _path(config: DetectProgram) -> Path:
-    path = Path(config.questions.path or "")
+    assert isinstance(config.questions, ReadyAnswers), config.questions
+    path = Path(config.questions.path)
     if config.questions.kind is QuestionKind.option_scores and not path.is_dir():
         raise ConfigError(
             f"questions.path={path} is not a folder; give that of LM-Pub-Quiz's files"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ghosttrack.artifacts import Artifact, Key, build, is_complete, read
-from ghosttrack.config import ExtractProgram, resolve_layers
+from ghosttrack.config import DetectProgram, ExtractProgram, resolve_layers
 from ghosttrack.data.config import CorpusConfig, CorpusKind, Coverage, Packing
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.documents import Text, TextFiles
@@ -21,7 +21,7 @@ from ghosttrack.files import hash_path
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.worlds import world_folder, world_model
-from ghosttrack.questions.config import QuestionKind, QuestionsConfig
+from ghosttrack.questions.config import AskingConfig, FileQuestions, WorldQuestions
 from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.run import Run
 from ghosttrack.world.coverage import bank_text
@@ -187,11 +187,13 @@ class Study:
             identity["coverage"] = corpus.coverage.name
         return identity
 
-    def questions(self, config: QuestionsConfig) -> QuestionSet:
+    def questions(self, config: DetectProgram) -> QuestionSet:
         """Make or read the question set."""
-        if config.kind is not QuestionKind.ghostworld:
-            return read_questions(config, self.config.seed)
-        return put(question_set(self.world, config.asking.num, self.config.seed), config)
+        chosen, asking, seed = config.questions, config.asking, config.seed
+        if isinstance(chosen, FileQuestions):
+            return read_questions(chosen, asking, seed)
+        assert isinstance(chosen, WorldQuestions), chosen
+        return put(question_set(self.world, chosen.num, seed), asking)
 
     def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
         """Tell whether an artefact of this model is complete."""
@@ -263,9 +265,8 @@ class Study:
         return TextFiles(self.corpus_path, corpus.column, corpus.bad_files)
 
 
-def put(questions: QuestionSet, config: QuestionsConfig) -> QuestionSet:
+def put(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
     """Put bare questions the way the settings say, as a file's are when they are read."""
-    asking = config.asking
 
     def wrap(text: str) -> str:
         return asking.template.replace("{question}", text)

@@ -14,7 +14,7 @@ from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES
 from ghosttrack.data.files import lines
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.files import sha256_file
-from ghosttrack.questions.config import QuestionsConfig
+from ghosttrack.questions.config import FileQuestions, PublishedQuestions
 
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 SUFFIXES = ".jsonl, .ndjson, .json, .csv or .parquet"
@@ -30,26 +30,28 @@ class Rows(NamedTuple):
     identity: Mapping[str, object]
 
 
-def read_rows(config: QuestionsConfig) -> Rows:
+def read_rows(config: FileQuestions) -> Rows:
     """Open the file, folder or dataset that `questions.path` names.
 
     Raises:
         ConfigError: It is nothing of that kind, or a dataset cannot be had.
     """
-    assert config.path is not None, config
     path = Path(config.path).expanduser()
-    if path.is_dir() or (config.kind.is_published and not path.exists()):
+    if path.is_dir() or (isinstance(config, PublishedQuestions) and not path.exists()):
         return _dataset_rows(config, config.path, is_folder=path.is_dir())
     if not path.is_file():
         raise ConfigError(f"questions.path={path} is not a file; give a {SUFFIXES} file")
     return Rows(_named(_file_rows(path)), {"sha256": sha256_file(path)})
 
 
-def _dataset_rows(config: QuestionsConfig, path: str, *, is_folder: bool) -> Rows:
+def _dataset_rows(config: FileQuestions, path: str, *, is_folder: bool) -> Rows:
     from ghosttrack.data.huggingface import Named, open_tables  # takes a second
 
-    subset = None if is_folder else config.subset  # options name that of the hub
-    asked = (path, subset, config.split, config.revision)
+    subset = revision = None
+    if isinstance(config, PublishedQuestions):
+        revision = config.revision
+        subset = None if is_folder else config.subset  # options name that of the hub
+    asked = (path, subset, config.split, revision)
     found = open_tables(Named("questions", *asked, instead=f"a {SUFFIXES} file"))
     return Rows(_named(_table_rows(found.tables(), str(found.named))), found.identity)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.questions.config import AnswerSource, QuestionKind, QuestionsConfig
+from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
 from ghosttrack.questions.layouts import LAYOUTS, Layout
 from ghosttrack.questions.records import Row, read_rows
 
@@ -73,13 +73,13 @@ class QuestionSet:
     show (`detector/asking/families/siblings.py`)."""
 
 
-def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:
+def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> QuestionSet:
     """Read a question set from `config.path`, one question a row.
 
     `question_layouts.LAYOUTS` says which columns are read, in any order and case, blanks as `_`;
     others are left alone. Of `questions=file`:
 
-    - `question`: wrapped in `config.template` to make the prompt.
+    - `question`: wrapped in `asking.template` to make the prompt.
     - `answers`: the right answer, then aliases; a list, a JSON list in a text, or a text with `;`
       between them. `answer` holds one and goes first.
     - `wrong_answer`, `wrong_answers`: likewise, for `questions.answers=written`.
@@ -96,8 +96,8 @@ def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:
             no wrong answers and `questions.answers=written`.
         DataError: A row is malformed, or a question stands under two groups; names the place.
     """
-    asking, layout = config.asking, LAYOUTS[config.kind]
-    written = asking.answers is AnswerSource.written
+    layout = LAYOUTS[config.kind]
+    written = config.answers is AnswerSource.written
     if written and not (layout.wrong or layout.wrongs):
         raise ConfigError(
             f"questions.answers must be own: questions={config.kind.name} has no wrong answers"
@@ -112,17 +112,17 @@ def read_questions(config: QuestionsConfig, seed: int) -> QuestionSet:
     _check(str(config.path), questions)
     return QuestionSet(
         name=config.name,
-        questions=_draw(questions, asking.num, seed),
+        questions=_draw(questions, config.num, seed),
         names=_names(questions),
         stop=tuple(asking.stop),
         max_new_tokens=asking.max_new_tokens,
         identity={
             "kind": config.kind.name,
             **found.identity,
-            "answers": asking.answers.name,
+            "answers": config.answers.name,
             "template": asking.template,
-            "num": asking.num,
-            "seed": seed if asking.num < len(questions) else None,
+            "num": config.num,
+            "seed": seed if config.num < len(questions) else None,
             "stop": list(asking.stop),
             "max_new_tokens": asking.max_new_tokens,
         },

@@ -164,7 +164,7 @@ class Detector:
     def _put(self, questions: Sequence[Question]) -> QuestionSet:
         names, templates = self.facts.names, self.facts.templates
         bare = QuestionSet("live", tuple(questions), names, (), 1, {}, templates=templates)
-        return put(bare, self.facts.questions)
+        return put(bare, self.facts.asking)
 
 
 def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
@@ -191,7 +191,7 @@ def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
 def _key(config: DetectProgram, run: Run) -> Key:
     """Work out where the detectors lie, from settings alone."""
     study = Study(config, run)
-    answers = artifact_id(answers_identity(study, study.questions(config.questions)))
+    answers = artifact_id(answers_identity(study, study.questions(config)))
     again = artifact_id(again_identity(config, answers))
     bank = artifact_id(bank_key(study, config).identity)
     tracks = artifact_id(tracks_identity(config, bank, answers))

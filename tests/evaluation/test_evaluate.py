@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ghosttrack.detector.config import Association, DetectorConfig, HeldOut, Position
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.detectors import check_names, pairs, plan
 from ghosttrack.evaluation.evaluate import evaluate
@@ -19,24 +19,8 @@ from tests.support.answers import made_up_answers
 pytestmark = pytest.mark.slow
 
 N = 360
-SETTINGS = DetectorConfig(
-    name="baseline",
-    position=Position.prompt_last,
-    top_k=50,
-    gate=0.5,
-    max_misses=1,
-    confirm_hits=2,
-    association=Association.hungarian,
-    hypotheses=3,
-    clues=[],
-    nulls=[],
-    compare=None,
-    held_out=HeldOut.group,
-    n_folds=3,
-    n_bootstrap=200,
-    seed=0,
-    samples=0,
-    p_true=None,
+SETTINGS = EvaluationConfig(
+    compare=None, held_out=HeldOut.group, n_folds=3, n_bootstrap=200, seed=0
 )
 DETECTORS = {
     "output_best", "output", "lens", "probe", "raw_latents", "tracks", "tracks+output",

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.detector.config import HeldOut
 from ghosttrack.errors import DataError
+from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.evaluation.splits import (
     INNER_FOLDS,
     check_folds,

@@ -45,8 +45,8 @@ TRAIN = (
 )
 DETECT = (
     *("questions=ghostworld", "questions.num=300", "interventions=quick"),
-    "detector.compare=[output,tracks,tracks+output,lens+output,probe,owner_gap]",
-    *("detector.nulls=[shuffled]", "detector.n_folds=2", "detector.n_bootstrap=50"),
+    "evaluation.compare=[output,tracks,tracks+output,lens+output,probe,owner_gap]",
+    *("detector.nulls=[shuffled]", "evaluation.n_folds=2", "evaluation.n_bootstrap=50"),
 )
 TOLERANCES: Mapping[str, tuple[float, float]] = {  # (relative, absolute)
     "first losses": (6e-3, 0),

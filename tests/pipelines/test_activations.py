@@ -57,7 +57,7 @@ def test_ready_activations_train_every_layer_and_position_as_one_bank(
     assert (store["hooks"], store["n_train"], store["n_heldout"]) == (HOOKS, 240, 60)
 
     assert "found" in said(workplace.fork(tmp_path, "extract", *for_extract(ready)))
-    said(workplace.fork(tmp_path, "train", *ready, "sae.k=3", "sweep=layers_x_positions"))
+    said(workplace.fork(tmp_path, "train", *ready, "sae.k=3", "experiment=layers_x_positions"))
     assert len(artifacts(tmp_path, "activations")) == 1
     assert len(artifacts(tmp_path, "saes")) == 2
 

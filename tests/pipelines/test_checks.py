@@ -13,7 +13,7 @@ ROWS = [
     {"question": f"who lives in {city}?", "answer": "anna", "wrong_answers": ["bert", "carla"]}
     for city in ("rome", "oslo", "paris")
 ]
-P_TRUE = "detector.p_true='{question} answer {answer} is it?'"
+P_TRUE = "asking.p_true='{question} answer {answer} is it?'"
 
 
 def checked(model: Path, folder: Path, *more: str) -> tuple[Answered, Checked]:
@@ -28,7 +28,7 @@ def test_by_default_only_the_prior_is_asked_for(gpt2_folder: Path, tmp_path: Pat
 
 
 def test_every_check_has_its_table_and_its_cost_and_is_read_back(gpt2_folder: Path, tmp_path: Path):
-    asked = ("detector.samples=4", P_TRUE)
+    asked = ("asking.samples=4", P_TRUE)
     _, built = checked(gpt2_folder, tmp_path, *asked)
     assert built.forwards == {"prior": 1.0, "p_true": 2.0, "sampling": 4.0}
     assert built.tables["sampling"].names == tuple(one.spec.name for one in SAMPLING_SCORES)

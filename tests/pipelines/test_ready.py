@@ -11,7 +11,7 @@ from tests.support.commands import ROOT, Forks, Workplace, artifacts, only, said
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("logger=csv", "detector.n_folds=2", "detector.n_bootstrap=50", "model.name=tiny")
+SMALL = ("logger=csv", "evaluation.n_folds=2", "evaluation.n_bootstrap=50", "model.name=tiny")
 N_RELATIONS, N_SUBJECTS, N_OPTIONS = 3, 50, 5
 
 

@@ -27,7 +27,7 @@ LEARNED = ("model.d_model=64", "model.world.head_exposure=120")
 """Enough of both for most of what the text states."""
 SMALL = (
     *("sae.d_sae=64", "sae.k=8", "sae.batch_size=256", "trainer.max_steps=30", "logger=csv"),
-    *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
+    *("evaluation.n_folds=2", "evaluation.n_bootstrap=20", "detector.nulls=[shuffled]"),
     *("interventions=quick", "corpus.coverage=held_out"),
 )
 

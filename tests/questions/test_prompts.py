@@ -46,5 +46,5 @@ def test_other_files_are_refused_by_name(tmp_path: Path, name, text, error, mess
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"prompts=.*nowhere.txt is not a file"):
+    with pytest.raises(ConfigError, match=r"--file .*nowhere.txt is not a file"):
         read_prompts(tmp_path / "nowhere.txt")

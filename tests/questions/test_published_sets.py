@@ -97,7 +97,8 @@ def settings(option: str, *more: str) -> DetectProgram:
 
 
 def read(option: str, path: object, *more: str) -> QuestionSet:
-    return read_questions(settings(option, f"questions.path={path}", *more).questions, 0)
+    config = settings(option, f"questions.path={path}", *more)
+    return read_questions(config.questions, config.asking, 0)
 
 
 def as_jsonl(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -225,10 +226,9 @@ def test_a_text_under_two_groups_is_refused_before_the_model_runs(tmp_path):
 @pytest.mark.parametrize(
     ("option", "override", "message"),
     [
-        ("file", "questions.revision=x", "questions.revision is nothing to questions=file"),
+        ("file", "+questions.revision=x", "revision is not a setting of questions=file"),
         ("popqa", "questions.split=null", "questions.split is required"),
-        ("ghostworld", "questions.answers=written", "nobody wrote answers for ghostworld"),
-        ("answered", "questions.answers=own", "questions.answers is nothing to questions=answered"),
+        ("answered", "+questions.answers=own", "answers is not a setting of questions=answered"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(option, override, message):
@@ -250,9 +250,10 @@ def test_without_a_network_a_set_is_refused_in_one_line(option, monkeypatch, tmp
 
     monkeypatch.setattr(huggingface.datasets.config, "HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr(huggingface, "is_reachable", lambda: False)
-    config = settings(option).questions
+    found = settings(option)
+    config = found.questions
     with pytest.raises(ConfigError) as caught:
-        read_questions(config, 0)
+        read_questions(config, found.asking, 0)
     message = str(caught.value)
     assert message.startswith(f"questions.path={config.path}, questions.subset={config.subset}")
     assert "cannot be reached; point questions.path at a folder" in message
@@ -261,7 +262,7 @@ def test_without_a_network_a_set_is_refused_in_one_line(option, monkeypatch, tmp
 
 FROM_HUB = """
 import sys
-from tests.data.test_question_sets import read
+from tests.questions.test_published_sets import read
 found = read("nq_open", sys.argv[1])
 print(found.identity["commit"], [one.answers for one in found.questions])
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.questions.config import AnswerSource, QuestionKind, QuestionsConfig
+from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
 from ghosttrack.questions.sets import QuestionSet, read_questions
 
 
@@ -14,16 +14,16 @@ def load(path: Path, seed: int = 0, **changes) -> QuestionSet:
         "kind": QuestionKind.file,
         "name": "mine",
         "path": str(path),
-        "subset": None,
         "split": "train",
-        "revision": None,
         "num": 100,
         "answers": AnswerSource.own,
         "template": "Q: {question}\nA:",
         "max_new_tokens": 4,
         "stop": ["\n"],
     }
-    return read_questions(QuestionsConfig(**settings | changes), seed)
+    config = FileQuestions(**settings | changes)
+    asking = AskingConfig(config.template, config.max_new_tokens, config.stop, 0, None)
+    return read_questions(config, asking, seed)
 
 
 def write(path: Path, content: str | list[dict]) -> Path:

@@ -197,7 +197,7 @@ def test_the_default_model_s_world_tells_whom_a_prompt_asks_about(
     small = (
         *("logger=csv", f"output_root={tmp_path}", "corpus.num_tokens=16384"),
         *("corpus.heldout_tokens=2048", "trainer.max_steps=20", "questions.num=240"),
-        *("detector.n_folds=2", "detector.n_bootstrap=20", "detector.nulls=[shuffled]"),
+        *("evaluation.n_folds=2", "evaluation.n_bootstrap=20", "detector.nulls=[shuffled]"),
     )
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("where was zuldel preldov born\nWhere was Mara Velten born?\nwhere is it?\n")

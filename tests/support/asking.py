@@ -34,5 +34,5 @@ def ask(model: Path, folder: Path, rows: list[dict[str, object]], *more: str) ->
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = load(compose("detect", overrides=settings), DetectProgram)
     study = Study(config, Run(folder, "detect"))
-    questions = study.questions(config.questions)
+    questions = study.questions(config)
     return Asked(study, config, questions, answer_questions(study, questions))

@@ -166,8 +166,8 @@ class Workplace(NamedTuple):
             ]
         if program == "detect":
             settings += ["questions=file", f"questions.path={self.questions}"]
-            settings += ["questions.max_new_tokens=3", "detector.n_folds=2"]
-            settings += ["detector.n_bootstrap=50", "detector.nulls=[shuffled]"]
+            settings += ["questions.max_new_tokens=3", "evaluation.n_folds=2"]
+            settings += ["evaluation.n_bootstrap=50", "detector.nulls=[shuffled]"]
             settings += ["interventions=quick"]
         return settings
 

@@ -10,7 +10,7 @@ import pytest
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.load import load_lm
-from ghosttrack.questions.config import AnswerSource, QuestionKind, QuestionsConfig
+from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
 from ghosttrack.questions.labels import words
 from ghosttrack.questions.sets import read_questions
 from tests.support.commands import (
@@ -68,18 +68,9 @@ def _write(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def _answers(model: Path, questions: Path) -> tuple[str, ...]:
     """What the tiny model says to each question."""
-    config = QuestionsConfig(
-        kind=QuestionKind.file,
-        name="file",
-        path=str(questions),
-        subset=None,
-        split=None,
-        revision=None,
-        num=5000,
-        answers=AnswerSource.own,
-        template="Q: {question}\nA:",
-        max_new_tokens=3,
-        stop=STOP,
+    put = ("Q: {question}\nA:", 3, STOP)
+    config = FileQuestions(
+        QuestionKind.file, "file", 5000, *put, str(questions), None, AnswerSource.own
     )
     training = TrainingConfig(8, 256, 2e-4, 1000, 80, 5)
     lm = load_lm(
@@ -89,7 +80,7 @@ def _answers(model: Path, questions: Path) -> tuple[str, ...]:
         model,
         "cpu",
     )  # fmt: skip
-    return answer(lm, read_questions(config, 0)).texts
+    return answer(lm, read_questions(config, AskingConfig(*put, 0, None), 0)).texts
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ class Rehearsals:
 
     def __init__(self, probes: Probes, config: DetectProgram, bank: Artifact) -> None:
         self.probes, self.config, self.bank = probes, config, bank
-        self.n = len(probes.study.questions(config.questions).questions)
+        self.n = len(probes.study.questions(config).questions)
 
     @cached_property
     def both(self) -> list[Rehearsed]:
@@ -104,7 +104,7 @@ class Rehearsals:
     def _rehearse(self, n: int) -> Rehearsed:
         probe = Probe(self.probes.folder / f"run-{n}", "detect")
         study, config = self._study(n, probe)
-        questions = study.questions(config.questions)
+        questions = study.questions(config)
         answered = answer_questions(study, questions)
         again = ask_again(study, config, questions, answered)
         checked = check_answers(study, config, questions, answered)
@@ -126,7 +126,7 @@ class Rehearsals:
         return replace(
             config,
             questions=replace(config.questions, num=n),
-            detector=replace(config.detector, n_folds=FOLDS, n_bootstrap=RESAMPLES),
+            evaluation=replace(config.evaluation, n_folds=FOLDS, n_bootstrap=RESAMPLES),
             logger={**config.logger, **offline},
         )
 
@@ -152,10 +152,10 @@ class Rehearsals:
             judged = self._judge()
         except DataError as error:
             return Cost("evaluate, report", f"not measured: {error}", math.nan)
-        detector = self.config.detector
-        n_trained = self.n * (detector.n_folds - 1) // detector.n_folds
+        judging = self.config.evaluation
+        n_trained = self.n * (judging.n_folds - 1) // judging.n_folds
         fits = [(n // FOLDS, took.seconds / FOLDS) for n, took in judged.evaluated]
-        seconds = detector.n_folds * extrapolate(fits, n_trained) + judged.report.seconds
+        seconds = judging.n_folds * extrapolate(fits, n_trained) + judged.report.seconds
         seconds += extrapolate(judged.fitted, self.n)
         seconds += self._bootstrap.start + self._bootstrap.each * judged.n_detectors
         sizes = " and ".join(f"{n:,}" for n, _ in judged.evaluated)
@@ -176,10 +176,10 @@ class Rehearsals:
         if self.n > last.n:
             data = repeated(evaluation_data(last.found), min(self.n, JUDGED))
             with measure() as took:
-                evaluate(data, config.detector, config.detector.seed)
+                evaluate(data, config.evaluation, config.evaluation.seed)
             evaluated.append((len(data.answers), took))
             with timed() as fit:
-                fit_whole(data, KEPT, config.detector.seed)
+                fit_whole(data, KEPT, config.evaluation.seed)
             fitted.append((len(data.answers), fit.seconds))
         rows = read_json(artifact.path / "evaluation.json")["rows"]
         names = {row["detector"] for row in rows}
@@ -187,12 +187,12 @@ class Rehearsals:
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
-        questions = self.probes.study.questions(self.config.questions).questions
-        detector = self.config.detector
-        draw = np.random.default_rng(detector.seed)
+        questions = self.probes.study.questions(self.config).questions
+        judging = self.config.evaluation
+        draw = np.random.default_rng(judging.seed)
         prob, labels = draw.random(self.n), draw.integers(2, size=self.n)
         groups = [question.group for question in questions]
-        resamples = resample(groups, detector.n_bootstrap, detector.seed)
+        resamples = resample(groups, judging.n_bootstrap, judging.seed)
         entry = Entry("probe", 1.0, CrossFit(prob, prob > 0.5, ()))
         chosen = [Subset(ALL, np.ones(self.n, dtype=bool))]
         chosen += [Subset(name, prob > least) for name, least in CONFIDENT.items()]

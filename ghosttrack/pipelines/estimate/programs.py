@@ -114,7 +114,7 @@ def _bank_costs(banks: BankProbes, *, needs_text: bool) -> list[Cost]:
 
 def _missing(study: Study, config: DetectProgram) -> dict[str, bool]:
     """Tell which of the detector's phases there are no artefacts of."""
-    questions = study.questions(config.questions)
+    questions = study.questions(config)
     answers, trained = answers_identity(study, questions), bank_identity(study, config)
     again = again_identity(config, artifact_id(answers))
     tracks = tracks_identity(config, artifact_id(trained), artifact_id(answers))

@@ -1,0 +1,38 @@
+"""Settings of how detectors are judged."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ghosttrack.errors import ConfigError, check_least
+
+
+class HeldOut(Enum):
+    """What the rows that a detector is judged on share with none that it learned from."""
+
+    group = "group"
+    """The question or entity alone."""
+    wording = "wording"
+    """The words of the question around its subject, too."""
+    relation = "relation"
+    """What is asked of the subject, too."""
+
+
+@dataclass
+class EvaluationConfig:
+    """Which detectors are judged, on what rows, and how surely."""
+
+    compare: list[str] | None
+    """Detectors that are judged, with those that they build on; null: all that can be fed."""
+    held_out: HeldOut
+    """What outer folds keep together, beside question or entity."""
+    n_folds: int
+    """Outer folds."""
+    n_bootstrap: int
+    """Cluster bootstrap resamples behind every interval."""
+    seed: int
+    """Of folds, classifiers and resamples."""
+
+    def __post_init__(self) -> None:
+        if self.compare is not None and not self.compare:
+            raise ConfigError("evaluation.compare must name a detector, or be null for all")
+        check_least("evaluation", self, n_folds=2, n_bootstrap=1)
