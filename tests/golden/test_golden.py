@@ -117,8 +117,9 @@ def fvu(home: Path) -> dict[str, float]:
 
 
 def first_losses(home: Path) -> dict[str, float]:
-    (table,) = map(pd.read_csv, home.glob("runs/train/*/**/metrics.csv"))
-    logged = table.dropna(subset=["train/loss"]).to_dict("records")
+    # a link to the newest run may lie beside it
+    (log,) = {file.resolve() for file in home.glob("runs/train/*/**/metrics.csv")}
+    logged = pd.read_csv(log).dropna(subset=["train/loss"]).to_dict("records")
     return {f"step {row['step']:.0f}": float(row["train/loss"]) for row in logged}
 
 
