@@ -1,6 +1,6 @@
 """Named columns of numbers, one row per answer: what statistics write and classifiers read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pyarrow.lib
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
+from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.errors import DataError
 
 
@@ -32,6 +33,17 @@ class Table:
         )
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         assert not repeated, f"columns named twice: {', '.join(repeated)}"
+
+    @classmethod
+    def of(
+        cls,
+        specs: Sequence[StatisticSpec],
+        columns: Mapping[str, Float[np.ndarray, " sample"]],
+    ) -> "Table":
+        """Set columns side by side in the order of their specs; each has one."""
+        names = tuple(spec.name for spec in specs)
+        assert set(names) == set(columns), set(names) ^ set(columns)
+        return cls(names, np.stack([columns[name].astype(np.float64) for name in names], axis=1))
 
     def __len__(self) -> int:
         return len(self.values)

@@ -30,13 +30,12 @@ from ghosttrack.detector.tracks.attribution import (
 from ghosttrack.detector.tracks.causal import COLUMNS as CAUSAL_COLUMNS
 from ghosttrack.detector.tracks.causal import Reader, causal_links, passages
 from ghosttrack.detector.tracks.ghosts import Ghosts, Original, find_ghosts
-from ghosttrack.detector.tracks.knownness import look_at_subjects
+from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS, look_at_subjects
 from ghosttrack.detector.tracks.lens import trajectory
 from ghosttrack.detector.tracks.life_cycle import fit_length_null
 from ghosttrack.detector.tracks.observe import raw_latents
 from ghosttrack.detector.tracks.positions import Points, points
 from ghosttrack.detector.tracks.statistics import (
-    SUBJECT_STATISTICS,
     TRACK_STATISTICS,
     lens_statistics,
     track_statistics,

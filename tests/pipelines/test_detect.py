@@ -9,9 +9,9 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.statistics import (
     LENS_STATISTICS,
-    SUBJECT_STATISTICS,
     TRACK_STATISTICS,
 )
 from ghosttrack.files import read_json

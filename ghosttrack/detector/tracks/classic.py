@@ -7,8 +7,26 @@ neither the answer nor the model's output enters.
 import numpy as np
 from jaxtyping import Float
 
+from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
 from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.detector.tracks.scene import Scene, gini, ratio
+
+STATISTICS = define(
+    "classic",
+    ("classic_entropy_mean", FRACTION, +1, "mean normalised entropy of a layer's strengths"),
+    ("classic_entropy_slope", REAL, +1, "slope of that entropy over depth"),
+    ("classic_churn_mean", FRACTION, +1, "mean share of mass that begins or ends per step"),
+    ("classic_churn_late", FRACTION, +1, "the same over the steps of the last half"),
+    ("classic_competition_second", FRACTION, +1, "mean second greatest over greatest strength"),
+    ("classic_competition_near", FRACTION, +1, "mean share above half the greatest strength"),
+    ("classic_stability_cv", POSITIVE, +1, "mean variation of strength in confirmed tracks"),
+    ("classic_stability_long", FRACTION, -1, "share of mass in tracks of at least L/2 layers"),
+    ("classic_dominance_mean", FRACTION, -1, "mean share of the strongest observation"),
+    ("classic_dominance_final", FRACTION, -1, "share of the strongest at the last layer"),
+    ("classic_dominance_gini", FRACTION, -1, "Gini of mass over tracks"),
+    ("classic_density_tracks", FRACTION, +1, "tracks per observation"),
+    ("classic_density_confirmed", FRACTION, -1, "share of observations in confirmed tracks"),
+)
 
 
 def classic(scene: Scene) -> dict[str, Float[np.ndarray, " sample"]]:

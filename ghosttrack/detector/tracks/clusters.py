@@ -13,11 +13,19 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from ghosttrack.detector.spec import FRACTION, define
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.scene import Scene, ratio, tally
 
 BLOCK_FLOATS = 2**24
 """Numbers of directions and cosines held at once: 64 MiB in fp32."""
+
+STATISTICS = define(
+    "clusters",
+    ("n_clusters", FRACTION, +1, "clusters of confirmed tracks by direction, / those tracks"),
+    ("cluster_share", FRACTION, -1, "heaviest cluster's share of the confirmed tracks' mass"),
+    ("cluster_entropy", FRACTION, +1, "entropy of that mass over clusters, / log their number"),
+)
 
 
 def clusters(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:

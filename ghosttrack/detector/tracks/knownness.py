@@ -11,13 +11,13 @@ from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import Position
+from ghosttrack.detector.spec import FRACTION, REAL, define
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.detector.tracks.novelty import written_lengths
 from ghosttrack.detector.tracks.observe import observe, raw_latents
 from ghosttrack.detector.tracks.positions import find_points
 from ghosttrack.detector.tracks.scene import ratio
-from ghosttrack.detector.tracks.statistics import SUBJECT_STATISTICS, table_of
 from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
@@ -30,6 +30,14 @@ class AtSubjects(NamedTuple):
     """NaN where the prompt does not hold its subject."""
     latents: list[csr_array]
     """SAE activations of each layer, none where the prompt does not hold its subject."""
+
+
+SUBJECT_STATISTICS = define(
+    "knownness",
+    ("subject_energy", REAL, -1, "mean z, on text, of what early layers (depth to 0.4) write"),
+    ("subject_dominance", FRACTION, -1, "mean share of the strongest observation, depth 1/3-2/3"),
+)
+"""Columns of the table `subject`, read at the last token of the subject's name."""
 
 
 def look_at_subjects(lm: LM, instruments: Instruments, answers: Answers) -> AtSubjects | None:
@@ -47,7 +55,7 @@ def look_at_subjects(lm: LM, instruments: Instruments, answers: Answers) -> AtSu
         "subject_energy": written[:, layers_within(depths, 0.0, 0.4)].mean(axis=1),
         "subject_dominance": _dominance(strengths[:, layers_within(depths, 1 / 3, 2 / 3)]),
     }
-    table = table_of(SUBJECT_STATISTICS, columns)
+    table = Table.of(SUBJECT_STATISTICS, columns)
     latents = [points.weights @ layer for layer in raw_latents(bank, residuals)]
     return AtSubjects(Table(table.names, points.mean(table.values)), latents)
 

@@ -3,9 +3,20 @@
 import numpy as np
 from jaxtyping import Float
 
+from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.models.readings import Lens
+
+STATISTICS = define(
+    "commitment",
+    ("commit_depth", FRACTION, +1, "layers before the emitted token is lens top-1 for good, / L"),
+    ("commit_jump", REAL, -1, "greatest one-layer rise of the emitted token's lens log-prob"),
+    ("late_margin", POSITIVE, -1, "mean late log-ratio of the lens's two best tokens"),
+    ("rank_area", FRACTION, +1, "mean log(1 + lens rank) of the emitted token, / log d_vocab"),
+    ("lens_flips", FRACTION, +1, "changes of lens top-1 in the last half, / (L/2)"),
+    ("settle_kl", POSITIVE, +1, "mean KL(final || lens) over the last third"),
+)
 
 
 def commitment(lens: Lens, d_vocab: int) -> dict[str, Float[np.ndarray, " sample"]]:

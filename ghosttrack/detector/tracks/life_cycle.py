@@ -9,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ghosttrack.detector.spec import FRACTION, REAL, define
+from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.detector.tracks.scene import Scene, ratio, tally
+from ghosttrack.detector.tracks.support import main_birth
 from ghosttrack.tracking.tracks import Tracks
 
 
@@ -37,7 +40,22 @@ def mean_length(tracks: Tracks) -> Float[np.ndarray, " sample"]:
     return ratio(total, n, empty=0.0)
 
 
-def life_cycle(scene: Scene, null: LengthNull) -> dict[str, Float[np.ndarray, " sample"]]:
+STATISTICS = define(
+    "life cycle",
+    ("birth_rate", FRACTION, +1, "confirmed births after the first layer, / (L - 1) / L0"),
+    ("death_rate", FRACTION, +1, "confirmed deaths before the last layer, / (L - 1) / L0"),
+    ("len_excess", REAL, -1, "z of mean confirmed length against the shuffled null"),
+    ("half_life", FRACTION, -1, "layers until half of the mass at depth 0.5 is gone, / L/2"),
+    ("late_birth_mass", FRACTION, +1, "share of late mass in tracks born late"),
+    ("orphan_winner", FRACTION, +1, "1 if the main supporter was born late, else 0"),
+    ("merge_rate", FRACTION, 0, "tracks that ended in another one, / track-layers"),
+    ("split_rate", FRACTION, 0, "tracks that split from another one, / track-layers"),
+)
+
+
+def life_cycle(
+    scene: Scene, evidence: Evidence, null: LengthNull
+) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name."""
     tracks, n_layers = scene.tracks, scene.n_layers
     n_obs = scene.per_layer().sum(axis=1)
@@ -58,6 +76,7 @@ def life_cycle(scene: Scene, null: LengthNull) -> dict[str, Float[np.ndarray, " 
             scene.per_sample(scene.strength * is_late),
             empty=0.0,
         ),
+        "orphan_winner": (main_birth(scene, evidence.attribution) > 0.75).astype(float),
         "merge_rate": ratio(scene.tracks_per_sample(tracks.merged_into >= 0), track_layers, 0.0),
         "split_rate": ratio(scene.tracks_per_sample(tracks.parent >= 0), track_layers, 0.0),
     }

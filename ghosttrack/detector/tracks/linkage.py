@@ -3,7 +3,16 @@
 import numpy as np
 from jaxtyping import Float
 
+from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
 from ghosttrack.detector.tracks.scene import Scene, ratio
+
+STATISTICS = define(
+    "association",
+    ("link_llr", REAL, -1, "mean log-likelihood ratio of the links, nats"),
+    ("nis", POSITIVE, +1, "mean squared surprise of linked magnitudes, / its variance on text"),
+    ("nis_peak_depth", FRACTION, 0, "depth of the layer where that is greatest"),
+    ("miss_rate", FRACTION, +1, "layers that tracks coast over, / track-layers"),
+)
 
 
 def linkage(scene: Scene) -> dict[str, Float[np.ndarray, " sample"]]:

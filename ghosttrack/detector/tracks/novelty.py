@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from ghosttrack.detector.spec import POSITIVE, REAL, define
 from ghosttrack.sae.bank import Bank
 
 BLOCK_FLOATS = 2**24
@@ -48,6 +49,15 @@ def fit_usual(
     rarity = -np.log((np.array(count) + 0.5) / (len(latents) + 1))
     written = _moments(written_lengths(residuals))
     return Usual(centre, _moments(fvu), _moments(n_positive), rarity, written, _near(bank, latents))
+
+
+STATISTICS = define(
+    "novelty",
+    ("fvu", REAL, +1, "mean over layers of the z of the bank's unexplained share, on text"),
+    ("fvu_max", REAL, +1, "the greatest of them"),
+    ("l0_z", REAL, 0, "mean over layers of the z of the number of positive pre-activations"),
+    ("rarity", POSITIVE, +1, "mean -log frequency on text of the observed latents"),
+)
 
 
 def novelty(

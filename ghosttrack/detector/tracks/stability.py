@@ -3,12 +3,20 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.scene import Scene, ratio
 from ghosttrack.detector.tracks.support import late_support
 
 N_STRONGEST = 5
 """Confirmed tracks, by mean strength, whose variation is taken."""
+
+STATISTICS = define(
+    "stability",
+    ("mag_cv", POSITIVE, +1, "mean variation of strength in the 5 strongest confirmed tracks"),
+    ("winner_trend", REAL, -1, "slope of the main supporter's log strength, last half"),
+    ("set_jaccard", FRACTION, -1, "mean weighted Jaccard of adjacent layers' tracks"),
+)
 
 
 def stability(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:

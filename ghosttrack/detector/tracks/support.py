@@ -1,56 +1,25 @@
-"""Families B and C: which candidates the tracks argue for, and what the emitted one rests on."""
+"""Family C, support: what the emitted token rests on."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from ghosttrack.detector.tracks.attribution import Attribution, Evidence, promote
+from ghosttrack.detector.spec import FRACTION, SIGNED, define
+from ghosttrack.detector.tracks.attribution import Attribution, Evidence
 from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.scene import Scene, entropy, gini, ratio, tally
+from ghosttrack.detector.tracks.scene import Scene, gini, ratio
 
-
-def competition(scene: Scene, attribution: Attribution) -> dict[str, Float[np.ndarray, " sample"]]:
-    """Compute family B's columns by name.
-
-    A candidate's mass at a layer is the positive attribution to it of the observations there whose
-    track promotes it. The winner is the emitted token, the rival the strongest other candidate.
-    """
-    mass, is_rival_track = _candidate_mass(scene, attribution)
-    rows = np.arange(scene.n_samples)
-    winner = mass[rows, :, attribution.emitted]
-    rivals = mass.copy()
-    rivals[rows, :, attribution.emitted] = 0.0
-    best_rival = rivals.max(axis=2)
-    middle = layers_within(scene.depths, 0.5, 0.75)
-    late = layers_within(scene.depths, 0.75, 1.0)
-    n_close = ((rivals > 0) & (rivals >= 0.5 * winner[:, :, None])).sum(axis=1)
-    mean_observations = scene.per_layer().mean(axis=1)
-    n_rivals = scene.tracks_per_sample(is_rival_track & scene.tracks.confirmed)
-    return {
-        "cand_entropy_mid": entropy(mass[:, middle].sum(axis=1)),
-        "cand_entropy_final": entropy(mass[:, -1]),
-        "rival_ratio": ratio(best_rival, best_rival + winner, empty=0.5)[:, late].mean(axis=1),
-        "rival_persistence": n_close.max(axis=1) / scene.n_layers,
-        "n_rivals": ratio(n_rivals, mean_observations, empty=0.0),
-    }
-
-
-def _candidate_mass(
-    scene: Scene, attribution: Attribution
-) -> tuple[Float[np.ndarray, "sample layer candidate"], Bool[np.ndarray, " track"]]:
-    """Add up mass by candidate, and say which tracks promote another than the emitted one."""
-    promotion = promote(scene.tracks, attribution)
-    promoted = promotion.candidates[scene.track]
-    logits = attribution.logits[scene.sample, scene.layer, scene.slot, promoted]
-    n_candidates = attribution.logits.shape[3]
-    shape = (scene.n_samples, scene.n_layers, n_candidates)
-    index = (scene.sample * scene.n_layers + scene.layer) * n_candidates + promoted
-    mass = tally(index, int(np.prod(shape)), np.maximum(logits, 0.0)).reshape(shape)
-    is_rival = promotion.candidates != attribution.emitted[scene.tracks.sample]
-    return mass, is_rival & (promotion.logits > 0)
+STATISTICS = define(
+    "support",
+    ("winner_share", FRACTION, -1, "greatest single-track share of the late support"),
+    ("support_gini", FRACTION, -1, "Gini of late support over the supporting tracks"),
+    ("support_depth", FRACTION, +1, "support-weighted mean birth depth of the tracks"),
+    ("prior_share", FRACTION, +1, "share of late support present with the subject masked"),
+    ("bias_share", SIGNED, +1, "biases' part of the answer's logit, / (|bias| + |latents|)"),
+)
 
 
 def support(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
-    """Compute family C's columns by name, and `orphan_winner` of family D, which reads support.
+    """Compute the family's columns by name.
 
     Support is an observation's positive attribution to the emitted token over the last quarter of
     the depth. An answer that no track supports has share and Gini 0 and counts as born at the end.
@@ -60,7 +29,7 @@ def support(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " s
     by_track = scene.per_track(positive)
     total = scene.tracks_per_sample(by_track)
     birth = scene.depths[tracks.birth]
-    main, main_birth = _main_supporter(scene, by_track, birth)
+    main, _ = _main_supporter(scene, by_track)
     presence = evidence.presence[scene.sample, scene.layer, scene.slot]
     says = scene.per_sample(np.where(scene.layer == scene.n_layers - 1, own, 0.0))
     bias = attribution.bias[np.arange(scene.n_samples), attribution.emitted]
@@ -70,7 +39,6 @@ def support(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " s
         "support_depth": ratio(scene.tracks_per_sample(by_track * birth), total, empty=1.0),
         "prior_share": _prior_share(scene, positive, presence, total),
         "bias_share": ratio(bias, np.abs(bias) + np.abs(says), empty=0.0),
-        "orphan_winner": (main_birth > 0.75).astype(float),
     }
 
 
@@ -98,13 +66,19 @@ def _prior_share(
     return np.where(has_subject, ratio(kept, total, empty=0.0), np.nan)
 
 
+def main_birth(scene: Scene, attribution: Attribution) -> Float[np.ndarray, " sample"]:
+    """Depth at which the track that supports the answer most was born; 1 where none does."""
+    return _main_supporter(scene, scene.per_track(late_support(scene, attribution)))[1]
+
+
 def _main_supporter(
-    scene: Scene, by_track: Float[np.ndarray, " track"], birth: Float[np.ndarray, " track"]
+    scene: Scene, by_track: Float[np.ndarray, " track"]
 ) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
     """Return the greatest support of one track and that track's birth depth (1 where none).
 
     Of equal supporters the earliest born counts, so that the order of tracks does not matter.
     """
+    birth = scene.depths[scene.tracks.birth]
     most = np.zeros(scene.n_samples)
     np.maximum.at(most, scene.tracks.sample, by_track)
     is_main = (by_track > 0) & (by_track == most[scene.tracks.sample])

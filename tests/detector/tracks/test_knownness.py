@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.tracks.knownness import look_at_subjects
+from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS, look_at_subjects
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import fit_usual
 from ghosttrack.detector.tracks.observe import fit_standard, observe, raw_latents
-from ghosttrack.detector.tracks.statistics import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank

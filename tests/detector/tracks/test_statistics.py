@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
+from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.statistics import (
     LENS_STATISTICS,
-    SUBJECT_STATISTICS,
     TRACK_STATISTICS,
     lens_statistics,
     track_statistics,

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from ghosttrack.detector.tracks.competition import competition
 from ghosttrack.detector.tracks.scene import survey
-from ghosttrack.detector.tracks.support import competition, support
+from ghosttrack.detector.tracks.support import support
 from tests.detector.scenes import evidence_of, tracks_from
 
 # One sample, four layers, three slots. Track 0 goes through all layers and is for candidate 0, the

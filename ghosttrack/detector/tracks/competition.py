@@ -1,0 +1,60 @@
+"""Family B, competition: which candidates the tracks argue for."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ghosttrack.detector.spec import FRACTION, POSITIVE, define
+from ghosttrack.detector.tracks.attribution import Attribution, Evidence, promote
+from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.detector.tracks.scene import Scene, entropy, ratio, tally
+
+STATISTICS = define(
+    "competition",
+    ("cand_entropy_mid", FRACTION, +1, "entropy of candidate mass at depth 0.5-0.75, / log M"),
+    ("cand_entropy_final", FRACTION, +1, "the same at the last layer"),
+    ("rival_ratio", FRACTION, +1, "best rival's mass / (its and the winner's), late mean"),
+    ("rival_persistence", FRACTION, +1, "layers that one rival is above half the winner, / L"),
+    ("n_rivals", POSITIVE, +1, "confirmed tracks promoting another candidate, / L0"),
+)
+
+
+def competition(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+    """Compute family B's columns by name.
+
+    A candidate's mass at a layer is the positive attribution to it of the observations there whose
+    track promotes it. The winner is the emitted token, the rival the strongest other candidate.
+    """
+    attribution = evidence.attribution
+    mass, is_rival_track = _candidate_mass(scene, attribution)
+    rows = np.arange(scene.n_samples)
+    winner = mass[rows, :, attribution.emitted]
+    rivals = mass.copy()
+    rivals[rows, :, attribution.emitted] = 0.0
+    best_rival = rivals.max(axis=2)
+    middle = layers_within(scene.depths, 0.5, 0.75)
+    late = layers_within(scene.depths, 0.75, 1.0)
+    n_close = ((rivals > 0) & (rivals >= 0.5 * winner[:, :, None])).sum(axis=1)
+    mean_observations = scene.per_layer().mean(axis=1)
+    n_rivals = scene.tracks_per_sample(is_rival_track & scene.tracks.confirmed)
+    return {
+        "cand_entropy_mid": entropy(mass[:, middle].sum(axis=1)),
+        "cand_entropy_final": entropy(mass[:, -1]),
+        "rival_ratio": ratio(best_rival, best_rival + winner, empty=0.5)[:, late].mean(axis=1),
+        "rival_persistence": n_close.max(axis=1) / scene.n_layers,
+        "n_rivals": ratio(n_rivals, mean_observations, empty=0.0),
+    }
+
+
+def _candidate_mass(
+    scene: Scene, attribution: Attribution
+) -> tuple[Float[np.ndarray, "sample layer candidate"], Bool[np.ndarray, " track"]]:
+    """Add up mass by candidate, and say which tracks promote another than the emitted one."""
+    promotion = promote(scene.tracks, attribution)
+    promoted = promotion.candidates[scene.track]
+    logits = attribution.logits[scene.sample, scene.layer, scene.slot, promoted]
+    n_candidates = attribution.logits.shape[3]
+    shape = (scene.n_samples, scene.n_layers, n_candidates)
+    index = (scene.sample * scene.n_layers + scene.layer) * n_candidates + promoted
+    mass = tally(index, int(np.prod(shape)), np.maximum(logits, 0.0)).reshape(shape)
+    is_rival = promotion.candidates != attribution.emitted[scene.tracks.sample]
+    return mass, is_rival & (promotion.logits > 0)
