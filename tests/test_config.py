@@ -145,11 +145,19 @@ def test_load_answers_what_hydra_lets_through(override: str, message: str) -> No
         ),
         (("questions.num=0",), "questions.num must be at least 1, got 0"),
         (("questions.template=a",), "questions.template must contain {question}"),
+        (
+            ("detector.hypotheses=5",),
+            "detector.hypotheses=5 is for detector.association=murty, not hungarian; drop it",
+        ),
+        (
+            ("detector.association=murty", "detector.hypotheses=0"),
+            "detector.hypotheses must be at least 1, got 0",
+        ),
         (("asking.samples=-1",), "asking.samples must be at least 0, got -1"),
         (("asking.p_true='{question}?'",), "asking.p_true must contain {answer}"),
     ],
 )
-def test_how_questions_are_asked_is_checked(overrides: tuple[str, ...], message: str) -> None:
+def test_settings_of_detection_are_checked(overrides: tuple[str, ...], message: str) -> None:
     with composed("detect", *overrides) as cfg, pytest.raises(ConfigError) as caught:
         load(cfg, DetectProgram)
     assert str(caught.value) == message

@@ -58,8 +58,8 @@ class DetectorConfig:
     confirm_hits: int
     """Observations that confirm a track."""
     association: Association
-    hypotheses: int
-    """Joint assignments that association `murty` keeps per sample; no other reads it."""
+    hypotheses: int | None
+    """Joint assignments that association `murty` keeps per sample, null for 3; no other has any."""
     clues: list[Clue]
     """What counts for a link besides its direction."""
     nulls: list[Null]
@@ -67,6 +67,13 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         check_folder_name("detector.name", self.name)
-        check_least("detector", self, top_k=1, confirm_hits=1, hypotheses=1, max_misses=0)
+        check_least("detector", self, top_k=1, confirm_hits=1, max_misses=0)
         if not -1 <= self.gate <= 1:
             raise ConfigError(f"detector.gate must be a cosine in -1..1, got {self.gate}")
+        if self.hypotheses is not None:
+            check_least("detector", self, hypotheses=1)
+            if self.association is not Association.murty:
+                raise ConfigError(
+                    f"detector.hypotheses={self.hypotheses} is for detector.association=murty,"
+                    f" not {self.association.name}; drop it"
+                )

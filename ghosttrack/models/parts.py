@@ -15,7 +15,7 @@ NORMS = ("ln_f", "final_layernorm", "final_layer_norm", "norm", "norm_f")
 """GPT-2, Bloom and Falcon; Phi and Persimmon; GPT-NeoX and OPT; Llama, Qwen and Mistral; MPT."""
 
 
-class Parts(NamedTuple):
+class ModelParts(NamedTuple):
     """The modules that the residual stream passes through."""
 
     trunk: nn.Module
@@ -44,7 +44,7 @@ class FinalNorm(NamedTuple):
         return (resid.square().mean(-1) + self.eps).sqrt()
 
 
-def find_parts(model: PreTrainedModel) -> Parts:
+def find_parts(model: PreTrainedModel) -> ModelParts:
     """Locate the parts of any causal language model that is built like those above.
 
     Raises:
@@ -62,7 +62,7 @@ def find_parts(model: PreTrainedModel) -> Parts:
         )
     assert isinstance(embed, nn.Embedding)
     cap = getattr(model.config, "final_logit_softcapping", None)
-    return Parts(trunk, embed, blocks, norm, head, cap)
+    return ModelParts(trunk, embed, blocks, norm, head, cap)
 
 
 def _named(module: nn.Module, names: tuple[str, ...]) -> Iterator[nn.Module]:

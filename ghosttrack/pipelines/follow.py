@@ -21,7 +21,7 @@ from ghosttrack.models.readings import Readings, read, whole_streams
 from ghosttrack.pipelines.instruments import Fitted
 from ghosttrack.tracking.nulls import NullTracks, null_tracks
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import Tracks
 
 UNTRAINED_PARAMETERS = 5 * 10**8
@@ -60,7 +60,7 @@ def follow(
         evidence = attribute(lm, bank, nowhere, observed, usual)
     else:
         evidence = gather(lm, bank, readings, detector.top_k, standard, usual)
-    tracks = track(evidence.observed.observations, *instruments.tracker)
+    tracks = link(evidence.observed.observations, *instruments.tracker)
     return Followed(readings, evidence, tracks)
 
 

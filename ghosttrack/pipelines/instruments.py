@@ -16,7 +16,7 @@ from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.sae.bank import Bank
-from ghosttrack.tracking.observations import Directions, Observations, TrackerSettings
+from ghosttrack.tracking.observations import HYPOTHESES, Directions, Observations, TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
 
 TEXT_TOKENS = 8192
@@ -55,7 +55,7 @@ def tracker_settings(detector: DetectorConfig) -> TrackerSettings:
         detector.max_misses,
         detector.confirm_hits,
         detector.association.value,
-        detector.hypotheses,
+        detector.hypotheses or HYPOTHESES,
         frozenset(clue.value for clue in detector.clues),
     )
 

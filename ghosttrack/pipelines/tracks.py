@@ -18,6 +18,7 @@ from ghosttrack.detector.asking.families.ghosts import ghost_copies
 from ghosttrack.detector.asking.roster import ghost_counts
 from ghosttrack.detector.config import (
     Association,
+    DetectorConfig,
     Null,
     Position,
 )
@@ -73,6 +74,7 @@ from ghosttrack.pipelines.kept_tracks import (
 from ghosttrack.pipelines.setup import Study
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.observations import HYPOTHESES
 
 CAUSAL_WINDOWS, CAUSAL_TOKENS, CAUSAL_LEAST = 300, 64, 4
 """Held-out windows on which links are tried by ablation, the most tokens that are read of each, and
@@ -112,7 +114,9 @@ def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dic
         "confirm_hits": detector.confirm_hits,
         "association": detector.association.name,
         **(
-            {"hypotheses": detector.hypotheses} if detector.association is Association.murty else {}
+            {"hypotheses": detector.hypotheses or HYPOTHESES}
+            if detector.association is Association.murty
+            else {}
         ),
         "clues": sorted(clue.name for clue in detector.clues),
         "statistics": [spec.name for spec in (*TRACK_STATISTICS, *SUBJECT_STATISTICS)],
@@ -121,6 +125,11 @@ def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dic
         "text_tokens": TEXT_TOKENS,
         "seed": config.seed,
     }
+
+
+def _hypotheses(detector: DetectorConfig) -> dict[str, object]:
+    is_murty = detector.association is Association.murty
+    return {"hypotheses": detector.hypotheses or HYPOTHESES} if is_murty else {}
 
 
 def _position(position: Position) -> dict[str, object]:

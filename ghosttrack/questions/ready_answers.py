@@ -35,7 +35,7 @@ class OptionScores(NamedTuple):
     """Index of the right option."""
 
 
-class Given(NamedTuple):
+class ReadyAnswer(NamedTuple):
     """One answer as it was given."""
 
     question: str
@@ -67,7 +67,7 @@ def read_option_scores(folder: Path) -> tuple[OptionScores, ...]:
     return tuple(_relation(file, told.get(file.name.removesuffix(RESULTS), {})) for file in files)
 
 
-def read_answered(path: Path) -> tuple[Given, ...]:
+def read_answered(path: Path) -> tuple[ReadyAnswer, ...]:
     """Read JSON Lines, an answer a row, with `question` and `response`.
 
     A row further needs `label` (`correct` or `error`) or `answers` (texts), and may have `samples`
@@ -153,7 +153,7 @@ def _fact(row: Mapping[str, object], where: str) -> _Fact:
     return _Fact(where, subject_id, subject, right, scores)
 
 
-def _given(row: Mapping[str, object], where: str) -> Given:
+def _given(row: Mapping[str, object], where: str) -> ReadyAnswer:
     question = _text(row, "question", where)
     label = row.get("label")
     if label is not None and label not in LABELS:
@@ -164,7 +164,7 @@ def _given(row: Mapping[str, object], where: str) -> Given:
     logprobs = _numbers(row, "token_logprobs", where)
     if any(value > 0 for value in logprobs):
         raise DataError(f"{where}: token_logprobs must be at most 0, got {max(logprobs)}")
-    return Given(
+    return ReadyAnswer(
         question=question,
         response=_text(row, "response", where, empty=True),
         references=references,

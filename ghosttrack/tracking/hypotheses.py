@@ -18,17 +18,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from ghosttrack.tracking.assign import Edges, assign, rivals
-from ghosttrack.tracking.association import Scene
 from ghosttrack.tracking.murty import best_pairings
+from ghosttrack.tracking.trellis import Trellis
 
 ROUNDING = 1e-9
 """Nats by which two ways to add up the same total may differ."""
 
 
 class _Beam(NamedTuple):
-    """Hypotheses about a chunk of samples; the scene has one row for each, samples ascending."""
+    """Hypotheses about a chunk of samples; the trellis has one row for each, samples ascending."""
 
-    scene: Scene
+    trellis: Trellis
     sample: Int[np.ndarray, "row"]
     total: Float[np.ndarray, "row"]
     is_hungarian: Bool[np.ndarray, "row"]
@@ -45,21 +45,21 @@ class _Branch(NamedTuple):
     """Numbers of the possible links that it makes."""
 
 
-def best_hypothesis(scene: Scene) -> Int32[np.ndarray, "sample layer obs"]:
+def best_hypothesis(trellis: Trellis) -> Int32[np.ndarray, "sample layer obs"]:
     """Place in the sample of what each observation continues by the best hypothesis; -1 for none.
 
     Args:
-        scene: Of samples, nothing linked; it is left as it is.
+        trellis: Of samples, nothing linked; it is left as it is.
     """
-    n_samples, n_slots = scene.layers[0].latents.shape
+    n_samples, n_slots = trellis.layers[0].latents.shape
     beam = _Beam(
-        scene.at(np.arange(n_samples), first=0),
+        trellis.at(np.arange(n_samples), first=0),
         np.arange(n_samples),
         np.zeros(n_samples),
         np.ones(n_samples, bool),
-        np.full((n_samples, len(scene.layers), n_slots), -1, np.int32),
+        np.full((n_samples, len(trellis.layers), n_slots), -1, np.int32),
     )
-    for layer in range(1, len(scene.layers)):
+    for layer in range(1, len(trellis.layers)):
         beam = _continue(beam, layer)
     order = np.lexsort((-beam.total, beam.sample))
     return beam.predecessor[order[np.searchsorted(beam.sample, np.arange(n_samples))]]
@@ -67,33 +67,33 @@ def best_hypothesis(scene: Scene) -> Int32[np.ndarray, "sample layer obs"]:
 
 def _continue(beam: _Beam, layer: int) -> _Beam:
     """Carry all hypotheses over a layer and keep the best."""
-    scene, n_slots = beam.scene, beam.scene.layers[layer].latents.shape[1]
-    possible = scene.possible(layer)
+    trellis, n_slots = beam.trellis, beam.trellis.layers[layer].latents.shape[1]
+    possible = trellis.possible(layer)
     possible = possible.at(np.argsort(possible.target // n_slots, kind="stable"))
     row = possible.target // n_slots
-    is_best = assign(scene.edges(possible), optimal=True)
+    is_best = assign(trellis.edges(possible), optimal=True)
     gained = np.bincount(row[is_best], possible.gain[is_best], len(beam.sample))
-    beam = beam._replace(total=beam.total + gained - scene.missed(layer))
-    branches = _branches(beam, scene.edges(possible), row, is_best)
+    beam = beam._replace(total=beam.total + gained - trellis.missed(layer))
+    branches = _branches(beam, trellis.edges(possible), row, is_best)
     # the best pairings of all rows come first, then the branches
     parent = np.append(np.arange(len(beam.sample)), [one.row for one in branches]).astype(int)
     total = np.append(beam.total, [one.total for one in branches])
     is_hungarian = np.append(beam.is_hungarian, np.zeros(len(branches), bool))
     key = np.where(is_hungarian, np.inf, total)
-    kept = _greatest(key, beam.sample[parent], scene.settings.hypotheses)
+    kept = _greatest(key, beam.sample[parent], trellis.settings.hypotheses)
     place = np.full(len(parent), -1)
     place[kept] = np.arange(len(kept))
     links, new_row = _links(place, branches, row, is_best)
     shift = (new_row - row[links]) * n_slots
     made = possible.at(links)
     made = made._replace(source=made.source + shift, target=made.target + shift)
-    scene = scene.at(parent[kept], first=layer - 1 - scene.settings.max_misses)
-    scene.link(layer, made)
-    source, target = scene.places(layer, made)
+    trellis = trellis.at(parent[kept], first=layer - 1 - trellis.settings.max_misses)
+    trellis.link(layer, made)
+    source, target = trellis.places(layer, made)
     predecessor = beam.predecessor[parent[kept]]
     predecessor.reshape(-1)[target.flat] = source.in_sample
     sample = beam.sample[parent[kept]]
-    return _Beam(scene, sample, total[kept], is_hungarian[kept], predecessor)
+    return _Beam(trellis, sample, total[kept], is_hungarian[kept], predecessor)
 
 
 def _branches(
@@ -110,7 +110,7 @@ def _branches(
         row: Of each link.
         is_best: Whether its row's best pairing holds it.
     """
-    n_best = beam.scene.settings.hypotheses
+    n_best = beam.trellis.settings.hypotheses
     if n_best == 1:
         return []
     best = np.flatnonzero(is_best)
@@ -141,11 +141,11 @@ def _sure_total(
     """
     total = np.append(beam.total, beam.total[row] - gain)
     sample = beam.sample[np.append(np.arange(len(beam.sample)), row)]
-    kept = _greatest(total, sample, beam.scene.settings.hypotheses)
+    kept = _greatest(total, sample, beam.trellis.settings.hypotheses)
     n_kept = np.bincount(sample[kept], minlength=beam.sample[-1] + 1)
     least = np.full(len(n_kept), np.inf)
     np.minimum.at(least, sample[kept], total[kept])
-    return np.where(n_kept < beam.scene.settings.hypotheses, -np.inf, least)[beam.sample]
+    return np.where(n_kept < beam.trellis.settings.hypotheses, -np.inf, least)[beam.sample]
 
 
 def _greatest(

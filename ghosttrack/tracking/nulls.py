@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 
 from ghosttrack.tracking.links import LinkGraph, link_graph
 from ghosttrack.tracking.observations import Directions, Observations
-from ghosttrack.tracking.tracker import Tracker, fit_on, fit_tracker, track
+from ghosttrack.tracking.tracker import Tracker, fit_on, fit_tracker, link
 from ghosttrack.tracking.tracks import Tracks, build_tracks, no_decisions
 
 FREQUENCY_BIN = 8
@@ -83,7 +83,7 @@ def null_tracks(
         order = _order_without_neighbours(len(directions), rng)
         observations, text = _reorder(observations, order), _reorder(text, order)
         null = fit_tracker(tuple(directions[layer] for layer in order), text, tracker.settings)
-    return NullTracks(track(observations, *null), observations)
+    return NullTracks(link(observations, *null), observations)
 
 
 def _shuffled(tracker: Tracker, observations: Observations, rng: np.random.Generator) -> Tracker:

@@ -24,6 +24,10 @@ class Observations(NamedTuple):
     """Scale-free strength, standardised per layer; read only where the slot is not empty."""
 
 
+HYPOTHESES = 3
+"""Joint assignments that `murty` keeps unless told otherwise."""
+
+
 class TrackerSettings(NamedTuple):
     """What is set by hand; every other number of the tracker is fitted on unlabelled text."""
 

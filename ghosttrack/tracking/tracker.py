@@ -5,15 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ghosttrack.tracking.assign import assign
-from ghosttrack.tracking.association import Possible, Scene, cut
-from ghosttrack.tracking.hypotheses import best_hypothesis
 from ghosttrack.tracking.kalman import fit_filter
 from ghosttrack.tracking.likelihood import Likelihood
 from ghosttrack.tracking.links import LinkGraph, identity_graph, link_graph
 from ghosttrack.tracking.lookup import chunks, open_targets
 from ghosttrack.tracking.observations import Arrays, Directions, Observations, TrackerSettings
+from ghosttrack.tracking.strategies import STRATEGIES
 from ghosttrack.tracking.tracks import Decisions, Tracks, build_tracks, no_decisions
+from ghosttrack.tracking.trellis import Possible, Trellis, cut
 
 FILTER_SAMPLES, FILTER_ROUNDS = 1024, 6
 """Samples of the text that the filter is fitted on, and how often: each round on the tracks that
@@ -22,7 +21,7 @@ likelihood on held-out text of the embedded model."""
 
 
 class Tracker(NamedTuple):
-    """All that `track` needs beside observations: `track(observations, *tracker)`."""
+    """All that `link` needs beside observations: `link(observations, *tracker)`."""
 
     links: LinkGraph
     likelihood: Likelihood
@@ -63,13 +62,13 @@ def fit_on(links: LinkGraph, text: Observations, settings: TrackerSettings) -> T
     magnitudes = np.stack([tracker.likelihood.standardise(some, layer) for layer in layers], axis=1)
     kind = "hungarian" if settings.association == "murty" else settings.association
     for _ in range(FILTER_ROUNDS if "magnitude" in settings.clues else 1):
-        found = track(some, links, tracker.likelihood, settings._replace(association=kind))
+        found = link(some, links, tracker.likelihood, settings._replace(association=kind))
         fitted = fit_filter(found, magnitudes, links.pairs)
         tracker = tracker._replace(likelihood=replace(tracker.likelihood, **fitted._asdict()))
     return tracker
 
 
-def track(
+def link(
     observations: Observations,
     links: LinkGraph,
     likelihood: Likelihood,
@@ -79,10 +78,10 @@ def track(
 
     A track is the chain of its observations; its state is the last of them, with what the filter
     makes of all their magnitudes. At every layer the live tracks, observed there or up to
-    `max_misses` layers before and not continued since, compete for the layer's observations by
-    `assign`; what is left over are misses and births. A track dies when it has coasted `max_misses`
-    layers or the model ends. By the identity association every link to the same index pays, the
-    nearest layer's first. By `murty` the links are those of the best of several hypotheses.
+    `max_misses` layers before and not continued since, compete for the layer's observations by the
+    strategy of their association (`strategies`); what is left over are misses and births. A track
+    dies when it has coasted `max_misses` layers or the model ends. By the identity association
+    every link to the same index pays, the nearest layer's first.
     """
     n_samples, n_layers, _ = observations.latents.shape
     assert n_layers == links.n_layers, f"{n_layers} layers observed, links have {links.n_layers}"
@@ -91,36 +90,31 @@ def track(
     decided = no_decisions(observations.latents.shape)
     for chunk in chunks(n_samples, links.d_sae):
         part = Observations(observations.latents[chunk], observations.magnitudes[chunk])
-        scene = Scene(links, likelihood, settings, targets, cut(part, likelihood))
-        _associate(scene, Decisions(*(values[chunk] for values in decided)))
+        trellis = Trellis(links, likelihood, settings, targets, cut(part, likelihood))
+        _associate(trellis, Decisions(*(values[chunk] for values in decided)))
     return build_tracks(observations.latents >= 0, decided, settings.confirm_hits)
 
 
-def _associate(scene: Scene, decided: Decisions) -> None:
+def _associate(trellis: Trellis, decided: Decisions) -> None:
     """Decide a chunk layer after layer; writes into `decided`."""
-    association = scene.settings.association
-    wanted = best_hypothesis(scene) if association == "murty" else None
-    for layer in range(1, len(scene.layers)):
-        possible = scene.possible(layer)
-        places = scene.places(layer, possible)
-        if wanted is None:
-            is_chosen = assign(scene.edges(possible), optimal=association == "hungarian")
-        else:
-            is_chosen = wanted.reshape(-1)[places[1].flat] == places[0].in_sample
-        scene.link(layer, possible.at(np.flatnonzero(is_chosen)))
-        _record_links(decided, scene, layer, possible.at(np.flatnonzero(is_chosen)))
-        _record_relatives(decided, scene, layer, possible.at(np.flatnonzero(~is_chosen)))
+    choose = STRATEGIES[trellis.settings.association](trellis)
+    for layer in range(1, len(trellis.layers)):
+        possible = trellis.possible(layer)
+        is_chosen = choose(layer, possible)
+        trellis.link(layer, possible.at(np.flatnonzero(is_chosen)))
+        _record_links(decided, trellis, layer, possible.at(np.flatnonzero(is_chosen)))
+        _record_relatives(decided, trellis, layer, possible.at(np.flatnonzero(~is_chosen)))
 
 
-def _record_links(decided: Decisions, scene: Scene, layer: int, made: Possible) -> None:
+def _record_links(decided: Decisions, trellis: Trellis, layer: int, made: Possible) -> None:
     """Write the links into a layer down."""
-    source, target = scene.places(layer, made)
+    source, target = trellis.places(layer, made)
     decided.predecessor.reshape(-1)[target.flat] = source.in_sample
     decided.link_llr.reshape(-1)[target.flat] = made.llr
     decided.innovation.reshape(-1)[target.flat] = made.innovation
 
 
-def _record_relatives(decided: Decisions, scene: Scene, layer: int, unmade: Possible) -> None:
+def _record_relatives(decided: Decisions, trellis: Trellis, layer: int, unmade: Possible) -> None:
     """Write splits and merges down: links that would have paid, had one end not been taken.
 
     A birth is a split if a continued track explains it better than chance and a birth do. The end
@@ -128,13 +122,13 @@ def _record_relatives(decided: Decisions, scene: Scene, layer: int, unmade: Poss
     several, the first layer counts, and in it the likeliest.
     """
     unmade = unmade.at(np.argsort(unmade.llr, kind="stable"))
-    source, target = scene.places(layer, unmade)
+    source, target = trellis.places(layer, unmade)
     is_birth = decided.predecessor.reshape(-1)[target.flat] < 0
     splits = is_birth & (unmade.llr + unmade.birth > 0)
     decided.split_from.reshape(-1)[target.flat[splits]] = source.in_sample[splits]
     is_end = decided.merge_to.reshape(-1)[source.flat] < 0
     for gap in range(1, layer + 1):
         of_gap = np.flatnonzero(unmade.gap == gap)
-        is_end[of_gap] &= scene.layers[layer - gap].is_live.reshape(-1)[unmade.source[of_gap]]
+        is_end[of_gap] &= trellis.layers[layer - gap].is_live.reshape(-1)[unmade.source[of_gap]]
     merges = ~is_birth & is_end & (unmade.llr + unmade.miss > 0)
     decided.merge_to.reshape(-1)[source.flat[merges]] = target.in_sample[merges]

@@ -146,7 +146,7 @@ class Lengths(NamedTuple):
     """Observations per track, over all tracks: a length that coasting cannot stretch."""
 
 
-class Persistence(NamedTuple):
+class LengthSums(NamedTuple):
     """Sums per sample, of which any mean and its interval over groups of samples can be formed.
 
     An association that links little can still confirm a few long tracks: read the mean over
@@ -174,10 +174,10 @@ class Persistence(NamedTuple):
 
     def overall(self) -> Lengths:
         """Means over all tracks of the batch, whichever sample they are from."""
-        return Persistence(*(values.sum(keepdims=True) for values in self)).per_sample()
+        return LengthSums(*(values.sum(keepdims=True) for values in self)).per_sample()
 
 
-def persistence(tracks: Tracks, n_samples: int) -> Persistence:
+def persistence(tracks: Tracks, n_samples: int) -> LengthSums:
     """Sum track lengths up per sample."""
     lengths = tracks.lengths()
     ones = np.ones_like(lengths)
@@ -189,7 +189,7 @@ def persistence(tracks: Tracks, n_samples: int) -> Persistence:
         lengths * tracks.n_obs,
         tracks.n_obs,
     )
-    return Persistence(
+    return LengthSums(
         *(
             np.bincount(tracks.sample, weights=weight, minlength=n_samples).astype(np.int64)
             for weight in weights

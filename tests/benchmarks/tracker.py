@@ -19,8 +19,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ghosttrack.tracking.observations import Observations, TrackerSettings
-from ghosttrack.tracking.planted import PlantedSpec, plant, sample
-from ghosttrack.tracking.tracker import Tracker, fit_tracker, track
+from ghosttrack.tracking.tracker import Tracker, fit_tracker, link
+from tests.tracking.planted import PlantedSpec, plant, sample
 
 WORLD = PlantedSpec(
     n_layers=12, d_model=128, n_concepts=1024, n_fillers=1024, n_living=60, n_slots=50, clutter=12
@@ -136,7 +136,7 @@ def measure(gate: float, n_samples: int, n_plain: int) -> dict[str, Any]:
     seconds = []
     for _ in range(3):
         start = time.process_time()
-        tracks = track(observations, *tracker)
+        tracks = link(observations, *tracker)
         seconds.append(time.process_time() - start)
     few = Observations(observations.latents[:n_plain], observations.magnitudes[:n_plain])
     start = time.process_time()
@@ -146,7 +146,7 @@ def measure(gate: float, n_samples: int, n_plain: int) -> dict[str, Any]:
     rate = n_samples / min(seconds)
     murty = tracker._replace(settings=settings._replace(association="murty"))
     start = time.process_time()
-    track(Observations(*(values[:MURTY_SAMPLES] for values in observations)), *murty)
+    link(Observations(*(values[:MURTY_SAMPLES] for values in observations)), *murty)
     murty_rate = MURTY_SAMPLES / (time.process_time() - start)
     return {
         "samples_per_s": round(rate),

@@ -26,7 +26,7 @@ def problems(draw, largest=7):
 
 
 def total_cost(cost, miss, birth, *, optimal=True):
-    """Cost of the whole scene as `assign` decides it: links, misses and births."""
+    """Cost of the whole trellis as `assign` decides it: links, misses and births."""
     edges = edges_of(miss[:, None] + birth - cost)
     chosen = assign(edges, optimal=optimal)
     row, column = edges.track[chosen], edges.observation[chosen]

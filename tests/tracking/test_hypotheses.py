@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ghosttrack.tracking.kalman import Filter
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.planted import PlantedSpec, score
-from ghosttrack.tracking.tracker import Tracker, track
+from ghosttrack.tracking.tracker import Tracker, link
 from tests.benchmarks.tracker import Live, plain_born, plain_gain, plain_update
+from tests.tracking.planted import PlantedSpec, score
 from tests.tracking.worlds import flat_tracker, planted, seen
 
 D_SAE = 5
@@ -17,7 +17,7 @@ CASES = st.tuples(st.integers(0, 2**32), st.integers(0, 1))
 """Seed and misses allowed."""
 
 
-def scene(seed, max_misses, n_layers=3, n_slots=3, n_samples=3) -> tuple[Observations, Tracker]:
+def trellis(seed, max_misses, n_layers=3, n_slots=3, n_samples=3) -> tuple[Observations, Tracker]:
     """Samples of a world in which every link, miss, birth and magnitude has a say."""
     rng = np.random.default_rng(seed)
     latents = np.stack(
@@ -120,7 +120,7 @@ def total_of(tracker: Tracker, layers: list[list[Live]], owners: list[list[int]]
 
 def totals(observations: Observations, tracker: Tracker) -> list[tuple[list[list[Live]], float]]:
     """Layers and total of the tracker's result, for every sample without an empty layer."""
-    owners = track(observations, *tracker).track_of
+    owners = link(observations, *tracker).track_of
     found = []
     for sample in range(len(owners)):
         layers = layers_of(observations, tracker, sample)
@@ -133,7 +133,7 @@ def totals(observations: Observations, tracker: Tracker) -> list[tuple[list[list
 @given(CASES)
 @settings(max_examples=15)
 def test_with_room_for_all_hypotheses_no_sequence_of_pairings_is_better(case):
-    observations, tracker = scene(*case)
+    observations, tracker = trellis(*case)
     for layers, total in totals(observations, with_hypotheses(tracker, 10_000)):
         np.testing.assert_allclose(total, greatest_total(tracker, layers, []), atol=1e-6)
 
@@ -141,9 +141,9 @@ def test_with_room_for_all_hypotheses_no_sequence_of_pairings_is_better(case):
 @given(CASES)
 @settings(max_examples=15)
 def test_one_hypothesis_is_the_hungarian_association(case):
-    observations, tracker = scene(*case, n_layers=5, n_slots=5)
+    observations, tracker = trellis(*case, n_layers=5, n_slots=5)
     hungarian = tracker._replace(settings=tracker.settings._replace(association="hungarian"))
-    ours, theirs = (track(observations, *one) for one in (with_hypotheses(tracker, 1), hungarian))
+    ours, theirs = (link(observations, *one) for one in (with_hypotheses(tracker, 1), hungarian))
     for name, values in theirs.arrays().items():
         np.testing.assert_array_equal(getattr(ours, name), values)
 
@@ -151,7 +151,7 @@ def test_one_hypothesis_is_the_hungarian_association(case):
 @given(CASES, st.integers(2, 4))
 @settings(max_examples=15)
 def test_no_hypothesis_is_reported_that_is_worse_than_the_hungarian_one(case, number):
-    observations, tracker = scene(*case, n_layers=4)
+    observations, tracker = trellis(*case, n_layers=4)
     few, one = (totals(observations, with_hypotheses(tracker, k)) for k in (number, 1))
     for (_, ours), (_, hungarian) in zip(few, one, strict=True):
         assert ours >= hungarian - 1e-6
@@ -164,7 +164,7 @@ def test_a_later_layer_puts_right_what_an_earlier_one_decided():
     ratios = np.full((5, 5), -9.0)
     ratios[0, 2], ratios[1, 2], ratios[2, 3], ratios[0, 4] = 2.0, 1.5, 3.0, 5.0
     one, two = (
-        track(observations, *flat_tracker(3, 5, ratios, association="murty", hypotheses=k))
+        link(observations, *flat_tracker(3, 5, ratios, association="murty", hypotheses=k))
         for k in (1, 2)
     )
     assert one.track_of[0].tolist() == [[0, 1], [0, -1], [0, 2]]
@@ -178,4 +178,4 @@ def test_planted_tracks_are_recovered_at_moderate_clutter():
     tracker = fitted.tracker._replace(
         settings=fitted.tracker.settings._replace(association="murty")
     )
-    assert min(score(fitted.test.truth, track(fitted.test.observations, *tracker))) >= 0.95
+    assert min(score(fitted.test.truth, link(fitted.test.observations, *tracker))) >= 0.95

@@ -4,7 +4,7 @@ import pytest
 from ghosttrack.tracking.likelihood import MOST_SHARE, PRIOR_OCCASIONS, Likelihood
 from ghosttrack.tracking.links import link_graph
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracker import link
 from tests.tracking.worlds import SETTINGS, planted
 
 N = 1000
@@ -74,7 +74,7 @@ def test_a_link_that_holds_outweighs_one_that_chance_explains():
 
 def test_the_surprise_of_a_linked_magnitude_is_one_on_average():
     fitted = planted()
-    tracks = track(fitted.test.observations, *fitted.tracker)
+    tracks = link(fitted.test.observations, *fitted.tracker)
     # 200 samples hold about 15,000 links; wrong links and choosing by surprise move it a little
     assert abs(np.nanmean(tracks.innovation) - 1) < 0.1
 
@@ -121,10 +121,9 @@ def test_without_magnitudes_a_link_does_not_ask_for_them():
     lean = fitted.tracker.settings._replace(clues=frozenset({"coactivation"}))
     observations = fitted.test.observations
     other = observations._replace(magnitudes=np.zeros_like(observations.magnitudes))
-    by_both = [track(one, *fitted.tracker).track_of for one in (observations, other)]
+    by_both = [link(one, *fitted.tracker).track_of for one in (observations, other)]
     by_one = [
-        track(one, *fitted.tracker._replace(settings=lean)).track_of
-        for one in (observations, other)
+        link(one, *fitted.tracker._replace(settings=lean)).track_of for one in (observations, other)
     ]
     np.testing.assert_array_equal(*by_one)
     assert (by_both[0] != by_both[1]).any()

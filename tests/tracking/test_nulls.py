@@ -5,7 +5,7 @@ import pytest
 
 from ghosttrack.tracking import nulls
 from ghosttrack.tracking.nulls import FREQUENCY_BIN, null_tracks
-from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import persistence
 from tests.tracking.worlds import planted
 
@@ -89,7 +89,7 @@ def test_permuted_layers_hand_back_the_order_that_was_tracked():
 def test_planted_tracks_last_longer_than_the_nulls(kind):
     fitted = planted()
     n_samples = len(fitted.test.truth)
-    real = persistence(track(fitted.test.observations, *fitted.tracker), n_samples).overall()
+    real = persistence(link(fitted.test.observations, *fitted.tracker), n_samples).overall()
     null = persistence(run(kind).tracks, n_samples).overall()
     assert real.every[0] > null.every[0] + 1
     assert real.per_observation[0] > null.per_observation[0] + 2

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 
 from ghosttrack.tracking.nulls import null_tracks
-from ghosttrack.tracking.planted import PlantedSpec, plant, sample, score
 from ghosttrack.tracking.tracks import build_tracks, no_decisions
+from tests.tracking.planted import PlantedSpec, plant, sample, score
 from tests.tracking.worlds import planted
 
 

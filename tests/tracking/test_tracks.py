@@ -1,7 +1,7 @@
 import numpy as np
 
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import Tracks, continued, persistence
 from tests.tracking.worlds import flat_tracker, planted, seen
 
@@ -11,7 +11,7 @@ def two_samples():
     ratios = np.where(np.eye(4, dtype=bool), 3.0, -9.0)
     first, second = seen((0, 1), (0, -1), (0, -1)), seen((0, 1), (-1, -1), (-1, -1))
     both = Observations(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
-    return track(both, *flat_tracker(3, 4, ratios))
+    return link(both, *flat_tracker(3, 4, ratios))
 
 
 def test_mean_lengths_of_samples_are_those_of_hand_arithmetic():
@@ -38,7 +38,7 @@ def test_tracks_are_numbered_by_sample_birth_and_slot():
 
 def test_tracks_come_back_from_their_arrays():
     fitted = planted()
-    tracks = track(fitted.test.observations, *fitted.tracker)
+    tracks = link(fitted.test.observations, *fitted.tracker)
     back = Tracks.from_arrays(tracks.arrays())
     for name, values in tracks.arrays().items():
         np.testing.assert_array_equal(getattr(back, name), values)
@@ -46,7 +46,7 @@ def test_tracks_come_back_from_their_arrays():
 
 def test_ratios_of_links_stand_at_every_observation_but_births():
     fitted = planted()
-    tracks = track(fitted.test.observations, *fitted.tracker)
+    tracks = link(fitted.test.observations, *fitted.tracker)
     n_links = int((tracks.n_obs - 1).sum())
     assert np.isfinite(tracks.link_llr).sum() == np.isfinite(tracks.innovation).sum() == n_links
     np.testing.assert_allclose(np.nansum(tracks.link_llr), -tracks.link_cost.sum(), rtol=1e-4)
@@ -54,6 +54,6 @@ def test_ratios_of_links_stand_at_every_observation_but_births():
 
 def test_the_share_that_goes_on_counts_coasting_and_leaves_empty_layers_open():
     ratios = np.where(np.eye(4, dtype=bool), 3.0, -9.0)
-    tracks = track(seen((0, 1), (1, -1), (0, -1), (-1, -1)), *flat_tracker(4, 4, ratios))
+    tracks = link(seen((0, 1), (1, -1), (0, -1), (-1, -1)), *flat_tracker(4, 4, ratios))
     # layer 0: latent 0 coasts to layer 2, latent 1 goes on to layer 1; nothing goes on from there
     np.testing.assert_array_equal(continued(tracks), [[1.0, 0.0, 0.0, np.nan]])

@@ -9,8 +9,8 @@ from ghosttrack.tracking.kalman import silent
 from ghosttrack.tracking.likelihood import Likelihood
 from ghosttrack.tracking.links import LinkGraph, layer_pairs
 from ghosttrack.tracking.observations import Observations, TrackerSettings
-from ghosttrack.tracking.planted import PlantedSamples, PlantedSpec, PlantedWorld, plant, sample
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
+from tests.tracking.planted import PlantedSamples, PlantedSpec, PlantedWorld, plant, sample
 
 SETTINGS = TrackerSettings(
     gate=0.5,

@@ -140,7 +140,7 @@ class Answers:
         return cls(**values, output=output)  # pyright: ignore[reportArgumentType]
 
 
-class Given(NamedTuple):
+class Response(NamedTuple):
     """What the model said to one question."""
 
     text: str
@@ -170,14 +170,14 @@ def respond(
     stop: tuple[str, ...],
     *,
     batch_size: int = 256,
-) -> list[Given]:
+) -> list[Response]:
     """Let the model continue every prompt greedily; each answer has at least one token."""
     ids = lm.encode_all(prompts)
     settings = GenerateSettings(max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size)
     return [_given(lm, ids[one.prompt], one) for one in generate(lm, ids, settings)]
 
 
-def assemble(questions: Sequence[Question], given: Sequence[Given]) -> Answers:
+def assemble(questions: Sequence[Question], given: Sequence[Response]) -> Answers:
     """Judge given answers and set them beside what is known of their questions."""
     pairs = zip(questions, given, strict=True)
     categories = [one.category or categorise(question, one.text) for question, one in pairs]
@@ -203,7 +203,7 @@ def assemble(questions: Sequence[Question], given: Sequence[Given]) -> Answers:
     )
 
 
-def _given(lm: LM, prompt: list[int], generation: Generation) -> Given:
+def _given(lm: LM, prompt: list[int], generation: Generation) -> Response:
     if not generation.token_ids:
         return _silence(lm, prompt)
     scores = TokenScores(
@@ -213,13 +213,13 @@ def _given(lm: LM, prompt: list[int], generation: Generation) -> Given:
         np.asarray(generation.margins, dtype=np.float64),
         argmax_agrees=True,
     )
-    return Given(generation.text, tuple(generation.token_ids), scores)
+    return Response(generation.text, tuple(generation.token_ids), scores)
 
 
-def _silence(lm: LM, prompt: list[int]) -> Given:
+def _silence(lm: LM, prompt: list[int]) -> Response:
     """Take the token that the model stopped with as its answer, so that it can be scored."""
     ids = torch.tensor([prompt], device=lm.device)
     logits = lm.forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
     stop = int(logits[0, -1].argmax())
     (scores,) = score(lm, [prompt], [[stop]])
-    return Given("", (stop,), scores)
+    return Response("", (stop,), scores)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ghosttrack.detector.answers.answers import Answers, Given, assemble
+from ghosttrack.detector.answers.answers import Answers, Response, assemble
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet
@@ -30,7 +30,7 @@ def written_answers(lm: LM, questions: QuestionSet, seed: int) -> Answers:
     prompts = [lm.encode(question.prompt) for question in asked]
     spoken = [_continue(lm, question, text) for question, text in zip(asked, texts, strict=True)]
     categories = np.where(is_wrong, "written_wrong", "written_right").tolist()
-    given = map(Given, texts, map(tuple, spoken), score(lm, prompts, spoken), categories)
+    given = map(Response, texts, map(tuple, spoken), score(lm, prompts, spoken), categories)
     return assemble(asked, list(given))
 
 

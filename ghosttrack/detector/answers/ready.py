@@ -7,10 +7,10 @@ import numpy as np
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import logprob_scores
 from ghosttrack.questions.labels import is_match
-from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.ready_answers import ReadyAnswer
 
 
-def given_answers(rows: Sequence[Given]) -> Answers:
+def given_answers(rows: Sequence[ReadyAnswer]) -> Answers:
     """Judge given answers: by their label where they have one, else by their references.
 
     The probability of an answer without token log-probabilities is NaN.
@@ -39,7 +39,7 @@ def given_answers(rows: Sequence[Given]) -> Answers:
     )
 
 
-def _label(row: Given) -> int:
+def _label(row: ReadyAnswer) -> int:
     if row.label is not None:
         return row.label
     return 0 if is_match(row.response, row.references) else 1

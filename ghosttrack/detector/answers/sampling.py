@@ -21,7 +21,7 @@ from ghosttrack.detector.answers.key_words import key_words, named_words
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.questions.labels import words
-from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.ready_answers import ReadyAnswer
 
 SAME = 0.6
 DENIALS_TEXT = (
@@ -35,7 +35,7 @@ NUMBER = re.compile(r"\d")
 WordSet = frozenset[str]
 
 
-class Heard(NamedTuple):
+class SampledAnswers(NamedTuple):
     """What was said to one question, worked up once; the response first, then its samples."""
 
     spoken: tuple[list[str], ...]
@@ -54,27 +54,27 @@ class SamplingScore(NamedTuple):
     """A score and how it is read off what was said."""
 
     spec: StatisticSpec
-    of: Callable[[Heard], float]
+    of: Callable[[SampledAnswers], float]
 
 
-def sampling_table(answers: Sequence[Given]) -> Table:
+def sampling_table(answers: Sequence[ReadyAnswer]) -> Table:
     """Compute every score; an answer without samples has none."""
     values = np.full((len(answers), len(SAMPLING_SCORES)), np.nan)
     for row, given in enumerate(answers):
         if given.samples:
-            heard = hear(given)
-            values[row] = [score.of(heard) for score in SAMPLING_SCORES]
+            sampled = compare_samples(given)
+            values[row] = [score.of(sampled) for score in SAMPLING_SCORES]
     return Table(tuple(score.spec.name for score in SAMPLING_SCORES), values)
 
 
-def hear(given: Given) -> Heard:
+def compare_samples(given: ReadyAnswer) -> SampledAnswers:
     """Work up the texts of one answer."""
     texts = (given.response, *given.samples)
     asked = frozenset(words(given.question))
     spoken = tuple(words(text) for text in texts)
     held = tuple(map(frozenset, spoken))
     keys = tuple(key_words(text, asked) for text in texts)
-    return Heard(
+    return SampledAnswers(
         spoken=spoken,
         held=held,
         keys=keys,
@@ -113,9 +113,9 @@ def _commonest(sets: Sequence[WordSet]) -> float:
     return max(_support(frozenset().union(*others), sets)) if any(others) else 0.0
 
 
-def _rouge(heard: Heard) -> float:
+def _rouge(sampled: SampledAnswers) -> float:
     """Mean F1 of the longest common subsequence of the response and each sample."""
-    response, *samples = heard.spoken
+    response, *samples = sampled.spoken
     return float(np.mean([_rouge_f1(response, sample) for sample in samples]))
 
 
@@ -132,66 +132,66 @@ def _rouge_f1(one: Sequence[str], other: Sequence[str]) -> float:
     return 2 * lengths[-1] / (len(one) + len(other))
 
 
-def _same(heard: Heard) -> Float[np.ndarray, "text text"]:
+def _same(sampled: SampledAnswers) -> Float[np.ndarray, "text text"]:
     """1 where two texts say the same, 0 elsewhere."""
-    both = np.fmax(heard.cover, heard.cover.T)
+    both = np.fmax(sampled.cover, sampled.cover.T)
     same = np.where(np.isnan(both), 1.0, both >= SAME)
     np.fill_diagonal(same, 1.0)  # a first sentence cut off alone may be read in other words
     return same
 
 
-def _semantic_entropy(heard: Heard) -> float:
+def _semantic_entropy(sampled: SampledAnswers) -> float:
     """Mean over texts of -log of the share of texts that say the same.
 
     Where saying the same makes clusters, this is their entropy.
     """
-    return float(-np.log(_same(heard).mean(axis=1)).mean())
+    return float(-np.log(_same(sampled).mean(axis=1)).mean())
 
 
-def _kernel_entropy(heard: Heard) -> float:
+def _kernel_entropy(sampled: SampledAnswers) -> float:
     """Von Neumann entropy of the Jaccard indices of key words."""
-    kernel = np.array([[_jaccard(one, other) for other in heard.keys] for one in heard.keys])
+    kernel = np.array([[_jaccard(one, other) for other in sampled.keys] for one in sampled.keys])
     weights = np.linalg.eigvalsh(kernel / len(kernel))
     weights = weights[weights > 1e-12]
     return float(max(0.0, -(weights * np.log(weights)).sum()))
 
 
-def _exact_entropy(heard: Heard) -> float:
+def _exact_entropy(sampled: SampledAnswers) -> float:
     """Entropy over classes of texts of the same words in the same order."""
-    _, sizes = np.unique([" ".join(text) for text in heard.spoken], return_counts=True)
-    shares = sizes / len(heard.spoken)
+    _, sizes = np.unique([" ".join(text) for text in sampled.spoken], return_counts=True)
+    shares = sizes / len(sampled.spoken)
     return float(-(shares * np.log(shares)).sum())
 
 
-def _covered(heard: Heard) -> float:
+def _covered(sampled: SampledAnswers) -> float:
     """Share of the samples that hold all key words of the response."""
-    return float(np.mean(heard.cover[0, 1:] == 1)) if heard.keys[0] else np.nan
+    return float(np.mean(sampled.cover[0, 1:] == 1)) if sampled.keys[0] else np.nan
 
 
-def _back(heard: Heard) -> float:
+def _back(sampled: SampledAnswers) -> float:
     """Mean share of a sample's key words that the response holds."""
-    shares = heard.cover[1:, 0]
+    shares = sampled.cover[1:, 0]
     return float(np.nanmean(shares)) if np.isfinite(shares).any() else np.nan
 
 
-def _pair_cover(heard: Heard) -> float:
+def _pair_cover(sampled: SampledAnswers) -> float:
     """Mean share of a text's key words that another text holds, over all ordered pairs."""
-    others = heard.cover[~np.eye(len(heard.cover), dtype=bool)]
+    others = sampled.cover[~np.eye(len(sampled.cover), dtype=bool)]
     return float(np.nanmean(others)) if np.isfinite(others).any() else np.nan
 
 
-def _number_support(heard: Heard) -> float:
-    numbers = frozenset(word for word in heard.names[0] if NUMBER.search(word))
-    return float(np.mean(_support(numbers, heard.held)))
+def _number_support(sampled: SampledAnswers) -> float:
+    numbers = frozenset(word for word in sampled.names[0] if NUMBER.search(word))
+    return float(np.mean(_support(numbers, sampled.held)))
 
 
-def _denials(heard: Heard) -> float:
-    return float(np.mean([bool(one & DENIALS) for one in heard.held[1:]]))
+def _denials(sampled: SampledAnswers) -> float:
+    return float(np.mean([bool(one & DENIALS) for one in sampled.held[1:]]))
 
 
-def _spread(heard: Heard) -> float:
+def _spread(sampled: SampledAnswers) -> float:
     """Standard deviation of the samples' lengths over their mean."""
-    lengths = np.array([len(text) for text in heard.spoken[1:]])
+    lengths = np.array([len(text) for text in sampled.spoken[1:]])
     return float(lengths.std() / max(lengths.mean(), 1.0))
 
 
@@ -200,7 +200,7 @@ def _score(
     definition: str,
     high: float,
     direction: int,
-    of: Callable[[Heard], float],
+    of: Callable[[SampledAnswers], float],
 ) -> SamplingScore:
     return SamplingScore(
         StatisticSpec(f"sample_{name}", "sampling", definition, 0.0, high, direction), of

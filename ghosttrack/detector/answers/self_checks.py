@@ -15,7 +15,7 @@ from ghosttrack.detector.table import Table
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
-from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.ready_answers import ReadyAnswer
 from ghosttrack.questions.sets import QuestionSet
 
 QUESTION, ANSWER = "{question}", "{answer}"
@@ -74,7 +74,7 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
 
 def draw_samples(
     lm: LM, questions: QuestionSet, answers: Answers, n_samples: int, seed: int
-) -> list[Given]:
+) -> list[ReadyAnswer]:
     """Let the model answer each question again, at temperature 1, all in one batch.
 
     Args:
@@ -91,7 +91,7 @@ def draw_samples(
     texts = [one.text for one in generate(lm, prompts, settings)]
     rows = zip(answers.prompts, answers.texts, answers.groups, strict=True)
     return [
-        Given(prompt, text, (), None, _nth(texts, row, n_samples), (), group)
+        ReadyAnswer(prompt, text, (), None, _nth(texts, row, n_samples), (), group)
         for row, (prompt, text, group) in enumerate(rows)
     ]
 

@@ -66,7 +66,6 @@ LINEAR: tuple[Option, ...] = (
 )
 FOREST: tuple[Option, ...] = (Option("random forest", "forest"),)
 BOOSTING: tuple[Option, ...] = (Option("gradient boosting", "boosting"),)
-TABULAR = LINEAR + FOREST + BOOSTING
 
 
 class Columns(NamedTuple):

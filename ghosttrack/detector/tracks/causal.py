@@ -23,7 +23,7 @@ from ghosttrack.detector.tracks.observe import Standard, observe
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.lookup import open_targets
-from ghosttrack.tracking.tracker import Tracker, track
+from ghosttrack.tracking.tracker import Tracker, link
 
 N_MATCHED = 19
 """1 / (N_MATCHED + 1), 5 %, of links that mean nothing pass."""
@@ -124,18 +124,18 @@ def _try(reader: Reader, text: Passages, rng: np.random.Generator) -> Float[np.n
     pre_acts = bank.pre_acts(before).cpu().numpy()
     links = _draw(reader, before.cpu().numpy(), pre_acts, rng)
     after = before.clone()
-    for pair in sorted({link.pair for link in links}):
-        chosen = [link for link in links if link.pair == pair]
-        rows = torch.tensor([link.window for link in chosen])
+    for pair in sorted({one.pair for one in links}):
+        chosen = [one for one in links if one.pair == pair]
+        rows = torch.tensor([one.window for one in chosen])
         at = torch.arange(len(chosen)), last[rows]
-        acts = torch.tensor([link.act for link in chosen], device=streams.device)
-        sources = torch.tensor([link.source for link in chosen], device=streams.device)
+        acts = torch.tensor([one.act for one in chosen], device=streams.device)
+        sources = torch.tensor([one.source for one in chosen], device=streams.device)
         edited = streams[pair, rows]
         edited[at] -= (acts[:, None] * directions[pair, sources]).to(edited.dtype)
         layer, until = reader.layers[pair : pair + 2]
         after[pair + 1, rows] = lm.resume(edited, text.mask[rows], layer, until)[at].float()
     drops = pre_acts - bank.pre_acts(after).cpu().numpy()
-    return np.array([_row(link, drops, pre_acts) for link in links]).reshape(-1, len(COLUMNS))
+    return np.array([_row(one, drops, pre_acts) for one in links]).reshape(-1, len(COLUMNS))
 
 
 def _row(
@@ -158,7 +158,7 @@ def _draw(
 ) -> list[_Link]:
     """Draw a link per window and pair of hook points."""
     observed = observe(reader.bank, residuals, reader.top_k, reader.standard)
-    latents, tracks = observed.observations.latents, track(observed.observations, *reader.tracker)
+    latents, tracks = observed.observations.latents, link(observed.observations, *reader.tracker)
     is_confirmed = np.append(tracks.confirmed, False)[tracks.track_of]
     targets = open_targets(reader.tracker.links, reader.tracker.settings)
     links = []

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
 from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.scene import Scene, gini, ratio
+from ghosttrack.detector.tracks.track_table import TrackTable, gini, ratio
 
 STATISTICS = define(
     "classic",
@@ -29,42 +29,42 @@ STATISTICS = define(
 )
 
 
-def classic(scene: Scene) -> dict[str, Float[np.ndarray, " sample"]]:
+def classic(flat: TrackTable) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name.
 
     Means over layers leave out the layers without observations.
     """
-    mass = scene.per_layer(scene.strength)
-    n_obs = scene.per_layer()
-    strongest, second = _two_strongest(scene)
-    near = scene.strength >= 0.5 * strongest[scene.sample, scene.layer]
-    spread = _layer_entropy(scene, mass, n_obs)
+    mass = flat.per_layer(flat.strength)
+    n_obs = flat.per_layer()
+    strongest, second = _two_strongest(flat)
+    near = flat.strength >= 0.5 * strongest[flat.sample, flat.layer]
+    spread = _layer_entropy(flat, mass, n_obs)
     top_share = ratio(strongest, mass, empty=0.0)
-    churn = _churn(scene, mass)
-    transitions = scene.depths[1:]
+    churn = _churn(flat, mass)
+    transitions = flat.depths[1:]
     late = layers_within(transitions, 0.5, 1.0) if len(transitions) else np.zeros(0, dtype=int)
-    by_track = scene.per_track(scene.strength)
+    by_track = flat.per_track(flat.strength)
     total = mass.sum(axis=1)
-    is_long = scene.tracks.lengths() >= max(2, scene.n_layers / 2)
+    is_long = flat.tracks.lengths() >= max(2, flat.n_layers / 2)
     return {
         "classic_entropy_mean": _layer_mean(spread, n_obs),
-        "classic_entropy_slope": _slope(spread, scene.depths),
-        "classic_churn_mean": churn.mean(axis=1) if churn.size else np.zeros(scene.n_samples),
+        "classic_entropy_slope": _slope(spread, flat.depths),
+        "classic_churn_mean": churn.mean(axis=1) if churn.size else np.zeros(flat.n_samples),
         "classic_churn_late": churn[:, late].mean(axis=1) if churn.size else total * 0.0,
         "classic_competition_second": _layer_mean(ratio(second, strongest, empty=0.0), n_obs),
-        "classic_competition_near": _layer_mean(ratio(scene.per_layer(near), n_obs, 0.0), n_obs),
-        "classic_stability_cv": _variation(scene),
+        "classic_competition_near": _layer_mean(ratio(flat.per_layer(near), n_obs, 0.0), n_obs),
+        "classic_stability_cv": _variation(flat),
         "classic_stability_long": ratio(
-            scene.per_sample(scene.strength * is_long[scene.track]), total, empty=0.0
+            flat.per_sample(flat.strength * is_long[flat.track]), total, empty=0.0
         ),
         "classic_dominance_mean": _layer_mean(top_share, n_obs),
         "classic_dominance_final": top_share[:, -1],
-        "classic_dominance_gini": gini(scene.tracks.sample, by_track, scene.n_samples),
+        "classic_dominance_gini": gini(flat.tracks.sample, by_track, flat.n_samples),
         "classic_density_tracks": ratio(
-            scene.tracks_per_sample(np.ones(len(by_track))), n_obs.sum(axis=1), empty=0.0
+            flat.tracks_per_sample(np.ones(len(by_track))), n_obs.sum(axis=1), empty=0.0
         ),
         "classic_density_confirmed": ratio(
-            scene.per_sample(scene.tracks.confirmed[scene.track]), n_obs.sum(axis=1), empty=0.0
+            flat.per_sample(flat.tracks.confirmed[flat.track]), n_obs.sum(axis=1), empty=0.0
         ),
     }
 
@@ -77,23 +77,25 @@ def _layer_mean(
 
 
 def _two_strongest(
-    scene: Scene,
+    flat: TrackTable,
 ) -> tuple[Float[np.ndarray, "sample layer"], Float[np.ndarray, "sample layer"]]:
     """Return the greatest and the second greatest strength of each layer; 0 where there is none."""
-    n_slots = max(scene.tracks.track_of.shape[2], 2)
-    dense = np.zeros((scene.n_samples, scene.n_layers, n_slots))
-    dense[scene.sample, scene.layer, scene.slot] = scene.strength
+    n_slots = max(flat.tracks.track_of.shape[2], 2)
+    dense = np.zeros((flat.n_samples, flat.n_layers, n_slots))
+    dense[flat.sample, flat.layer, flat.slot] = flat.strength
     two = np.partition(dense, n_slots - 2, axis=2)[:, :, -2:]
     return two[:, :, 1], two[:, :, 0]
 
 
 def _layer_entropy(
-    scene: Scene, mass: Float[np.ndarray, "sample layer"], n_obs: Float[np.ndarray, "sample layer"]
+    flat: TrackTable,
+    mass: Float[np.ndarray, "sample layer"],
+    n_obs: Float[np.ndarray, "sample layer"],
 ) -> Float[np.ndarray, "sample layer"]:
     """Entropy of a layer's strengths over the log of their number; 0 for fewer than two."""
-    share = ratio(scene.strength, mass[scene.sample, scene.layer], empty=0.0)
+    share = ratio(flat.strength, mass[flat.sample, flat.layer], empty=0.0)
     terms = -share * np.log(np.where(share > 0, share, 1.0))
-    return np.clip(ratio(scene.per_layer(terms), np.log(np.maximum(n_obs, 1)), empty=0.0), 0.0, 1.0)
+    return np.clip(ratio(flat.per_layer(terms), np.log(np.maximum(n_obs, 1)), empty=0.0), 0.0, 1.0)
 
 
 def _slope(
@@ -106,20 +108,20 @@ def _slope(
 
 
 def _churn(
-    scene: Scene, mass: Float[np.ndarray, "sample layer"]
+    flat: TrackTable, mass: Float[np.ndarray, "sample layer"]
 ) -> Float[np.ndarray, "sample transition"]:
     """Per pair of layers, the mean share of mass that ends before it and that begins after it."""
-    tracks = scene.tracks
-    new = scene.per_layer(scene.strength * (tracks.birth[scene.track] == scene.layer))
-    gone = scene.per_layer(scene.strength * (tracks.last[scene.track] == scene.layer))
+    tracks = flat.tracks
+    new = flat.per_layer(flat.strength * (tracks.birth[flat.track] == flat.layer))
+    gone = flat.per_layer(flat.strength * (tracks.last[flat.track] == flat.layer))
     return (ratio(new, mass, empty=0.0)[:, 1:] + ratio(gone, mass, empty=0.0)[:, :-1]) / 2
 
 
-def _variation(scene: Scene) -> Float[np.ndarray, " sample"]:
+def _variation(flat: TrackTable) -> Float[np.ndarray, " sample"]:
     """Mean over confirmed tracks of strength's standard deviation over its mean; 0 for no track."""
-    n = scene.per_track(np.ones(len(scene.track)))
-    mean = ratio(scene.per_track(scene.strength), n, empty=0.0)
-    spread = scene.per_track((scene.strength - mean[scene.track]) ** 2)
+    n = flat.per_track(np.ones(len(flat.track)))
+    mean = ratio(flat.per_track(flat.strength), n, empty=0.0)
+    spread = flat.per_track((flat.strength - mean[flat.track]) ** 2)
     variation = ratio(np.sqrt(ratio(spread, n, empty=0.0)), mean, empty=0.0)
-    total = scene.tracks_per_sample(variation * scene.tracks.confirmed)
-    return ratio(total, scene.tracks_per_sample(scene.tracks.confirmed), empty=0.0)
+    total = flat.tracks_per_sample(variation * flat.tracks.confirmed)
+    return ratio(total, flat.tracks_per_sample(flat.tracks.confirmed), empty=0.0)

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ghosttrack.detector.spec import FRACTION, define
 from ghosttrack.detector.tracks.attribution import Evidence
-from ghosttrack.detector.tracks.scene import Scene, ratio, tally
+from ghosttrack.detector.tracks.track_table import TrackTable, ratio, tally
 
 BLOCK_FLOATS = 2**24
 """Numbers of directions and cosines held at once: 64 MiB in fp32."""
@@ -28,62 +28,62 @@ STATISTICS = define(
 )
 
 
-def clusters(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+def clusters(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name; a sample without confirmed tracks has no cluster."""
-    chosen = np.flatnonzero(scene.tracks.confirmed)
-    sample = scene.tracks.sample[chosen]
-    pairs = list(_neighbours(scene, evidence, chosen))
+    chosen = np.flatnonzero(flat.tracks.confirmed)
+    sample = flat.tracks.sample[chosen]
+    pairs = list(_neighbours(flat, evidence, chosen))
     a, b = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
     graph = csr_array((np.ones(len(a), np.int8), (a, b)), shape=(len(chosen), len(chosen)))
     n_clusters, cluster = connected_components(graph, directed=False) if len(chosen) else (0, a)
-    mass = tally(cluster, n_clusters, scene.per_track(scene.strength)[chosen])
+    mass = tally(cluster, n_clusters, flat.per_track(flat.strength)[chosen])
     home = np.zeros(n_clusters, np.int64)
     home[cluster] = sample
-    total = tally(home, scene.n_samples, mass)
-    heaviest = np.zeros(scene.n_samples)
+    total = tally(home, flat.n_samples, mass)
+    heaviest = np.zeros(flat.n_samples)
     np.maximum.at(heaviest, home, mass)
     share = ratio(mass, total[home], empty=0.0)
-    spread = tally(home, scene.n_samples, -share * np.log(np.where(share > 0, share, 1.0)))
-    n = tally(home, scene.n_samples)
+    spread = tally(home, flat.n_samples, -share * np.log(np.where(share > 0, share, 1.0)))
+    n = tally(home, flat.n_samples)
     return {
-        "n_clusters": ratio(n, tally(sample, scene.n_samples), empty=0.0),
+        "n_clusters": ratio(n, tally(sample, flat.n_samples), empty=0.0),
         "cluster_share": ratio(heaviest, total, empty=0.0),
         "cluster_entropy": np.clip(ratio(spread, np.log(np.maximum(n, 1)), empty=0.0), 0.0, 1.0),
     }
 
 
 def _neighbours(
-    scene: Scene, evidence: Evidence, chosen: Int[np.ndarray, " chosen"]
+    flat: TrackTable, evidence: Evidence, chosen: Int[np.ndarray, " chosen"]
 ) -> Iterator[Int[np.ndarray, "2 pair"]]:
     """Yield pairs of neighbours among the chosen tracks, block by block of samples."""
-    sample = scene.tracks.sample[chosen]
-    first = np.searchsorted(sample, np.arange(scene.n_samples + 1))
+    sample = flat.tracks.sample[chosen]
+    first = np.searchsorted(sample, np.arange(flat.n_samples + 1))
     n_most = int(np.diff(first).max(initial=0))
     d_model = evidence.directions.shape[2]
     size = max(1, BLOCK_FLOATS // max(1, n_most * (n_most + 2 * d_model)))
-    for start in range(0, scene.n_samples, size):
-        stop = min(start + size, scene.n_samples)
+    for start in range(0, flat.n_samples, size):
+        stop = min(start + size, flat.n_samples)
         rows = slice(first[start], first[stop])
         place = np.arange(rows.start, rows.stop) - first[sample[rows]]
         padded = np.zeros((stop - start, n_most, d_model), np.float32)
-        padded[sample[rows] - start, place] = _directions(scene, evidence, chosen[rows])
+        padded[sample[rows] - start, place] = _directions(flat, evidence, chosen[rows])
         one, a, b = np.nonzero(padded @ padded.swapaxes(1, 2) > evidence.near)
         pairs = first[start + one] + np.stack([a, b])
         yield pairs[:, a < b]
 
 
 def _directions(
-    scene: Scene, evidence: Evidence, chosen: Int[np.ndarray, " chosen"]
+    flat: TrackTable, evidence: Evidence, chosen: Int[np.ndarray, " chosen"]
 ) -> Float[np.ndarray, "chosen d_model"]:
     """Mean direction of each chosen track, as a unit vector."""
-    number = np.full(len(scene.tracks), -1)
+    number = np.full(len(flat.tracks), -1)
     number[chosen] = np.arange(len(chosen))
-    obs = np.flatnonzero(number[scene.track] >= 0)
-    sample, layer, slot = scene.sample[obs], scene.layer[obs], scene.slot[obs]
+    obs = np.flatnonzero(number[flat.track] >= 0)
+    sample, layer, slot = flat.sample[obs], flat.layer[obs], flat.slot[obs]
     latent = evidence.observed.observations.latents[sample, layer, slot]
     n_layers, d_sae, d_model = evidence.directions.shape
     member = csr_array(
-        (np.ones(len(obs), np.float32), (number[scene.track[obs]], layer * d_sae + latent)),
+        (np.ones(len(obs), np.float32), (number[flat.track[obs]], layer * d_sae + latent)),
         shape=(len(chosen), n_layers * d_sae),
     )
     total = member @ evidence.directions.reshape(-1, d_model)

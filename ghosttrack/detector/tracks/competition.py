@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from ghosttrack.detector.spec import FRACTION, POSITIVE, define
 from ghosttrack.detector.tracks.attribution import Attribution, Evidence, promote
 from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.scene import Scene, entropy, ratio, tally
+from ghosttrack.detector.tracks.track_table import TrackTable, entropy, ratio, tally
 
 STATISTICS = define(
     "competition",
@@ -18,43 +18,43 @@ STATISTICS = define(
 )
 
 
-def competition(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+def competition(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute family B's columns by name.
 
     A candidate's mass at a layer is the positive attribution to it of the observations there whose
     track promotes it. The winner is the emitted token, the rival the strongest other candidate.
     """
     attribution = evidence.attribution
-    mass, is_rival_track = _candidate_mass(scene, attribution)
-    rows = np.arange(scene.n_samples)
+    mass, is_rival_track = _candidate_mass(flat, attribution)
+    rows = np.arange(flat.n_samples)
     winner = mass[rows, :, attribution.emitted]
     rivals = mass.copy()
     rivals[rows, :, attribution.emitted] = 0.0
     best_rival = rivals.max(axis=2)
-    middle = layers_within(scene.depths, 0.5, 0.75)
-    late = layers_within(scene.depths, 0.75, 1.0)
+    middle = layers_within(flat.depths, 0.5, 0.75)
+    late = layers_within(flat.depths, 0.75, 1.0)
     n_close = ((rivals > 0) & (rivals >= 0.5 * winner[:, :, None])).sum(axis=1)
-    mean_observations = scene.per_layer().mean(axis=1)
-    n_rivals = scene.tracks_per_sample(is_rival_track & scene.tracks.confirmed)
+    mean_observations = flat.per_layer().mean(axis=1)
+    n_rivals = flat.tracks_per_sample(is_rival_track & flat.tracks.confirmed)
     return {
         "cand_entropy_mid": entropy(mass[:, middle].sum(axis=1)),
         "cand_entropy_final": entropy(mass[:, -1]),
         "rival_ratio": ratio(best_rival, best_rival + winner, empty=0.5)[:, late].mean(axis=1),
-        "rival_persistence": n_close.max(axis=1) / scene.n_layers,
+        "rival_persistence": n_close.max(axis=1) / flat.n_layers,
         "n_rivals": ratio(n_rivals, mean_observations, empty=0.0),
     }
 
 
 def _candidate_mass(
-    scene: Scene, attribution: Attribution
+    flat: TrackTable, attribution: Attribution
 ) -> tuple[Float[np.ndarray, "sample layer candidate"], Bool[np.ndarray, " track"]]:
     """Add up mass by candidate, and say which tracks promote another than the emitted one."""
-    promotion = promote(scene.tracks, attribution)
-    promoted = promotion.candidates[scene.track]
-    logits = attribution.logits[scene.sample, scene.layer, scene.slot, promoted]
+    promotion = promote(flat.tracks, attribution)
+    promoted = promotion.candidates[flat.track]
+    logits = attribution.logits[flat.sample, flat.layer, flat.slot, promoted]
     n_candidates = attribution.logits.shape[3]
-    shape = (scene.n_samples, scene.n_layers, n_candidates)
-    index = (scene.sample * scene.n_layers + scene.layer) * n_candidates + promoted
+    shape = (flat.n_samples, flat.n_layers, n_candidates)
+    index = (flat.sample * flat.n_layers + flat.layer) * n_candidates + promoted
     mass = tally(index, int(np.prod(shape)), np.maximum(logits, 0.0)).reshape(shape)
-    is_rival = promotion.candidates != attribution.emitted[scene.tracks.sample]
+    is_rival = promotion.candidates != attribution.emitted[flat.tracks.sample]
     return mass, is_rival & (promotion.logits > 0)

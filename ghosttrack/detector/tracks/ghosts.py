@@ -26,13 +26,13 @@ from ghosttrack.detector.asking.families.ghosts import KINDS, MOST_PUSH, ghost_s
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import Evidence, last_places
 from ghosttrack.detector.tracks.observe import Observed, observe
-from ghosttrack.detector.tracks.scene import ratio, tally
 from ghosttrack.detector.tracks.streaming import Instruments
+from ghosttrack.detector.tracks.track_table import ratio, tally
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
 from ghosttrack.tracking.lookup import slot_table
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracker import track
+from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import Tracks
 
 CHUNK_FLOATS = 2**26
@@ -123,7 +123,7 @@ def _look(lm: LM, instruments: Instruments, texts: Sequence[str]) -> _Seen:
     bank, layers, standard, _, tracker, _, top_k = instruments
     residuals = last_residuals(lm, lm.encode_all(list(numbers)), layers)
     (latents, magnitudes), strengths, acts = observe(bank, residuals, top_k, standard)
-    tracks = track(Observations(latents, magnitudes), *tracker)
+    tracks = link(Observations(latents, magnitudes), *tracker)
     n_links = tally(tracks.sample, len(numbers), tracks.n_obs - 1).astype(np.int64)
     row = np.array([numbers[text] for text in texts])
     observed = Observed(Observations(latents[row], magnitudes[row]), strengths[row], acts[row])

@@ -17,8 +17,8 @@ from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.detector.tracks.novelty import written_lengths
 from ghosttrack.detector.tracks.observe import observe, raw_latents
 from ghosttrack.detector.tracks.positions import find_points
-from ghosttrack.detector.tracks.scene import ratio
 from ghosttrack.detector.tracks.streaming import Instruments
+from ghosttrack.detector.tracks.track_table import ratio
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
 

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from ghosttrack.detector.spec import FRACTION, REAL, define
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.scene import Scene, ratio, tally
 from ghosttrack.detector.tracks.support import main_birth
+from ghosttrack.detector.tracks.track_table import TrackTable, ratio, tally
 from ghosttrack.tracking.tracks import Tracks
 
 
@@ -54,43 +54,43 @@ STATISTICS = define(
 
 
 def life_cycle(
-    scene: Scene, evidence: Evidence, null: LengthNull
+    flat: TrackTable, evidence: Evidence, null: LengthNull
 ) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name."""
-    tracks, n_layers = scene.tracks, scene.n_layers
-    n_obs = scene.per_layer().sum(axis=1)
+    tracks, n_layers = flat.tracks, flat.n_layers
+    n_obs = flat.per_layer().sum(axis=1)
     steps = n_obs * (n_layers - 1) / n_layers  # mean observations per layer, times transitions
-    births = scene.tracks_per_sample(tracks.confirmed & (tracks.birth > 0))
-    deaths = scene.tracks_per_sample(tracks.confirmed & (tracks.last < n_layers - 1))
-    late = layers_within(scene.depths, 0.75, 1.0)
-    is_late = np.isin(scene.layer, late)
-    born_late = is_late & (tracks.birth[scene.track] >= late[0])
-    track_layers = scene.tracks_per_sample(tracks.lengths())
+    births = flat.tracks_per_sample(tracks.confirmed & (tracks.birth > 0))
+    deaths = flat.tracks_per_sample(tracks.confirmed & (tracks.last < n_layers - 1))
+    late = layers_within(flat.depths, 0.75, 1.0)
+    is_late = np.isin(flat.layer, late)
+    born_late = is_late & (tracks.birth[flat.track] >= late[0])
+    track_layers = flat.tracks_per_sample(tracks.lengths())
     return {
         "birth_rate": ratio(births, steps, empty=0.0),
         "death_rate": ratio(deaths, steps, empty=0.0),
         "len_excess": (mean_length(tracks) - null.mean) / null.sd,
-        "half_life": _half_life(scene),
+        "half_life": _half_life(flat),
         "late_birth_mass": ratio(
-            scene.per_sample(scene.strength * born_late),
-            scene.per_sample(scene.strength * is_late),
+            flat.per_sample(flat.strength * born_late),
+            flat.per_sample(flat.strength * is_late),
             empty=0.0,
         ),
-        "orphan_winner": (main_birth(scene, evidence.attribution) > 0.75).astype(float),
-        "merge_rate": ratio(scene.tracks_per_sample(tracks.merged_into >= 0), track_layers, 0.0),
-        "split_rate": ratio(scene.tracks_per_sample(tracks.parent >= 0), track_layers, 0.0),
+        "orphan_winner": (main_birth(flat, evidence.attribution) > 0.75).astype(float),
+        "merge_rate": ratio(flat.tracks_per_sample(tracks.merged_into >= 0), track_layers, 0.0),
+        "split_rate": ratio(flat.tracks_per_sample(tracks.parent >= 0), track_layers, 0.0),
     }
 
 
-def _half_life(scene: Scene) -> Float[np.ndarray, " sample"]:
+def _half_life(flat: TrackTable) -> Float[np.ndarray, " sample"]:
     """Layers until half of the confirmed mass at half depth is gone, over the layers that follow.
 
     Straight lines join the layers' masses. 1 where half of it is there to the end, 0 where no
     confirmed track is seen at half depth.
     """
-    middle = int(np.flatnonzero(scene.depths <= 0.5)[-1]) if scene.depths[0] <= 0.5 else 0
-    stays = _seen_at(scene, middle) & scene.tracks.confirmed
-    mass = scene.per_layer(scene.strength * stays[scene.track])[:, middle:]
+    middle = int(np.flatnonzero(flat.depths <= 0.5)[-1]) if flat.depths[0] <= 0.5 else 0
+    stays = _seen_at(flat, middle) & flat.tracks.confirmed
+    mass = flat.per_layer(flat.strength * stays[flat.track])[:, middle:]
     share = ratio(mass, np.repeat(mass[:, :1], mass.shape[1], axis=1), empty=0.0)
     n_left = mass.shape[1] - 1
     if n_left == 0:
@@ -103,7 +103,7 @@ def _half_life(scene: Scene) -> Float[np.ndarray, " sample"]:
     return np.where(below.any(axis=1), np.where(after > 0, crossing, 0.0) / n_left, 1.0)
 
 
-def _seen_at(scene: Scene, layer: int) -> Bool[np.ndarray, " track"]:
-    seen = np.zeros(len(scene.tracks.sample), dtype=bool)
-    seen[scene.track[scene.layer == layer]] = True
+def _seen_at(flat: TrackTable, layer: int) -> Bool[np.ndarray, " track"]:
+    seen = np.zeros(len(flat.tracks.sample), dtype=bool)
+    seen[flat.track[flat.layer == layer]] = True
     return seen

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
-from ghosttrack.detector.tracks.scene import Scene, ratio
+from ghosttrack.detector.tracks.track_table import TrackTable, ratio
 
 STATISTICS = define(
     "association",
@@ -15,26 +15,26 @@ STATISTICS = define(
 )
 
 
-def linkage(scene: Scene) -> dict[str, Float[np.ndarray, " sample"]]:
+def linkage(flat: TrackTable) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name.
 
     A sample without links counts as neither likely nor surprising: its ratio is 0, its innovation
     1, the mean on text, and its peak depth 0.
     """
-    tracks = scene.tracks
+    tracks = flat.tracks
     is_link = np.isfinite(tracks.link_llr)
     n_links = is_link.sum(axis=(1, 2)).astype(float)
     llr = np.where(is_link, tracks.link_llr, 0.0).sum(axis=(1, 2), dtype=float)
     surprise = np.where(is_link, tracks.innovation, 0.0).sum(axis=2, dtype=float)
     by_layer = ratio(surprise, is_link.sum(axis=2), empty=-1.0)
-    peak = scene.depths[by_layer.argmax(axis=1)]
+    peak = flat.depths[by_layer.argmax(axis=1)]
     return {
         "link_llr": ratio(llr, n_links, empty=0.0),
         "nis": ratio(surprise.sum(axis=1), n_links, empty=1.0),
         "nis_peak_depth": np.where(n_links > 0, peak, 0.0),
         "miss_rate": ratio(
-            scene.tracks_per_sample(tracks.n_misses()),
-            scene.tracks_per_sample(tracks.lengths()),
+            flat.tracks_per_sample(tracks.n_misses()),
+            flat.tracks_per_sample(tracks.lengths()),
             empty=0.0,
         ),
     }

@@ -28,7 +28,7 @@ class Standard(NamedTuple):
     sd: Float[np.ndarray, " layer"]
 
 
-class Strongest(NamedTuple):
+class StrongestLatents(NamedTuple):
     """The strongest latents of each layer."""
 
     latents: Int[np.ndarray, "sample layer obs"]
@@ -85,11 +85,11 @@ def observe_pooled(
         order += rows
     back = np.argsort(order)
     found = (np.concatenate(pieces)[back] for pieces in zip(*parts, strict=True))
-    return _observed(bank, Strongest(*found), standard)
+    return _observed(bank, StrongestLatents(*found), standard)
 
 
 @torch.no_grad()
-def _pool(bank: Bank, x: Float[Tensor, "layer batch pos d_model"], n_obs: int) -> Strongest:
+def _pool(bank: Bank, x: Float[Tensor, "layer batch pos d_model"], n_obs: int) -> StrongestLatents:
     """Take the strongest latents over all positions of each sample."""
     n_layers, n_samples, n_pos, _ = x.shape
     rms = x.square().mean(dim=-1).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
@@ -100,12 +100,12 @@ def _pool(bank: Bank, x: Float[Tensor, "layer batch pos d_model"], n_obs: int) -
     at = most.indices.gather(-1, latents)
     rms = rms[..., None].expand(-1, -1, -1, n_obs).gather(2, at[:, :, None])[:, :, 0]
     latents = torch.where(strengths > 0, latents, -1)
-    return Strongest(
+    return StrongestLatents(
         *(one.transpose(0, 1).cpu().numpy() for one in (latents, strengths, strengths * rms))
     )
 
 
-def _observed(bank: Bank, found: Strongest, standard: Standard) -> Observed:
+def _observed(bank: Bank, found: StrongestLatents, standard: Standard) -> Observed:
     """Standardise strengths, and leave out what the bank does not write."""
     latents, strengths, acts = found
     there = latents >= 0
@@ -184,13 +184,13 @@ def raw_latents(
 @torch.no_grad()
 def _strongest(
     bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int
-) -> Strongest:
+) -> StrongestLatents:
     """Rank the pre-activations of each layer."""
     n_obs = min(top_k, bank.d_sae)
     blocks = [_to_arrays(*bank.observe(x, n_obs)) for x in _blocks(bank, residuals)]
     indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     acts = np.maximum(values, 0.0) / bank.scale.cpu().numpy()[:, None]
-    return Strongest(np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts)
+    return StrongestLatents(np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts)
 
 
 def _over_rms(

@@ -30,7 +30,7 @@ from ghosttrack.detector.tracks import (
 )
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.life_cycle import LengthNull
-from ghosttrack.detector.tracks.scene import Scene, survey
+from ghosttrack.detector.tracks.track_table import TrackTable, survey
 from ghosttrack.models.readings import Readings
 from ghosttrack.tracking.tracks import Tracks
 
@@ -41,19 +41,19 @@ class TrackFamily(NamedTuple):
     """Statistics that belong together."""
 
     specs: tuple[StatisticSpec, ...]
-    compute: Callable[[Scene, Evidence, LengthNull], Columns]
+    compute: Callable[[TrackTable, Evidence, LengthNull], Columns]
     """Gives a column per spec."""
 
 
 FAMILIES = (
-    TrackFamily(competition.STATISTICS, lambda scene, e, _: competition.competition(scene, e)),
-    TrackFamily(clusters.STATISTICS, lambda scene, e, _: clusters.clusters(scene, e)),
-    TrackFamily(support.STATISTICS, lambda scene, e, _: support.support(scene, e)),
+    TrackFamily(competition.STATISTICS, lambda flat, e, _: competition.competition(flat, e)),
+    TrackFamily(clusters.STATISTICS, lambda flat, e, _: clusters.clusters(flat, e)),
+    TrackFamily(support.STATISTICS, lambda flat, e, _: support.support(flat, e)),
     TrackFamily(life_cycle.STATISTICS, life_cycle.life_cycle),
-    TrackFamily(linkage.STATISTICS, lambda scene, _, __: linkage.linkage(scene)),
-    TrackFamily(stability.STATISTICS, lambda scene, e, _: stability.stability(scene, e)),
+    TrackFamily(linkage.STATISTICS, lambda flat, _, __: linkage.linkage(flat)),
+    TrackFamily(stability.STATISTICS, lambda flat, e, _: stability.stability(flat, e)),
     TrackFamily(novelty.STATISTICS, lambda _, e, __: e.novelty),
-    TrackFamily(classic.STATISTICS, lambda scene, _, __: classic.classic(scene)),
+    TrackFamily(classic.STATISTICS, lambda flat, _, __: classic.classic(flat)),
 )
 LENS_STATISTICS = lens.STATISTICS
 """Columns of the table `lens`, in its order."""
@@ -74,6 +74,6 @@ def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Ta
         tracks: Links of the evidence's observations.
         null: Lengths under the shuffled null, the reference of `len_excess`.
     """
-    scene = survey(evidence, tracks)
-    tables = [Table.of(one.specs, one.compute(scene, evidence, null)) for one in FAMILIES]
+    flat = survey(evidence, tracks)
+    tables = [Table.of(one.specs, one.compute(flat, evidence, null)) for one in FAMILIES]
     return tables[0].concat(*tables[1:])

@@ -25,7 +25,7 @@ from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings, read
 from ghosttrack.models.score import TokenScores, score
 from ghosttrack.sae.bank import Bank
-from ghosttrack.tracking.tracker import Tracker, track
+from ghosttrack.tracking.tracker import Tracker, link
 from ghosttrack.tracking.tracks import Tracks
 
 
@@ -79,7 +79,7 @@ def stream(lm: LM, instruments: Instruments, spoken: Sequence[Spoken]) -> Stream
         layers,
     )
     evidence = gather(lm, bank, readings, top_k, standard, usual)
-    tracks = track(evidence.observed.observations, *tracker)
+    tracks = link(evidence.observed.observations, *tracker)
     scores = score(lm, [one.prompt for one in spoken], [one.answer for one in spoken])
     tables = {
         "output": output_scores(

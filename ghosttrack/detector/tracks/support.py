@@ -6,7 +6,7 @@ from jaxtyping import Float
 from ghosttrack.detector.spec import FRACTION, SIGNED, define
 from ghosttrack.detector.tracks.attribution import Attribution, Evidence
 from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.scene import Scene, gini, ratio
+from ghosttrack.detector.tracks.track_table import TrackTable, gini, ratio
 
 STATISTICS = define(
     "support",
@@ -18,70 +18,70 @@ STATISTICS = define(
 )
 
 
-def support(scene: Scene, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+def support(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name.
 
     Support is an observation's positive attribution to the emitted token over the last quarter of
     the depth. An answer that no track supports has share and Gini 0 and counts as born at the end.
     """
-    attribution, tracks = evidence.attribution, scene.tracks
-    own, positive = _own(scene, attribution), late_support(scene, attribution)
-    by_track = scene.per_track(positive)
-    total = scene.tracks_per_sample(by_track)
-    birth = scene.depths[tracks.birth]
-    main, _ = _main_supporter(scene, by_track)
-    presence = evidence.presence[scene.sample, scene.layer, scene.slot]
-    says = scene.per_sample(np.where(scene.layer == scene.n_layers - 1, own, 0.0))
-    bias = attribution.bias[np.arange(scene.n_samples), attribution.emitted]
+    attribution, tracks = evidence.attribution, flat.tracks
+    own, positive = _own(flat, attribution), late_support(flat, attribution)
+    by_track = flat.per_track(positive)
+    total = flat.tracks_per_sample(by_track)
+    birth = flat.depths[tracks.birth]
+    main, _ = _main_supporter(flat, by_track)
+    presence = evidence.presence[flat.sample, flat.layer, flat.slot]
+    says = flat.per_sample(np.where(flat.layer == flat.n_layers - 1, own, 0.0))
+    bias = attribution.bias[np.arange(flat.n_samples), attribution.emitted]
     return {
         "winner_share": ratio(main, total, empty=0.0),
-        "support_gini": gini(tracks.sample, by_track, scene.n_samples),
-        "support_depth": ratio(scene.tracks_per_sample(by_track * birth), total, empty=1.0),
-        "prior_share": _prior_share(scene, positive, presence, total),
+        "support_gini": gini(tracks.sample, by_track, flat.n_samples),
+        "support_depth": ratio(flat.tracks_per_sample(by_track * birth), total, empty=1.0),
+        "prior_share": _prior_share(flat, positive, presence, total),
         "bias_share": ratio(bias, np.abs(bias) + np.abs(says), empty=0.0),
     }
 
 
-def late_support(scene: Scene, attribution: Attribution) -> Float[np.ndarray, " obs"]:
+def late_support(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " obs"]:
     """Positive attribution to the emitted token over the last quarter of the depth, else 0."""
-    is_late = np.isin(scene.layer, layers_within(scene.depths, 0.75, 1.0))
-    return np.where(is_late, np.maximum(_own(scene, attribution), 0.0), 0.0)
+    is_late = np.isin(flat.layer, layers_within(flat.depths, 0.75, 1.0))
+    return np.where(is_late, np.maximum(_own(flat, attribution), 0.0), 0.0)
 
 
-def _own(scene: Scene, attribution: Attribution) -> Float[np.ndarray, " obs"]:
+def _own(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " obs"]:
     """Attribution to the emitted token."""
-    column = attribution.emitted[scene.sample]
-    return attribution.logits[scene.sample, scene.layer, scene.slot, column].astype(np.float64)
+    column = attribution.emitted[flat.sample]
+    return attribution.logits[flat.sample, flat.layer, flat.slot, column].astype(np.float64)
 
 
 def _prior_share(
-    scene: Scene,
+    flat: TrackTable,
     positive: Float[np.ndarray, " obs"],
     presence: Float[np.ndarray, " obs"],
     total: Float[np.ndarray, " sample"],
 ) -> Float[np.ndarray, " sample"]:
     """Share of the support that is there without the subject; NaN where none was found."""
-    has_subject = scene.per_sample(np.isnan(presence)) == 0
-    kept = scene.per_sample(positive * np.nan_to_num(presence))
+    has_subject = flat.per_sample(np.isnan(presence)) == 0
+    kept = flat.per_sample(positive * np.nan_to_num(presence))
     return np.where(has_subject, ratio(kept, total, empty=0.0), np.nan)
 
 
-def main_birth(scene: Scene, attribution: Attribution) -> Float[np.ndarray, " sample"]:
+def main_birth(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " sample"]:
     """Depth at which the track that supports the answer most was born; 1 where none does."""
-    return _main_supporter(scene, scene.per_track(late_support(scene, attribution)))[1]
+    return _main_supporter(flat, flat.per_track(late_support(flat, attribution)))[1]
 
 
 def _main_supporter(
-    scene: Scene, by_track: Float[np.ndarray, " track"]
+    flat: TrackTable, by_track: Float[np.ndarray, " track"]
 ) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
     """Return the greatest support of one track and that track's birth depth (1 where none).
 
     Of equal supporters the earliest born counts, so that the order of tracks does not matter.
     """
-    birth = scene.depths[scene.tracks.birth]
-    most = np.zeros(scene.n_samples)
-    np.maximum.at(most, scene.tracks.sample, by_track)
-    is_main = (by_track > 0) & (by_track == most[scene.tracks.sample])
-    born = np.ones(scene.n_samples)
-    np.minimum.at(born, scene.tracks.sample[is_main], birth[is_main])
+    birth = flat.depths[flat.tracks.birth]
+    most = np.zeros(flat.n_samples)
+    np.maximum.at(most, flat.tracks.sample, by_track)
+    is_main = (by_track > 0) & (by_track == most[flat.tracks.sample])
+    born = np.ones(flat.n_samples)
+    np.minimum.at(born, flat.tracks.sample[is_main], birth[is_main])
     return most, born

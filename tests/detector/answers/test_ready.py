@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.ready import given_answers
-from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.ready_answers import ReadyAnswer
 
 
-def row(response: str = "Rome", label: int | None = None, logprobs=()) -> Given:
-    return Given("which city?", response, ("Rome", "Roma"), label, (), logprobs, "g")
+def row(response: str = "Rome", label: int | None = None, logprobs=()) -> ReadyAnswer:
+    return ReadyAnswer("which city?", response, ("Rome", "Roma"), label, (), logprobs, "g")
 
 
 def test_a_label_stands_above_the_references():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
-from ghosttrack.questions.ready_answers import Given
+from ghosttrack.questions.ready_answers import ReadyAnswer
 
 TEXTS = (
     "The capital is Rome.",
@@ -22,8 +22,8 @@ TEXTS = (
 )
 
 
-def asked(response: str, *samples: str, question: str = "What is the capital?") -> Given:
-    return Given(question, response, ("Rome",), 0, samples, (), "g")
+def asked(response: str, *samples: str, question: str = "What is the capital?") -> ReadyAnswer:
+    return ReadyAnswer(question, response, ("Rome",), 0, samples, (), "g")
 
 
 def scores(response: str, *samples: str, **more: str) -> dict[str, float]:

@@ -4,7 +4,6 @@ from scipy.linalg import LinAlgWarning
 from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.learners.classifiers import (
-    TABULAR,
     BestColumn,
     Columns,
     LabelFree,
@@ -15,6 +14,7 @@ from ghosttrack.detector.learners.classifiers import (
 )
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.scores import plain_auroc
+from tests.detector.learners.options import TABULAR
 
 TRAIN, TEST = np.arange(300), np.arange(300, 500)
 

@@ -5,11 +5,12 @@ from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.asking.families.owner import OWNER_SPECS
 from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_SPECS
 from ghosttrack.detector.learners.calibration import Calibration
-from ghosttrack.detector.learners.classifiers import TABULAR, Option
+from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.detector.learners.explain import About, explain, say
 from ghosttrack.detector.learners.fitted import Fitted, quantiles
 from ghosttrack.detector.learners.scorers import fit_scorer, scores
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
+from tests.detector.learners.options import TABULAR
 
 OUTPUT_SPECS = tuple(score.spec for score in OUTPUT_SCORES)
 SPECS = {

@@ -5,11 +5,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ghosttrack.detector.learners.calibration import Calibration, Steps
-from ghosttrack.detector.learners.classifiers import TABULAR, Option
+from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.detector.learners.fitted import ARRAYS, QUANTILES, Fitted, load, quantiles, save
 from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
+from tests.detector.learners.options import TABULAR
 from tests.detector.learners.test_scorers import TRAIN, sample
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.classifiers import TABULAR, Columns, Option
+from ghosttrack.detector.learners.classifiers import Columns, Option
 from ghosttrack.detector.learners.scorers import Linear, Trees, fit_scorer, scores
 from ghosttrack.evaluation.scores import plain_auroc
+from tests.detector.learners.options import TABULAR
 
 TRAIN, TEST = np.arange(400), np.arange(400, 900)
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.tracks.classic import classic
-from ghosttrack.detector.tracks.scene import survey
+from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 
 
 def columns(track_of, strengths) -> dict[str, float]:
-    scene = survey(evidence_of(strengths), tracks_from(track_of))
-    return {name: float(values[0]) for name, values in classic(scene).items()}
+    flat = survey(evidence_of(strengths), tracks_from(track_of))
+    return {name: float(values[0]) for name, values in classic(flat).items()}
 
 
 def test_two_layers_by_hand():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ghosttrack.detector.tracks import clusters as module
 from ghosttrack.detector.tracks.clusters import clusters
-from ghosttrack.detector.tracks.scene import survey
+from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, random_case, tracks_from
 
 
@@ -59,9 +59,9 @@ def test_a_sample_without_confirmed_tracks_has_no_cluster():
 @given(st.integers(0, 2**32 - 1))
 def test_blocks_change_no_number(seed):
     evidence, tracks = random_case(np.random.default_rng(seed))
-    scene = survey(evidence, tracks)
-    whole = clusters(scene, evidence)
+    flat = survey(evidence, tracks)
+    whole = clusters(flat, evidence)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_FLOATS", 1)
-        for name, values in clusters(scene, evidence).items():
+        for name, values in clusters(flat, evidence).items():
             np.testing.assert_array_equal(values, whole[name])

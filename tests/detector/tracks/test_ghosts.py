@@ -16,7 +16,7 @@ from ghosttrack.models.readings import last_residuals, read
 from ghosttrack.questions.sets import Question
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import TrackerSettings
-from ghosttrack.tracking.tracker import fit_tracker, track
+from ghosttrack.tracking.tracker import fit_tracker, link
 from tests.detector.scenes import tiny_lm
 
 LAYERS = (0, 1, 2)
@@ -54,7 +54,7 @@ def original(lm: LM, tools: Instruments) -> Original:
     ids = [lm.encode(text) for text in TEXTS]
     readings = read(lm, ids, [()] * len(ids), SUBJECTS, LAYERS)
     evidence = gather(lm, tools.bank, readings, TOP_K, tools.standard, tools.usual)
-    tracks = track(evidence.observed.observations, *tools.tracker)
+    tracks = link(evidence.observed.observations, *tools.tracker)
     return Original(evidence, tracks, answer_reader(lm, readings))
 
 
@@ -91,7 +91,7 @@ def test_numbers_are_those_of_a_plain_loop(lm, tools, original):
     found = find_ghosts(lm, tools, original, copies([(text,) for text in OTHERS]))
     residuals = last_residuals(lm, [lm.encode(text) for text in OTHERS], LAYERS)
     seen = observe(tools.bank, residuals, TOP_K, tools.standard)
-    tracks = track(seen.observations, *tools.tracker)
+    tracks = link(seen.observations, *tools.tracker)
     own = original.evidence.observed
     for sample in range(len(TEXTS)):
         overlap = []

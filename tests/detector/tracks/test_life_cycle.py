@@ -7,7 +7,7 @@ from ghosttrack.detector.tracks.life_cycle import (
     life_cycle,
     mean_length,
 )
-from ghosttrack.detector.tracks.scene import survey
+from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 
 NULL = LengthNull(2.0, 0.5)
@@ -18,8 +18,9 @@ STRENGTHS = [[[1, 3, 0], [1, 3, 0], [1, 1, 0], [1, 2, 1]]]
 
 
 def columns(track_of=TRACK_OF, strengths=STRENGTHS, depths=None) -> dict[str, float]:
-    scene = survey(evidence_of(strengths, depths=depths), tracks_from(track_of))
-    return {name: float(values[0]) for name, values in life_cycle(scene, NULL).items()}
+    evidence = evidence_of(strengths, depths=depths)
+    found = life_cycle(survey(evidence, tracks_from(track_of)), evidence, NULL)
+    return {name: float(values[0]) for name, values in found.items()}
 
 
 def test_births_and_deaths_are_those_of_confirmed_tracks_inside_the_model():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.tracks.linkage import linkage
-from ghosttrack.detector.tracks.scene import survey
+from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 
 NAN = np.nan
@@ -13,8 +13,8 @@ NAN = np.nan
 def columns(track_of, llr, innovation) -> dict[str, float]:
     links = {"link_llr": np.array(llr), "innovation": np.array(innovation)}
     tracks = replace(tracks_from(track_of), **links)
-    scene = survey(evidence_of(np.where(np.array(track_of) >= 0, 1.0, 0.0)), tracks)
-    return {name: float(values[0]) for name, values in linkage(scene).items()}
+    flat = survey(evidence_of(np.where(np.array(track_of) >= 0, 1.0, 0.0)), tracks)
+    return {name: float(values[0]) for name, values in linkage(flat).items()}
 
 
 def test_means_are_over_links_and_the_peak_is_the_layer_of_the_greatest_mean():

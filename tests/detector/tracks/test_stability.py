@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.tracks.scene import survey
 from ghosttrack.detector.tracks.stability import stability
+from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 
 
 def columns(track_of, strengths, logits=None) -> dict[str, float]:
     evidence = evidence_of(strengths, logits=logits)
-    scene = survey(evidence, tracks_from(track_of))
-    return {name: float(values[0]) for name, values in stability(scene, evidence).items()}
+    flat = survey(evidence, tracks_from(track_of))
+    return {name: float(values[0]) for name, values in stability(flat, evidence).items()}
 
 
 def test_variation_is_that_of_the_five_strongest_confirmed_tracks():

@@ -7,11 +7,13 @@ from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.statistics import (
+    FAMILIES,
     LENS_STATISTICS,
     TRACK_STATISTICS,
     lens_statistics,
     track_statistics,
 )
+from ghosttrack.detector.tracks.track_table import survey
 from ghosttrack.models.readings import Lens, Readings
 from ghosttrack.tracking.tracks import Tracks
 from tests.detector.scenes import evidence_of, random_case, shuffle_slots, tracks_from
@@ -174,3 +176,13 @@ def test_the_classic_family_has_six_groups_of_two_to_four():
     sizes = {group: groups.count(group) for group in groups}
     assert set(sizes) == {"entropy", "churn", "competition", "stability", "dominance", "density"}
     assert all(2 <= size <= 4 for size in sizes.values())
+
+
+def test_a_family_holds_every_definition_beside_its_formula():
+    for family in FAMILIES:
+        (name,) = {spec.family for spec in family.specs}
+        assert [spec for spec in TRACK_STATISTICS if spec.family == name] == list(family.specs)
+    evidence, tracks = random_case(np.random.default_rng(0))
+    for family in FAMILIES:
+        found = family.compute(survey(evidence, tracks), evidence, NULL)
+        assert set(found) == {spec.name for spec in family.specs}

@@ -14,7 +14,7 @@ from ghosttrack.tracking.observations import Observations, TrackerSettings
 
 
 class Layer(NamedTuple):
-    """One layer of a scene; an observation's number in it is row * slots + slot."""
+    """One layer of a trellis; an observation's number in it is row * slots + slot."""
 
     latents: Int[np.ndarray, "row obs"]
     magnitudes: Float[np.ndarray, "row obs"]
@@ -56,7 +56,7 @@ class Places(NamedTuple):
     """layer * slots + slot."""
 
 
-class Scene(NamedTuple):
+class Trellis(NamedTuple):
     """Samples, or hypotheses about samples, on their way through the tracker."""
 
     links: LinkGraph
@@ -109,7 +109,7 @@ class Scene(NamedTuple):
         target += layer * n_slots
         return Places(first + source, source), Places(first + target, target)
 
-    def at(self, rows: Int[np.ndarray, "some"], first: int) -> "Scene":
+    def at(self, rows: Int[np.ndarray, "some"], first: int) -> "Trellis":
         """Copy rows, as often as they are named; layers before `first` are done with and stay."""
         layers = [
             layer if number < first else Layer(*(values[rows] for values in layer))

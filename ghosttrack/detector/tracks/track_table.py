@@ -9,7 +9,7 @@ from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.tracking.tracks import Tracks
 
 
-class Scene(NamedTuple):
+class TrackTable(NamedTuple):
     """One row per tracked observation, samples ascending, layers ascending within a sample."""
 
     n_samples: int
@@ -51,13 +51,13 @@ class Scene(NamedTuple):
         return tally(self.tracks.sample, self.n_samples, weights)
 
 
-def survey(evidence: Evidence, tracks: Tracks) -> Scene:
+def survey(evidence: Evidence, tracks: Tracks) -> TrackTable:
     """Lay the tracked observations out flat; those outside every track are left out."""
     sample, layer, slot = np.nonzero(tracks.track_of >= 0)
     strength = evidence.observed.strengths[sample, layer, slot].astype(np.float64)
     track = tracks.track_of[sample, layer, slot]
     n_samples = len(tracks.track_of)
-    return Scene(n_samples, evidence.depths, tracks, sample, layer, slot, track, strength)
+    return TrackTable(n_samples, evidence.depths, tracks, sample, layer, slot, track, strength)
 
 
 def tally(

@@ -3,27 +3,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.detector.tracks.scene import entropy, gini, survey
+from ghosttrack.detector.tracks.track_table import entropy, gini, survey
 from tests.detector.scenes import evidence_of, random_case, tracks_from
 
 
 def test_sums_go_to_their_sample_layer_and_track():
-    scene = survey(
+    flat = survey(
         evidence_of([[[1, 2], [4, 0]], [[8, 0], [16, 32]]]),
         tracks_from([[[0, 1], [0, -1]], [[2, -1], [3, 2]]]),
     )
-    np.testing.assert_array_equal(scene.per_layer(scene.strength), [[3, 4], [8, 48]])
-    np.testing.assert_array_equal(scene.per_layer(), [[2, 1], [1, 2]])
-    np.testing.assert_array_equal(scene.per_sample(scene.strength), [7, 56])
-    np.testing.assert_array_equal(scene.per_track(scene.strength), [5, 2, 40, 16])
-    np.testing.assert_array_equal(scene.tracks_per_sample(np.ones(4)), [2, 2])
+    np.testing.assert_array_equal(flat.per_layer(flat.strength), [[3, 4], [8, 48]])
+    np.testing.assert_array_equal(flat.per_layer(), [[2, 1], [1, 2]])
+    np.testing.assert_array_equal(flat.per_sample(flat.strength), [7, 56])
+    np.testing.assert_array_equal(flat.per_track(flat.strength), [5, 2, 40, 16])
+    np.testing.assert_array_equal(flat.tracks_per_sample(np.ones(4)), [2, 2])
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_rows_ascend_by_sample_and_layer(seed):
-    scene = survey(*random_case(np.random.default_rng(seed)))
-    key = scene.sample * scene.n_layers + scene.layer
+    flat = survey(*random_case(np.random.default_rng(seed)))
+    key = flat.sample * flat.n_layers + flat.layer
     assert (np.diff(key) >= 0).all()
 
 
