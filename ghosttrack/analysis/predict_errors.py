@@ -23,7 +23,7 @@ from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.files import read_json
-from ghosttrack.pipelines.kept_tracks import load_latents
+from ghosttrack.pipelines.track_files import load_latents
 from ghosttrack.report.pictures import draw_intervals
 from ghosttrack.report.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
 from ghosttrack.sae.hooks import layer_of

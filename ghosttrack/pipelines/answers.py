@@ -1,13 +1,12 @@
 """The model answers the questions, and is asked again with one thing changed."""
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.pairs import written_answers
@@ -15,97 +14,80 @@ from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
 from ghosttrack.files import read_json, write_json
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.sets import QuestionSet
+
+ANSWERS_SCHEMA, INTERVENTIONS_SCHEMA = 1, 1
+"""Versions of the files that are written here."""
 
 log = logging.getLogger(__name__)
 
 
-class Answered(NamedTuple):
-    """The answers, and the artefact that holds them."""
-
-    artifact: Artifact
-    answers: Answers
-
-
-class Intervened(NamedTuple):
-    """What the interventions found, and the artefact that holds it."""
-
-    artifact: Artifact
-    interventions: Interventions
-
-
-def answer_questions(study: Study, questions: QuestionSet) -> Answered:
-    """Let the model answer greedily, and judge what it said; or let it read what others wrote."""
-
-    def write(folder: Path) -> None:
-        written = questions.written
-        seed = study.config.seed
-        answers = (
-            written_answers(study.lm, questions, seed) if written else answer(study.lm, questions)
-        )
-        answers.save(folder / "answers.parquet")
-
-    if questions.written:
-        log.info("answers that others wrote are judged, not what the model says of its own")
-    with study.run.stage("answer"):
-        artifact = study.build("answers", questions.name, answers_identity(study, questions), write)
-        answers = Answers.load(artifact.path / "answers.parquet")
-    return Answered(artifact, answers)
-
-
-def answers_identity(study: Study, questions: QuestionSet) -> dict[str, object]:
-    """What determines the answers."""
-    return {
-        "model": study.model_identity,
+def answers_stage(setup: Setup[DetectProgram], questions: QuestionSet) -> Stage[Answers]:
+    """The model's greedy answers, judged; or what others wrote, read by the model."""
+    settings = {
+        "model": setup.model_identity,
         "questions": dict(questions.identity),
         "stop": list(questions.stop),
         "max_new_tokens": questions.max_new_tokens,
-        **({"seed": study.config.seed} if questions.written else {}),
+        **({"seed": setup.config.seed} if questions.written else {}),
+        "schema": ANSWERS_SCHEMA,
     }
+    write = partial(write_answers, setup, questions)
+    return Stage(
+        setup.outputs, "answers", questions.name, settings, write, read_answers, title="answer"
+    )
 
 
-def again_name(questions: QuestionSet) -> str:
-    """Name what the model says when it is asked again."""
-    return f"{questions.name}-again"
+def write_answers(setup: Setup[DetectProgram], questions: QuestionSet, folder: Path) -> None:
+    """Let the model answer greedily, and judge what it said; or let it read what others wrote."""
+    if questions.written:
+        log.info("answers that others wrote are judged, not what the model says of its own")
+        answers = written_answers(setup.lm, questions, setup.config.seed)
+    else:
+        answers = answer(setup.lm, questions)
+    answers.save(folder / "answers.parquet")
 
 
-def again_identity(config: DetectProgram, answers_id: str) -> dict[str, object]:
-    """What determines the interventions on answers of this id; ghosts are the tracker's."""
-    settings = config.interventions
-    copies = {one.name: n for one, n in requested(settings.copies).items() if one.name in RESCORED}
-    return {
-        "answers": answers_id,
+def read_answers(folder: Path) -> Answers:
+    """Read what `write_answers` left."""
+    return Answers.load(folder / "answers.parquet")
+
+
+def interventions_stage(
+    setup: Setup[DetectProgram], questions: QuestionSet, answers: Stage[Answers]
+) -> Stage[Interventions]:
+    """The answers scored again under every family of interventions but ghosts, the tracker's."""
+    chosen = setup.config.interventions
+    copies = {one.name: n for one, n in requested(chosen.copies).items() if one.name in RESCORED}
+    settings = {
+        "answers": answers.id,
         "copies": copies,
-        "siblings_again": settings.siblings_again,
-        "seed": config.seed,
+        "siblings_again": chosen.siblings_again,
+        "seed": setup.config.seed,
+        "schema": INTERVENTIONS_SCHEMA,
     }
+    write = partial(write_interventions, setup, questions, answers)
+    return Stage(
+        *(setup.outputs, "answers", f"{questions.name}-again", settings, write),
+        read_interventions,
+        title="ask again",
+    )
 
 
-def ask_again(
-    study: Study, config: DetectProgram, questions: QuestionSet, answered: Answered
-) -> Intervened:
-    """Score the answers again under every family of interventions."""
-    identity = again_identity(config, answered.artifact.id)
-
-    def write(folder: Path) -> None:
-        settings = config.interventions
-        found = intervene(
-            *(study.lm, questions, answered.answers, requested(settings.copies), config.seed),
-            siblings_again=settings.siblings_again,
-        )
-        _save(folder, found)
-
-    with study.run.stage("ask again"):
-        artifact = study.build("answers", again_name(questions), identity, write)
-        interventions = _load(artifact.path)
+def write_interventions(
+    setup: Setup[DetectProgram], questions: QuestionSet, answers: Stage[Answers], folder: Path
+) -> None:
+    """Ask again with one thing changed at a time."""
+    settings, seed = setup.config.interventions, setup.config.seed
+    found = intervene(
+        *(setup.lm, questions, answers.get(), requested(settings.copies), seed),
+        siblings_again=settings.siblings_again,
+    )
     for family in ROSTER:
-        if family.name in interventions.left_out:
+        if family.name in found.left_out:
             log.info("left out: %s, no question has %s", family.name, family.needs)
-    return Intervened(artifact, interventions)
-
-
-def _save(folder: Path, found: Interventions) -> None:
     for name, table in found.tables.items():
         table.save(folder / f"{name}.parquet")
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
@@ -117,7 +99,8 @@ def _save(folder: Path, found: Interventions) -> None:
     write_json(folder / "interventions.json", facts)
 
 
-def _load(folder: Path) -> Interventions:
+def read_interventions(folder: Path) -> Interventions:
+    """Read what `write_interventions` left."""
     facts = read_json(folder / "interventions.json")
     rivals = pq.read_table(folder / "rivals.parquet")["rival"].to_pylist()
     return Interventions(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import Key, artifact_id, is_complete
+from ghosttrack.artifacts import artifact_id
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
@@ -15,8 +15,8 @@ from ghosttrack.data.store_read import StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.load import resolve_device
-from ghosttrack.pipelines.extract import activations, activations_identity
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.extract import activations, store_settings, store_stage
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
@@ -80,13 +80,13 @@ def check(config: TrainProgram, path: Path) -> None:
     """
     if config.estimate:
         raise ConfigError("estimate=true says nothing of check; drop it")
-    study = Study(config, Run.start("check"))
+    setup = Setup(config, Run.start("check"))
     if not path.exists():
         raise ConfigError(f"check {path}: no such file or folder")
-    saes = chosen(read_saes(path), study, path)
-    with study.run.stage("check"):
-        rows = measured(Bank.of(saes), study, config, path)
-    heldout = heldout_id(study)
+    saes = chosen(read_saes(path), setup, path)
+    with setup.run.stage("check"):
+        rows = measured(Bank.of(saes), setup, path)
+    heldout = heldout_id(setup)
     verdicts = [
         Verdict(
             sae.hook,
@@ -99,20 +99,20 @@ def check(config: TrainProgram, path: Path) -> None:
     log.info("%-16s%10s%10s%10s%10s", "", "FVU", "claimed", "L0", "claimed")
     for verdict in verdicts:
         log.info(verdict.line())
-    study.run.metrics["check"] = {"path": str(path), "hooks": [v._asdict() for v in verdicts]}
-    study.run.finish()
+    setup.run.metrics["check"] = {"path": str(path), "hooks": [v._asdict() for v in verdicts]}
+    setup.run.finish()
     if failed := [verdict.hook for verdict in verdicts if verdict.broken]:
         raise DataError(f"{path}: FVU or L0 is not as claimed at {', '.join(failed)}")
 
 
-def heldout_id(study: Study) -> str:
+def heldout_id(setup: Setup[TrainProgram]) -> str:
     """Name the held-out tokens of a configuration, whichever layers and shards they are kept in."""
-    kept = {"layers", "shard_tokens"}
-    identity = activations_identity(study)
+    kept = {"layers", "shard_tokens", "schema"}
+    identity = store_settings(setup)
     return artifact_id({name: identity[name] for name in identity if name not in kept})
 
 
-def chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
+def chosen(saes: Sequence[HookSAE], setup: Setup[TrainProgram], path: Path) -> list[HookSAE]:
     """Take the SAEs of the layers that are asked for.
 
     Raises:
@@ -120,15 +120,15 @@ def chosen(saes: Sequence[HookSAE], study: Study, path: Path) -> list[HookSAE]:
         DataError: One is of a hook point that the model does not have.
     """
     by_hook = {sae.hook: sae for sae in saes}
-    if study.config.layers == "all":
-        if outside := sorted(by_hook.keys() - set(study.hooks)):
+    if setup.config.layers == "all":
+        if outside := sorted(by_hook.keys() - set(setup.hooks)):
             raise DataError(
                 f"{path}: has SAEs of {', '.join(outside)}; there are activations of"
-                f" {study.hooks[0]} to {study.hooks[-1]}"
+                f" {setup.hooks[0]} to {setup.hooks[-1]}"
             )
-    elif missing := sorted(set(study.layers) - {layer_of(hook) for hook in by_hook}):
+    elif missing := sorted(set(setup.layers) - {layer_of(hook) for hook in by_hook}):
         raise ConfigError(f"layers: {path} has no SAE of {missing}, only of {', '.join(by_hook)}")
-    return [by_hook[hook] for hook in study.hooks if hook in by_hook]
+    return [by_hook[hook] for hook in setup.hooks if hook in by_hook]
 
 
 def _claims(sae: HookSAE, path: Path) -> list[dict[str, float]]:
@@ -152,22 +152,22 @@ def _numbers(said: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-def measured(bank: Bank, study: Study, config: TrainProgram, path: Path) -> list[HookMetrics]:
+def measured(bank: Bank, setup: Setup[TrainProgram], path: Path) -> list[HookMetrics]:
     """Measure a bank on held-out tokens.
 
     Raises:
         DataError: It is of another width than the activations.
     """
-    source = _source(study, config, bank.hooks)
+    source = _source(setup, bank.hooks)
     if source.d_model != bank.d_model:
         raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")
-    batches = source.heldout_batches(config.sae.batch_size)
-    return evaluate(bank, batches, resolve_device(config.device))
+    batches = source.heldout_batches(setup.config.sae.batch_size)
+    return evaluate(bank, batches, resolve_device(setup.config.device))
 
 
-def _source(study: Study, config: TrainProgram, hooks: list[str]) -> PartSource:
+def _source(setup: Setup[TrainProgram], hooks: list[str]) -> PartSource:
     """Open a store where it is made or can be made without a model; else let the model run."""
-    key = Key(study.root, "activations", config.corpus.name, activations_identity(study))
-    if is_complete(key.folder) or config.corpus.kind is CorpusKind.activations:
-        return StoreSource(ActivationStore(activations(study).path), hooks)
-    return stream_source(study, config.train.buffer_tokens, hooks)
+    config = setup.config
+    if store_stage(setup).exists or config.corpus.kind is CorpusKind.activations:
+        return StoreSource(ActivationStore(activations(setup).path), hooks)
+    return stream_source(setup, config.train.buffer_tokens, hooks)

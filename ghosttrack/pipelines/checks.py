@@ -2,75 +2,69 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.sampling import sampling_table
 from ghosttrack.detector.answers.self_checks import draw_samples, p_true_table, prior_table
 from ghosttrack.detector.table import Table
 from ghosttrack.files import read_json, write_json
-from ghosttrack.models.lm import LM
-from ghosttrack.pipelines.answers import Answered
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.sets import QuestionSet
 
 log = logging.getLogger(__name__)
 
-STAGE = "self-checks"
+TITLE = "self-checks"
+SCHEMA = 1
+"""Version of the files that are written here."""
 
 
-class Checked(NamedTuple):
-    """What the checks say, and the artefact that holds it."""
+class SelfChecks(NamedTuple):
+    """What the model says of its answers when it is asked more."""
 
-    artifact: Artifact
     tables: Mapping[str, Table]
     """`prior`, `p_true` and `sampling`, those that were asked for."""
     forwards: Mapping[str, float]
     """Passes of each table, per answer."""
 
 
-def check_answers(
-    study: Study, config: DetectProgram, questions: QuestionSet, answered: Answered
-) -> Checked:
-    """Ask the model more about each of its answers."""
-    identity = checks_identity(config, answered.artifact.id)
-
-    def write(folder: Path) -> None:
-        _write(folder, study.lm, config, questions, answered.answers)
-
-    with study.run.stage(STAGE):
-        artifact = study.build("answers", checks_name(questions), identity, write)
-        forwards = read_json(artifact.path / "forwards.json")
-        tables = {name: Table.load(artifact.path / f"{name}.parquet") for name in forwards}
-    return Checked(artifact, tables, forwards)
-
-
-def checks_name(questions: QuestionSet) -> str:
-    """Name what the model says when it is asked more."""
-    return f"{questions.name}-checks"
-
-
-def checks_identity(config: DetectProgram, answers_id: str) -> dict[str, object]:
-    """What determines the checks of answers of this id."""
-    samples = config.asking.samples
-    return {
-        "answers": answers_id,
+def checks_stage(
+    setup: Setup[DetectProgram], questions: QuestionSet, answers: Stage[Answers]
+) -> Stage[SelfChecks]:
+    """The model is asked more about each of its answers."""
+    config, samples = setup.config, setup.config.asking.samples
+    settings = {
+        "answers": answers.id,
         "template": config.asking.template,
         "p_true": config.asking.p_true,
         "samples": samples,
         "seed": config.seed if samples else None,
+        "schema": SCHEMA,
     }
+    write = partial(write_checks, setup, questions, answers)
+    name = f"{questions.name}-checks"
+    return Stage(setup.outputs, "answers", name, settings, write, read_checks, title=TITLE)
 
 
-def _write(
-    folder: Path, lm: LM, config: DetectProgram, questions: QuestionSet, answers: Answers
+def read_checks(folder: Path) -> SelfChecks:
+    """Read what `write_checks` left."""
+    forwards = read_json(folder / "forwards.json")
+    tables = {name: Table.load(folder / f"{name}.parquet") for name in forwards}
+    return SelfChecks(tables, forwards)
+
+
+def write_checks(
+    setup: Setup[DetectProgram], questions: QuestionSet, answered: Stage[Answers], folder: Path
 ) -> None:
+    """Ask whether each answer is true, how likely it is unasked, and for other answers."""
+    config, lm, answers = setup.config, setup.lm, answered.get()
     template, asking = config.asking.template, config.asking.p_true
     n_samples = config.asking.samples
     forwards: dict[str, float] = {}

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -26,6 +27,9 @@ HELD_OUT = {
 }
 TABLE_WIDTH = 164
 """Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
+
+SCHEMA = 1
+"""Version of the files of an evaluation."""
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +92,11 @@ def conclude(run: Run, judged: Artifact) -> None:
     if found["tracking"]:
         log.info("%s", found["claim"])
     log.info("report: %s", judged.path / "report.html")
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """Read an evaluation's numbers."""
+    return read_json(folder / "evaluation.json")
 
 
 def _metrics(material: ReportMaterial) -> dict[str, object]:

@@ -1,11 +1,11 @@
 """The fitted detectors of a run, with all that it takes to judge a new prompt."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram, restore
 from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.asking.families.siblings import templates_of
@@ -13,12 +13,13 @@ from ghosttrack.detector.config import DetectorConfig, Position
 from ghosttrack.detector.learners.fitted import Fitted, load, save
 from ghosttrack.detector.learners.token_risk import STREAMING
 from ghosttrack.errors import whole
-from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.whole import fit_whole
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.pipelines.evaluation import Sources, evaluation_data
 from ghosttrack.pipelines.instruments import INSTRUMENTS
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.config import SCHEMAS, AskingConfig, QuestionKind, QuestionsConfig
 from ghosttrack.questions.sets import Templates
 from ghosttrack.run import plain
@@ -28,15 +29,8 @@ KEPT = ("few", "quick", STREAMING, "tracks+output", "lens+output", "output")
 judges tokens alone."""
 OF_TRACKS = (STREAMING, "tracks+output")
 FACTS = "asking.json"
-
-
-class Origin(NamedTuple):
-    """The artefacts that a detector is made of."""
-
-    bank: Artifact
-    tracks: Artifact
-    evaluation_id: str
-    """Of the evaluation that judges it."""
+SCHEMA = 1
+"""Version of the files that are written here."""
 
 
 class Facts(NamedTuple):
@@ -60,38 +54,26 @@ class Facts(NamedTuple):
     seed: int
 
 
-def kept_identity(evaluation_id: str) -> dict[str, object]:
-    """What determines the fitted detectors: all that the evaluation looks at."""
-    return {"evaluation": evaluation_id, "detectors": list(KEPT)}
+def detectors_stage(
+    setup: Setup[DetectProgram], sources: Sources, evaluation: Stage[object]
+) -> Stage[tuple[Facts, tuple[Fitted, ...]]]:
+    """The detectors that are of use on new prompts, fitted on all answers."""
+    settings = {"evaluation": evaluation.id, "detectors": list(KEPT), "schema": SCHEMA}
+    write = partial(write_detectors, setup, sources, evaluation)
+    return Stage(setup.outputs, "detectors", evaluation.name, settings, write, read_kept)
 
 
-def keep_detectors(
-    study: Study, config: DetectProgram, origin: Origin, data: Callable[[], EvaluationData]
-) -> Artifact:
-    """Fit the detectors that are of use on new prompts, and keep them.
-
-    Args:
-        study: Of the run.
-        config: Its settings.
-        origin: What they are made of.
-        data: Collects what the evaluation looks at; called where they are missing.
-    """
-
-    def write(folder: Path) -> None:
-        with study.run.stage("fit"):
-            names = _usable(config.detector.position)
-            save(folder, fit_whole(data(), names, config.evaluation.seed))
-        shutil.copy(origin.tracks.path / INSTRUMENTS, folder / INSTRUMENTS)
-        write_json(folder / FACTS, _facts(study, config, origin))
-
-    return study.build(
-        "detectors", evaluation_name(config), kept_identity(origin.evaluation_id), write
-    )
-
-
-def evaluation_name(config: DetectProgram) -> str:
-    """Name fitted detectors, and the evaluation that judges them, for people."""
-    return f"{config.questions.name}-{config.detector.name}"
+def write_detectors(
+    setup: Setup[DetectProgram], sources: Sources, evaluation: Stage[object], folder: Path
+) -> None:
+    """Fit the detectors, and keep them with all that it takes to ask and to follow new prompts."""
+    config = setup.config
+    with setup.run.stage("fit"):
+        data = evaluation_data(sources)
+        save(folder, fit_whole(data, _usable(config.detector.position), config.evaluation.seed))
+    shutil.copy(sources.tracks.artifact.path / INSTRUMENTS, folder / INSTRUMENTS)
+    facts = _facts(setup, sources.bank.artifact.path.name, evaluation.key.folder.name)
+    write_json(folder / FACTS, facts)
 
 
 def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
@@ -128,20 +110,21 @@ def _usable(position: Position) -> list[str]:
     return [name for name in KEPT if position is Position.prompt_last or name not in OF_TRACKS]
 
 
-def _facts(study: Study, config: DetectProgram, origin: Origin) -> dict[str, Any]:
-    questions = study.questions(config)
+def _facts(setup: Setup[DetectProgram], bank: str, evaluation: str) -> dict[str, Any]:
+    config = setup.config
+    questions = setup.questions(config)
     return {
         "model": {**plain(config.model), **_whereabouts(config.model)},
-        "model_identity": study.model_identity,
-        "bank": origin.bank.path.name,
-        "evaluation": f"{evaluation_name(config)}-{origin.evaluation_id}",
-        "layers": study.layers,
+        "model_identity": setup.model_identity,
+        "bank": bank,
+        "evaluation": evaluation,
+        "layers": setup.layers,
         "questions": plain(config.questions),
         "asking": plain(config.asking),
+        "interventions": plain(config.interventions),
         "names": {kind: list(held) for kind, held in questions.names.items()},
         "templates": templates_of(questions),
         "detector": plain(config.detector),
-        "interventions": plain(config.interventions),
         "seed": config.seed,
     }
 

@@ -13,7 +13,7 @@ from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import Usual, fit_usual
 from ghosttrack.detector.tracks.observe import Standard, fit_standard, observe
 from ghosttrack.detector.tracks.streaming import Instruments
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import HYPOTHESES, Directions, Observations, TrackerSettings
@@ -25,7 +25,7 @@ INSTRUMENTS = "instruments.safetensors"
 USUAL = "usual."
 
 
-class Fitted(NamedTuple):
+class FittedInstruments(NamedTuple):
     """The bank and what unlabelled text says of it, the text's own observations included."""
 
     bank: Bank
@@ -36,16 +36,16 @@ class Fitted(NamedTuple):
     text: Observations
 
 
-def fit_instruments(study: Study, config: DetectProgram, bank: Bank) -> Fitted:
+def fit_instruments(setup: Setup[DetectProgram], bank: Bank) -> FittedInstruments:
     """Standardise strengths and fit the tracker on unlabelled text; no label, no question."""
-    detector = config.detector
-    text = stream_source(study, TEXT_TOKENS).sample(TEXT_TOKENS).cpu().numpy()
+    detector = setup.config.detector
+    text = stream_source(setup, TEXT_TOKENS).sample(TEXT_TOKENS).cpu().numpy()
     standard = fit_standard(bank, text, detector.top_k)
     observations = observe(bank, text, detector.top_k, standard).observations
     directions = tuple(bank.directions.float().cpu().numpy())
     tracker = fit_tracker(directions, observations, tracker_settings(detector))
     usual = fit_usual(bank, text, observations.latents)
-    return Fitted(bank, standard, usual, tracker, directions, observations)
+    return FittedInstruments(bank, standard, usual, tracker, directions, observations)
 
 
 def tracker_settings(detector: DetectorConfig) -> TrackerSettings:
@@ -76,7 +76,7 @@ def read_instruments(
     )
 
 
-def save_instruments(folder: Path, fitted: Fitted, lengths: LengthNull) -> None:
+def save_instruments(folder: Path, fitted: FittedInstruments, lengths: LengthNull) -> None:
     """Keep what a new prompt needs to be followed, the bank aside."""
     usual = {USUAL + name: held for name, held in fitted.usual._asdict().items()}
     arrays = {**fitted.tracker.arrays(), **fitted.standard._asdict(), **usual}

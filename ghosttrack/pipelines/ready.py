@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ghosttrack.artifacts import Artifact, Key, build, read
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.options import (
@@ -29,7 +29,16 @@ from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.files import hash_path
-from ghosttrack.pipelines.conclude import conclude, protocol, protocol_facts, write_findings
+from ghosttrack.pipelines.conclude import (
+    SCHEMA,
+    conclude,
+    protocol,
+    protocol_facts,
+    read_evaluation,
+    write_findings,
+)
+from ghosttrack.pipelines.fingerprint import fingerprint
+from ghosttrack.pipelines.stage import Outputs, Stage
 from ghosttrack.questions.config import QuestionKind, ReadyAnswers
 from ghosttrack.questions.ready_answers import read_answered, read_option_scores
 from ghosttrack.report.material import Owners, ReportMaterial
@@ -69,7 +78,7 @@ SAMPLING_LIMITS = (
 log = logging.getLogger(__name__)
 
 
-class Measured(NamedTuple):
+class OutputScores(NamedTuple):
     """What the answers were measured by."""
 
     tables: Mapping[str, Table]
@@ -78,11 +87,11 @@ class Measured(NamedTuple):
     owners: Owners = Owners((), np.empty(0))
 
 
-class Ready(NamedTuple):
+class GivenAnswers(NamedTuple):
     """Answers as they were read, and how to measure them."""
 
     answers: Answers
-    measure: Callable[[], Measured]
+    measure: Callable[[], OutputScores]
     limits: Sequence[str]
 
 
@@ -96,57 +105,59 @@ def detect_ready(config: DetectProgram) -> None:
         path = _path(config)
         ready = READERS[config.questions.kind](path)
     check_labels(ready.answers.labels, ready.answers.groups, config.evaluation.n_folds)
-    judged = judge_ready(run, config, path, ready)
-    conclude(run, judged)
+    conclude(run, ready_stage(run, config, path, ready).artifact)
 
 
-def judge_ready(run: Run, config: DetectProgram, path: Path, ready: Ready) -> Artifact:
-    """Return the evaluation of these answers with its report, made where it is missing."""
-    identity = {
+def ready_stage(
+    run: Run, config: DetectProgram, path: Path, ready: GivenAnswers
+) -> Stage[dict[str, Any]]:
+    """The evaluation of these answers with its report."""
+    settings = {
         "questions": {"kind": config.questions.kind.name, "content": hash_path(path)},
         **protocol(config),
+        "reading": fingerprint(READERS[config.questions.kind]),
+        "schema": SCHEMA,
     }
-
-    def write(folder: Path) -> None:
-        with run.stage("measure"):
-            measured = ready.measure()
-        with run.stage("evaluate"):
-            data = EvaluationData(
-                ready.answers,
-                measured.tables,
-                measured.forwards,
-                uneven_relations=any(ready.answers.relations),
-            )
-            evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
-        with run.stage("report"):
-            material = _material(run, config, evaluation, ready, measured)
-            write_findings(folder, run, config, material, _no_tokens)
-
-    root = Path(config.output_root) / config.model.name
-    judged = build(Key(root, "evaluations", config.questions.name, identity), write)
-    if config.verify and not judged.built:
-        read(judged.path, verify=True)
-    run.keep(judged)
-    return judged
+    outputs = Outputs(Path(config.output_root) / config.model.name, run, config.verify)
+    write = partial(write_evaluation, run, config, ready)
+    name = config.questions.name
+    return Stage(outputs, "evaluations", name, settings, write, read_evaluation)
 
 
-def option_scores(path: Path) -> Ready:
+def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folder: Path) -> None:
+    """Judge every detector, and write tables, figures and the page."""
+    with run.stage("measure"):
+        measured = ready.measure()
+    with run.stage("evaluate"):
+        data = EvaluationData(
+            ready.answers,
+            measured.tables,
+            measured.forwards,
+            uneven_relations=any(ready.answers.relations),
+        )
+        evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
+    with run.stage("report"):
+        material = _material(run, config, evaluation, ready, measured)
+        write_findings(folder, run, config, material, _no_tokens)
+
+
+def option_scores(path: Path) -> GivenAnswers:
     """Read scores of given options: output scores, and the owner test with its prior correction."""
     relations = read_option_scores(path)
     answers = option_answers(relations)
 
-    def measure() -> Measured:
+    def measure() -> OutputScores:
         owner = owner_table(relations)
-        return Measured(
+        return OutputScores(
             tables={"output": answers.output, "owner": owner},
             forwards={"owner": n_others(relations)},
             owners=Owners(rivals(relations), owner.column("owner_gap")),
         )
 
-    return Ready(answers, measure, OPTION_LIMITS)
+    return GivenAnswers(answers, measure, OPTION_LIMITS)
 
 
-def answered(path: Path) -> Ready:
+def answered(path: Path) -> GivenAnswers:
     """Read answers with what is known of them: token log-probabilities, samples, or both.
 
     Raises:
@@ -158,18 +169,18 @@ def answered(path: Path) -> Ready:
     if not any(n_samples) and np.isnan(answers.prob).all():
         raise DataError(f"{path}: no row has `samples` or `token_logprobs` to judge its answer by")
 
-    def measure() -> Measured:
+    def measure() -> OutputScores:
         tables = {}
         if np.isfinite(answers.prob).any():
             tables["output"] = answers.output
         if any(n_samples):
             tables["sampling"] = sampling_table(rows)
-        return Measured(tables, forwards={"sampling": float(np.mean(n_samples))})
+        return OutputScores(tables, forwards={"sampling": float(np.mean(n_samples))})
 
-    return Ready(answers, measure, SAMPLING_LIMITS)
+    return GivenAnswers(answers, measure, SAMPLING_LIMITS)
 
 
-READERS: Mapping[QuestionKind, Callable[[Path], Ready]] = {
+READERS: Mapping[QuestionKind, Callable[[Path], GivenAnswers]] = {
     QuestionKind.option_scores: option_scores,
     QuestionKind.answered: answered,
 }
@@ -188,7 +199,11 @@ def _path(config: DetectProgram) -> Path:
 
 
 def _material(
-    run: Run, config: DetectProgram, evaluation: Evaluation, ready: Ready, measured: Measured
+    run: Run,
+    config: DetectProgram,
+    evaluation: Evaluation,
+    ready: GivenAnswers,
+    measured: OutputScores,
 ) -> ReportMaterial:
     return ReportMaterial(
         evaluation=evaluation,

@@ -1,15 +1,14 @@
-"""The model under study with its corpus, questions and artefacts; loaded only when needed."""
+"""The model under setup with its corpus, questions and artefacts; loaded only when needed."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
-from ghosttrack.artifacts import Artifact, Key, build, is_complete, read
 from ghosttrack.config import DetectProgram, ExtractProgram, resolve_layers
-from ghosttrack.data.config import CorpusConfig, CorpusKind, Coverage, Packing
+from ghosttrack.data.config import CorpusKind, Coverage, Packing
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.documents import Text, TextFiles
 from ghosttrack.data.fit import largest_batch
@@ -20,6 +19,7 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
+from ghosttrack.pipelines.stage import Outputs, Stage
 from ghosttrack.pipelines.worlds import world_folder, world_model
 from ghosttrack.questions.config import AskingConfig, FileQuestions, WorldQuestions
 from ghosttrack.questions.sets import QuestionSet, read_questions
@@ -29,21 +29,26 @@ from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.store import FOLDER, load_spec
 
+Config = TypeVar("Config", bound=ExtractProgram, covariant=True)
+CORPUS_SCHEMA = 1
+"""Version of the files of a tokenised corpus."""
+
 log = logging.getLogger(__name__)
 
 
-class Study:
-    """What the stages of one run share.
+class Setup(Generic[Config]):
+    """What the stages of one run share: its settings, model and text.
 
     Args:
         config: The program's settings.
         run: Where the run leaves its traces.
     """
 
-    def __init__(self, config: ExtractProgram, run: Run) -> None:
+    def __init__(self, config: Config, run: Run) -> None:
         self.config = config
         self.run = run
-        self.root = Path(config.output_root) / config.model.name
+        root = Path(config.output_root) / config.model.name
+        self.outputs = Outputs(root, run, config.verify, self._provenance)
 
     @cached_property
     def lm(self) -> LM:
@@ -70,7 +75,7 @@ class Study:
         if self.config.model.world is None:
             return FOLDER
         with self.run.stage("train model"):
-            return self._found(world_model(self.config, self.root)).path
+            return self.outputs.found(world_model(self.config, self.outputs.root)).path
 
     @property
     def world(self) -> WorldSpec:
@@ -123,35 +128,35 @@ class Study:
 
         Its token ids are an artefact of their own, which stores and streams share.
         """
-        corpus, store = self.config.corpus, self.config.store
-
-        def write(folder: Path) -> None:
-            append_eos = self._is_world or corpus.packing is Packing.blocks
-            framed = framing(self.lm, append_eos=append_eos)
-            documents = self._documents(corpus)
-            write_corpus(folder, documents, framed, corpus, store.skip_first, self.config.seed)
-
-        with self.run.stage("tokenise"):
-            artifact = self.build("corpora", corpus.name, self._tokens_identity, write)
-            return read_corpus(artifact.path)
+        return self.tokens.get()
 
     @property
-    def has_corpus(self) -> bool:
-        """Tell whether the corpus has been tokenised."""
-        return self.has("corpora", self.config.corpus.name, self._tokens_identity)
+    def tokens(self) -> Stage[CorpusWindows]:
+        """The stage of the corpus' token ids."""
+        return Stage(
+            self.outputs,
+            "corpora",
+            self.config.corpus.name,
+            self._tokens_settings,
+            partial(write_tokens, self),
+            read_corpus,
+            title="tokenise",
+        )
 
     @property
-    def _tokens_identity(self) -> dict[str, object]:
+    def _tokens_settings(self) -> dict[str, object]:
         return {
             "corpus": self.corpus_identity,
             "tokenizer": self.model_identity["tokenizer"],
             "prepend_bos": self.config.model.prepend_bos,
             "skip_first": self.config.store.skip_first,
             "seed": self.config.seed,
+            "schema": CORPUS_SCHEMA,
         }
 
     @property
-    def _is_world(self) -> bool:
+    def is_world(self) -> bool:
+        """Tell whether the corpus is about the model's generated world."""
         return self.config.corpus.kind is CorpusKind.ghostworld
 
     @cached_property
@@ -195,59 +200,15 @@ class Study:
         assert isinstance(chosen, WorldQuestions), chosen
         return put(question_set(self.world, chosen.num, seed), asking)
 
-    def has(self, kind: str, name: str, identity: Mapping[str, object]) -> bool:
-        """Tell whether an artefact of this model is complete."""
-        return is_complete(Key(self.root, kind, name, identity).folder)
+    def _provenance(self) -> dict[str, object]:
+        """Say which model it was, in the manifests of what is made with it."""
+        if self.config.corpus.kind is CorpusKind.activations:
+            return {}
+        return {"model_revision": model_revision(self.config.model, self.embedded)}
 
-    def upstream(self, kind: str, name: str, identity: Mapping[str, object], program: str) -> None:
-        """Say that an artefact of another program is missing and will be built.
-
-        Raises:
-            ConfigError: It is missing and `auto` is off.
-        """
-        if self.has(kind, name, identity):
-            return
-        what = {"activations": "activation store", "saes": "SAE bank"}[kind]
-        if not self.config.auto:
-            raise ConfigError(
-                f"auto=false and there is no {what} for this configuration; run"
-                f" `python {program}.py` with the same settings, or set auto=true"
-            )
-        doing = {"extract": "extracting", "train": "training"}[program]
-        log.info("no %s for this configuration yet: %s it", what, doing)
-
-    def build(
-        self,
-        kind: str,
-        name: str,
-        identity: Mapping[str, object],
-        write: Callable[[Path], None],
-        *,
-        distributed: bool = False,
-    ) -> Artifact:
-        """Find or build an artefact of this model, and link it from the run.
-
-        A found one has its checksums compared where `verify` asks for it.
-        """
-        provenance = {}
-        if self.config.corpus.kind is not CorpusKind.activations:
-            provenance["model_revision"] = model_revision(self.config.model, self.embedded)
-        artifact = build(
-            Key(self.root, kind, name, identity),
-            write,
-            provenance=provenance,
-            distributed=distributed,
-        )
-        return self._found(artifact)
-
-    def _found(self, artifact: Artifact) -> Artifact:
-        """Link an artefact from the run, and compare its checksums where that is asked for."""
-        if self.config.verify and not artifact.built:
-            read(artifact.path, verify=True)
-        self.run.keep(artifact)
-        return artifact
-
-    def _documents(self, corpus: CorpusConfig) -> Iterable[str]:
+    def documents(self) -> Iterable[str]:
+        """Read the corpus' texts."""
+        corpus = self.config.corpus
         if corpus.kind is CorpusKind.ghostworld:
             assert corpus.coverage is not None, corpus
             return bank_text(self.world, corpus.coverage)
@@ -281,6 +242,13 @@ def put(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
         max_new_tokens=asking.max_new_tokens,
         identity={**questions.identity, "template": asking.template},
     )
+
+
+def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:
+    """Tokenise the corpus and cut it into windows."""
+    corpus, store = setup.config.corpus, setup.config.store
+    framed = framing(setup.lm, append_eos=setup.is_world or corpus.packing is Packing.blocks)
+    write_corpus(folder, setup.documents(), framed, corpus, store.skip_first, setup.config.seed)
 
 
 def _among(layers: object, available: list[int]) -> list[int]:

@@ -7,11 +7,11 @@ stay at the last token of the prompt, which predicts the answer.
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_copies
@@ -31,13 +31,12 @@ from ghosttrack.detector.tracks.attribution import (
 from ghosttrack.detector.tracks.causal import COLUMNS as CAUSAL_COLUMNS
 from ghosttrack.detector.tracks.causal import Reader, causal_links, passages
 from ghosttrack.detector.tracks.ghosts import Ghosts, Original, find_ghosts
-from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS, look_at_subjects
+from ghosttrack.detector.tracks.knownness import look_at_subjects
 from ghosttrack.detector.tracks.lens import trajectory
-from ghosttrack.detector.tracks.life_cycle import fit_length_null
+from ghosttrack.detector.tracks.life_cycle import LengthNull, fit_length_null
 from ghosttrack.detector.tracks.observe import raw_latents
 from ghosttrack.detector.tracks.positions import Points, points
 from ghosttrack.detector.tracks.statistics import (
-    TRACK_STATISTICS,
     lens_statistics,
     track_statistics,
 )
@@ -45,33 +44,32 @@ from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.files import write_json
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings
-from ghosttrack.pipelines.answers import Answered
-from ghosttrack.pipelines.follow import (
-    Followed,
-    Glass,
-    follow,
-    null_tables,
-    token_table,
-    track_nulls,
-    untrained_table,
-)
 from ghosttrack.pipelines.instruments import (
-    TEXT_TOKENS,
-    Fitted,
+    FittedInstruments,
     fit_instruments,
     save_arrays,
     save_instruments,
 )
-from ghosttrack.pipelines.kept_tracks import (
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.stage import Stage
+from ghosttrack.pipelines.track_files import (
     SUBJECT_LATENTS,
     TOKENS,
-    Tracked,
-    load_tracked,
+    AnswerTracks,
+    read_tracks,
     save_latents,
     save_persistence,
     save_tables,
 )
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.track_points import (
+    TrackedPoints,
+    TrackingSetup,
+    null_tables,
+    token_table,
+    track_nulls,
+    track_points,
+    untrained_table,
+)
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import HYPOTHESES
@@ -80,51 +78,39 @@ CAUSAL_WINDOWS, CAUSAL_TOKENS, CAUSAL_LEAST = 300, 64, 4
 """Held-out windows on which links are tried by ablation, the most tokens that are read of each, and
 the least that stand before the position that is looked at."""
 
+SCHEMA = 1
+"""Version of the files that are written here."""
+
 log = logging.getLogger(__name__)
 
 
-def track_answers(
-    study: Study,
-    config: DetectProgram,
-    bank: Artifact,
+def tracks_stage(
+    setup: Setup[DetectProgram],
     questions: QuestionSet,
-    answered: Answered,
-) -> Tracked:
-    """Follow hypotheses through every answer's prompt, and through its copies where asked."""
-    identity = tracks_identity(config, bank.id, answered.artifact.id)
-
-    def write(folder: Path) -> None:
-        write_tracks(folder, study, config, Bank.load(bank.path), questions, answered.answers)
-
-    with study.run.stage("track"):
-        artifact = study.build("tracks", config.detector.name, identity, write)
-        return load_tracked(artifact, study.layers)
-
-
-def tracks_identity(config: DetectProgram, bank_id: str, answers_id: str) -> dict[str, object]:
-    """What determines the tracks of these answers."""
-    detector = config.detector
-    return {
-        "bank": bank_id,
-        "answers": answers_id,
+    bank: Stage[Bank],
+    answers: Stage[Answers],
+) -> Stage[AnswerTracks]:
+    """Tracks through every answer's prompt, and through its copies where asked."""
+    detector = setup.config.detector
+    settings = {
+        "bank": bank.id,
+        "answers": answers.id,
         **_position(detector.position),
         "top_k": detector.top_k,
         "gate": detector.gate,
         "max_misses": detector.max_misses,
         "confirm_hits": detector.confirm_hits,
         "association": detector.association.name,
-        **(
-            {"hypotheses": detector.hypotheses or HYPOTHESES}
-            if detector.association is Association.murty
-            else {}
-        ),
+        **_hypotheses(detector),
         "clues": sorted(clue.name for clue in detector.clues),
-        "statistics": [spec.name for spec in (*TRACK_STATISTICS, *SUBJECT_STATISTICS)],
         "nulls": [null.name for null in detector.nulls],
-        **_ghost_settings(config.interventions.copies),
-        "text_tokens": TEXT_TOKENS,
-        "seed": config.seed,
+        **_ghost_settings(setup.config.interventions.copies),
+        "seed": setup.config.seed,
+        "schema": SCHEMA,
     }
+    write = partial(write_tracks, setup, questions, bank, answers)
+    load = partial(read_tracks, setup.layers)
+    return Stage(setup.outputs, "tracks", detector.name, settings, write, load, title="track")
 
 
 def _hypotheses(detector: DetectorConfig) -> dict[str, object]:
@@ -142,58 +128,81 @@ def _ghost_settings(copies: Mapping[str, int | None]) -> dict[str, object]:
 
 
 def write_tracks(
-    folder: Path,
-    study: Study,
-    config: DetectProgram,
-    bank: Bank,
+    setup: Setup[DetectProgram],
     questions: QuestionSet,
-    answers: Answers,
+    bank: Stage[Bank],
+    answered: Stage[Answers],
+    folder: Path,
 ) -> None:
     """Read, observe, track, compute statistics, and do the same under every null."""
-    lm, position = study.lm, config.detector.position
-    read_at = points(lm, answers, position)
-    bank = bank.to(lm.device)
-    n_floats = 2 * len(study.layers) * len(read_at.texts) * lm.d_model  # with and without subject
-    log.info(
-        "tracking: %s answers, %.2f GB of residual streams in memory, half of it on the disk",
-        *(f"{len(answers):,}", 4 * n_floats / 1e9),
-    )
-    instruments = fit_instruments(study, config, bank)
-    glass = Glass(study.layers, config.detector, instruments)
-    before = follow(lm, glass, answers, points(lm, answers, Position.prompt_last))
-    seen = before
-    if position is not Position.prompt_last:
-        seen = follow(lm, glass, answers, read_at, pooled=position is Position.max_pool)
-    nulls = track_nulls(glass, seen.evidence.observed.observations, config.seed)
+    lm, answers, seed = setup.lm, answered.get(), setup.config.seed
+    weights = Bank.load(bank.artifact.path).to(lm.device)
+    read_at = points(lm, answers, setup.config.detector.position)
+    _say_memory(setup, len(answers), len(read_at.texts))
+    instruments = fit_instruments(setup, weights)
+    tracking = TrackingSetup(setup.layers, setup.config.detector, instruments)
+    prompts = track_points(lm, tracking, answers, points(lm, answers, Position.prompt_last))
+    seen = _at_position(lm, tracking, answers, read_at, prompts)
+    nulls = track_nulls(tracking, seen.evidence.observed.observations, seed)
     reference = fit_length_null(nulls[Null.shuffled.name].tracks)
     save_instruments(folder, instruments, reference)
     by_point = {"tracks": track_statistics(seen.evidence, seen.tracks, reference)}
     by_point |= null_tables(seen.evidence, nulls, reference)
-    by_point |= untrained_table(lm, glass, answers, read_at, reference, config.seed)
-    tables = {
-        "lens": lens_statistics(before.readings),
-        "lens_trajectory": trajectory(before.readings.lens),
-        **{name: read_at.table(table, position) for name, table in by_point.items()},
+    by_point |= untrained_table(lm, tracking, answers, read_at, reference, seed)
+    tables = _prompt_tables(prompts.readings)
+    tables |= {
+        name: read_at.table(held, tracking.detector.position) for name, held in by_point.items()
     }
     masked = float(np.mean([bool(subject) for subject in answers.subjects]))
     forwards = dict.fromkeys(by_point, masked)
-    tools = Instruments(
-        *(bank, tuple(study.layers), *instruments[1:4], reference),
-        config.detector.top_k,
-    )
     if not answers.are_written:
-        token_table(lm, glass, answers, before, reference).save(folder / TOKENS)
+        token_table(lm, tracking, answers, prompts, reference).save(folder / TOKENS)
+    tools = _live_instruments(tracking, reference)
     tables |= _subject_table(folder, lm, tools, answers)
-    original = Original(before.evidence, before.tracks, answer_reader(lm, before.readings))
-    ghosts = _ghosts(study, config, tools, original, (questions, answers))
+    original = Original(prompts.evidence, prompts.tracks, answer_reader(lm, prompts.readings))
+    ghosts = _ghosts(setup, tools, original, (questions, answers))
     if ghosts is not None:
         tables["ghosts"], forwards["ghosts"] = ghosts.table, ghosts.forwards
     save_tables(folder, tables, forwards)
     kinds = {"tracks": seen.tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
-    save_persistence(folder, kinds, read_at, study.layers)
-    _causal(study, config, instruments).save(folder / "causal.parquet")
-    _save_view(folder, lm, before, ghosts)
-    _save_residuals(folder, bank, seen.readings, read_at)
+    save_persistence(folder, kinds, read_at, setup.layers)
+    _causal(setup, instruments).save(folder / "causal.parquet")
+    _save_view(folder, lm, prompts, ghosts)
+    _save_residuals(folder, weights, seen.readings, read_at)
+
+
+def _say_memory(setup: Setup[DetectProgram], n_answers: int, n_texts: int) -> None:
+    n_floats = 2 * len(setup.layers) * n_texts * setup.lm.d_model  # with and without subject
+    log.info(
+        "tracking: %s answers, %.2f GB of residual streams in memory, half of it on the disk",
+        *(f"{n_answers:,}", 4 * n_floats / 1e9),
+    )
+
+
+def _at_position(
+    lm: LM, tracking: TrackingSetup, answers: Answers, read_at: Points, prompts: TrackedPoints
+) -> TrackedPoints:
+    """Track where the settings say; `prompts` are the tracks at the prompts' last tokens."""
+    position = tracking.detector.position
+    if position is Position.prompt_last:
+        return prompts
+    return track_points(lm, tracking, answers, read_at, pooled=position is Position.max_pool)
+
+
+def _prompt_tables(readings: Readings) -> dict[str, Table]:
+    """Compute what the logit lens says at the prompts' last tokens."""
+    return {"lens": lens_statistics(readings), "lens_trajectory": trajectory(readings.lens)}
+
+
+def _live_instruments(tracking: TrackingSetup, reference: LengthNull) -> Instruments:
+    """Take of the instruments what new prompts are tracked with."""
+    fitted = tracking.instruments
+    return Instruments(
+        fitted.bank,
+        tuple(tracking.layers),
+        *(fitted.standard, fitted.usual, fitted.tracker, reference),
+        tracking.detector.top_k,
+    )
 
 
 def _subject_table(folder: Path, lm: LM, tools: Instruments, answers: Answers) -> dict[str, Table]:
@@ -213,9 +222,9 @@ def _save_residuals(folder: Path, bank: Bank, readings: Readings, read_at: Point
     save_latents(folder / "latents.safetensors", latents)
 
 
-def _save_view(folder: Path, lm: LM, before: Followed, ghosts: Ghosts | None) -> None:
+def _save_view(folder: Path, lm: LM, prompts: TrackedPoints, ghosts: Ghosts | None) -> None:
     """Write the tracks that reports draw, and what each argues for."""
-    readings, evidence, tracks = before
+    readings, evidence, tracks = prompts
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
     write_json(folder / "promotes.json", words)
@@ -227,30 +236,30 @@ def _save_view(folder: Path, lm: LM, before: Followed, ghosts: Ghosts | None) ->
 
 
 def _ghosts(
-    study: Study,
-    config: DetectProgram,
+    setup: Setup[DetectProgram],
     instruments: Instruments,
     original: Original,
     asked: tuple[QuestionSet, Answers],
 ) -> Ghosts | None:
     """Look for the tracks in paraphrases and swaps; None where that is not asked for."""
     questions, answers = asked
-    counts = ghost_counts(config.interventions.copies)
+    counts = ghost_counts(setup.config.interventions.copies)
     if not counts[1]:
         return None
     by_id = {question.id: question for question in questions.questions}
     copies = [
-        ghost_copies(by_id[question_id], questions.names, counts, config.seed)
+        ghost_copies(by_id[question_id], questions.names, counts, setup.config.seed)
         for question_id in answers.question_ids
     ]
-    return find_ghosts(study.lm, instruments, original, copies)
+    return find_ghosts(setup.lm, instruments, original, copies)
 
 
-def _causal(study: Study, config: DetectProgram, instruments: Fitted) -> Table:
+def _causal(setup: Setup[DetectProgram], instruments: FittedInstruments) -> Table:
     """Try links on text that neither the bank nor the tracker was fitted on."""
+    config = setup.config
     bank, standard, tracker = instruments.bank, instruments.standard, instruments.tracker
-    reader = Reader(study.lm, study.layers, bank, standard, config.detector.top_k, tracker)
-    heldout = study.corpus.heldout
+    reader = Reader(setup.lm, setup.layers, bank, standard, config.detector.top_k, tracker)
+    heldout = setup.corpus.heldout
     windows = heldout.read(np.arange(min(CAUSAL_WINDOWS, len(heldout.lengths))))
     if not len(windows.lengths):
         return Table(CAUSAL_COLUMNS, np.empty((0, len(CAUSAL_COLUMNS))))

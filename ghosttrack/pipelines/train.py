@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from ghosttrack.artifacts import Artifact, artifact_id
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
@@ -18,9 +19,10 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from ghosttrack.launch import Preempted
 from ghosttrack.pipelines.check import HELDOUT, heldout_id
-from ghosttrack.pipelines.extract import activations_identity
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.extract import store_stage
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import activation_source
+from ghosttrack.pipelines.stage import Stage
 from ghosttrack.report.wandb import hide_details, log_numbers
 from ghosttrack.run import Run, plain
 from ghosttrack.sae.bank import Bank
@@ -44,58 +46,57 @@ FIDELITY_TOKENS = 8192
 SAMPLE_TOKENS = 8192
 """First tokens, from which scale, centre and encoder gain are set."""
 
+SCHEMA = 1
+"""Version of the files of a bank."""
+
 log = logging.getLogger(__name__)
 
 
 def train(config: TrainProgram) -> None:
     """Run the program."""
     check_logger(config)
-    study = Study(config, Run.start("train"))
-    artifact = bank(study, config)
-    study.run.metrics["train"] = {"bank": str(artifact.path), **bank_metrics(artifact)}
+    setup = Setup(config, Run.start("train"))
+    artifact = trained_stage(setup).artifact
+    setup.run.metrics["train"] = {"bank": str(artifact.path), **bank_metrics(artifact)}
     for hook in bank_metrics(artifact)["hooks"]:
         log.info(
             "%s: explained variance %.3f, L0 %.1f, dead %.3f",
             *(hook["hook"], hook["explained_variance"], hook["l0"], hook["dead_frac"]),
         )
     log.info("bank in %s", artifact.path)
-    study.run.finish()
+    setup.run.finish()
 
 
-def bank(study: Study, config: TrainProgram) -> Artifact:
-    """Return the bank of this configuration, training it where it is missing."""
-    identity = bank_identity(study, config)
-
-    def write(folder: Path) -> None:
-        if config.train.source is Source.store:
-            study.upstream(
-                "activations", config.corpus.name, activations_identity(study), "extract"
-            )
-        with curable(config.sae), kept_log():
-            write_bank(folder, study, config)
-
-    with study.run.stage("train"):
-        return study.build("saes", bank_name(config), identity, write, distributed=True)
-
-
-def bank_name(config: TrainProgram) -> str:
-    """Name a bank for people; its id tells banks of one name apart."""
-    return f"{config.sae.architecture.name}-{config.sae.d_sae}-{config.sae.k}"
-
-
-def bank_identity(study: Study, config: TrainProgram) -> dict[str, object]:
-    """What determines the weights of a bank."""
+def trained_stage(setup: Setup[TrainProgram]) -> Stage[Bank]:
+    """The bank that these settings train."""
+    config = setup.config
     source: dict[str, object] = {"kind": config.train.source.name}
     if config.train.source is Source.stream:
         source["buffer_tokens"] = config.train.buffer_tokens
-    return {
-        "activations": artifact_id(activations_identity(study)),
+    settings = {
+        "activations": store_stage(setup).id,
         "source": source,
         "sae": {name: value for name, value in plain(config.sae).items() if name != "seed"},
         "max_steps": config.trainer["max_steps"],
         "precision": precision(config).name,
         "seed": config.sae.seed,
+        "schema": SCHEMA,
     }
+    name = f"{config.sae.architecture.name}-{config.sae.d_sae}-{config.sae.k}"
+    write = partial(write_trained, setup)
+    return Stage(
+        *(setup.outputs, "saes", name, settings, write, Bank.load),
+        title="train",
+        distributed=True,
+    )
+
+
+def write_trained(setup: Setup[TrainProgram], folder: Path) -> None:
+    """Train the bank, extracting a store where one is wanted and missing."""
+    if setup.config.train.source is Source.store:
+        store_stage(setup).announce(auto=setup.config.auto)
+    with curable(setup.config.sae), kept_log():
+        write_bank(setup, folder)
 
 
 def bank_metrics(artifact: Artifact) -> dict[str, Any]:
@@ -103,13 +104,13 @@ def bank_metrics(artifact: Artifact) -> dict[str, Any]:
     return read_json(artifact.path / "metrics.json")
 
 
-def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
+def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     """Train from the last resume point in `folder`, or anew, and save the bank there.
 
     Every rank comes here; each trains its share, and rank 0 saves the whole.
     """
-    hooks, points = study.hooks, folder / CHECKPOINTS
-    loggers = make_loggers(config, study.run, "train", folder)
+    config, hooks, points = setup.config, setup.hooks, folder / CHECKPOINTS
+    loggers = make_loggers(config, setup.run, "train", folder)
     trainer = make_trainer(config, loggers, ResumePoints(points, config.train.checkpoint_every))
     hide_details(loggers, [f"train/fvu/{hook}" for hook in hooks])
     mine = share(trainer, hooks)
@@ -117,7 +118,7 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
-    source = activation_source(study, config, mine.hooks)
+    source = activation_source(setup, mine.hooks)
     pl.seed_everything(config.sae.seed, workers=True, verbose=False)
     _say_plan(trainer, config, mine.hooks, source)
     bank = _bank(mine.hooks, source, config)
@@ -136,10 +137,10 @@ def write_bank(folder: Path, study: Study, config: TrainProgram) -> None:
     if not is_whole:
         bank = _bank(hooks, source, config)
         bank.load_state_dict(trained(points / LAST, hooks))
-    rows = with_fidelity(rows, bank, study)
+    rows = with_fidelity(rows, bank, setup)
     log_numbers(loggers, _flat(rows), step=trainer.max_steps)
-    close_loggers(loggers, config, study.run, folder)
-    facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(study)}
+    close_loggers(loggers, config, setup.run, folder)
+    facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(setup)}
     bank.save(folder, rows, facts)
     shutil.rmtree(points)
 
@@ -149,17 +150,19 @@ def _bank(hooks: list[str], source: ActivationSource, config: TrainProgram) -> B
     return Bank(hooks, source.d_model, sae.d_sae, sae.k, sae.architecture)
 
 
-def with_fidelity(rows: list[HookMetrics], bank: Bank, study: Study) -> list[HookMetrics]:
+def with_fidelity(
+    rows: list[HookMetrics], bank: Bank, setup: Setup[TrainProgram]
+) -> list[HookMetrics]:
     """Add what the model's predictions lose by reconstructions, where there is a model."""
-    config = study.config
+    config = setup.config
     if config.corpus.kind is CorpusKind.activations:
         return rows
     found = fidelity(
-        study.lm,
+        setup.lm,
         bank,
-        study.corpus.heldout.first(FIDELITY_TOKENS),
+        setup.corpus.heldout.first(FIDELITY_TOKENS),
         config.store.skip_first,
-        study.extractor.batch_size,
+        setup.extractor.batch_size,
     )
     return [
         row._replace(ce_recovered=one.ce_recovered, kl=one.kl)

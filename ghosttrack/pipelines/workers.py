@@ -15,19 +15,21 @@ from torch import multiprocessing
 
 from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import GhostTrackError
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.processes import place
 from ghosttrack.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def together(stage: Callable[[Study], object], study: Study, n_processes: int) -> None:
+def together(
+    stage: Callable[[Setup[ExtractProgram]], object], setup: Setup[ExtractProgram], n_processes: int
+) -> None:
     """Run a stage in fresh processes, and wait for all; if one fails the others are ended.
 
     Args:
         stage: A function of a module; finds its share by `processes.place`.
-        study: Its settings and its run's folder are theirs too.
+        setup: Its settings and its run's folder are theirs too.
         n_processes: One per GPU; on a CPU they share the cores.
 
     Raises:
@@ -37,7 +39,7 @@ def together(stage: Callable[[Study], object], study: Study, n_processes: int) -
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     faults = multiprocessing.get_context("spawn").SimpleQueue()
     logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    task = _Task(stage, study.config, study.run.folder, n_processes, logs)
+    task = _Task(stage, setup.config, setup.run.folder, n_processes, logs)
     try:
         multiprocessing.spawn(_work, (task, faults), nprocs=n_processes)
     except multiprocessing.ProcessExitedException:
@@ -59,7 +61,7 @@ def use_own_gpu() -> None:
 class _Task(NamedTuple):
     """What every process is given."""
 
-    stage: Callable[[Study], object]
+    stage: Callable[[Setup[ExtractProgram]], object]
     config: ExtractProgram
     folder: Path
     n_processes: int
@@ -75,7 +77,7 @@ def _work(rank: int, task: _Task, faults: "SimpleQueue[GhostTrackError]") -> Non
     if rank == 0:
         configure_log(DictConfig(task.logs))
     try:
-        task.stage(Study(task.config, Run(task.folder, "extract")))
+        task.stage(Setup(task.config, Run(task.folder, "extract")))
     except GhostTrackError as error:
         faults.put(error)
         raise SystemExit(1) from error

@@ -8,10 +8,14 @@ from ghosttrack.artifacts import Artifact, Key, build, is_complete
 from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.pipelines.fingerprint import fingerprint
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.make import make
 from ghosttrack.world.recipe import Recipe
 from ghosttrack.world.store import FOLDER
+
+SCHEMA = 1
+"""Version of the files of a generated world's model."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +51,8 @@ def world_model(config: ExtractProgram, root: Path) -> Artifact:
 
 def _key(model: ModelConfig, root: Path) -> Key:
     spec, recipe = _recipe(model)
-    identity = {"world": spec.to_json(), "recipe": recipe.to_json()}
+    settings = {"world": spec.to_json(), "recipe": recipe.to_json(), "schema": SCHEMA}
+    identity = {**settings, "code": fingerprint(make)}
     return Key(root, "models", model.name, identity)
 
 

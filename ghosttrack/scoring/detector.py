@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ghosttrack.artifacts import Artifact, Key, artifact_id, is_complete, read
+from ghosttrack.artifacts import Artifact, read
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.detector.asking.interventions import intervene
@@ -26,14 +26,10 @@ from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
-from ghosttrack.pipelines.answers import again_identity, answers_identity
-from ghosttrack.pipelines.bank import bank_key
-from ghosttrack.pipelines.checks import checks_identity
-from ghosttrack.pipelines.detect import detect, evaluation_identity
-from ghosttrack.pipelines.detectors import Facts, evaluation_name, kept_identity, read_kept
+from ghosttrack.pipelines.detect import Detection, detect
+from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments
-from ghosttrack.pipelines.setup import Study, put
-from ghosttrack.pipelines.tracks import tracks_identity
+from ghosttrack.pipelines.setup import Setup, put
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.prompts import bare_prompt
@@ -174,27 +170,14 @@ def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
         ConfigError: They are missing and `auto` is off.
     """
     run = Run.start("detect")
-    key = _key(config, run)
-    if not is_complete(key.folder):
-        if not config.auto:
-            raise ConfigError(
-                "auto=false and there is no detector for this configuration; run"
-                " `python detect.py` with the same settings, or set auto=true"
-            )
-        log.info("no detector for this configuration yet: fitting it")
-        run = detect(config)
-    artifact = read(key.folder, key.kind, verify=config.verify)
-    run.keep(artifact)
-    return run, artifact
-
-
-def _key(config: DetectProgram, run: Run) -> Key:
-    """Work out where the detectors lie, from settings alone."""
-    study = Study(config, run)
-    answers = artifact_id(answers_identity(study, study.questions(config)))
-    again = artifact_id(again_identity(config, answers))
-    bank = artifact_id(bank_key(study, config).identity)
-    tracks = artifact_id(tracks_identity(config, bank, answers))
-    checks = artifact_id(checks_identity(config, answers))
-    judged = artifact_id(evaluation_identity(config, answers, again, checks, tracks))
-    return Key(study.root, "detectors", evaluation_name(config), kept_identity(judged))
+    detectors = Detection(Setup(config, run)).detectors
+    if detectors.exists:
+        return run, detectors.artifact
+    if not config.auto:
+        raise ConfigError(
+            "auto=false and there is no detector for this configuration; run"
+            " `python detect.py` with the same settings, or set auto=true"
+        )
+    log.info("no detector for this configuration yet: fitting it")
+    run = detect(config)
+    return run, Detection(Setup(config, run)).detectors.artifact

@@ -12,7 +12,7 @@ from ghosttrack.artifacts import Key, build
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import Table
 from ghosttrack.files import write_json
-from ghosttrack.pipelines.kept_tracks import save_latents
+from ghosttrack.pipelines.track_files import save_latents
 
 N = 120
 

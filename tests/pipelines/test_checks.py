@@ -5,8 +5,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
-from ghosttrack.pipelines.answers import Answered
-from ghosttrack.pipelines.checks import Checked, check_answers
 from tests.support.asking import ask
 
 ROWS = [
@@ -16,41 +14,36 @@ ROWS = [
 P_TRUE = "asking.p_true='{question} answer {answer} is it?'"
 
 
-def checked(model: Path, folder: Path, *more: str) -> tuple[Answered, Checked]:
-    found = ask(model, folder, ROWS, *more)
-    return found.answered, check_answers(*found)
-
-
 def test_by_default_only_the_prior_is_asked_for(gpt2_folder: Path, tmp_path: Path):
-    _, found = checked(gpt2_folder, tmp_path)
+    found = ask(gpt2_folder, tmp_path, ROWS).checks.get()
     assert found.forwards == {"prior": 1.0}
     assert len(found.tables["prior"]) == len(ROWS)
 
 
 def test_every_check_has_its_table_and_its_cost_and_is_read_back(gpt2_folder: Path, tmp_path: Path):
     asked = ("asking.samples=4", P_TRUE)
-    _, built = checked(gpt2_folder, tmp_path, *asked)
+    first, second = (ask(gpt2_folder, tmp_path, ROWS, *asked).checks for _ in range(2))
+    built = first.get()
     assert built.forwards == {"prior": 1.0, "p_true": 2.0, "sampling": 4.0}
     assert built.tables["sampling"].names == tuple(one.spec.name for one in SAMPLING_SCORES)
-    samples = pq.read_table(built.artifact.path / "samples.parquet")["samples"].to_pylist()
+    samples = pq.read_table(first.artifact.path / "samples.parquet")["samples"].to_pylist()
     assert [len(texts) for texts in samples] == [4] * len(ROWS)
-    _, found = checked(gpt2_folder, tmp_path, *asked)
-    assert built.artifact.built
-    assert not found.artifact.built
+    found = second.get()
+    assert first.artifact.built
+    assert not second.artifact.built
     for name, table in built.tables.items():
         np.testing.assert_array_equal(found.tables[name].values, table.values)
-    _, other = checked(gpt2_folder, tmp_path, *asked, "seed=1")
-    assert other.artifact.id != built.artifact.id
+    assert ask(gpt2_folder, tmp_path, ROWS, *asked, "seed=1").checks.id != first.id
 
 
 def test_written_answers_are_checked_as_the_models_own_are(
     gpt2_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level("INFO"):
-        answered, found = checked(gpt2_folder, tmp_path, "questions.answers=written", P_TRUE)
+        stages = ask(gpt2_folder, tmp_path, ROWS, "questions.answers=written", P_TRUE)
+        answers, found = stages.answers.get(), stages.checks.get()
     assert "answers that others wrote are judged" in caplog.text
-    assert sorted(answered.answers.texts) == ["anna"] * 3 + ["bert"] * 3
-    assert answered.answers.labels.tolist() == [text == "bert" for text in answered.answers.texts]
+    assert sorted(answers.texts) == ["anna"] * 3 + ["bert"] * 3
+    assert answers.labels.tolist() == [text == "bert" for text in answers.texts]
     assert len(found.tables["p_true"]) == 6
-    own, _ = checked(gpt2_folder, tmp_path)
-    assert own.artifact.id != answered.artifact.id
+    assert ask(gpt2_folder, tmp_path, ROWS).answers.id != stages.answers.id

@@ -10,7 +10,7 @@ from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from ghosttrack.models.config import WorldConfig
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
 from ghosttrack.scoring.detector import Detector
 from ghosttrack.world.facts import WorldSpec
@@ -37,9 +37,9 @@ def configured(*settings: str) -> DetectProgram:
         return load(compose("detect", overrides=list(settings)), DetectProgram)
 
 
-def study(folder: Path, *settings: str) -> Study:
+def setup(folder: Path, *settings: str) -> Setup:
     config = configured(*TINY, f"output_root={folder}", *settings)
-    return Study(config, Run(folder / "run", "detect"))
+    return Setup(config, Run(folder / "run", "detect"))
 
 
 def test_another_world_differs_from_the_shipped_one_in_its_seed_alone():
@@ -72,7 +72,7 @@ def test_a_world_that_is_not_to_be_trained_is_one_line(
     settings: tuple[str, ...], message: str, tmp_path: Path
 ):
     with pytest.raises(ConfigError, match=message):
-        study(tmp_path, *settings).model_identity  # noqa: B018 (asks for the model)
+        setup(tmp_path, *settings).model_identity  # noqa: B018 (asks for the model)
     assert not (tmp_path / "tiny" / "models").exists()
 
 
@@ -84,17 +84,17 @@ def test_a_world_beside_another_model_is_refused(setting: str):
 
 @pytest.mark.slow
 def test_a_worlds_model_is_trained_once_and_is_of_its_world(tmp_path: Path):
-    first = study(tmp_path)
+    first = setup(tmp_path)
     assert first.world == WorldSpec(
         seed=1, head=12, mid=0, rare=0, unseen=12, head_exposure=30, n_values=12
     )
     assert (first.lm.n_layers, first.lm.d_model) == (2, 32)
     weights = only(tmp_path, "models") / "model.safetensors"
     written = weights.stat().st_mtime_ns
-    again = study(tmp_path, "auto=false")
+    again = setup(tmp_path, "auto=false")
     assert again.model_identity == first.model_identity
     assert weights.stat().st_mtime_ns == written
-    other = study(tmp_path, "model.world.seed=2")
+    other = setup(tmp_path, "model.world.seed=2")
     assert other.model_identity["weights"] != first.model_identity["weights"]
     assert other.world.seed == 2
     assert other.corpus_identity != first.corpus_identity

@@ -1,7 +1,7 @@
 """A little of a bank's training and measuring, on real activations and the real device."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,21 +12,21 @@ from jaxtyping import Float
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 
-from ghosttrack.artifacts import Artifact, Key, is_complete, read
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
 from ghosttrack.data.store import ActivationStore, torch_dtype
 from ghosttrack.data.store_read import CHUNK_BYTES, StoreSource
 from ghosttrack.pipelines.estimate.costs import Cost, Measured, cost, measure, timed
-from ghosttrack.pipelines.estimate.text import Probes, store_key
-from ghosttrack.pipelines.extract import activations
+from ghosttrack.pipelines.estimate.text import Probes
+from ghosttrack.pipelines.extract import activations, store_stage
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
+from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.train import (
     FIDELITY_TOKENS,
     SAMPLE_TOKENS,
-    bank_identity,
-    bank_name,
+    trained_stage,
 )
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
@@ -34,6 +34,7 @@ from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.fidelity import fidelity
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.lit import LitBank
+from ghosttrack.sae.metrics import HookMetrics
 from ghosttrack.training.layers import share
 from ghosttrack.training.plan import STATE_BYTES, Plan, bank_bytes
 from ghosttrack.training.resume import BankCheckpoints, ResumePoints
@@ -72,11 +73,11 @@ class BankProbes:
 
     Args:
         probes: Of the activations that it learns from.
-        config: How it is trained.
+        setup: How it is trained.
     """
 
-    def __init__(self, probes: Probes, config: TrainProgram) -> None:
-        self.probes, self.config = probes, config
+    def __init__(self, probes: Probes, setup: Setup[TrainProgram]) -> None:
+        self.probes, self.setup, self.config = probes, setup, setup.config
 
     @cached_property
     def trainer(self) -> pl.Trainer:
@@ -93,7 +94,7 @@ class BankProbes:
     @cached_property
     def hooks(self) -> list[str]:
         """Those of one rank."""
-        return share(self.trainer, self.probes.study.hooks).hooks
+        return share(self.trainer, self.probes.setup.hooks).hooks
 
     @cached_property
     def plan(self) -> Plan:
@@ -106,9 +107,8 @@ class BankProbes:
         probes, config = self.probes, self.config
         if config.train.source is Source.stream:
             return stream_source(probes.small, config.train.buffer_tokens)
-        store = store_key(probes.study).folder
-        if not is_complete(store):
-            store = activations(probes.small).path
+        whole = store_stage(self.setup)
+        store = whole.key.folder if whole.exists else activations(probes.small).path
         return StoreSource(ActivationStore(store))
 
     @cached_property
@@ -167,7 +167,7 @@ class BankProbes:
         if self.config.train.source is Source.stream:
             seconds += self.probes.read_seconds(n_steps * sae.batch_size) / n_ranks
             how += ", the model beside them"
-        n_hooks = len(self.probes.study.hooks)
+        n_hooks = len(self.probes.setup.hooks)
         return Cost(
             "train",
             how + (f", on one of {n_ranks} ranks" if n_ranks > 1 else ""),
@@ -213,7 +213,7 @@ class BankProbes:
             at_hand = min(at_hand, self.config.train.buffer_tokens * row_bytes)
         elif at_hand > CHUNK_BYTES:
             at_hand = 2 * CHUNK_BYTES  # one is handed out while the next one is read
-        buffer_on_gpu = is_stream and self.probes.study.lm.device.type == "cuda"
+        buffer_on_gpu = is_stream and self.probes.setup.lm.device.type == "cuda"
         bank_on_gpu = self.device.type == "cuda"
         host = took.host_bytes + (not bank_on_gpu) * rest + (not buffer_on_gpu) * at_hand
         gpu = took.gpu_bytes + bank_on_gpu * rest + buffer_on_gpu * at_hand
@@ -239,25 +239,31 @@ class BankProbes:
 
     def _fidelity(self, bank: Bank) -> tuple[int, float]:
         """Return on how many tokens predictions were looked at, and the seconds that took."""
-        study = self.probes.small
+        setup = self.probes.small
         windows, skip_first = (
-            study.corpus.heldout.first(REPLACED_TOKENS),
-            study.config.store.skip_first,
+            setup.corpus.heldout.first(REPLACED_TOKENS),
+            setup.config.store.skip_first,
         )
         with timed() as took:
-            fidelity(study.lm, bank, windows, skip_first, study.extractor.batch_size)
+            fidelity(setup.lm, bank, windows, skip_first, setup.extractor.batch_size)
         return int((windows.lengths - skip_first).sum()), took.seconds
 
-    def saved(self) -> Artifact:
+    def saved(self) -> Stage[Bank]:
         """Return the trained bank, or in its place one as training begins."""
-        study, config = self.probes.study, self.config
-        trained = Key(study.root, "saes", bank_name(config), bank_identity(study, config)).folder
-        if is_complete(trained):
-            return read(trained)
+        trained = trained_stage(self.setup)
+        if trained.exists:
+            return trained
+        outputs, seed = self.probes.small.outputs, {"seed": self.config.sae.seed}
+        return Stage(outputs, "saes", "untrained", seed, partial(write_untrained, self), Bank.load)
 
-        def write(folder: Path) -> None:
-            bank = self._bank(study.hooks)
-            rows = evaluate(bank, [self.sample[:, : self.plan.n_rows]], "cpu", reduce=False)
-            bank.save(folder, rows)
+    def untrained(self) -> tuple[Bank, list[HookMetrics]]:
+        """A bank as training begins, and its numbers on a batch."""
+        bank = self._bank(self.setup.hooks)
+        rows = evaluate(bank, [self.sample[:, : self.plan.n_rows]], "cpu", reduce=False)
+        return bank, rows
 
-        return self.probes.small.build("saes", "untrained", {"seed": config.sae.seed}, write)
+
+def write_untrained(probes: BankProbes, folder: Path) -> None:
+    """Save a bank as training begins."""
+    bank, rows = probes.untrained()
+    bank.save(folder, rows)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed, effective_n_jobs
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
@@ -22,16 +21,14 @@ from ghosttrack.evaluation.rows import Entry, Subset, summarise
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.evaluation.whole import fit_whole
 from ghosttrack.files import read_json
-from ghosttrack.pipelines.answers import answer_questions, ask_again
-from ghosttrack.pipelines.checks import STAGE as CHECKS
-from ghosttrack.pipelines.checks import check_answers
-from ghosttrack.pipelines.detect import Measured as Found
-from ghosttrack.pipelines.detect import evaluation_data, judge
+from ghosttrack.pipelines.checks import TITLE as CHECKS
+from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.detectors import KEPT
 from ghosttrack.pipelines.estimate.costs import Cost, Measured, Probe, extrapolate, measure, timed
 from ghosttrack.pipelines.estimate.text import Probes
-from ghosttrack.pipelines.setup import Study
-from ghosttrack.pipelines.tracks import track_answers
+from ghosttrack.pipelines.evaluation import Sources, evaluation_data
+from ghosttrack.pipelines.stage import Stage
+from ghosttrack.sae.bank import Bank
 
 FIRST = 8
 """Questions of a rehearsal that only warms up."""
@@ -55,7 +52,7 @@ class Rehearsed(NamedTuple):
     stages: dict[str, Measured]
     n_bytes: dict[str, int]
     """Of each stage's artefact."""
-    found: Found
+    sources: Sources
 
 
 class Judged(NamedTuple):
@@ -88,9 +85,9 @@ class Rehearsals:
         bank: What the answers are read through.
     """
 
-    def __init__(self, probes: Probes, config: DetectProgram, bank: Artifact) -> None:
+    def __init__(self, probes: Probes, config: DetectProgram, bank: Stage[Bank]) -> None:
         self.probes, self.config, self.bank = probes, config, bank
-        self.n = len(probes.study.questions(config).questions)
+        self.n = len(probes.setup.questions(config).questions)
 
     @cached_property
     def both(self) -> list[Rehearsed]:
@@ -103,22 +100,22 @@ class Rehearsals:
 
     def _rehearse(self, n: int) -> Rehearsed:
         probe = Probe(self.probes.folder / f"run-{n}", "detect")
-        study, config = self._study(n, probe)
-        questions = study.questions(config)
-        answered = answer_questions(study, questions)
-        again = ask_again(study, config, questions, answered)
-        checked = check_answers(study, config, questions, answered)
-        tracked = track_answers(study, config, self.bank, questions, answered)
-        parts = {"answer": answered, "ask again": again, CHECKS: checked, "track": tracked}
+        stages = self._stages(n, probe)
+        parts = {
+            "answer": stages.answers,
+            "ask again": stages.again,
+            CHECKS: stages.checks,
+            "track": stages.tracks,
+        }
         n_bytes = {name: part.artifact.n_bytes for name, part in parts.items()}
-        found = Found(self.bank, answered, again, checked, tracked)
-        return Rehearsed(n, probe.stages, n_bytes, found)
+        return Rehearsed(n, probe.stages, n_bytes, stages.sources)
 
-    def _study(self, n: int, probe: Probe) -> tuple[Study, DetectProgram]:
-        config = self._settings(n)
-        study = self.probes.smaller(config, probe)
-        study.corpus = self.probes.corpus
-        return study, config
+    def _stages(self, n: int, probe: Probe) -> Detection:
+        setup = self.probes.smaller(self._settings(n), probe)
+        setup.corpus = self.probes.corpus
+        stages = Detection(setup)
+        stages.bank = self.bank
+        return stages
 
     def _settings(self, n: int) -> DetectProgram:
         config = self.config
@@ -169,12 +166,13 @@ class Rehearsals:
 
     def _judge(self) -> Judged:
         last, probe = self.both[-1], Probe(self.probes.folder / "run-judged", "detect")
-        study, config = self._study(last.n, probe)
-        artifact = judge(study, config, last.found)
+        stages = self._stages(last.n, probe)
+        stages.sources, config = last.sources._replace(setup=stages.setup), stages.setup.config
+        artifact = stages.evaluation.artifact
         evaluated = [(last.n, probe.stages["evaluate"])]
         fitted = [(last.n, probe.stages["fit"].seconds)]
         if self.n > last.n:
-            data = repeated(evaluation_data(last.found), min(self.n, JUDGED))
+            data = repeated(evaluation_data(last.sources), min(self.n, JUDGED))
             with measure() as took:
                 evaluate(data, config.evaluation, config.evaluation.seed)
             evaluated.append((len(data.answers), took))
@@ -187,7 +185,7 @@ class Rehearsals:
 
     @cached_property
     def _bootstrap(self) -> Bootstrap:
-        questions = self.probes.study.questions(self.config).questions
+        questions = self.probes.setup.questions(self.config).questions
         judging = self.config.evaluation
         draw = np.random.default_rng(judging.seed)
         prob, labels = draw.random(self.n), draw.integers(2, size=self.n)

@@ -4,11 +4,10 @@ import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
-from ghosttrack.artifacts import Key, is_complete
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.store import ActivationStore, disk_bytes
@@ -21,10 +20,11 @@ from ghosttrack.pipelines.estimate.costs import (
     measure,
     timed,
 )
-from ghosttrack.pipelines.extract import activations, activations_identity
-from ghosttrack.pipelines.setup import Study
+from ghosttrack.pipelines.extract import activations, store_stage
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 
+Program = TypeVar("Program", bound=ExtractProgram)
 CORPUS_TOKENS = 2**20
 """Tokens up to which a corpus is cut into windows whole; the time of a longer one is scaled."""
 READ_S, MOST_READ_S = 4.0, 30.0
@@ -48,55 +48,55 @@ class Tokens(NamedTuple):
 
 
 class Probes:
-    """Short runs of a study's own phases, on less text and in a folder that is thrown away.
+    """Short runs of a setup's own phases, on less text and in a folder that is thrown away.
 
     Args:
-        study: What is to be run.
-        folder: On the disk that the study writes to.
+        setup: What is to be run.
+        folder: On the disk that the setup writes to.
     """
 
-    def __init__(self, study: Study, folder: Path) -> None:
-        self.study = study
+    def __init__(self, setup: Setup[ExtractProgram], folder: Path) -> None:
+        self.setup = setup
         self.folder = folder
-        self.probe = Probe(folder / "run", study.run.program)
+        self.probe = Probe(folder / "run", setup.run.program)
 
     def load(self) -> Cost:
         """Load the model: what follows needs it, and so does the program."""
         with measure() as took:
-            lm = self.study.lm
+            lm = self.setup.lm
         n_parameters = sum(parameter.numel() for parameter in lm.model.parameters())
         return cost("load model", f"done: {n_parameters / 1e6:.1f}M parameters", took)
 
-    def smaller(self, config: ExtractProgram, probe: Probe) -> Study:
-        """Make a study of the same model under other settings, in the probes' folder."""
+    def smaller(self, config: Program, probe: Probe) -> Setup[Program]:
+        """Make a setup of the same model under other settings, in the probes' folder."""
         alone = replace(config.extract, devices=1)
         config = replace(config, output_root=str(self.folder), verify=False, extract=alone)
-        study = Study(config, probe)
-        study.embedded = self.study.embedded
-        study.lm, study.model_identity = self.study.lm, self.study.model_identity
-        study.extractor = self.study.extractor
-        return study
+        setup = Setup(config, probe)
+        setup.embedded = self.setup.embedded
+        setup.lm, setup.model_identity = self.setup.lm, self.setup.model_identity
+        setup.extractor = self.setup.extractor
+        return setup
 
     @cached_property
-    def small(self) -> Study:
-        """The study on so little text that the model reads it in seconds."""
-        corpus = self.study.config.corpus
+    def small(self) -> Setup[ExtractProgram]:
+        """The setup on so little text that the model reads it in seconds."""
+        corpus = self.setup.config.corpus
         assert corpus.num_tokens is not None
         assert corpus.heldout_tokens is not None
         n_train = min(self._readable(), corpus.num_tokens)
         n_heldout = min(max(n_train // 4, 1), corpus.heldout_tokens)
         corpus = replace(corpus, num_tokens=n_train, heldout_tokens=n_heldout)
-        return self.smaller(replace(self.study.config, corpus=corpus), self.probe)
+        return self.smaller(replace(self.setup.config, corpus=corpus), self.probe)
 
     def _readable(self) -> int:
         """Say how many tokens the model reads in the time there is, as some windows of 0s went."""
-        lm, context = self.study.lm, self.study.config.corpus.context
+        lm, context = self.setup.lm, self.setup.config.corpus.context
         assert context is not None
-        n_pos, n_windows, batch_size = min(context, lm.n_ctx), 1, self.study.extractor.batch_size
+        n_pos, n_windows, batch_size = min(context, lm.n_ctx), 1, self.setup.extractor.batch_size
         while True:
             ids = torch.zeros(n_windows, n_pos, dtype=torch.long)
             with timed() as took:
-                lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), self.study.layers)
+                lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), self.setup.layers)
             if took.seconds > TRIED_S or n_windows >= batch_size:
                 break
             n_windows *= 4
@@ -108,15 +108,15 @@ class Probes:
     @cached_property
     def _cut(self) -> tuple[CorpusWindows, float, Measured]:
         """Return the corpus in windows, 1 or the share of it that is cut, and what that took."""
-        corpus = self.study.config.corpus
+        corpus = self.setup.config.corpus
         assert corpus.num_tokens is not None
         assert corpus.heldout_tokens is not None
         part = min(1.0, CORPUS_TOKENS / (corpus.num_tokens + corpus.heldout_tokens))
         numbers = [math.ceil(part * n) for n in (corpus.num_tokens, corpus.heldout_tokens)]
         corpus = replace(corpus, num_tokens=numbers[0], heldout_tokens=numbers[1])
-        study = self.smaller(replace(self.study.config, corpus=corpus), self.probe)
+        setup = self.smaller(replace(self.setup.config, corpus=corpus), self.probe)
         with measure() as took:
-            windows = study.corpus
+            windows = setup.corpus
         is_whole = _kept(windows).total < sum(numbers)
         return windows, 1.0 if is_whole else part, took
 
@@ -128,12 +128,12 @@ class Probes:
     @cached_property
     def tokens(self) -> Tokens:
         """What the corpus has, or what of it is asked for."""
-        store = store_key(self.study).folder
-        if is_complete(store):
-            facts = ActivationStore(store)
+        store = store_stage(self.setup)
+        if store.exists:
+            facts = ActivationStore(store.key.folder)
             return Tokens(facts.n_train, facts.n_heldout)
         windows, part, _ = self._cut
-        kept, corpus = _kept(windows), self.study.config.corpus
+        kept, corpus = _kept(windows), self.setup.config.corpus
         if part == 1:
             return kept
         assert corpus.num_tokens is not None
@@ -142,7 +142,7 @@ class Probes:
 
     def tokenise(self) -> Cost:
         """Write the corpus' token ids."""
-        if self.study.has_corpus:
+        if self.setup.tokens.exists:
             return Cost("tokenise", "found")
         windows, part, took = self._cut
         n_tokens, total = _kept(windows).total, self.tokens.total
@@ -159,7 +159,7 @@ class Probes:
 
     def extract(self) -> Cost:
         """Read text and write a store, with its checksums."""
-        config, total = self.study.config, self.tokens.total
+        config, total = self.setup.config, self.tokens.total
         self.small.corpus  # noqa: B018 (counted as tokenising)
         store = ActivationStore(activations(self.small).path)
         n_tokens, took = store.n_train + store.n_heldout, self.probe.stages["extract"]
@@ -172,7 +172,7 @@ class Probes:
             how + (f", on one of {n_devices} devices" if n_devices > 1 else ""),
             took,
             took.seconds * total / (n_tokens * n_devices),
-            disk_bytes(total, len(self.study.layers), store.d_model, config.store.dtype),
+            disk_bytes(total, len(self.setup.layers), store.d_model, config.store.dtype),
         )
 
     def read_seconds(self, n_tokens: int) -> float:
@@ -181,12 +181,6 @@ class Probes:
         with timed() as took:
             stream_source(self.small, few).sample(few)
         return took.seconds * n_tokens / few
-
-
-def store_key(study: Study) -> Key:
-    """Say where the whole store is, once it is made."""
-    identity = activations_identity(study)
-    return Key(study.root, "activations", study.config.corpus.name, identity)
 
 
 def _kept(windows: CorpusWindows) -> Tokens:

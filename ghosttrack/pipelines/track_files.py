@@ -1,4 +1,4 @@
-"""What following the answers left: its artefact, and how it is written and read."""
+"""The files of the tracks through the answers, as they are written and read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,6 @@ from jaxtyping import Float
 from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
-from ghosttrack.artifacts import Artifact
 from ghosttrack.detector.asking.families.ghosts import KINDS
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.table import Table
@@ -33,10 +32,9 @@ BY_LAYER = ("tracks", f"null:{Null.shuffled.name}")
 """Tracks whose share of continued observations is kept for every layer."""
 
 
-class Tracked(NamedTuple):
-    """Everything that one pass over the answers' prompts left, and the artefact that holds it."""
+class AnswerTracks(NamedTuple):
+    """Everything that one pass over the answers' prompts left."""
 
-    artifact: Artifact
     tables: Mapping[str, Table]
     """`lens`, `tracks`, `null:<kind>`, and `untrained` where the model is small enough."""
     probes: Float[np.ndarray, "layer sample d_model"]
@@ -88,15 +86,13 @@ def save_latents(path: Path, tables: Sequence[csr_array]) -> None:
     save_arrays(path, {**arrays, **shapes})
 
 
-def load_tracked(artifact: Artifact, layers: Sequence[int]) -> Tracked:
-    """Read what `tracking.write_tracks` left."""
-    folder = artifact.path
+def read_tracks(layers: Sequence[int], folder: Path) -> AnswerTracks:
+    """Read what `tracks.write_tracks` left."""
     forwards = read_json(folder / "tables.json")
     arrays = load_file(folder / "tracks.safetensors")
     goes_on = Table.load(folder / "continued.parquet")
     subjects = folder / SUBJECT_LATENTS
-    return Tracked(
-        artifact=artifact,
+    return AnswerTracks(
         tables={
             name: Table.load(folder / f"{name.replace(':', '-')}.parquet") for name in forwards
         },

@@ -18,7 +18,7 @@ from ghosttrack.detector.tracks.streaming import output_so_far
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import untrained
 from ghosttrack.models.readings import Readings, read, whole_streams
-from ghosttrack.pipelines.instruments import Fitted
+from ghosttrack.pipelines.instruments import FittedInstruments
 from ghosttrack.tracking.nulls import NullTracks, null_tracks
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import link
@@ -28,15 +28,15 @@ UNTRAINED_PARAMETERS = 5 * 10**8
 """Largest model that is held a second time, with random weights, for the canary `untrained`."""
 
 
-class Glass(NamedTuple):
+class TrackingSetup(NamedTuple):
     """What every text is looked at with."""
 
     layers: list[int]
     detector: DetectorConfig
-    instruments: Fitted
+    instruments: FittedInstruments
 
 
-class Followed(NamedTuple):
+class TrackedPoints(NamedTuple):
     """What was read at some points, what was observed there, and the tracks through it."""
 
     readings: Readings
@@ -44,11 +44,11 @@ class Followed(NamedTuple):
     tracks: Tracks
 
 
-def follow(
-    lm: LM, glass: Glass, answers: Answers, read_at: Points, *, pooled: bool = False
-) -> Followed:
+def track_points(
+    lm: LM, tracking: TrackingSetup, answers: Answers, read_at: Points, *, pooled: bool = False
+) -> TrackedPoints:
     """Read the points and link what is observed; if pooled, over prompt and answer whole."""
-    layers, detector, instruments = glass
+    layers, detector, instruments = tracking
     bank, standard, usual = instruments[:3]
     readings = read(lm, read_at.texts, read_at.spoken, read_at.subjects, layers)
     if pooled:
@@ -61,11 +61,11 @@ def follow(
     else:
         evidence = gather(lm, bank, readings, detector.top_k, standard, usual)
     tracks = link(evidence.observed.observations, *instruments.tracker)
-    return Followed(readings, evidence, tracks)
+    return TrackedPoints(readings, evidence, tracks)
 
 
 def token_table(
-    lm: LM, glass: Glass, answers: Answers, before: Followed, reference: LengthNull
+    lm: LM, tracking: TrackingSetup, answers: Answers, before: TrackedPoints, reference: LengthNull
 ) -> Table:
     """Compute what is known at every token of own answers, `before` being known at the first."""
     each = points(lm, answers, Position.answer_each)
@@ -76,16 +76,18 @@ def token_table(
     values[place[kept] == 0] = firsts.values
     later = each.take(kept[place[kept] > 0])
     if len(later.answer):
-        _, evidence, tracks = follow(lm, glass, answers, later)
+        _, evidence, tracks = track_points(lm, tracking, answers, later)
         values[place[kept] > 0] = track_statistics(evidence, tracks, reference).values
     output = output_so_far(answers, MOST_TOKENS)
     return output.concat(Table(firsts.names, values))
 
 
-def track_nulls(glass: Glass, observations: Observations, seed: int) -> dict[str, NullTracks]:
+def track_nulls(
+    tracking: TrackingSetup, observations: Observations, seed: int
+) -> dict[str, NullTracks]:
     """Track the same observations under every null, `shuffled` first."""
-    *_, tracker, directions, text = glass.instruments
-    wanted = {Null.shuffled: None, **dict.fromkeys(glass.detector.nulls)}
+    *_, tracker, directions, text = tracking.instruments
+    wanted = {Null.shuffled: None, **dict.fromkeys(tracking.detector.nulls)}
     return {
         null.name: null_tracks(null.value, observations, tracker, directions, text, seed)
         for null in wanted
@@ -105,11 +107,18 @@ def null_tables(
 
 
 def untrained_table(
-    lm: LM, glass: Glass, answers: Answers, read_at: Points, reference: LengthNull, seed: int
+    lm: LM,
+    tracking: TrackingSetup,
+    answers: Answers,
+    read_at: Points,
+    reference: LengthNull,
+    seed: int,
 ) -> dict[str, Table]:
     """Run the same instruments over a model that never learned anything."""
     if sum(parameter.numel() for parameter in lm.model.parameters()) > UNTRAINED_PARAMETERS:
         return {}
-    pooled = glass.detector.position is Position.max_pool
-    _, evidence, tracks = follow(untrained(lm, seed), glass, answers, read_at, pooled=pooled)
+    pooled = tracking.detector.position is Position.max_pool
+    _, evidence, tracks = track_points(
+        untrained(lm, seed), tracking, answers, read_at, pooled=pooled
+    )
     return {"untrained": track_statistics(evidence, tracks, reference)}

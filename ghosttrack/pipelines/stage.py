@@ -1,0 +1,134 @@
+"""Artefacts as stages of a program: each knows what it is made from, and makes it when asked."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ghosttrack.artifacts import Artifact, Key, artifact_id, build, is_complete, read
+from ghosttrack.errors import ConfigError
+from ghosttrack.pipelines.fingerprint import fingerprint
+from ghosttrack.run import Run
+
+Content = TypeVar("Content", covariant=True)
+PROGRAMS = {
+    "activations": ("extract", "activation store", "extracting"),
+    "saes": ("train", "SAE bank", "training"),
+}
+"""Kind of artefact to the program whose work it is, its name, and what is done to get it."""
+
+log = logging.getLogger(__name__)
+
+
+def coded(settings: Mapping[str, object], write: Callable[..., object]) -> dict[str, object]:
+    """Put together an artefact's identity: its settings, and the code that writes it."""
+    return {**settings, "code": fingerprint(write)}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run puts what its stages make, under the folder of one model."""
+
+    root: Path
+    run: Run
+    verify: bool
+    """Compare the checksums of what is found."""
+    provenance: Callable[[], Mapping[str, object]] = dict
+    """What manifests say beside the identity."""
+
+    def build(
+        self, key: Key, write: Callable[[Path], None], *, distributed: bool = False
+    ) -> Artifact:
+        """Find or build an artefact, and link it from the run."""
+        provenance = self.provenance()
+        return self.found(build(key, write, provenance=provenance, distributed=distributed))
+
+    def found(self, artifact: Artifact) -> Artifact:
+        """Link an artefact from the run, and compare its checksums where that is asked for."""
+        if self.verify and not artifact.built:
+            read(artifact.path, verify=True)
+        self.run.keep(artifact)
+        return artifact
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Content]):
+    """An artefact of one run, made or not.
+
+    Attributes:
+        outputs: Where it lies.
+        kind: One of `artifacts.KINDS`.
+        name: Of its folder, for people.
+        settings: JSON values that determine it, the ids of the stages that it is made from among
+            them, and the version of its layout.
+        write: Fills the folder that it is given, from the stages that it is made from.
+        load: Reads what it gives.
+        title: What its time is written under; empty: that of whoever asks.
+        distributed: Every rank writes its share.
+    """
+
+    outputs: Outputs
+    kind: str
+    name: str
+    settings: Mapping[str, object]
+    write: partial[None]
+    load: Callable[[Path], Content]
+    title: str = ""
+    distributed: bool = False
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """What determines its bytes."""
+        return coded(self.settings, self.write.func)
+
+    @property
+    def id(self) -> str:
+        """Hash of its identity."""
+        return artifact_id(self.identity)
+
+    @property
+    def key(self) -> Key:
+        """What it is found by."""
+        return Key(self.outputs.root, self.kind, self.name, self.identity)
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether it is complete."""
+        return is_complete(self.key.folder)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """Its folder, made with all that is missing upstream."""
+        if not self.title:
+            return self._built()
+        with self.outputs.run.stage(self.title):
+            return self._built()
+
+    def _built(self) -> Artifact:
+        return self.outputs.build(self.key, self.write, distributed=self.distributed)
+
+    def get(self) -> Content:
+        """Return what it holds, made with all that is missing upstream; read once."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> Content:
+        return self.load(self.artifact.path)
+
+    def announce(self, *, auto: bool) -> None:
+        """Say that what another program makes is missing and will be built.
+
+        Raises:
+            ConfigError: It is missing and `auto` is off.
+        """
+        if self.exists:
+            return
+        program, what, doing = PROGRAMS[self.kind]
+        if not auto:
+            raise ConfigError(
+                f"auto=false and there is no {what} for this configuration; run"
+                f" `python {program}.py` with the same settings, or set auto=true"
+            )
+        log.info("no %s for this configuration yet: %s it", what, doing)
