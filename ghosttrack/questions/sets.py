@@ -104,7 +104,7 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
         )
     found = read_rows(config)
     questions = tuple(
-        _question(_Read(row, where, layout), index, asking.template, written=written)
+        _question(_RowReader(row, where, layout), index, asking.template, written=written)
         for index, (where, row) in enumerate(found.rows)
     )
     if not questions:
@@ -130,7 +130,7 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
     )
 
 
-class _Read(NamedTuple):
+class _RowReader(NamedTuple):
     """A row, its place, and where its set keeps what."""
 
     row: Row
@@ -165,12 +165,12 @@ def bare_question(row: Row, where: str, index: int, template: str) -> Question:
     Raises:
         DataError: A column is malformed, or there is no question; `where` names the row.
     """
-    read = _Read(row, where, LAYOUTS[QuestionKind.file])
+    read = _RowReader(row, where, LAYOUTS[QuestionKind.file])
     return _question(read, index, template, written=False, needs_answers=False)
 
 
 def _question(
-    read: _Read, index: int, template: str, *, written: bool, needs_answers: bool = True
+    read: _RowReader, index: int, template: str, *, written: bool, needs_answers: bool = True
 ) -> Question:
     row, where, layout = read
     asked = _text(row, layout.question, where)

@@ -35,7 +35,7 @@ class Copy(NamedTuple):
     """Which of the family's kinds of copy it is, where there are several."""
 
 
-class Context(NamedTuple):
+class CopyContext(NamedTuple):
     """What the copies of one question may be made with."""
 
     names: Names
@@ -98,7 +98,7 @@ class Rescoring(Family):
         is_for_siblings: Sibling questions can be asked again in the same way.
     """
 
-    copies: Callable[[Question, int, Context], tuple[Copy, ...]]
+    copies: Callable[[Question, int, CopyContext], tuple[Copy, ...]]
     reduce: Callable[[Echo], Finding]
     is_for_siblings: bool = False
 

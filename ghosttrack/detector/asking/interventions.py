@@ -19,8 +19,8 @@ from ghosttrack.detector.answers.answers import Answers, respond
 from ghosttrack.detector.asking.families.siblings import FAMILY as SIBLINGS
 from ghosttrack.detector.asking.families.siblings import PREFIX, find_siblings, templates_of
 from ghosttrack.detector.asking.family import (
-    Context,
     Copy,
+    CopyContext,
     Echo,
     Family,
     Finding,
@@ -144,7 +144,9 @@ class _CopyReader:
         places, asked = [], []
         for question, answer in zip(questions, answers, strict=True):
             rng = generator(self.seed, family.name, question.id)
-            copies = family.copies(question, n_copies, Context(self.names, rng, self.lm.n_layers))
+            copies = family.copies(
+                question, n_copies, CopyContext(self.names, rng, self.lm.n_layers)
+            )
             places.append([self._take(copy, tuple(answer)) for copy in copies])
             asked.append(copies)
         return _Round(family, self, places, asked)

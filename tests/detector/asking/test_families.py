@@ -14,7 +14,7 @@ from ghosttrack.detector.asking.families import (
     swap,
 )
 from ghosttrack.detector.asking.families.owner import N_NEAR
-from ghosttrack.detector.asking.family import Context, Copy, Echo
+from ghosttrack.detector.asking.family import Copy, CopyContext, Echo
 from ghosttrack.models.changes import MASK, ChangeKind
 from ghosttrack.questions.sets import Question
 
@@ -40,7 +40,7 @@ def columns_of(module, echo):
 
 
 def copies_of(module, n_copies, question, names, seed=0):
-    context = Context(names, np.random.default_rng(seed), n_layers=6)
+    context = CopyContext(names, np.random.default_rng(seed), n_layers=6)
     return module.FAMILY.copies(question, n_copies, context)
 
 

@@ -6,7 +6,7 @@ word of its name, without the rest (the first word again, where there is no rest
 
 from math import nan
 
-from ghosttrack.detector.asking.family import Context, Copy, Echo, Finding, Rescoring
+from ghosttrack.detector.asking.family import Copy, CopyContext, Echo, Finding, Rescoring
 from ghosttrack.detector.spec import FRACTION, REAL, define
 from ghosttrack.models.changes import MASK
 from ghosttrack.questions.names import parts
@@ -22,7 +22,7 @@ SPECS = define(
 )
 
 
-def copies(question: Question, n_copies: int, _: Context) -> tuple[Copy, ...]:
+def copies(question: Question, n_copies: int, _: CopyContext) -> tuple[Copy, ...]:
     """Mask the subject and its parts."""
     if not question.subject:
         return ()

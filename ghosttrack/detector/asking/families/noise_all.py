@@ -7,11 +7,11 @@ from ghosttrack.detector.asking.disturbance import (
     survival,
     survival_specs,
 )
-from ghosttrack.detector.asking.family import Context, Copy, Rescoring
+from ghosttrack.detector.asking.family import Copy, CopyContext, Rescoring
 from ghosttrack.questions.sets import Question
 
 
-def copies(question: Question, n_copies: int, context: Context) -> tuple[Copy, ...]:
+def copies(question: Question, n_copies: int, context: CopyContext) -> tuple[Copy, ...]:
     """Noise of a few depths and scales."""
     return disturbed(question, question.prompt, noises(n_copies, context.n_layers))
 

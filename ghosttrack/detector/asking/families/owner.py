@@ -10,7 +10,14 @@ from math import nan
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.asking.family import Context, Copy, Echo, Finding, Rescoring, log_mean_exp
+from ghosttrack.detector.asking.family import (
+    Copy,
+    CopyContext,
+    Echo,
+    Finding,
+    Rescoring,
+    log_mean_exp,
+)
 from ghosttrack.detector.spec import FRACTION, REAL, StatisticSpec, define
 from ghosttrack.questions.names import NAME, others, statement
 from ghosttrack.questions.sets import Question
@@ -34,7 +41,7 @@ OWNER_SPECS = _specs("owner_", "other")
 NEAR_SPECS = _specs("owner_near_", f"the {N_NEAR} nearest other")
 
 
-def copies(question: Question, n_names: int, context: Context) -> tuple[Copy, ...]:
+def copies(question: Question, n_names: int, context: CopyContext) -> tuple[Copy, ...]:
     """Draw the others and put them in the subject's place."""
     text, rest = statement(question), others(question, context.names, n_names, context.rng)
     if not text or not rest:

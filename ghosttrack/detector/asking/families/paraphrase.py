@@ -1,6 +1,13 @@
 """Ask in other wordings: what the model knows does not hang on the words of the question."""
 
-from ghosttrack.detector.asking.family import Context, Copy, Echo, Finding, Rescoring, log_mean_exp
+from ghosttrack.detector.asking.family import (
+    Copy,
+    CopyContext,
+    Echo,
+    Finding,
+    Rescoring,
+    log_mean_exp,
+)
 from ghosttrack.detector.spec import FRACTION, LOG_PROB, POSITIVE, define
 from ghosttrack.questions.sets import Question
 
@@ -17,7 +24,7 @@ SPECS = define(
 )
 
 
-def copies(question: Question, n_copies: int, _: Context) -> tuple[Copy, ...]:
+def copies(question: Question, n_copies: int, _: CopyContext) -> tuple[Copy, ...]:
     """Take the first other wordings."""
     return tuple(Copy(text, question.subject) for text in question.wordings[:n_copies])
 

@@ -9,7 +9,14 @@ from math import nan
 
 import numpy as np
 
-from ghosttrack.detector.asking.family import Context, Copy, Echo, Finding, Rescoring, log_mean_exp
+from ghosttrack.detector.asking.family import (
+    Copy,
+    CopyContext,
+    Echo,
+    Finding,
+    Rescoring,
+    log_mean_exp,
+)
 from ghosttrack.detector.spec import FRACTION, LOG_PROB, POSITIVE, REAL, StatisticSpec, define
 from ghosttrack.questions.names import NAME, other_parts, statement, strangers
 from ghosttrack.questions.sets import Question
@@ -36,7 +43,7 @@ SPECS = (
 )
 
 
-def copies(question: Question, n_names: int, context: Context) -> tuple[Copy, ...]:
+def copies(question: Question, n_names: int, context: CopyContext) -> tuple[Copy, ...]:
     """Draw the names and put them in the subject's place."""
     text, (names, rng, _) = statement(question), context
     firsts, rests = other_parts(question, names, n_names, rng)
