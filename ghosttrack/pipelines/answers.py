@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.pairs import written_answers
+from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
 from ghosttrack.files import read_json, write_json
+from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.sets import QuestionSet
@@ -60,7 +62,11 @@ def interventions_stage(
 ) -> Stage[Interventions]:
     """The answers scored again under every family of interventions but ghosts, the tracker's."""
     chosen = setup.config.interventions
-    copies = {one.name: n for one, n in requested(chosen.copies).items() if one.name in RESCORED}
+    copies = {
+        one.name: [n, hashed(f"{families.__name__}.{one.name}", "FAMILY")]  # found, not imported
+        for one, n in requested(chosen.copies).items()
+        if one.name in RESCORED
+    }
     settings = {
         "answers": answers.id,
         "copies": copies,
