@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ghosttrack.data.config import CorpusConfig, ExtractConfig, StoreConfig
+from ghosttrack.data.config import CORPORA, CorpusConfig, ExtractConfig, StoreConfig
 from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.errors import ConfigError, DataError
@@ -142,6 +142,8 @@ def register() -> None:
     store.store(name="extract_schema", node=ExtractProgram)
     store.store(name="train_schema", node=TrainProgram)
     store.store(name="detect_schema", node=DetectProgram)
+    for kind, schema in CORPORA.items():
+        store.store(group="schema/corpus", name=kind.name, node=schema)
     for name, schema in QUESTIONS.items():
         store.store(group="schema/questions", name=name, node=schema)
 

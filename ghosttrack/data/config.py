@@ -1,10 +1,11 @@
 """Settings of corpora and the activation store."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ghosttrack.errors import ConfigError, check_folder_name
+from ghosttrack.errors import ConfigError, check_folder_name, check_least
 
 
 class CorpusKind(Enum):
@@ -50,66 +51,89 @@ class StoreDtype(Enum):
     int8 = "int8"
 
 
-NUMBERS = {"context", "num_tokens", "heldout_tokens"}
-REQUIRED = {
-    CorpusKind.ghostworld: NUMBERS | {"packing", "coverage"},
-    CorpusKind.text: NUMBERS | {"packing", "path", "column", "bad_files"},
-    CorpusKind.huggingface: NUMBERS | {"packing", "path", "column", "split"},
-    CorpusKind.activations: {"path"},
-}
-"""Settings of a corpus that each kind reads and cannot do without."""
-OPTIONAL = {CorpusKind.huggingface: {"subset", "revision"}}
-
-
 @dataclass
 class CorpusConfig:
-    """What SAEs learn from: text that the model reads, or ready-made activations.
-
-    What a kind does not read is null.
-    """
+    """What SAEs learn from; a kind adds what it reads."""
 
     kind: CorpusKind
     name: str
-    path: str | None
-    """File or folder of text (`data/documents.py`) or of activations (`data/ready.py`), or a
-    dataset (`data/huggingface.py`)."""
-    column: str | None
-    """Field of .jsonl, column of .parquet or of a dataset, that holds the text."""
-    bad_files: BadFiles | None
-    """A file that is not UTF-8, holds no text or is not what its suffix says ends the program
-    (`refuse`), or is read up to there with a warning (`skip`)."""
-    subset: str | None
-    """Part of a dataset on the hub; null where it has but one."""
-    split: str | None
-    """Of a dataset; a folder with one dataset is taken whole."""
-    revision: str | None
-    """Commit, branch or tag of a dataset on the hub; null is its newest."""
-    coverage: Coverage | None
-    """Whose facts are stated, and how often."""
-    context: int | None
+
+    def __post_init__(self) -> None:
+        if type(self) is not CORPORA[self.kind]:
+            kind = self.kind.name
+            raise ConfigError(f"corpus.kind={kind} goes with corpus={kind}; leave it to that")
+        check_folder_name("corpus.name", self.name)
+
+
+@dataclass
+class TextCorpus(CorpusConfig):
+    """Text that the model reads."""
+
+    context: int
     """Tokens per context window; longer documents are cut into windows."""
-    packing: Packing | None
+    packing: Packing
     """`documents`: a window holds one document, which reads nothing else. `blocks`: documents
     follow one another, each ended by EOS, in windows that are full, as most models were trained."""
-    num_tokens: int | None
+    num_tokens: int
     """Tokens to train on, positions dropped by `store.skip_first` not counted."""
-    heldout_tokens: int | None
+    heldout_tokens: int
     """Tokens of further documents kept apart for metrics; fewer where the corpus is too short."""
 
     def __post_init__(self) -> None:
-        check_folder_name("corpus.name", self.name)
-        read = REQUIRED[self.kind] | OPTIONAL.get(self.kind, set())
-        for field in sorted({field.name for field in fields(self)} - read - {"kind", "name"}):
-            if getattr(self, field) is not None:
-                raise ConfigError(
-                    f"corpus.{field} is nothing to corpus={self.kind.name}; leave it null"
-                )
-        for field in sorted(REQUIRED[self.kind]):
-            value = getattr(self, field)
-            if field in NUMBERS and (value is None or value < 1):
-                raise ConfigError(f"corpus.{field} must be at least 1, got {value}")
-            if value is None:
-                raise ConfigError(f"corpus.{field} is required; set corpus.{field}=...")
+        super().__post_init__()
+        check_least("corpus", self, context=1, num_tokens=1, heldout_tokens=1)
+
+
+@dataclass
+class WorldText(TextCorpus):
+    """Text about a generated world."""
+
+    coverage: Coverage
+    """Whose facts are stated, and how often."""
+
+
+@dataclass
+class FileText(TextCorpus):
+    """Text in a file or a folder (`data/documents.py`)."""
+
+    path: str
+    column: str
+    """Field of .jsonl, column of .parquet, that holds the text."""
+    bad_files: BadFiles
+    """A file that is not UTF-8, holds no text or is not what its suffix says ends the program
+    (`refuse`), or is read up to there with a warning (`skip`)."""
+
+
+@dataclass
+class DatasetText(TextCorpus):
+    """Text of a Hugging Face dataset (`data/huggingface.py`)."""
+
+    path: str
+    """A folder made by save_to_disk, or an id on the hub."""
+    column: str
+    """The column that holds the text."""
+    subset: str | None
+    """Part of a dataset on the hub; null where it has but one."""
+    split: str
+    """Of a dataset; a folder with one dataset is taken whole."""
+    revision: str | None
+    """Commit, branch or tag of a dataset on the hub; null is its newest."""
+
+
+@dataclass
+class ReadyActivations(CorpusConfig):
+    """Activations that others made (`data/ready.py`); no model reads."""
+
+    path: str
+
+
+CORPORA: Mapping[CorpusKind, type[CorpusConfig]] = {
+    CorpusKind.ghostworld: WorldText,
+    CorpusKind.text: FileText,
+    CorpusKind.huggingface: DatasetText,
+    CorpusKind.activations: ReadyActivations,
+}
+"""What each kind of corpus reads."""
 
 
 @dataclass
@@ -123,10 +147,7 @@ class StoreConfig:
     """Tokens per shard; extraction resumes at the last complete one."""
 
     def __post_init__(self) -> None:
-        if self.skip_first < 0:
-            raise ConfigError(f"store.skip_first must be at least 0, got {self.skip_first}")
-        if self.shard_tokens < 1:
-            raise ConfigError(f"store.shard_tokens must be at least 1, got {self.shard_tokens}")
+        check_least("store", self, skip_first=0, shard_tokens=1)
 
 
 @dataclass
@@ -145,5 +166,4 @@ class ExtractConfig:
             raise ConfigError(
                 f"extract.batch_size must be auto or at least 1, got {self.batch_size}"
             )
-        if self.devices < 1:
-            raise ConfigError(f"extract.devices must be at least 1, got {self.devices}")
+        check_least("extract", self, devices=1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ghosttrack.data.config import CorpusConfig, Packing
+from ghosttrack.data.config import Packing, TextCorpus
 from ghosttrack.data.progress import Meter
 from ghosttrack.data.tokens import DocumentTable, TokenFile
 from ghosttrack.data.windows import Cut, StoredWindows
@@ -81,7 +81,7 @@ def write_corpus(
     folder: Path,
     documents: Iterable[str],
     framing: Framing,
-    config: CorpusConfig,
+    config: TextCorpus,
     skip_first: int,
     seed: int,
 ) -> None:
@@ -187,8 +187,7 @@ def shuffled(
         yield pool[index]
 
 
-def _cut(framing: Framing, config: CorpusConfig, skip_first: int) -> Cut:
-    assert config.context is not None, config
+def _cut(framing: Framing, config: TextCorpus, skip_first: int) -> Cut:
     if config.context <= max(skip_first, len(framing.prefix)):
         raise ConfigError(
             f"corpus.context={config.context} must exceed store.skip_first={skip_first}"
@@ -204,9 +203,7 @@ def _cut(framing: Framing, config: CorpusConfig, skip_first: int) -> Cut:
 class _Parting:
     """Deals documents to held-out text and then to training, until each has its tokens."""
 
-    def __init__(self, cut: Cut, config: CorpusConfig) -> None:
-        assert config.num_tokens is not None, config
-        assert config.heldout_tokens is not None, config
+    def __init__(self, cut: Cut, config: TextCorpus) -> None:
         self.cut = cut
         self.packing = config.packing
         self.wanted = [config.heldout_tokens, config.num_tokens]
@@ -243,13 +240,11 @@ class _Parting:
             self.n_kept += self.cut.kept(n_tokens)
 
 
-def _shorter(folder: Path, cut: Cut, config: CorpusConfig) -> list[int]:
+def _shorter(folder: Path, cut: Cut, config: TextCorpus) -> list[int]:
     """Part a corpus that is too short, so that nothing of it is left over.
 
     Held out is a fifth of its tokens, or what training does not need; at most what was asked for.
     """
-    assert config.num_tokens is not None, config
-    assert config.heldout_tokens is not None, config
     lengths = DocumentTable.read(folder).lengths
     kept = _kept_by(lengths, cut, config)
     total = int(kept[-1]) if len(kept) else 0
@@ -283,7 +278,7 @@ def _batches(documents: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, s
 
 
 def _kept_by(
-    lengths: Int64[np.ndarray, " document"], cut: Cut, config: CorpusConfig
+    lengths: Int64[np.ndarray, " document"], cut: Cut, config: TextCorpus
 ) -> Int64[np.ndarray, " document"]:
     """Count what is kept of the first documents, up to and with each."""
     if config.packing is Packing.blocks:

@@ -24,7 +24,7 @@ from datasets import (
 from datasets.exceptions import DatasetsError
 from datasets.packaged_modules.cache.cache import Cache
 
-from ghosttrack.data.config import CorpusConfig
+from ghosttrack.data.config import DatasetText
 from ghosttrack.data.documents import BATCH_ROWS, Text, check_column, stripped
 from ghosttrack.errors import MALFORMED, ConfigError, DataError, GhostTrackError, whole
 from ghosttrack.files import hash_path
@@ -96,14 +96,12 @@ def open_tables(named: Named) -> Tables:
     return DiskDataset(folder, named)
 
 
-def open_dataset(config: CorpusConfig) -> Text:
+def open_dataset(config: DatasetText) -> Text:
     """Find the dataset that `corpus.path` names.
 
     Raises:
         ConfigError: It is no folder and cannot be an id, or is one and has a setting of ids.
     """
-    assert config.path is not None, config
-    assert config.column is not None, config
     asked = (config.path, config.subset, config.split, config.revision)
     named = Named("corpus", *asked, instead="set corpus=text")
     return Documents(open_tables(named), config.column)

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
-from ghosttrack.data.config import Coverage
+from ghosttrack.data.config import Coverage, WorldText
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.interventions import Interventions
@@ -54,8 +54,9 @@ class Sources(NamedTuple):
     def parts(self) -> dict[str, Bool[np.ndarray, " sample"]]:
         """Answers judged by themselves, too: by whether the bank read of their entity."""
         config = self.setup.config
-        is_world = config.questions.kind is QuestionKind.ghostworld
-        if not is_world or config.corpus.coverage is not Coverage.held_out:
+        is_world, corpus = config.questions.kind is QuestionKind.ghostworld, config.corpus
+        is_part = isinstance(corpus, WorldText) and corpus.coverage is Coverage.held_out
+        if not (is_world and is_part):
             return {}
         groups = covered_groups(self.setup.world)
         saw = np.array([group in groups for group in self.answers.get().groups])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import ExtractProgram
-from ghosttrack.data.config import CorpusKind, StoreConfig
+from ghosttrack.data.config import CorpusKind, StoreConfig, TextCorpus
 from ghosttrack.data.convert import convert
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
@@ -79,8 +79,7 @@ def write_activations(setup: Setup[ExtractProgram], folder: Path) -> None:
 def _say_plan(setup: Setup[ExtractProgram], folder: Path) -> None:
     """Say what extraction takes before the corpus is tokenised; its first second tells the time."""
     corpus, store, lm = setup.config.corpus, setup.config.store, setup.lm
-    assert corpus.num_tokens is not None
-    assert corpus.heldout_tokens is not None
+    assert isinstance(corpus, TextCorpus), corpus
     n_tokens = corpus.num_tokens + corpus.heldout_tokens
     weights = sum(parameter.nbytes for parameter in lm.model.parameters())
     log.info(

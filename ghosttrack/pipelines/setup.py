@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from ghosttrack.config import DetectProgram, ExtractProgram, resolve_layers
-from ghosttrack.data.config import CorpusKind, Coverage, Packing
+from ghosttrack.data.config import (
+    CorpusKind,
+    Coverage,
+    DatasetText,
+    FileText,
+    Packing,
+    ReadyActivations,
+    TextCorpus,
+    WorldText,
+)
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.documents import Text, TextFiles
 from ghosttrack.data.fit import largest_batch
@@ -120,7 +129,9 @@ class Setup(Generic[Config]):
         Raises:
             ConfigError: There is nothing.
         """
-        return _existing("corpus.path", self.config.corpus.path)
+        corpus = self.config.corpus
+        assert isinstance(corpus, FileText | ReadyActivations), corpus
+        return _existing("corpus.path", corpus.path)
 
     @cached_property
     def corpus(self) -> CorpusWindows:
@@ -167,9 +178,9 @@ class Setup(Generic[Config]):
         first = 1 if size == "auto" else size
         extractor = Extractor(lm, self.layers, store.skip_first, dtype, first)
         if size == "auto":
-            context = self.config.corpus.context
-            assert context is not None, self.config.corpus
-            extractor = extractor.sized(largest_batch(extractor, context))
+            corpus = self.config.corpus
+            assert isinstance(corpus, TextCorpus), corpus
+            extractor = extractor.sized(largest_batch(extractor, corpus.context))
             log.info("extract.batch_size=auto: %d windows fit", extractor.batch_size)
         return extractor
 
@@ -177,18 +188,19 @@ class Setup(Generic[Config]):
     def corpus_identity(self) -> dict[str, Any]:
         """What determines the windows, besides the model's tokenizer."""
         corpus = self.config.corpus
-        if corpus.kind is CorpusKind.ghostworld:
+        if isinstance(corpus, WorldText):
             content: object = self.world.to_json()
-        elif corpus.kind is CorpusKind.activations:
+        elif isinstance(corpus, ReadyActivations):
             content = hash_path(self.corpus_path)
         else:
             content = self._text.identity
-        numbers = {
-            name: getattr(corpus, name) for name in ("context", "num_tokens", "heldout_tokens")
-        }
-        packing = corpus.packing and corpus.packing.name
-        identity = {"kind": corpus.kind.name, "content": content, "packing": packing, **numbers}
-        if corpus.coverage and corpus.coverage is not Coverage.natural:
+        identity = {"kind": corpus.kind.name, "content": content}
+        if isinstance(corpus, TextCorpus):
+            identity |= {
+                **{"packing": corpus.packing.name, "context": corpus.context},
+                **{"num_tokens": corpus.num_tokens, "heldout_tokens": corpus.heldout_tokens},
+            }
+        if isinstance(corpus, WorldText) and corpus.coverage is not Coverage.natural:
             identity["coverage"] = corpus.coverage.name
         return identity
 
@@ -209,20 +221,18 @@ class Setup(Generic[Config]):
     def documents(self) -> Iterable[str]:
         """Read the corpus' texts."""
         corpus = self.config.corpus
-        if corpus.kind is CorpusKind.ghostworld:
-            assert corpus.coverage is not None, corpus
+        if isinstance(corpus, WorldText):
             return bank_text(self.world, corpus.coverage)
         return self._text.documents()
 
     @cached_property
     def _text(self) -> Text:
         corpus = self.config.corpus
-        if corpus.kind is CorpusKind.huggingface:
+        if isinstance(corpus, DatasetText):
             from ghosttrack.data.huggingface import open_dataset  # takes a second
 
             return open_dataset(corpus)
-        assert corpus.column is not None, corpus
-        assert corpus.bad_files is not None, corpus
+        assert isinstance(corpus, FileText), corpus
         return TextFiles(self.corpus_path, corpus.column, corpus.bad_files)
 
 
@@ -247,6 +257,7 @@ def put(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
 def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:
     """Tokenise the corpus and cut it into windows."""
     corpus, store = setup.config.corpus, setup.config.store
+    assert isinstance(corpus, TextCorpus), corpus
     framed = framing(setup.lm, append_eos=setup.is_world or corpus.packing is Packing.blocks)
     write_corpus(folder, setup.documents(), framed, corpus, store.skip_first, setup.config.seed)
 

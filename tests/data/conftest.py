@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import (
     BadFiles,
-    CorpusConfig,
     CorpusKind,
+    FileText,
     Packing,
     StoreConfig,
     StoreDtype,
@@ -32,23 +32,19 @@ def sentences(n: int) -> list[str]:
     ]
 
 
-def corpus_config(**changes) -> CorpusConfig:
+def corpus_config(**changes) -> FileText:
     settings = {
         "kind": CorpusKind.text,
         "name": "test",
         "path": "unused.txt",
         "column": "text",
         "bad_files": BadFiles.refuse,
-        "subset": None,
-        "split": None,
-        "revision": None,
-        "coverage": None,
         "context": 16,
         "packing": Packing.documents,
         "num_tokens": 900,
         "heldout_tokens": 200,
     }
-    return CorpusConfig(**settings | changes)
+    return FileText(**settings | changes)
 
 
 def store_config(**changes) -> StoreConfig:

@@ -9,10 +9,9 @@ import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars
 
 from ghosttrack.data import huggingface
-from ghosttrack.data.config import CorpusConfig, CorpusKind
+from ghosttrack.data.config import CorpusKind, DatasetText, Packing
 from ghosttrack.data.huggingface import open_dataset
 from ghosttrack.errors import ConfigError, DataError
-from tests.data.conftest import corpus_config
 from tests.support.hub import COMMIT, NAME, served
 
 ROWS = {"text": ["one", " two\nmore ", None, "", "three"], "n": [1, 2, 3, 4, 5]}
@@ -35,9 +34,13 @@ for settings, n in json.loads(sys.argv[1]):
 """
 
 
-def hub_config(path: object = NAME, **changes: object) -> CorpusConfig:
-    settings = {"kind": CorpusKind.huggingface, "bad_files": None, "split": "train"}
-    return corpus_config(**settings | {"path": str(path)} | changes)
+def hub_config(path: object = NAME, **changes: object) -> DatasetText:
+    settings = {
+        **{"kind": CorpusKind.huggingface, "name": "test", "path": str(path), "column": "text"},
+        **{"subset": None, "split": "train", "revision": None, "context": 16},
+        **{"packing": Packing.documents, "num_tokens": 900, "heldout_tokens": 200},
+    }
+    return DatasetText(**settings | changes)
 
 
 @pytest.fixture

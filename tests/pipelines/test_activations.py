@@ -33,7 +33,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path.write_text(json.dumps({"samples": samples}))
     return [
         *("corpus=activations", f"corpus.path={path}"),
-        *("corpus.num_tokens=null", "corpus.heldout_tokens=null"),
         # A model that is not there: nobody may look for it.
         *("model.path=nowhere", "sae.d_sae=32", "sae.k=2", "sae.batch_size=60"),
     ]
@@ -76,8 +75,8 @@ def test_some_layers_of_ready_activations_are_converted(
         (["train.source=stream"], "config: corpus=activations has no text for a language model"),
         (["layers=[0,9]"], "config: layers must be among [0, 1, 2, 3] of corpus.path, got [9]"),
         (
-            ["corpus.num_tokens=100"],
-            "config: corpus.num_tokens is nothing to corpus=activations; leave",
+            ["+corpus.num_tokens=100"],
+            "config: corpus.num_tokens is not a setting of corpus=activations",
         ),
         (["corpus.path=no.json"], "config: corpus.path=no.json: no such file or folder"),
     ],

@@ -174,6 +174,12 @@ class Workplace(NamedTuple):
     def command(self, output: Path, program: str, *more: str) -> list[str]:
         """The command line; later settings win."""
         words = [*self.settings(output, program), *more]
+        if "corpus=activations" in more:
+            words = [
+                word
+                for word in words
+                if not word.startswith(("corpus.num_", "corpus.held")) or word in more
+            ]
         flags = [word for word in words if word.startswith("-")]
         last = {word.split("=")[0]: word for word in words if word not in flags}
         return [sys.executable, str(ROOT / f"{program}.py"), *flags, *last.values()]

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ghosttrack.config import ExtractProgram
+from ghosttrack.data.config import TextCorpus
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.pipelines.estimate.costs import (
@@ -81,8 +82,7 @@ class Probes:
     def small(self) -> Setup[ExtractProgram]:
         """The setup on so little text that the model reads it in seconds."""
         corpus = self.setup.config.corpus
-        assert corpus.num_tokens is not None
-        assert corpus.heldout_tokens is not None
+        assert isinstance(corpus, TextCorpus), corpus
         n_train = min(self._readable(), corpus.num_tokens)
         n_heldout = min(max(n_train // 4, 1), corpus.heldout_tokens)
         corpus = replace(corpus, num_tokens=n_train, heldout_tokens=n_heldout)
@@ -90,9 +90,10 @@ class Probes:
 
     def _readable(self) -> int:
         """Say how many tokens the model reads in the time there is, as some windows of 0s went."""
-        lm, context = self.setup.lm, self.setup.config.corpus.context
-        assert context is not None
-        n_pos, n_windows, batch_size = min(context, lm.n_ctx), 1, self.setup.extractor.batch_size
+        lm, corpus = self.setup.lm, self.setup.config.corpus
+        assert isinstance(corpus, TextCorpus), corpus
+        n_pos, n_windows = min(corpus.context, lm.n_ctx), 1
+        batch_size = self.setup.extractor.batch_size
         while True:
             ids = torch.zeros(n_windows, n_pos, dtype=torch.long)
             with timed() as took:
@@ -109,8 +110,7 @@ class Probes:
     def _cut(self) -> tuple[CorpusWindows, float, Measured]:
         """Return the corpus in windows, 1 or the share of it that is cut, and what that took."""
         corpus = self.setup.config.corpus
-        assert corpus.num_tokens is not None
-        assert corpus.heldout_tokens is not None
+        assert isinstance(corpus, TextCorpus), corpus
         part = min(1.0, CORPUS_TOKENS / (corpus.num_tokens + corpus.heldout_tokens))
         numbers = [math.ceil(part * n) for n in (corpus.num_tokens, corpus.heldout_tokens)]
         corpus = replace(corpus, num_tokens=numbers[0], heldout_tokens=numbers[1])
@@ -136,8 +136,7 @@ class Probes:
         kept, corpus = _kept(windows), self.setup.config.corpus
         if part == 1:
             return kept
-        assert corpus.num_tokens is not None
-        assert corpus.heldout_tokens is not None
+        assert isinstance(corpus, TextCorpus), corpus
         return Tokens(corpus.num_tokens, corpus.heldout_tokens)
 
     def tokenise(self) -> Cost:
