@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     if config.questions.kind.is_ready:  # torch only once the settings are right
         from ghosttrack.pipelines.ready import detect_ready as run
     elif config.estimate:
-        from ghosttrack.pipelines.estimate.programs import detect as run
+        from ghosttrack.pipelines.estimate import estimate as run
     else:
         from ghosttrack.pipelines.detect import detect as run
     run(config)

@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     """Compose, check, extract."""
     config = load(cfg, ExtractProgram)
     if config.estimate:  # torch only once the settings are right
-        from ghosttrack.pipelines.estimate.programs import extract as run
+        from ghosttrack.pipelines.estimate import estimate as run
     else:
         from ghosttrack.pipelines.extract import extract as run
     run(config)

@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     """Compose, check, train."""
     config = load(cfg, TrainProgram)
     if config.estimate:  # torch only once the settings are right
-        from ghosttrack.pipelines.estimate.programs import train as run
+        from ghosttrack.pipelines.estimate import estimate as run
     else:
         from ghosttrack.pipelines.train import train as run
     run(config)

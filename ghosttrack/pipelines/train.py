@@ -129,7 +129,8 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     data = feed(source, config.sae.batch_size, config.sae.seed, trainer.max_steps)
     _fit(trainer, lit, data, points / LAST)
     batches = source.heldout_batches(config.sae.batch_size, mine.rank, mine.world_size)
-    rows = evaluate(bank, batches, device, reduce=is_whole)
+    with setup.run.stage("measure"):
+        rows = evaluate(bank, batches, device, reduce=is_whole)
     if not is_whole:
         rows = [row for rank in gather(rows) for row in rank]
     if not trainer.is_global_zero:
@@ -157,13 +158,9 @@ def with_fidelity(
     config = setup.config
     if config.corpus.kind is CorpusKind.activations:
         return rows
-    found = fidelity(
-        setup.lm,
-        bank,
-        setup.corpus.heldout.first(FIDELITY_TOKENS),
-        config.store.skip_first,
-        setup.extractor.batch_size,
-    )
+    with setup.run.stage("fidelity"):
+        windows, skip_first = setup.corpus.heldout.first(FIDELITY_TOKENS), config.store.skip_first
+        found = fidelity(setup.lm, bank, windows, skip_first, setup.extractor.batch_size)
     return [
         row._replace(ce_recovered=one.ce_recovered, kl=one.kl)
         for row, one in zip(rows, found, strict=True)

@@ -4,17 +4,13 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from ghosttrack.evaluation.splits import check_folds
 from ghosttrack.files import read_json
-from ghosttrack.pipelines.estimate import costs
-from ghosttrack.pipelines.estimate.costs import Cost, print_costs, total
-from ghosttrack.pipelines.estimate.detection import repeated
-from tests.evaluation.test_evaluate import whole_data
+from ghosttrack.report import costs
+from ghosttrack.report.costs import Cost, print_costs, total
 from tests.support.commands import Workplace, said
 from tests.support.programs import Done
 
@@ -75,8 +71,8 @@ def test_a_program_says_what_every_phase_takes_and_builds_nothing(
     )
     if "train" in found:
         assert found["train"]["disk_bytes"] == tensor_bytes(done.made["saes"])
-        assert found["train"]["passing_bytes"] > 2 * 3 * found["train"]["disk_bytes"]
-    if "track" in found:  # all questions were rehearsed, but with an untrained bank
+        assert found["train"]["passing_bytes"] >= 2 * 3 * found["train"]["disk_bytes"]
+    if "track" in found:  # the small run asks every one of these questions, but of another bank
         made = sum(file.stat().st_size for file in done.made["tracks"].iterdir())
         assert found["track"]["disk_bytes"] == pytest.approx(made, rel=0.5)
 
@@ -141,18 +137,3 @@ def test_a_disk_that_is_too_small_is_said_to_be(monkeypatch: pytest.MonkeyPatch,
     assert "without evaluate" in rows["total"]
     assert total(phases).seconds == 9060
     assert total(phases).host_bytes == 2 * 10**9
-
-
-def test_repeated_answers_are_questions_of_their_own_that_are_judged_like_the_first():
-    given = whole_data()
-    m = len(given.answers)
-    data = repeated(given, 2 * m + 5)
-    check_folds(np.arange(len(data.answers)) // m, data.answers.groups, data.answers.prompts)
-    assert data.answers.labels[m : 2 * m].tolist() == given.answers.labels.tolist()
-    np.testing.assert_array_equal(data.probes[:, m : 2 * m], given.probes)
-    assert len(data.tables["output"]) == data.latents[0].shape[0] == 2 * m + 5
-    assert given.tokens is not None
-    assert data.tokens is not None
-    assert len(data.tokens) == len(data.token_answer)
-    n = len(given.tokens)
-    np.testing.assert_array_equal(data.tokens.values[n : 2 * n], given.tokens.values)

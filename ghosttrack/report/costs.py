@@ -1,94 +1,18 @@
-"""What a program's phases take: measured, scaled, and set beside one another in a table."""
+"""What a program's phases take, set beside one another in a table."""
 
 import math
 import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from ghosttrack.data.progress import duration
-from ghosttrack.memory import peak_bytes, reset_peak
-from ghosttrack.run import Run
 
 TABLE_WIDTH = 132
 """Columns that the table needs where none are known, as in a file."""
-
-
-@dataclass
-class Measured:
-    """What a block of code took; memory is the peak of the whole process."""
-
-    seconds: float = 0.0
-    host_bytes: int = 0
-    gpu_bytes: int = 0
-
-
-@contextmanager
-def timed() -> Iterator[Measured]:
-    """Time a block of code, the GPU's part in it included."""
-    found = Measured()
-    _wait_for_gpu()
-    started = time.monotonic()
-    yield found
-    _wait_for_gpu()
-    found.seconds = time.monotonic() - started
-
-
-@contextmanager
-def measure() -> Iterator[Measured]:
-    """Time a block of code and take its peak of memory; inside of it use `timed`.
-
-    Linux counts the peak of the host's memory anew; elsewhere it is that since the process began.
-    """
-    reset_peak()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with timed() as found:
-        yield found
-    found.host_bytes = peak_bytes()
-    if torch.cuda.is_available():
-        found.gpu_bytes = torch.cuda.max_memory_allocated()
-
-
-def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-@dataclass
-class Probe(Run):
-    """A run whose stages are measured; it leaves no trace outside its folder."""
-
-    stages: dict[str, Measured] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage."""
-        with measure() as found:
-            yield
-        self.stages[name] = found
-
-
-def extrapolate(points: Sequence[tuple[int, float]], size: int) -> float:
-    """Continue what was measured at one size or two: in proportion, or along the line.
-
-    >>> extrapolate([(100, 2.0)], 300)
-    6.0
-    >>> extrapolate([(50, 2.0), (100, 3.0)], 200)
-    5.0
-    """
-    *smaller, (last, value) = points
-    if not smaller:
-        return value * size / last
-    (first, less), *_ = smaller
-    return value + max(value - less, 0.0) / (last - first) * (size - last)
 
 
 class Cost(NamedTuple):
@@ -115,14 +39,6 @@ class Cost(NamedTuple):
     def to_json(self) -> dict[str, object]:
         """Give the fields by name; null is not known."""
         return {**self._asdict(), "seconds": self.seconds if self.is_known else None}
-
-
-def cost(
-    phase: str, how: str, took: Measured, seconds: float | None = None, disk_bytes: int = 0
-) -> Cost:
-    """Take what was measured, with the time of the whole where that was a part."""
-    whole = took.seconds if seconds is None else seconds
-    return Cost(phase, how, whole, took.host_bytes, took.gpu_bytes, disk_bytes)
 
 
 def total(costs: Sequence[Cost]) -> Cost:

@@ -1,1 +1,0 @@
-"""`estimate=true`: what a program will take, from short measured probes of its own phases."""
