@@ -7,9 +7,6 @@ from pathlib import Path
 
 from ghosttrack.errors import DataError, GhostTrackError
 
-DETECTORS = ("output", "tracks+output", "few")
-"""Detectors that tables show where none are named."""
-
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Make the parser of `python -m <name>`; its help is a module's docstring."""
@@ -18,22 +15,6 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-USUAL = f"{','.join(DETECTORS)}, as far as they were evaluated"
-
-
-def add_detectors(parser: argparse.ArgumentParser, default: str = USUAL) -> None:
-    """Add `--detectors`; None where nobody named any, which `default` says the meaning of."""
-    parser.add_argument(
-        "--detectors",
-        type=_names,
-        help=f"names as in evaluation.json, with commas (default {default})",
-    )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import choose, read_evaluations
+from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import common_overrides, find_runs
-from ghosttrack.command import add_detectors, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.report.sheet import print_sheet, write_sheet
 from sweep.measures.overview import brief, collect
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import Found, choose, read_evaluations
+from ghosttrack.analysis.evaluations import Found, add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import banks_of, find_runs
-from ghosttrack.command import add_detectors, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.report.sheet import Estimate, markdown, print_sheet, write_sheet
 from sweep.measures.quality import (

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import choose, read_evaluations
+from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import find_runs
-from ghosttrack.command import add_detectors, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.report.page import asset, environment
 from sweep.views.sections import Review, sections

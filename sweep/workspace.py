@@ -13,8 +13,9 @@ from typing import Any
 
 import wandb
 
-from ghosttrack.command import DETECTORS, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
+from ghosttrack.evaluation.roster import CHIEF
 from ghosttrack.files import write_json
 from ghosttrack.report.detection_log import CHARTS
 from ghosttrack.report.wandb import has_key, silence
@@ -22,7 +23,7 @@ from ghosttrack.report.wandb import has_key, silence
 STEP = "trainer/global_step"
 CURVES = ("train/fvu_mean", "train/fvu_max", "train/loss", "train/dead_frac", "lr", "tokens_per_s")
 LAYERS = ("train/fvu", "heldout/fvu", "heldout/dead_frac", "heldout/ce_recovered")
-AUROC = tuple(f"detect/auroc/{name}/all" for name in (*DETECTORS, "all"))
+AUROC = tuple(f"detect/auroc/{name}/all" for name in (*CHIEF, "everything"))
 TABLES = ("detectors", "canaries", "answers")
 FIGURES = ("figures/auroc", "figures/roc", "figures/pr", "figures/calibration")
 MACHINE = ("system/gpu.0.gpu", "system/gpu.0.memory", "system/proc.memory.rssMB", "system/cpu")

@@ -1,5 +1,6 @@
 """Read an evaluation back from its files."""
 
+import argparse
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -11,15 +12,16 @@ from jaxtyping import Float, Int
 
 from ghosttrack.analysis.runs import Hook, RunRecord
 from ghosttrack.artifacts import read
-from ghosttrack.command import DETECTORS, say
+from ghosttrack.command import say
 from ghosttrack.errors import ConfigError, DataError, whole
-from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair, Persistence, Row
+from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, NullComparison, Pair, Row
+from ghosttrack.evaluation.roster import CHIEF
 from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.files import read_json
 from ghosttrack.questions.labels import RIGHT
 from ghosttrack.report.sheet import Estimate
 
-RECORDS = {"rows": Row, "paired": Pair, "tracking": Persistence, "causal": CausalRate}
+RECORDS = {"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate}
 TEXTS = ("question", "answer", "category")
 """Columns of `tables/scores.csv` that are no detector's."""
 
@@ -92,6 +94,22 @@ def auroc(evaluation: Evaluation, detector: str, subset: str = ALL) -> Estimate 
     return Estimate(row.auroc, *row.auroc_ci)
 
 
+USUAL = f"{','.join(CHIEF)}, as far as they were evaluated"
+
+
+def add_detectors(parser: argparse.ArgumentParser, default: str = USUAL) -> None:
+    """Add `--detectors`; None where nobody named any, which `default` says the meaning of."""
+    parser.add_argument(
+        "--detectors",
+        type=_names,
+        help=f"names as in evaluation.json, with commas (default {default})",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
 def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
     """Settle whose columns a table has.
 
@@ -100,7 +118,7 @@ def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[s
     """
     there = {row.detector for one in found for row in one.evaluation.rows}
     if detectors is None:
-        return tuple(name for name in DETECTORS if name in there)
+        return tuple(name for name in CHIEF if name in there)
     if missing := [name for name in detectors if name not in there]:
         known = f"there are {', '.join(sorted(there))}" if there else "no run evaluated any"
         raise ConfigError(f"--detectors: no {', '.join(missing)}; {known}")

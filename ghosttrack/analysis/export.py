@@ -14,13 +14,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import Found, auroc, choose, read_evaluation
+from ghosttrack.analysis.evaluations import Found, add_detectors, auroc, choose, read_evaluation
 from ghosttrack.analysis.runs import newest, read_run_folder
-from ghosttrack.command import add_detectors, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say
+from ghosttrack.evaluation.roster import COLORS
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT
 from ghosttrack.report.figures import draw
 from ghosttrack.report.latex import document, escaped, figure, table
-from ghosttrack.report.material import HEADLINE
 from ghosttrack.report.sheet import Cell, Estimate, Sheet
 from ghosttrack.report.tables import write_csv
 
@@ -48,7 +48,7 @@ def _export(given: argparse.Namespace) -> None:
     evaluation = newest(given.evaluation, "evaluations")
     found = read_evaluation(evaluation)
     there = {row.detector for row in found.evaluation.rows}
-    names = given.detectors or tuple(name for name in HEADLINE if name in there)
+    names = given.detectors or tuple(name for name in COLORS if name in there)
     sheets = _sheets(found, choose(names, [found]))
     made = f"Made by \\texttt{{{escaped(command(evaluation))}}}"
     made += f" at commit {found.git_commit[:12]}." if found.git_commit else "."

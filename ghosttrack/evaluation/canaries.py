@@ -32,7 +32,7 @@ class Canary(NamedTuple):
 
 
 class Canaries(NamedTuple):
-    """Those that can sing, and why the others cannot."""
+    """Those that the data can feed, and why not the others."""
 
     present: tuple[Canary, ...]
     left_out: dict[str, str]

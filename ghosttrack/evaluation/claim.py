@@ -1,7 +1,7 @@
 """The one sentence about tracking that the numbers allow."""
 
-from ghosttrack.evaluation.detectors import DECISIVE_NULL, HEADLINE, NULL
 from ghosttrack.evaluation.result import Pair
+from ghosttrack.evaluation.roster import DECISIVE_NULL, GAIN, NULL
 
 
 def claim(paired: tuple[Pair, ...]) -> str:
@@ -11,10 +11,10 @@ def claim(paired: tuple[Pair, ...]) -> str:
     every null, each by a paired interval above 0 on all answers.
     """
     found = {(pair.a, pair.b): pair for pair in paired if pair.subset == "all"}
-    gain, shuffled = found.get(HEADLINE), found.get(DECISIVE_NULL)
+    gain, shuffled = found.get(GAIN), found.get(DECISIVE_NULL)
     if gain is None or shuffled is None:
         missing = " and ".join(
-            f"{a} minus {b}" for a, b in (HEADLINE, DECISIVE_NULL) if (a, b) not in found
+            f"{a} minus {b}" for a, b in (GAIN, DECISIVE_NULL) if (a, b) not in found
         )
         return f"Whether tracking helps was not tested: this evaluation has no {missing}."
     numbers = (

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import Learner, Option
-from ghosttrack.evaluation.choice import Inner, choose
+from ghosttrack.evaluation.selection import Inner, choose
 from ghosttrack.evaluation.splits import Fold
 
 

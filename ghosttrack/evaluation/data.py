@@ -23,7 +23,7 @@ class EvaluationData(NamedTuple):
     tables: Mapping[str, Table]
     """At least one of `output`, `sampling`, `lens`, `tracks`, `subject`, `ghosts`, `exposure`,
     `untrained` (the statistics of tracks in a model without training), `null:<kind>` and the
-    families of interventions (`detectors.FAMILIES`)."""
+    families of interventions (`roster.FAMILIES`)."""
     forwards: Mapping[str, float]
     """Forward passes per answer that a table needs beyond the one that gave the answer;
     a table without an entry needs none."""
@@ -52,6 +52,20 @@ class EvaluationData(NamedTuple):
     after those of the one before."""
     subject_latents: Sequence[csr_array] = ()
     """As `latents`, at the last token of the subject's name."""
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a table of this name, or another thing that detectors need."""
+        if name == "relations":
+            return len(set(self.answers.relations)) > 1
+        if name == "tokens":
+            return self.tokens is not None
+        held = {
+            "surface": self.answers.texts,
+            "probes": self.probes,
+            "latents": self.latents,
+            "subject_latents": self.subject_latents,
+        }
+        return len(held[name]) > 0 if name in held else name in self.tables
 
     @property
     def token_answer(self) -> Int[np.ndarray, " token"]:

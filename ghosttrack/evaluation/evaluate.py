@@ -1,7 +1,7 @@
-"""The honest protocol, whole: folds, detectors, canaries, intervals, differences, claim."""
+"""The honest protocol, whole: fit every detector out of fold, then judge what it said."""
 
 from itertools import chain
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Int
@@ -9,28 +9,42 @@ from joblib import Parallel, delayed
 
 from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
+from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.bootstrap import Resamples, resample
-from ghosttrack.evaluation.canaries import Canaries, canaries
+from ghosttrack.evaluation.canaries import Canary, canaries
 from ghosttrack.evaluation.claim import claim
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import NULL, Plan, pairs, plan
 from ghosttrack.evaluation.fitting import Fits, Job
 from ghosttrack.evaluation.persistence import causal_rates, persistence
-from ghosttrack.evaluation.result import Evaluation, Pair
-from ghosttrack.evaluation.rows import (
+from ghosttrack.evaluation.result import CausalRate, Evaluation, Pair
+from ghosttrack.evaluation.roster import DetectorSpec, pairs
+from ghosttrack.evaluation.splits import Fold, nested_folds, outer_folds
+from ghosttrack.evaluation.subsets import subsets
+from ghosttrack.evaluation.summary import (
+    CanaryResult,
     Entry,
     Subset,
     Summary,
-    Sung,
+    canary_result,
     difference,
-    listen,
     summarise,
 )
-from ghosttrack.evaluation.splits import nested_folds, outer_folds
-from ghosttrack.evaluation.subsets import subsets
 
 CANARY = "canary:"
+
+
+class Design(NamedTuple):
+    """Who takes part, and on which answers."""
+
+    specs: tuple[DetectorSpec, ...]
+    canaries: tuple[Canary, ...]
+    folds: Int[np.ndarray, " sample"]
+    left_out: dict[str, str]
+    """Detectors, canaries and subsets, with the reason."""
+    nested: tuple[Fold, ...]
+    subsets: tuple[Subset, ...]
+    resamples: Resamples
 
 
 def evaluate(
@@ -51,112 +65,123 @@ def evaluate(
         DataError: One label only, too few groups or kinds of question to hold out, or a question
             that stands under two groups.
     """
+    design = _design(data, config, seed)
+    with Parallel(n_jobs=n_jobs) as parallel:
+        fits = _fit(data, design, parallel, seed)
+        summaries = _summarise(fits, design, parallel)
+        found = _canary_results(fits, design, parallel)
+    causal = causal_rates(data.causal, data.layers, config.n_bootstrap, seed)
+    return _evaluation(fits, design, summaries, found, causal)
+
+
+def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design:
     answers = data.answers
     if not data.tables:
         raise DataError("evaluation: nothing was measured on the answers")
     folds = outer_folds(answers, config, seed)
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
-    resamples = resample(answers.groups, config.n_bootstrap, seed)
-    planned, birds = plan(data, config.compare), canaries(data, nested, seed)
-    if not planned.specs:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.left_out.items())
+    specs, left_out = available(data, config.compare)
+    if not specs:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise DataError(f"evaluation.compare: nothing is left to judge; {reasons}")
-    chosen = subsets(answers, data.parts)
-    fits = Fits(data, nested)
-    with Parallel(n_jobs=n_jobs) as parallel:
-        _fit_all(fits, planned, birds, parallel, seed)
-        table = _summarise(fits, planned, chosen.present, resamples, parallel)
-        sung = _listen(fits, birds, folds, resamples, parallel)
-    paired = _differences(table, written=answers.are_written)
-    names = tuple(table)
+    checks, chosen = canaries(data, nested, seed), subsets(answers, data.parts)
+    return Design(
+        specs=specs,
+        canaries=checks.present,
+        left_out=left_out | checks.left_out | chosen.left_out,
+        folds=folds,
+        nested=nested,
+        subsets=chosen.present,
+        resamples=resample(answers.groups, config.n_bootstrap, seed),
+    )
+
+
+def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) -> Fits:
+    """Fit what stands alone, then what builds on it."""
+    fits = Fits(data, design.nested)
+    later = [spec for spec in design.specs if spec.stacked or spec.option_of]
+    jobs = fits.jobs(spec for spec in design.specs if spec not in later)
+    for one in design.canaries:
+        jobs += [Job(CANARY + one.name, fold, one.learner, one.labels) for fold in fits.folds]
+    fits.run(parallel, jobs, seed)
+    fits.run(parallel, fits.jobs(later), seed)
+    return fits
+
+
+def _evaluation(
+    fits: Fits,
+    design: Design,
+    summaries: dict[str, list[Summary]],
+    found: dict[str, CanaryResult],
+    causal: tuple[CausalRate, ...],
+) -> Evaluation:
+    answers, data = fits.data.answers, fits.data
+    paired = _differences(summaries, design.specs, written=answers.are_written)
+    fitted = {name: fits.cross_fit(name) for name in summaries}
     return Evaluation(
         n=len(answers),
-        n_groups=resamples.n_groups,
+        n_groups=design.resamples.n_groups,
         hallucinated_frac=float(answers.labels.mean()),
-        rows=tuple(summary.row for summaries in table.values() for summary in summaries),
+        rows=tuple(one.row for one in chain.from_iterable(summaries.values())),
         paired=paired,
-        canaries={name: one.auroc for name, one in sung.items()},
-        canary_intervals={name: one.ci for name, one in sung.items()},
+        canaries={name: one.auroc for name, one in found.items()},
+        canary_intervals={name: one.ci for name, one in found.items()},
         tracking=tuple(
             row
             for measure, values in data.persistence.items()
-            for row in persistence(measure, values, resamples)
+            for row in persistence(measure, values, design.resamples)
         ),
-        causal=causal_rates(data.causal, data.layers, config.n_bootstrap, seed),
-        scores={name: fits.cross_fit(name).prob for name in names},
-        flagged={name: fits.cross_fit(name).flagged for name in names},
-        folds=folds,
-        chosen={name: fits.cross_fit(name).chosen for name in names},
+        causal=causal,
+        scores={name: one.prob for name, one in fitted.items()},
+        flagged={name: one.flagged for name, one in fitted.items()},
+        folds=design.folds,
+        chosen={name: one.chosen for name, one in fitted.items()},
         dropped={name: columns for name, columns in fits.dropped.items() if columns},
         effective_rank={name: effective_rank(table) for name, table in data.tables.items()},
-        left_out=planned.left_out | birds.left_out | fits.left_out | chosen.left_out,
+        left_out=design.left_out | fits.left_out,
         claim=claim(paired),
     )
 
 
-def _listen(
-    fits: Fits,
-    birds: Canaries,
-    folds: Int[np.ndarray, " sample"],
-    resamples: Resamples,
-    parallel: Parallel,
-) -> dict[str, Sung]:
+def _summarise(fits: Fits, design: Design, parallel: Parallel) -> dict[str, list[Summary]]:
+    """Score every fitted detector on every subset."""
+    labels = fits.data.answers.labels
+    entries = [
+        Entry(spec.name, spec.forwards, fits.cross_fit(spec.name))
+        for spec in design.specs
+        if spec.name in fits.fits
+    ]
+    tasks = (delayed(summarise)(one, labels, design.subsets, design.resamples) for one in entries)
+    summaries = cast("list[list[Summary]]", parallel(tasks))
+    return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
+
+
+def _canary_results(fits: Fits, design: Design, parallel: Parallel) -> dict[str, CanaryResult]:
     """Judge every canary on pairs of answers of one fold.
 
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
     would put the AUROC of all pairs below 0.5. Where relations differ, pairs are of one as well.
     """
-    strata = folds
+    strata = design.folds
     if fits.data.uneven_relations:
         _, relation = np.unique(fits.data.answers.relations, return_inverse=True)
-        strata = relation * (folds.max() + 1) + folds
-    probs = [fits.cross_fit(CANARY + bird.name).prob for bird in birds.present]
+        strata = relation * (strata.max() + 1) + strata
     tasks = (
-        delayed(listen)(bird.labels, prob, strata, resamples)
-        for bird, prob in zip(birds.present, probs, strict=True)
-    )
-    sung = cast("list[Sung]", parallel(tasks))
-    return {bird.name: one for bird, one in zip(birds.present, sung, strict=True)}
-
-
-def _fit_all(fits: Fits, planned: Plan, birds: Canaries, parallel: Parallel, seed: int) -> None:
-    """Fit what stands alone, then what builds on it."""
-
-    def builds(spec_name: str, stacked: tuple[str, ...]) -> bool:
-        return bool(stacked) or spec_name.startswith(NULL)
-
-    alone = [spec for spec in planned.specs if not builds(spec.name, spec.stacked)]
-    jobs = fits.jobs(alone)
-    for bird in birds.present:
-        jobs += [Job(CANARY + bird.name, fold, bird.learner, bird.labels) for fold in fits.folds]
-    fits.run(parallel, jobs, seed)
-    later = [spec for spec in planned.specs if builds(spec.name, spec.stacked)]
-    fits.run(parallel, fits.jobs(later), seed)
-
-
-def _summarise(
-    fits: Fits,
-    planned: Plan,
-    chosen: tuple[Subset, ...],
-    resamples: Resamples,
-    parallel: Parallel,
-) -> dict[str, list[Summary]]:
-    """Score every fitted detector on every subset."""
-    labels = fits.data.answers.labels
-    entries = [
-        Entry(spec.name, spec.forwards, fits.cross_fit(spec.name))
-        for spec in planned.specs
-        if spec.name in fits.fits
-    ]
-    tasks = (delayed(summarise)(entry, labels, chosen, resamples) for entry in entries)
-    summaries = cast("list[list[Summary]]", parallel(tasks))
-    return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
-
-
-def _differences(table: dict[str, list[Summary]], *, written: bool) -> tuple[Pair, ...]:
-    return tuple(
-        chain.from_iterable(
-            (difference(one, other) for one, other in zip(table[a], table[b], strict=True))
-            for a, b in pairs(tuple(table), written=written)
+        delayed(canary_result)(
+            one.labels, fits.cross_fit(CANARY + one.name).prob, strata, design.resamples
         )
+        for one in design.canaries
+    )
+    found = cast("list[CanaryResult]", parallel(tasks))
+    return {one.name: result for one, result in zip(design.canaries, found, strict=True)}
+
+
+def _differences(
+    summaries: dict[str, list[Summary]], specs: tuple[DetectorSpec, ...], *, written: bool
+) -> tuple[Pair, ...]:
+    there = [spec for spec in specs if spec.name in summaries]
+    return tuple(
+        difference(one, other)
+        for a, b in pairs(there, written=written)
+        for one, other in zip(summaries[a], summaries[b], strict=True)
     )

@@ -11,8 +11,8 @@ from joblib import Parallel, delayed
 from ghosttrack.detector.learners.classifiers import Learner, Option
 from ghosttrack.evaluation.crossfit import CrossFit, FoldFit, assemble, fit_fold, stacked_column
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import NULL, Spec
-from ghosttrack.evaluation.preparing import prepare
+from ghosttrack.evaluation.inputs import prepare
+from ghosttrack.evaluation.roster import DetectorSpec
 from ghosttrack.evaluation.splits import Fold
 
 
@@ -36,14 +36,14 @@ class Fits:
         self.fits: dict[str, list[FoldFit]] = {}
         self.dropped: dict[str, tuple[str, ...]] = {}
 
-    def jobs(self, specs: Iterable[Spec]) -> list[Job]:
+    def jobs(self, specs: Iterable[DetectorSpec]) -> list[Job]:
         """Prepare the learners of these detectors for every fold.
 
         A null gets the classifier that the inner folds chose for `tracks`, a stack the inner
         out-of-fold scores of its parts: both must have run.
         """
         jobs = []
-        for spec in specs:
+        for spec in sorted(specs, key=_haste):
             mine = self._jobs(spec)
             if mine:
                 jobs += mine
@@ -61,7 +61,7 @@ class Fits:
         """Put one detector's folds together."""
         return assemble(self.fits[name], self.folds, len(self.data.answers))
 
-    def _jobs(self, spec: Spec) -> list[Job]:
+    def _jobs(self, spec: DetectorSpec) -> list[Job]:
         jobs, dropped = [], Counter[str]()
         for fold in self.folds:
             n = len(self.data.answers)
@@ -71,10 +71,15 @@ class Fits:
             prepared = prepare(spec, self.data, fold.train, scores)
             if prepared is None:
                 return []
-            option = self.fits["tracks"][fold.number].option if spec.name.startswith(NULL) else None
+            option = self.fits[spec.option_of][fold.number].option if spec.option_of else None
             jobs.append(Job(spec.name, fold, prepared.learner, self.data.answers.labels, option))
             dropped.update(prepared.dropped)
         self.dropped[spec.name] = tuple(
             f"{column} ({count} of {len(self.folds)} folds)" for column, count in dropped.items()
         )
         return jobs
+
+
+def _haste(spec: DetectorSpec) -> tuple[bool, int]:
+    """Sort slow learners first, lest one be left to the end of the queue."""
+    return not spec.needs, -len(spec.reads)

@@ -7,14 +7,14 @@ from jaxtyping import Float
 
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples, interval, once, resample
-from ghosttrack.evaluation.result import CausalRate, Persistence
+from ghosttrack.evaluation.result import CausalRate, NullComparison
 
 REAL = "tracks"
 
 
 def persistence(
     measure: str, values: Mapping[str, Float[np.ndarray, " sample"]], resamples: Resamples
-) -> tuple[Persistence, ...]:
+) -> tuple[NullComparison, ...]:
     """Compare a measure of persistence with each null's, with cluster-bootstrap intervals.
 
     Args:
@@ -33,7 +33,7 @@ def persistence(
             continue
         mean, null_mean = float(whole.mean(real)[0]), float(whole.mean(null)[0])
         rows.append(
-            Persistence(
+            NullComparison(
                 measure=measure,
                 null=name,
                 n=int(np.isfinite(real).sum()),

@@ -68,7 +68,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Persistence:
+class NullComparison:
     """How long tracks last under real links and under one null's."""
 
     measure: str
@@ -110,7 +110,7 @@ class Evaluation:
     canaries: Mapping[str, float]
     """Name to AUROC; 0.45 to 0.55 where nothing leaks."""
     canary_intervals: Mapping[str, Interval]
-    tracking: tuple[Persistence, ...]
+    tracking: tuple[NullComparison, ...]
     causal: tuple[CausalRate, ...]
     scores: Mapping[str, Float[np.ndarray, " sample"]]
     """Cross-fitted calibrated probability of hallucination per detector, in the answers' order."""
@@ -180,7 +180,7 @@ def _plain(value: object) -> object:
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
-    if isinstance(value, Row | Pair | Persistence | CausalRate):
+    if isinstance(value, Row | Pair | NullComparison | CausalRate):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     assert isinstance(value, str | int), f"{type(value)} has no place in evaluation.json"
     return value

@@ -43,19 +43,19 @@ class Ranked(NamedTuple):
     """In sorted order."""
 
 
-class Judged(NamedTuple):
+class Tabulated(NamedTuple):
     """A detector's answers, worked up once so that every draw is cheap."""
 
     ranked: Ranked
     columns: Float[np.ndarray, "sample column"]
-    """What the scores that are sums over answers add up, see `judge`."""
+    """What the scores that are sums over answers add up, see `tabulate`."""
 
 
-def judge(
+def tabulate(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
     flagged: Bool[np.ndarray, " sample"],
-) -> Judged:
+) -> Tabulated:
     """Sort and tabulate at least one answer.
 
     Args:
@@ -68,14 +68,14 @@ def judge(
     gap = (prob - labels)[:, None]
     in_bin = bin_of(prob)[:, None] == np.arange(N_BINS)
     ranked = _rank(labels, prob, np.zeros_like(labels))
-    return Judged(ranked, np.column_stack([*outcomes, gap**2, in_bin * gap]))
+    return Tabulated(ranked, np.column_stack([*outcomes, gap**2, in_bin * gap]))
 
 
-def score(judged: Judged, draws: Resamples) -> Scores:
+def score(tabulated: Tabulated, draws: Resamples) -> Scores:
     """Compute every score under every draw."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return Scores(
-            **_curve_scores(judged.ranked, draws), **_sum_scores(draws.sums(judged.columns))
+            **_curve_scores(tabulated.ranked, draws), **_sum_scores(draws.sums(tabulated.columns))
         )
 
 

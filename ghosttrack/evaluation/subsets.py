@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.evaluation.rows import Subset
+from ghosttrack.evaluation.summary import Subset
 from ghosttrack.world.questions import HELD_OUT
 
 ALL = "all"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models.changes import Change, ChangeKind, Changing
+from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.changing import Changing
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 

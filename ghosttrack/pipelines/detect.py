@@ -6,7 +6,7 @@ from typing import Any
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
-from ghosttrack.evaluation.detectors import check_names
+from ghosttrack.evaluation.roster import check_names
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.pipelines.answers import answers_stage, interventions_stage
 from ghosttrack.pipelines.bank import bank_stage

@@ -10,10 +10,10 @@ from ghosttrack.config import DetectProgram, restore
 from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.asking.families.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, Position
-from ghosttrack.detector.learners.fitted import Fitted, load, save
-from ghosttrack.detector.learners.token_risk import STREAMING
+from ghosttrack.detector.learners.fitted import FittedDetector, load, save
 from ghosttrack.errors import whole
-from ghosttrack.evaluation.whole import fit_whole
+from ghosttrack.evaluation.refit import fit_whole
+from ghosttrack.evaluation.roster import KEPT, find
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.evaluation import Sources, evaluation_data
@@ -24,10 +24,6 @@ from ghosttrack.questions.config import SCHEMAS, AskingConfig, QuestionKind, Que
 from ghosttrack.questions.sets import Templates
 from ghosttrack.run import plain
 
-KEPT = ("few", "quick", STREAMING, "tracks+output", "lens+output", "output")
-"""Detectors that are kept, the one to be asked first before the others: each needs less. One
-judges tokens alone."""
-OF_TRACKS = (STREAMING, "tracks+output")
 FACTS = "asking.json"
 SCHEMA = 1
 """Version of the files that are written here."""
@@ -56,7 +52,7 @@ class Facts(NamedTuple):
 
 def detectors_stage(
     setup: Setup[DetectProgram], sources: Sources, evaluation: Stage[object]
-) -> Stage[tuple[Facts, tuple[Fitted, ...]]]:
+) -> Stage[tuple[Facts, tuple[FittedDetector, ...]]]:
     """The detectors that are of use on new prompts, fitted on all answers."""
     settings = {"evaluation": evaluation.id, "detectors": list(KEPT), "schema": SCHEMA}
     write = partial(write_detectors, setup, sources, evaluation)
@@ -76,7 +72,7 @@ def write_detectors(
     write_json(folder / FACTS, facts)
 
 
-def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
+def read_kept(folder: Path) -> tuple[Facts, tuple[FittedDetector, ...]]:
     """Read the detectors and how the model is to be asked.
 
     Raises:
@@ -107,7 +103,8 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[Fitted, ...]]:
 
 def _usable(position: Position) -> list[str]:
     """Leave out what new prompts cannot feed: their tracks are followed at `prompt_last` alone."""
-    return [name for name in KEPT if position is Position.prompt_last or name not in OF_TRACKS]
+    everywhere = position is Position.prompt_last
+    return [name for name in KEPT if everywhere or not {"tracks", "tokens"} & set(find(name).reads)]
 
 
 def _facts(setup: Setup[DetectProgram], bank: str, evaluation: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.learners.baselines import exposure_table
-from ghosttrack.detector.learners.fitted import Fitted, load
+from ghosttrack.detector.learners.fitted import FittedDetector, load
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
@@ -127,7 +127,7 @@ def evaluation_data(sources: Sources) -> EvaluationData:
 
 
 def _material(
-    setup: Setup[DetectProgram], sources: Sources, evaluation: Evaluation, fitted: Fitted
+    setup: Setup[DetectProgram], sources: Sources, evaluation: Evaluation, fitted: FittedDetector
 ) -> ReportMaterial:
     answers, found, tracked = sources.answers.get(), sources.again.get(), sources.tracks.get()
     checks, tables, bank = sources.checks.get(), tracked.tables, sources.bank.artifact

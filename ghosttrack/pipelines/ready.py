@@ -24,9 +24,9 @@ from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import check_names
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.roster import check_names
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.files import hash_path
 from ghosttrack.pipelines.conclude import (

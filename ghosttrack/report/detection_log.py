@@ -10,14 +10,12 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.roster import CHIEF, COLORS, CURVES
 from ghosttrack.evaluation.scores import bin_of
-from ghosttrack.report.figures import CURVES
-from ghosttrack.report.material import HEADLINE, ReportMaterial
+from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.wandb import chart, log_numbers, picture, table
 
 NUMBERS = ("auroc", "auprc", "f1", "ece")
-MATRICES = ("output", "tracks+output", "few")
-"""Detectors whose confusion matrix is drawn."""
 AREA = ("area-under-curve/v0", {"x": "x", "y": "y", "class": "detector"})
 CHARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "roc": AREA,
@@ -31,7 +29,7 @@ CHARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "confusion_matrix/v1",
             {field: field for field in ("Actual", "Predicted", "nPredictions")},
         )
-        for name in MATRICES
+        for name in CHIEF
     },
 }
 """W&B's own kind of each chart, and what it asks for with the column that gives it."""
@@ -55,7 +53,7 @@ def log_evaluation(
     numbers = {
         f"detect/{name}/{row.detector}/{row.subset}": getattr(row, name)
         for row in found.rows
-        if row.detector in HEADLINE
+        if row.detector in COLORS
         for name in NUMBERS
     }
     canaries = {f"canary/{name}": value for name, value in found.canaries.items()}
@@ -90,7 +88,7 @@ def _tables(material: ReportMaterial) -> dict[str, Any]:
 def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
     """Give every answer with what each headline detector says of it."""
     answers, scores = material.answers, material.evaluation.scores
-    names = [name for name in HEADLINE if name in scores]
+    names = [name for name in COLORS if name in scores]
     texts = zip(
         answers.question_ids, answers.groups, answers.prompts, answers.texts,
         map(" | ".join, answers.references), answers.categories, answers.labels.tolist(),
@@ -124,7 +122,7 @@ def _curves(material: ReportMaterial) -> dict[str, Any]:
 def _matrices(found: Evaluation, labels: Int[np.ndarray, " sample"]) -> Iterator[tuple[str, Any]]:
     """Count at the threshold that each answer's inner folds chose; give charts by their keys."""
     words = ("right", "hallucinated")
-    for name in MATRICES:
+    for name in CHIEF:
         if name in found.flagged:
             said = found.flagged[name].astype(int)
             rows = [

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.roster import COLORS, CURVES
 from ghosttrack.evaluation.scores import bin_of
-from ghosttrack.report.material import HEADLINE
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ghosttrack",
@@ -26,12 +26,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e6e9ed",
     "axes.axisbelow": True,
 }
-COLORS = (
-    *("#2563eb", "#1b1f24", "#0e7490", "#0891b2", "#4d7c0f", "#b45309"),
-    *("#9d4edd", "#5b3cc4", "#be185d", "#0f766e", "#15803d"),
-    *("#a16207", "#854d0e", "#c2410c", "#d61f69", "#0369a1", "#7c2d12", "#4338ca", "#065f46"),
-    *("#92400e", "#d9480f", "#155e75"),
-)
+PALETTE = tuple(COLORS.values())
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
 """Styles of lines in turn, for print and for colours that are near one another."""
 FAINT = "#8b949e"
@@ -43,11 +38,6 @@ UNDATED: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None},
 }
 """Metadata by format, such that the same figure is the same bytes."""
-CURVES = (
-    *("output", "tracks", "tracks+output", "ghosts+output", "quick", "few", "owner+output"),
-    *("sampling", "sampling+output", "all", "exposure_oracle"),
-)
-"""Detectors whose curves are drawn; no run has many of them, more could not be told apart."""
 
 
 def draw(
@@ -78,10 +68,6 @@ def draw(
     return paths
 
 
-def _color(name: str) -> str:
-    return COLORS[HEADLINE.index(name)]
-
-
 def _line(name: str) -> Any:  # noqa: ANN401 - a name of Matplotlib's, or dashes
     return LINES[CURVES.index(name) % len(LINES)]
 
@@ -94,7 +80,7 @@ def _roc(
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
     for name, prob in curves:
         false_alarm, recall, _ = roc_curve(labels, prob)
-        axes.plot(false_alarm, recall, color=_color(name), ls=_line(name), lw=1.4, label=name)
+        axes.plot(false_alarm, recall, color=COLORS[name], ls=_line(name), lw=1.4, label=name)
     axes.set(xlabel="right answers flagged", ylabel="hallucinated answers flagged", title="ROC")
 
 
@@ -106,7 +92,7 @@ def _pr(
     axes.axhline(labels.mean(), color=FAINT, linewidth=0.8, linestyle=":")
     for name, prob in curves:
         precision, recall, _ = precision_recall_curve(labels, prob)
-        axes.plot(recall, precision, color=_color(name), ls=_line(name), lw=1.4, label=name)
+        axes.plot(recall, precision, color=COLORS[name], ls=_line(name), lw=1.4, label=name)
     axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of hallucinated")
 
 
@@ -121,7 +107,7 @@ def _calibration(
         used = np.unique(bins)
         said = [prob[bins == one].mean() for one in used]
         found = [labels[bins == one].mean() for one in used]
-        style = {"color": _color(name), "ls": _line(name), "lw": 1.2, "marker": "o", "ms": 3}
+        style = {"color": COLORS[name], "ls": _line(name), "lw": 1.2, "marker": "o", "ms": 3}
         axes.plot(said, found, label=name, **style)
     axes.set(
         xlabel="stated probability of hallucination",
@@ -138,7 +124,7 @@ def _forest(evaluation: Evaluation) -> Figure:
     axes = figure.add_subplot()
     axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
     for place, row in enumerate(rows):
-        color = _color(row.detector) if row.detector in HEADLINE else FAINT
+        color = COLORS.get(row.detector, FAINT)
         axes.plot(row.auroc_ci, (place, place), color=color, linewidth=1.6)
         axes.plot(row.auroc, place, color=color, marker="o", ms=4)
     axes.set_yticks(range(len(rows)), [row.detector for row in rows])

@@ -8,38 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.learners.fitted import Fitted
+from ghosttrack.detector.learners.fitted import FittedDetector
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks
-
-HEADLINE = (
-    "output_best",
-    "output",
-    "lens",
-    "lens+output",
-    "probe",
-    "raw_latents",
-    "tracks",
-    "tracks+output",
-    "streaming",
-    "ghosts",
-    "ghosts+output",
-    "owner_gap",
-    "owner",
-    "owner+output",
-    "quick",
-    "few",
-    "full",
-    "interventions+output",
-    "sampling",
-    "sampling+output",
-    "all",
-    "exposure_oracle",
-)
-"""Detectors of the closing table and of the curves, in reading order."""
 
 GENERAL_LIMITS = (
     "Labels come from matching the model's own answers with reference answers by words; an answer "
@@ -99,7 +73,7 @@ class ReportMaterial(NamedTuple):
     owners: Owners = Owners((), np.empty(0))
     hooks: Sequence[Mapping[str, float]] = ()
     """Held-out quality of the bank, one entry per hook point, as in its `metrics.json`."""
-    fitted: Fitted | None = None
+    fitted: FittedDetector | None = None
     """The detector that explains single answers, of the columns of `statistics`."""
     limits: Sequence[str] = GENERAL_LIMITS
     """What the numbers do not show, besides what goes for every generated world."""

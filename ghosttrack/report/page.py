@@ -14,9 +14,10 @@ from markupsafe import Markup
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.evaluation.result import Evaluation, Pair, Row
+from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import ALL
-from ghosttrack.report.material import HEADLINE, ReportMaterial
+from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.tables import category_counts, number
 from ghosttrack.report.viewer import viewer_data
 
@@ -26,9 +27,6 @@ CAPTIONS = {
     "calibration": "Stated probability against what came true",
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
 }
-SEES_MOST = (
-    *("all", "tracks+output", "owner+output", "sampling+output", "owner", "sampling", "output"),
-)
 WORLD_LIMITS = (
     "This run examines a small language model trained on a generated world. It shows that the "
     "pipeline is free of leaks and calibrated, and gives controlled evidence on frequency, "
@@ -66,7 +64,7 @@ def write_page(
         facts=material.facts,
         subsets=evaluation.subsets,
         sizes={row.subset: row.n for row in evaluation.rows},
-        headline=HEADLINE,
+        headline=COLORS,
         detectors=_detectors(evaluation),
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
@@ -93,11 +91,11 @@ def write_page(
 def risk_detector(evaluation: Evaluation) -> str:
     """Name the detector whose probability stands beside each answer: the one that sees most.
 
-    Where none of the usual ones was asked for, that of most forward passes.
+    Where the roster has none of them, that of most forward passes.
     """
     rows = [row for row in evaluation.rows if row.subset == ALL]
     costly = max(rows, key=lambda row: row.forwards).detector
-    return next((name for name in SEES_MOST if name in evaluation.scores), costly)
+    return sees_most(evaluation.scores) or costly
 
 
 def summarise(evaluation: Evaluation, detector: str) -> str:
@@ -168,7 +166,7 @@ def _detectors(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Row]]]:
     rows: dict[str, dict[str, Row]] = {}
     for row in evaluation.rows:
         rows.setdefault(row.detector, {})[row.subset] = row
-    first = [name for name in HEADLINE if name in rows]
+    first = [name for name in COLORS if name in rows]
     return [(name, rows[name]) for name in [*first, *(n for n in rows if n not in first)]]
 
 

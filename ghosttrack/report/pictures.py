@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.report.figures import COLORS, FAINT, STYLE, save
+from ghosttrack.report.figures import FAINT, PALETTE, STYLE, save
 from ghosttrack.report.sheet import Estimate
 
 ACCENT, WARNING = "#5b3cc4", "#c2410c"
@@ -77,13 +77,13 @@ def draw_positions(
             axes = figure.add_subplot(1, len(panels), place)
             axes.plot(positions, values.T, color=FAINT, linewidth=0.6, alpha=0.5)
             means = values.mean(0)
-            axes.plot(positions, means, color=COLORS[-1], linewidth=1.2)
+            axes.plot(positions, means, color=PALETTE[-1], linewidth=1.2)
             for parity, name, color in marks:
                 own = positions % 2 == parity
                 axes.plot(positions[own], means[own], "o", color=color, ms=6, label=name)
             axes.set(xlabel="position", title=quantity)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles = [Line2D([], [], color=FAINT, linewidth=0.6), Line2D([], [], color=COLORS[-1])]
+        handles = [Line2D([], [], color=FAINT, linewidth=0.6), Line2D([], [], color=PALETTE[-1])]
         handles += [Line2D([], [], color=color, marker="o", ls="") for *_, color in marks]
         names = ["a layer", "mean over layers", *(name for _, name, _ in marks)]
         figure.legend(
@@ -107,7 +107,7 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
         axes = figure.add_subplot()
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         for place, (_, group, estimate) in enumerate(rows):
-            color = COLORS[groups.index(group) % len(COLORS)]
+            color = PALETTE[groups.index(group) % len(PALETTE)]
             value, *ends = (np.nan if number is None else number for number in estimate)
             axes.plot(ends, (place, place), color=color, linewidth=1.6)
             axes.plot(value, place, color=color, marker="o", ms=4)

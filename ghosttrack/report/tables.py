@@ -12,10 +12,9 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ghosttrack.evaluation.detectors import SURFACE
 from ghosttrack.evaluation.result import Evaluation, Row
+from ghosttrack.evaluation.roster import COLORS, SURFACE
 from ghosttrack.evaluation.subsets import ALL, CONFIDENT, WITHIN
-from ghosttrack.report.material import HEADLINE
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula."""
@@ -71,7 +70,7 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _shown(names: Sequence[str]) -> list[str]:
-    chief = [name for name in (*HEADLINE, SURFACE) if name in names]
+    chief = [name for name in (*COLORS, SURFACE) if name in names]
     others = [name for name in names if name not in chief]
     return chief if len(names) > MOST_SHOWN else chief + others
 

@@ -37,7 +37,7 @@ from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
-from ghosttrack.scoring.judge import Bench, Measured, read_words, track_view
+from ghosttrack.scoring.judge import Measured, RankedDetectors, read_words, track_view
 from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.recognise import recognise
 from ghosttrack.world.store import load_spec
@@ -55,9 +55,14 @@ class Detector:
     """
 
     def __init__(
-        self, facts: Facts, lm: LM, instruments: Instruments, bench: Bench, world: WorldSpec | None
+        self,
+        facts: Facts,
+        lm: LM,
+        instruments: Instruments,
+        detectors: RankedDetectors,
+        world: WorldSpec | None,
     ) -> None:
-        self.facts, self.lm, self.instruments, self.bench = facts, lm, instruments, bench
+        self.facts, self.lm, self.instruments, self.detectors = facts, lm, instruments, detectors
         self.world = world
 
     @classmethod
@@ -86,10 +91,10 @@ class Detector:
         lm = load_lm(facts.model, embedded, device)
         weights = Bank.load(bank.path).to(lm.device)
         instruments = read_instruments(folder, weights, facts.layers, facts.detector)
-        bench = Bench.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
+        detectors = RankedDetectors.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
         is_world = facts.questions.kind is QuestionKind.ghostworld
         world = load_spec(world_folder(facts.model, embedded)) if is_world else None
-        return cls(facts, lm, instruments, bench, world)
+        return cls(facts, lm, instruments, detectors, world)
 
     def score(self, prompt: str) -> Judgement:
         """Let the model answer one prompt, and judge the answer.
@@ -125,7 +130,7 @@ class Detector:
         ]
         streamed = stream(self.lm, self.instruments, spoken)
         measured = Measured(asked, answers, found, streamed)
-        judgements = self.bench.judge(self.lm, measured, notes)
+        judgements = self.detectors.judge(self.lm, measured, notes)
         share = (time.perf_counter() - started) / len(judgements)
         judgements = tuple(replace(one, seconds=share) for one in judgements)
         return Shown(judgements, track_view(self.lm, streamed), streamed.first)

@@ -15,7 +15,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
 from ghosttrack.detector.learners.explain import About, explain
-from ghosttrack.detector.learners.fitted import Fitted
+from ghosttrack.detector.learners.fitted import FittedDetector
 from ghosttrack.detector.learners.token_risk import STREAMING
 from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.detector.table import Table
@@ -52,7 +52,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bench:
+class RankedDetectors:
     """The detectors that may speak, the best first.
 
     Attributes:
@@ -61,14 +61,14 @@ class Bench:
         specs: By name, what a statistic means.
     """
 
-    fitted: tuple[Fitted, ...]
+    fitted: tuple[FittedDetector, ...]
     judges: tuple[Judge, ...]
     specs: Mapping[str, StatisticSpec]
 
     @classmethod
     def of(
-        cls, fitted: Sequence[Fitted], specs: Sequence[StatisticSpec], evaluation: Path
-    ) -> "Bench":
+        cls, fitted: Sequence[FittedDetector], specs: Sequence[StatisticSpec], evaluation: Path
+    ) -> "RankedDetectors":
         """Set beside each detector what its evaluation, if that is there, found it to be worth."""
         rows = read_json(evaluation / "evaluation.json")["rows"] if is_complete(evaluation) else []
         worth = {row["detector"]: row for row in rows if row["subset"] == "all"}
@@ -181,13 +181,13 @@ def read_words(lm: LM, text: str) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in lost], lost
 
 
-def _judge(fitted: Fitted, row: Mapping[str, Any] | None) -> Judge:
+def _judge(fitted: FittedDetector, row: Mapping[str, Any] | None) -> Judge:
     found = (row["auroc"], *row["auroc_ci"]) if row else (None, None, None)
     auroc, low, high = (nan if number is None else float(number) for number in found)
     return Judge(fitted.name, auroc, low, high, fitted.threshold, fitted.prevalence)
 
 
-def _tokens(lm: LM, measured: Measured, row: int, fitted: Fitted) -> tuple[TokenRisk, ...]:
+def _tokens(lm: LM, measured: Measured, row: int, fitted: FittedDetector) -> tuple[TokenRisk, ...]:
     """Judge each token of one answer from what was known when it was there."""
     ids = measured.answers.token_ids[row]
     start = int(measured.stream.first[row])

@@ -7,8 +7,8 @@ import pytest
 
 from ghosttrack.analysis.evaluations import read_evaluation
 from ghosttrack.analysis.export import command, main, protocol
+from ghosttrack.evaluation.roster import COLORS
 from ghosttrack.report.latex import escaped, table
-from ghosttrack.report.material import HEADLINE
 from ghosttrack.report.sheet import Estimate, Sheet
 from tests.report.materials import LABELS, evaluation
 from tests.sweep.outputs import bank, detected, hook, judged
@@ -127,10 +127,10 @@ def test_columns_are_as_many_as_their_kinds(found: Path, tmp_path: Path):
 
 
 def test_an_evaluation_without_headline_detectors_is_refused(tmp_path: Path):
-    rows = tuple(row for row in evaluation().rows if row.detector not in HEADLINE)
+    rows = tuple(row for row in evaluation().rows if row.detector not in COLORS)
     odd = judged(tmp_path / "tiny", replace(evaluation(), rows=rows))
-    with pytest.raises(SystemExit, match="--detectors: no all; there are null:shuffled"):
-        main([str(odd), "--to", str(tmp_path / "paper"), "--detectors", "all"])
+    with pytest.raises(SystemExit, match="--detectors: no everything; there are null:shuffled"):
+        main([str(odd), "--to", str(tmp_path / "paper"), "--detectors", "everything"])
 
 
 def test_what_is_no_evaluation_is_one_line(tmp_path: Path):

@@ -2,7 +2,7 @@ import numpy as np
 
 from ghosttrack.evaluation.bootstrap import interval, once, resample
 from ghosttrack.evaluation.result import UNDEFINED
-from ghosttrack.evaluation.scores import judge, plain_auroc, score
+from ghosttrack.evaluation.scores import plain_auroc, score, tabulate
 
 
 def sample(n: int, n_groups: int, seed: int = 0):
@@ -22,7 +22,7 @@ def test_a_draw_takes_as_many_groups_as_there_are_and_whole_ones():
 def test_every_resampled_auroc_is_that_of_the_rows_drawn():
     labels, prob, groups = sample(80, 25)
     resamples = resample(groups, 20, seed=0)
-    ours = score(judge(labels, prob, prob > 0.5), resamples).auroc
+    ours = score(tabulate(labels, prob, prob > 0.5), resamples).auroc
     weights = resamples.counts[:, resamples.group_of]
     for value, w in zip(ours, weights, strict=True):
         rows = np.repeat(np.arange(80), w)
@@ -44,10 +44,10 @@ def test_clusters_of_copies_widen_the_interval():
     # Every answer 9 times under one group: 9 times the rows, and no more evidence.
     labels, prob, _ = sample(100, 100)
     names = [str(index) for index in range(100)]
-    alone = interval(score(judge(labels, prob, prob > 0.5), resample(names, 500, 0)).auroc)
+    alone = interval(score(tabulate(labels, prob, prob > 0.5), resample(names, 500, 0)).auroc)
     labels, prob, names = np.repeat(labels, 9), np.repeat(prob, 9), names * 9
     names = [str(index // 9) for index in range(900)]
-    copied = interval(score(judge(labels, prob, prob > 0.5), resample(names, 500, 0)).auroc)
+    copied = interval(score(tabulate(labels, prob, prob > 0.5), resample(names, 500, 0)).auroc)
     assert abs((copied.high - copied.low) / (alone.high - alone.low) - 1) < 1e-9
 
 
@@ -60,7 +60,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         labels = generator.integers(0, 2, 150)
         prob = labels + generator.normal(size=150)
         resamples = resample([str(one) for one in range(150)], 150, seed)
-        low, high = interval(score(judge(labels, prob, prob > 0.5), resamples).auroc)
+        low, high = interval(score(tabulate(labels, prob, prob > 0.5), resamples).auroc)
         missed += not low <= 0.7602 <= high
     assert missed <= 8
 

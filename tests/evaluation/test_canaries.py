@@ -48,9 +48,9 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
         folds = folds_of(given)
         present, left_out = canaries(given, folds, seed)
         assert not left_out
-        for bird in present:
-            value = cross_fitted(bird.learner, bird.labels, folds)
-            aurocs.setdefault(bird.name, []).append(value)
+        for canary in present:
+            value = cross_fitted(canary.learner, canary.labels, folds)
+            aurocs.setdefault(canary.name, []).append(value)
     assert set(aurocs) == {
         "noise_by_text", "label_shuffle", "index", "length", "name_tfidf", "untrained"
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_an_index_that_gives_the_label_away_is_found():
     given = data()
     labels = np.sort(given.answers.labels)
     folds = folds_of(given)
-    index = next(bird for bird in canaries(given, folds, 0).present if bird.name == "index")
+    index = next(one for one in canaries(given, folds, 0).present if one.name == "index")
     assert cross_fitted(index.learner, labels, folds) > 0.95
 
 
@@ -92,7 +92,7 @@ def test_equal_texts_get_equal_noise_and_others_do_not():
     assert np.abs(noise[0] - noise[1]).min() > 0
 
 
-def test_what_cannot_sing_is_named():
+def test_what_the_data_cannot_feed_is_named():
     present, left_out = canaries(data(), folds_of(data()), 0)
-    assert "untrained" not in {bird.name for bird in present}
+    assert "untrained" not in {one.name for one in present}
     assert left_out == {"untrained": "this data holds no statistics of a model without training"}

@@ -1,17 +1,17 @@
 import pytest
 
 from ghosttrack.evaluation.claim import claim
-from ghosttrack.evaluation.detectors import DECISIVE_NULL, HEADLINE
 from ghosttrack.evaluation.result import Interval, Pair
+from ghosttrack.evaluation.roster import DECISIVE_NULL, GAIN
 
 
 def pairs(gain: float, null: float) -> tuple[Pair, ...]:
     """Differences with intervals of 0.01 to each side, and one that must not be read."""
     decisive = [
         Pair(*names, "all", delta, Interval(delta - 0.01, delta + 0.01))
-        for names, delta in ((HEADLINE, gain), (DECISIVE_NULL, null))
+        for names, delta in ((GAIN, gain), (DECISIVE_NULL, null))
     ]
-    return (*decisive, Pair(*HEADLINE, "p>0.5", 0.5, Interval(0.4, 0.6)))
+    return (*decisive, Pair(*GAIN, "p>0.5", 0.5, Interval(0.4, 0.6)))
 
 
 def test_tracking_helps_when_both_intervals_are_above_zero():

@@ -8,11 +8,12 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import check_names, pairs, plan
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.roster import HEADLINE, check_names, find, pairs
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.support.answers import made_up_answers
 
@@ -25,7 +26,7 @@ SETTINGS = EvaluationConfig(
 DETECTORS = {
     "output_best", "output", "lens", "probe", "raw_latents", "tracks", "tracks+output",
     "lens+output", "probe+output", "raw_latents+output", "interventions+output",
-    "output+probe+raw_latents", "tracks+output+probe+raw_latents", "all", "exposure_oracle",
+    "output+probe+raw_latents", "tracks+output+probe+raw_latents", "everything", "exposure_oracle",
     "owner", "owner+output", "owner_gap", "quick", "ghosts", "ghosts+output",
     "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
     "mahalanobis", "relative_mahalanobis", "control:surface", "control:answer_identity",
@@ -138,7 +139,7 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         *((f"{name}+output", "output") for name in
           ("tracks", "lens", "probe", "raw_latents", "interventions", "owner")),
         *((f"{name}+output", "output") for name in ("ghosts", "subject")),
-        *((name, "output") for name in ("quick", "all", "owner_gap", "streaming")),
+        *((name, "output") for name in ("quick", "everything", "owner_gap", "streaming")),
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
         ("tracks+output", "lens+output"),
@@ -153,8 +154,9 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
 
 def test_what_people_wrote_is_held_against_its_surface():
     names = ("output", "probe", "control:surface")
-    assert pairs(names, written=False) == []
-    assert pairs(names, written=True) == [("output", names[2]), ("probe", names[2])]
+    specs = [find(name) for name in names]
+    assert pairs(specs, written=False) == []
+    assert pairs(specs, written=True) == [("output", names[2]), ("probe", names[2])]
 
 
 def test_canaries_stay_near_one_half(result: Evaluation):
@@ -184,7 +186,7 @@ def test_columns_vary_in_so_many_directions(result: Evaluation):
 def test_passes_are_counted(result: Evaluation):
     passes = {name: result.row(name).forwards for name in DETECTORS}
     assert passes["interventions+output"] == 38  # 33 + 4 and the answer's own
-    assert passes["all"] == 66
+    assert passes["everything"] == 66
     assert passes["quick"] == 15  # 12 names and the subject's own, one wording, the answer's own
     assert passes["owner_gap"] == 34
     assert passes["tracks+output"] == passes["output"] == 1
@@ -202,11 +204,11 @@ def test_json_holds_the_contract_and_no_nan(result: Evaluation):
 
 
 def test_only_detectors_that_are_asked_for_are_judged_and_what_they_build_on():
-    planned = plan(whole_data(), ["raw_latents+output", "null:shuffled", "quick", "few"])
+    planned = available(whole_data(), ["raw_latents+output", "null:shuffled", "quick", "few"])
     names = {spec.name for spec in planned.specs}
     assert names == {"raw_latents", "raw_latents+output", "tracks", "null:shuffled", "quick"}
     assert set(planned.left_out) == {"few"}
-    assert plan(whole_data(), ["null:none", "output"]).left_out == {
+    assert available(whole_data(), ["null:none", "output"]).left_out == {
         "null:none": "this data makes no such detector"
     }
 
@@ -221,16 +223,16 @@ def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
     data = whole_data()._replace(families=families)
     asked = ["tracks:support+output", "paraphrase+output", "swap+output"]
     check_names(asked)
-    planned = plan(data, asked)
+    planned = available(data, asked)
     specs = {spec.name: spec for spec in planned.specs}
-    assert specs["tracks:support+output"].columns == {"tracks": ("t1", "t2")}
+    assert specs["tracks:support+output"].reads == {"tracks": ("t1", "t2"), "output": ()}
     assert specs["paraphrase+output"].forwards == 5
     assert planned.left_out == {"swap+output": "this data holds no swap"}
-    assert not {*asked} & {spec.name for spec in plan(data).specs}
+    assert not {*asked} & {spec.name for spec in available(data).specs}
 
 
 def test_a_detector_that_there_is_not_is_one_clear_line():
-    every = plan(whole_data())
+    every = available(whole_data())
     check_names([*(spec.name for spec in every.specs), *every.left_out])
     with pytest.raises(
         ConfigError, match=r"no detector track\+output; did you mean tracks\+output"
@@ -238,6 +240,20 @@ def test_a_detector_that_there_is_not_is_one_clear_line():
         check_names(["output", "track+output"])
     with pytest.raises(ConfigError, match="no detector null:foo"):
         check_names(["null:foo"])
+    with pytest.raises(ConfigError, match="the detector all is called everything"):
+        check_names(["all"])
+
+
+def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed_few():
+    full = whole_data()
+    planned = available(full, ["headline", "label_free"])
+    names = {spec.name for spec in planned.specs} | set(planned.left_out)
+    assert names == {*HEADLINE, "label_free"}
+    few = full._replace(tables={"output": full.tables["output"], "owner": full.tables["owner"]})
+    for mine, every in zip(available(few, ["headline"]), available(few), strict=True):
+        assert [getattr(one, "name", one) for one in mine] == [
+            getattr(one, "name", one) for one in every
+        ]
 
 
 def test_kinds_of_question_are_held_out_with_their_entities():
@@ -266,7 +282,7 @@ def test_workers_change_no_number():
 def test_a_preset_whose_columns_are_not_there_is_left_out():
     full = whole_data()
     owner = full.tables["owner"].select(["owner_gap"])
-    planned = plan(full._replace(tables={**full.tables, "owner": owner}))
+    planned = available(full._replace(tables={**full.tables, "owner": owner}))
     missing = ("rank", "gap", "z", "pmi")
     assert planned.left_out["quick"] == "this data holds no " + ", no ".join(
         f"owner_near_{name}" for name in missing
@@ -293,7 +309,7 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
     )
     assert result.left_out["interventions+output"] == "this data holds no interventions"
     assert result.left_out["tracks"] == "no column is left: all are constant or undefined"
-    assert "SAE latents" in result.left_out["all"]
+    assert "SAE latents" in result.left_out["everything"]
     assert result.left_out["streaming"] == "this data holds no tokens of own answers"
     assert result.left_out["subject_known"] == "this data holds no SAE latents at subjects"
     assert result.left_out["subject+output"].startswith("this data holds no subject in its prompts")

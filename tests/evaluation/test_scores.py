@@ -16,18 +16,18 @@ from ghosttrack.evaluation import bootstrap
 from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.scores import (
     bin_of,
-    judge,
     mean_auroc,
     paired_auroc,
     plain_auroc,
     score,
+    tabulate,
 )
 
 
 def once(labels, prob, flagged=None):
     labels, prob = np.array(labels), np.array(prob, dtype=np.float64)
     flagged = prob >= 0.5 if flagged is None else np.array(flagged)
-    found = score(judge(labels, prob, flagged), bootstrap.once(len(labels)))
+    found = score(tabulate(labels, prob, flagged), bootstrap.once(len(labels)))
     return {name: values[0] for name, values in found._asdict().items()}
 
 
@@ -50,7 +50,7 @@ def test_every_weighted_score_agrees_with_scikit_learn(levels: int, seed: int):
     labels, prob, generator = sample(seed, 60, levels)
     weights = generator.integers(0, 4, (7, 60))
     weights[:, :2] = 1
-    ours = score(judge(labels, prob, prob >= 0.5), drawn(weights))
+    ours = score(tabulate(labels, prob, prob >= 0.5), drawn(weights))
     for draw, w in enumerate(weights):
         flagged = prob >= 0.5
         theirs = {
@@ -92,7 +92,7 @@ def test_integer_weights_are_repeated_rows(seed: int):
     weights = generator.integers(0, 3, 30)
     weights[:2] = 1
     repeated = np.repeat(np.arange(30), weights)
-    weighted = score(judge(labels, prob, prob >= 0.5), drawn(weights[None])).auroc[0]
+    weighted = score(tabulate(labels, prob, prob >= 0.5), drawn(weights[None])).auroc[0]
     assert weighted == pytest.approx(plain_auroc(labels[repeated], prob[repeated]), abs=1e-12)
 
 

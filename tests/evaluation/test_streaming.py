@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.token_risk import SoFar
+from ghosttrack.detector.learners.token_risk import TokenClassifier
 from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.inputs import prepare
+from ghosttrack.evaluation.refit import fit_whole
+from ghosttrack.evaluation.roster import streaming
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.streaming import n_tokens, so_far
-from ghosttrack.evaluation.whole import fit_whole
 from tests.support.answers import made_up_answers
 
 N = 600
@@ -28,22 +30,26 @@ def written(lengths: np.ndarray, seed: int = 0) -> EvaluationData:
     return EvaluationData(answers=answers, tables=tables, forwards={}, tokens=tokens)
 
 
+def early(lengths: np.ndarray) -> list[str]:
+    names = [spec.name for spec in available(written(lengths)).specs]
+    return sorted(name for name in names if name.startswith("streaming"))
+
+
 def test_detectors_speak_as_early_as_answers_go_on():
     lengths = np.full(N, 2)
-    assert n_tokens(written(lengths)) == {"streaming:1": 1, "streaming": 8}
+    assert early(lengths) == ["streaming", "streaming:1"]
     lengths[: N // 10] = 5
-    assert list(n_tokens(written(lengths))) == [f"streaming{t}" for t in (":1", ":2", ":4", "")]
-    assert list(n_tokens(written(np.ones(N, int)))) == ["streaming"]
+    assert early(lengths) == ["streaming", "streaming:1", "streaming:2", "streaming:4"]
+    assert early(np.ones(N, int)) == ["streaming"]
 
 
 def test_columns_say_their_table_and_constant_ones_are_dropped():
-    data = written(np.full(N, 3))
-    found = so_far("streaming:2", data, np.arange(N // 2))
+    found = prepare(streaming(2), written(np.full(N, 3)), np.arange(N // 2), {})
     assert found is not None
-    learner, dropped, names = found
-    assert isinstance(learner, SoFar)
-    assert (learner.n_tokens, names) == (2, ("tracks:entropy", "output:mean_logprob"))
-    assert any("flat" in one for one in dropped)
+    assert isinstance(found.learner, TokenClassifier)
+    assert found.learner.n_tokens == 2
+    assert found.names == ("tracks:entropy", "output:mean_logprob")
+    assert any("flat" in one for one in found.dropped)
 
 
 def test_one_is_fitted_on_every_token_and_its_probability_holds_at_each():

@@ -12,8 +12,8 @@ from ghosttrack.evaluation.result import (
     CausalRate,
     Evaluation,
     Interval,
+    NullComparison,
     Pair,
-    Persistence,
     Row,
 )
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
@@ -78,7 +78,7 @@ def row(detector: str, subset: str, auroc: float = 0.75, **changed: object) -> R
 
 def evaluation(**changed: object) -> Evaluation:
     """Two headline detectors and a null; nothing is defined on the answers above 0.8."""
-    detectors = ("output", "all", "null:shuffled")
+    detectors = ("output", "everything", "null:shuffled")
     rows = tuple(
         row(name, subset, NAN, note="one label only") if subset == "p>0.8" else row(name, subset)
         for name in detectors
@@ -91,8 +91,8 @@ def evaluation(**changed: object) -> Evaluation:
         "hallucinated_frac": 0.5,
         "rows": rows,
         "paired": (
-            Pair("all", "output", "all", 0.125, Interval(0.025, 0.225)),
-            Pair("all", "output", "p>0.8", NAN, UNDEFINED),
+            Pair("everything", "output", "all", 0.125, Interval(0.025, 0.225)),
+            Pair("everything", "output", "p>0.8", NAN, UNDEFINED),
         ),
         "canaries": {"length": 0.5, "index": 0.61, "name_tfidf": NAN, "untrained": 0.44},
         "canary_intervals": {
@@ -102,7 +102,7 @@ def evaluation(**changed: object) -> Evaluation:
             "untrained": Interval(0.35, 0.53),
         },
         "tracking": (
-            Persistence(
+            NullComparison(
                 measure="layers of a confirmed track",
                 null="null:shuffled",
                 n=N,

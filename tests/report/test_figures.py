@@ -1,8 +1,8 @@
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from ghosttrack.report.figures import COLORS, CURVES, draw
-from ghosttrack.report.material import HEADLINE
+from ghosttrack.evaluation.roster import COLORS, CURVES
+from ghosttrack.report.figures import draw
 from ghosttrack.report.page import CAPTIONS
 from tests.report import materials
 
@@ -37,5 +37,5 @@ def test_the_forest_shows_every_detector_and_the_curves_only_chosen_ones(tmp_pat
 
 
 def test_every_detector_of_the_closing_table_has_a_colour_of_its_own():
-    assert set(CURVES) <= set(HEADLINE)
-    assert len(set(COLORS)) == len(COLORS) == len(HEADLINE)
+    assert set(CURVES) <= set(COLORS)
+    assert len(set(COLORS.values())) == len(COLORS)

@@ -121,9 +121,9 @@ def test_no_text_closes_a_tag_or_opens_one(tmp_path: Path, page: Page):
 
 
 def test_a_number_that_is_not_defined_is_a_dash(page: Page):
-    cells = page.row("all")
+    cells = page.row("everything")
     assert cells[1:4] == ["0.750 [0.650, 0.850]", "0.750 [0.650, 0.850]", "– [–, –]"]
-    assert page.row("all", "output")[2:5] == ["+0.125 [+0.025, +0.225]", "", "– [–, –]"]
+    assert page.row("everything", "output")[2:5] == ["+0.125 [+0.025, +0.225]", "", "– [–, –]"]
     assert page.row("name_tfidf") == ["name_tfidf", "– [–, –]", "not defined"]
     assert "nan" not in page.text.lower().split()
     assert "p>0.8: one label only" in page.text
@@ -201,7 +201,7 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     def with_scores(*names: str) -> Evaluation:
         return materials.evaluation(scores=dict.fromkeys(names, np.zeros(materials.N)))
 
-    assert risk_detector(with_scores("output", "tracks+output", "all")) == "all"
+    assert risk_detector(with_scores("output", "tracks+output", "everything")) == "everything"
     assert risk_detector(with_scores("output", "tracks+output")) == "tracks+output"
     assert risk_detector(with_scores("output")) == "output"
     costly = max(materials.evaluation().rows, key=lambda row: row.forwards).detector
@@ -209,9 +209,9 @@ def test_the_risk_is_by_the_detector_that_sees_most():
 
 
 def test_the_summary_says_how_many_and_how_well():
-    assert summarise(materials.evaluation(), "all") == (
-        "8 answers about 4 groups, 50 % hallucinated. all: AUROC 0.750 [0.650, 0.850], F1 0.750, "
-        "ECE 0.750."
+    assert summarise(materials.evaluation(), "everything") == (
+        "8 answers about 4 groups, 50 % hallucinated. everything: AUROC 0.750 [0.650, 0.850], F1 "
+        "0.750, ECE 0.750."
     )
 
 

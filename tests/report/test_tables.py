@@ -71,9 +71,11 @@ def test_a_table_of_scores_has_a_row_per_answer(tmp_path: Path):
     texts = [("why?", "=SUM(A1)", "wrong")] * materials.N
     write_scores(tmp_path / "t.csv", materials.evaluation(), texts)
     header, first, *rest = read(tmp_path / "t.csv")
-    assert header == ["question", "answer", "category", "output", "all", "null:shuffled"]
+    assert header == ["question", "answer", "category", "output", "everything", "null:shuffled"]
     assert first[:3] == ["why?", "'=SUM(A1)", "wrong"]
-    assert float(first[4]) == pytest.approx(materials.evaluation().scores["all"][0], abs=1e-6)
+    assert float(first[4]) == pytest.approx(
+        materials.evaluation().scores["everything"][0], abs=1e-6
+    )
     assert len(rest) == materials.N - 1
 
 
@@ -84,14 +86,14 @@ def test_the_closing_table_names_chief_detectors_first_and_the_others_where_they
     rows = [
         {"detector": name, "subset": subset, "auroc": None, "auroc_ci": [None, None], "f1": 0.5,
          "ece": 0.25, "forwards": 37.0}
-        for name in (*(f"null:{n}" for n in range(n_others)), "all", "output")
+        for name in (*(f"null:{n}" for n in range(n_others)), "everything", "output")
         for subset in materials.SUBSETS
     ]  # fmt: skip
     out = io.StringIO()
     print_headline(rows, Console(file=out, width=200))
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["detector", "output", "all", *shown]
-    assert lines[2] == ["all", *["–", "[–,", "–]"] * 3, "0.50", "0.250", "37.0"]
+    assert [line[0] for line in lines] == ["detector", "output", "everything", *shown]
+    assert lines[2] == ["everything", *["–", "[–,", "–]"] * 3, "0.50", "0.250", "37.0"]
 
 
 def test_counts_are_per_group_in_order_of_appearance():

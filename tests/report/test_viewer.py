@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.detector.learners.fitted import Fitted, quantiles
+from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
 from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, viewer_data
 from ghosttrack.tracking.observations import Observations
@@ -118,7 +118,7 @@ def test_the_strongest_tracks_are_kept_confirmed_ones_first():
 def test_an_answer_is_explained_by_the_kept_detector_of_columns_that_the_report_shows():
     values = np.column_stack([materials.answers().output.values[:, 0], np.arange(materials.N)])
     option = Option("logistic regression, C=1", "logistic", strength=1.0)
-    fitted = Fitted(
+    fitted = FittedDetector(
         name="output",
         columns=("output:mean_logprob", "tracks:n_births"),
         scorer=fit_scorer(option, values, materials.LABELS, 0),

@@ -54,7 +54,7 @@ class Kept(Logger):
 def test_headline_numbers_and_canaries_are_logged_by_name():
     logger = Kept()
     log_evaluation([logger], materials.material(), [])
-    assert logger.numbers["detect/auroc/all/p>0.5"] == pytest.approx(0.75)
+    assert logger.numbers["detect/auroc/everything/p>0.5"] == pytest.approx(0.75)
     assert logger.numbers["canary/index"] == pytest.approx(0.61)
     assert not [name for name in logger.numbers if "shuffled" in name]
 
@@ -124,7 +124,7 @@ def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(
         ),
         *(f"figures/{name}" for name in ("roc", "pr", "calibration", "auroc")),
     }
-    assert run.series("detect/auroc/all/p>0.5") == [pytest.approx(0.75)]
+    assert run.series("detect/auroc/everything/p>0.5") == [pytest.approx(0.75)]
     assert run.series("canary/index") == [pytest.approx(0.61)]
     tables = {name: table(tmp_path, run, name) for name in ("answers", "confusion/output_table")}
     assert len(tables["answers"]["data"]) == materials.N

@@ -59,8 +59,8 @@ def test_jobs_stand_in_the_order_of_their_numbers(outputs: Path):
 
 
 def test_detection_comes_with_its_interval_in_the_detectors_that_were_asked_for(outputs: Path):
-    sheet = collected(outputs, "all")
-    assert sheet.columns[-2:] == ("all AUROC all", "all AUROC p>0.5")
+    sheet = collected(outputs, "everything")
+    assert sheet.columns[-2:] == ("everything AUROC all", "everything AUROC p>0.5")
     found = next(row for row in sheet.rows if row[1] == "detect/noon")
     assert found[-1] == Estimate(0.75, 0.65, 0.85)
 
@@ -98,7 +98,9 @@ def test_a_run_whose_artefacts_are_gone_keeps_its_numbers(outputs: Path, tmp_pat
 
 
 def test_a_detector_that_nobody_evaluated_is_named(outputs: Path):
-    with pytest.raises(SystemExit, match=r"--detectors: no nobody; there are all, null:shuffled"):
+    with pytest.raises(
+        SystemExit, match=r"--detectors: no nobody; there are everything, null:shuffled"
+    ):
         main([str(outputs), "--detectors", "nobody,output"])
 
 

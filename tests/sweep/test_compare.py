@@ -133,7 +133,7 @@ def outputs(tmp_path: Path) -> Path:
 def test_models_stand_side_by_side(outputs: Path, capsys: pytest.CaptureFixture[str]):
     out = outputs.parent / "cmp"
     folders = [str(outputs / model) for model in ("small", "large")]
-    main([*folders, "--detectors", "output,all", "--out", str(out)])
+    main([*folders, "--detectors", "output,everything", "--out", str(out)])
     printed = capsys.readouterr().out
     assert printed.index("small ") < printed.index("large ")
     text = (out / "comparison.md").read_text()

@@ -1,14 +1,11 @@
 """What tracks must beat: probes on residual streams and latents, words, exposure to the fact."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from sklearn.covariance import LedoitWolf
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.learners.classifiers import (
     Asked,
@@ -29,7 +26,7 @@ LEAST_ACTIVE = 5
 """Training rows in which a latent must be active to be looked at."""
 
 
-class Probe(NamedTuple):
+class LinearProbe(NamedTuple):
     """Logistic regression on the residual stream of one layer.
 
     Source: SAPLMA, Azaria and Mitchell 2023; linear.
@@ -128,7 +125,7 @@ class Latents(NamedTuple):
         known = known[:, active].astype(np.float64)
         asked = self.acts[option.place][test][:, active].astype(np.float64)
         scale = 1 / np.sqrt(known.power(2).mean(axis=0))
-        model = LogisticRegression(
+        model = logistic_regression(
             C=option.strength,
             l1_ratio=1.0,
             solver="liblinear",
@@ -167,7 +164,7 @@ class Words(NamedTuple):
         vectors = _vectoriser(self.analyzer)
         known = vectors.fit_transform([self.texts[row] or EMPTY for row in train])
         asked = vectors.transform([self.texts[row] or EMPTY for row in test])
-        model = LogisticRegression(C=option.strength, max_iter=1000)
+        model = logistic_regression(C=option.strength, max_iter=1000)
         return model.fit(known, labels[train]).decision_function(asked)
 
 
@@ -178,9 +175,18 @@ def exposure_table(exposures: Int[np.ndarray, " sample"]) -> Table | None:
     return Table(("log_exposure",), np.log1p(exposures.astype(np.float64))[:, None])
 
 
+def logistic_regression(**settings: Any) -> Any:  # noqa: ANN401 - scikit-learn's
+    """Make scikit-learn's classifier."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(**settings)
+
+
 def _distance(
     known: Float[np.ndarray, "known d_model"], asked: Float[np.ndarray, "asked d_model"]
 ) -> Float[np.ndarray, " asked"]:
+    from sklearn.covariance import LedoitWolf
+
     return LedoitWolf().fit(known.astype(np.float64)).mahalanobis(asked.astype(np.float64))
 
 
@@ -195,7 +201,9 @@ def _other_strengths(
     return tuple(_layer_option(layers, option.place, strength) for strength in others)
 
 
-def _vectoriser(analyzer: str) -> TfidfVectorizer:
+def _vectoriser(analyzer: str) -> Any:  # noqa: ANN401 - scikit-learn's
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     if analyzer == "whole":
         return TfidfVectorizer(analyzer=_whole)  # pyright: ignore[reportArgumentType]
     if analyzer == "word":

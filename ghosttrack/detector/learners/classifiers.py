@@ -1,14 +1,14 @@
-"""Classifiers over columns of numbers, behind the form that every learner has."""
+"""Classifiers over columns of numbers, behind the form that every learner has.
+
+scikit-learn is imported where it fits: a list of detectors alone does not need it.
+"""
 
 import warnings
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logit
-from scipy.stats import rankdata
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.table import Table
 
@@ -123,6 +123,8 @@ class BestColumn(NamedTuple):
         seed: int,
     ) -> Float[np.ndarray, " asked"]:
         """Score by the column, turned so that it rises with hallucination in training."""
+        from scipy.stats import rankdata
+
         known, asked = standardise(self.values[train], self.values[test])
         ranks, hallucinated = rankdata(known[:, option.place]), labels[train] == 1
         rises = ranks[hallucinated].mean() >= ranks[~hallucinated].mean()
@@ -252,8 +254,10 @@ def fit_classifier(
     values: Float[np.ndarray, "row column"],
     labels: Int[np.ndarray, " row"],
     seed: int,
-) -> LogisticRegression | RandomForestClassifier | HistGradientBoostingClassifier:
+) -> Any:  # noqa: ANN401 - scikit-learn's
     """Fit the classifier that an option of `Columns` names."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
     if option.kind == "logistic":
         return fit_logistic(values, labels, option.strength)
     if option.kind == "forest":
@@ -278,13 +282,15 @@ def fit_logistic(
     labels: Int[np.ndarray, " row"],
     strength: float,
     solver: str = "newton-cholesky",
-) -> LogisticRegression:
+) -> Any:  # noqa: ANN401 - scikit-learn's
     """Fit a logistic regression; where Newton's steps end in rounding, L-BFGS goes on from there.
 
     They do so where the start is the optimum already (scores without information, as many right
     answers as wrong ones), or where columns are collinear. Whether rounding decides is the
     machine's affair: scikit-learn's word on it is kept from users, one on L-BFGS failing is not.
     """
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=NEWTON_GOES_ON)
         return LogisticRegression(C=strength, solver=solver, max_iter=1000).fit(values, labels)

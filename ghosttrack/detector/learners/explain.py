@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.learners.fitted import QUANTILES, Fitted
+from ghosttrack.detector.learners.fitted import QUANTILES, FittedDetector
 from ghosttrack.detector.spec import StatisticSpec
 
 
@@ -77,7 +77,7 @@ class Sentence(NamedTuple):
 
 
 def explain(
-    fitted: Fitted,
+    fitted: FittedDetector,
     values: Float[np.ndarray, " column"],
     specs: Mapping[str, StatisticSpec],
     about: About,

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from safetensors.numpy import load_file, save_file
 
 from ghosttrack.detector.learners.calibration import Calibration, Steps
-from ghosttrack.detector.learners.scorers import Linear, Parts, Scorer, Trees, scores
+from ghosttrack.detector.learners.scorers import Contributions, Linear, Scorer, Trees, scores
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json, write_json
@@ -22,7 +22,7 @@ KINDS: Mapping[str, type[Linear] | type[Trees]] = {"linear": Linear, "trees": Tr
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedDetector:
     """One detector, fitted on all labelled answers.
 
     Attributes:
@@ -67,7 +67,7 @@ class Fitted:
         """Tell which rows miss a value that no answer missed on which the detector was fitted."""
         return np.logical_or.reduce(np.isnan(values) & ~self.has_holes, axis=1)
 
-    def parts(self, values: Float[np.ndarray, "row column"]) -> Parts:
+    def parts(self, values: Float[np.ndarray, "row column"]) -> Contributions:
         """Say what each column adds to the log-odds, before calibration."""
         return self.scorer.parts(values)
 
@@ -89,7 +89,7 @@ def quantiles(
     return found
 
 
-def save(folder: Path, detectors: Sequence[Fitted]) -> None:
+def save(folder: Path, detectors: Sequence[FittedDetector]) -> None:
     """Write every detector of the folder: JSON for facts, safetensors for numbers."""
     facts, arrays = [], {}
     for place, one in enumerate(detectors):
@@ -116,7 +116,7 @@ def save(folder: Path, detectors: Sequence[Fitted]) -> None:
     write_json(folder / FACTS, facts)
 
 
-def load(folder: Path) -> tuple[Fitted, ...]:
+def load(folder: Path) -> tuple[FittedDetector, ...]:
     """Read what `save` wrote.
 
     Raises:
@@ -130,12 +130,14 @@ def load(folder: Path) -> tuple[Fitted, ...]:
         return tuple(_load_one(one, _below(arrays, f"{place}.")) for place, one in enumerate(facts))
 
 
-def _load_one(facts: Mapping[str, Any], arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> Fitted:
+def _load_one(
+    facts: Mapping[str, Any], arrays: Mapping[str, Shaped[np.ndarray, "..."]]
+) -> FittedDetector:
     scorer = KINDS[facts["scorer"]](**_below(arrays, "scorer."))
     scorer.check(len(facts["columns"]))
     steps = _below(arrays, "steps.")
     calibration = Calibration(**facts["calibration"], steps=Steps(**steps) if steps else None)
-    return Fitted(
+    return FittedDetector(
         name=facts["name"],
         columns=tuple(facts["columns"]),
         scorer=scorer,

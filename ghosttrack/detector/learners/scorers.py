@@ -32,7 +32,7 @@ MOST_LOGIT = float(logit(1 - LEAST_PROB))
 LEAF = -1
 
 
-class Parts(NamedTuple):
+class Contributions(NamedTuple):
     """What a score is made of, in log-odds: `base + of.sum(axis=1)`."""
 
     base: float
@@ -47,9 +47,9 @@ class Linear(NamedTuple):
     coef: Float[np.ndarray, " column"]
     intercept: Float[np.ndarray, ""]
 
-    def parts(self, values: Float[np.ndarray, "row column"]) -> Parts:
+    def parts(self, values: Float[np.ndarray, "row column"]) -> Contributions:
         """Attribute the score to the columns."""
-        return Parts(float(self.intercept), z(values, self.center, self.scale) * self.coef)
+        return Contributions(float(self.intercept), z(values, self.center, self.scale) * self.coef)
 
     def check(self, n_columns: int) -> None:
         """Make sure that there is one number per column."""
@@ -74,18 +74,18 @@ class Trees(NamedTuple):
     is_forest: Bool[np.ndarray, ""]
     """The sum is a probability, of values compared in single precision; else log-odds."""
 
-    def parts(self, values: Float[np.ndarray, "row column"]) -> Parts:
+    def parts(self, values: Float[np.ndarray, "row column"]) -> Contributions:
         """Attribute the score to the columns."""
         base = float(self.start + self.value[self.roots].sum())
         of = self._changes(values)
         if not self.is_forest:
-            return Parts(base, of)
+            return Contributions(base, of)
         votes = base + of.sum(axis=1)
         rise = safe_logit(votes) - safe_logit(np.array([base]))
         away = np.abs(votes - base) > np.finfo(np.float32).eps
         flat = 1 / (base * (1 - base)) if 0 < base < 1 else 0.0
         stretch = np.where(away, rise / np.where(away, votes - base, 1.0), flat)
-        return Parts(float(safe_logit(np.array([base]))[0]), of * stretch[:, None])
+        return Contributions(float(safe_logit(np.array([base]))[0]), of * stretch[:, None])
 
     def _changes(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
         """Walk all trees at once, and add each step's change of the mean score to its column."""

@@ -17,7 +17,7 @@ MOST_TOKENS = 8
 """Tokens of an answer that are looked at, from the first."""
 
 
-class SoFar(NamedTuple):
+class TokenClassifier(NamedTuple):
     """Classify tokens, and let an answer's risk be that of the last token it has so far.
 
     Every token of a training answer is a row with the answer's label.

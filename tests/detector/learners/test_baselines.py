@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ghosttrack.detector.learners.baselines import Distance, Latents, Probe, Words, exposure_table
+from ghosttrack.detector.learners.baselines import (
+    Distance,
+    Latents,
+    LinearProbe,
+    Words,
+    exposure_table,
+)
 from ghosttrack.evaluation.crossfit import fit_fold
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import Fold
@@ -20,7 +26,7 @@ def test_the_probe_finds_the_layer_that_tells():
     labels, generator = labels_and_noise()
     residuals = generator.normal(size=(3, N, 12)).astype(np.float32)
     residuals[1, :, 4] += 2 * labels
-    fit = fit_fold(Probe(residuals, (0, 5, 9)), labels, FOLD, 0)
+    fit = fit_fold(LinearProbe(residuals, (0, 5, 9)), labels, FOLD, 0)
     assert fit.option.label.startswith("layer 5, C=")
     assert plain_auroc(labels[FOLD.test], fit.prob) > 0.85
 
@@ -32,8 +38,8 @@ def test_a_wide_probe_agrees_with_a_narrow_one_on_the_same_directions():
     narrow[0, :, 0] += labels
     wide = np.concatenate([narrow, np.zeros((1, N, 400))], axis=2)
     one, other = (
-        Probe(residuals, (0,)).fit_predict(
-            Probe(residuals, (0,)).options()[0], labels, FOLD.train, FOLD.test, 0
+        LinearProbe(residuals, (0,)).fit_predict(
+            LinearProbe(residuals, (0,)).options()[0], labels, FOLD.train, FOLD.test, 0
         )
         for residuals in (narrow, wide)
     )

@@ -4,7 +4,7 @@ from scipy.special import expit
 
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.evaluation.bootstrap import once
-from ghosttrack.evaluation.scores import judge, score
+from ghosttrack.evaluation.scores import score, tabulate
 
 
 def drawn(n: int, seed: int, truth):
@@ -16,7 +16,7 @@ def drawn(n: int, seed: int, truth):
 
 
 def ece(labels, prob) -> float:
-    return float(score(judge(labels, prob, prob > 0.5), once(len(labels))).ece[0])
+    return float(score(tabulate(labels, prob, prob > 0.5), once(len(labels))).ece[0])
 
 
 def steps(scores):

@@ -7,7 +7,7 @@ from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_S
 from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.detector.learners.explain import About, explain, say
-from ghosttrack.detector.learners.fitted import Fitted, quantiles
+from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
 from ghosttrack.detector.learners.scorers import fit_scorer, scores
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from tests.detector.learners.options import TABULAR
@@ -24,11 +24,11 @@ COLUMNS = ("owner:owner_gap", "output:answer_logprob", "lens:lens_flips", "other
 ANNA = About("Anna Pera", "Anna Lund")
 
 
-def detector(option: Option) -> Fitted:
+def detector(option: Option) -> FittedDetector:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 500)
     values = generator.normal(size=(500, 4)) - labels[:, None] * [2.0, 1.0, 0.0, 0.0]
-    return Fitted(
+    return FittedDetector(
         name="a",
         columns=COLUMNS,
         scorer=fit_scorer(option, values, labels, 0),

@@ -6,7 +6,14 @@ from safetensors.numpy import load_file, save_file
 
 from ghosttrack.detector.learners.calibration import Calibration, Steps
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.detector.learners.fitted import ARRAYS, QUANTILES, Fitted, load, quantiles, save
+from ghosttrack.detector.learners.fitted import (
+    ARRAYS,
+    QUANTILES,
+    FittedDetector,
+    load,
+    quantiles,
+    save,
+)
 from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
@@ -14,7 +21,7 @@ from tests.detector.learners.options import TABULAR
 from tests.detector.learners.test_scorers import TRAIN, sample
 
 
-def fitted(option: Option, **changed: object) -> Fitted:
+def fitted(option: Option, **changed: object) -> FittedDetector:
     values, labels = sample()
     fields: dict[str, object] = {
         "name": "a",
@@ -27,7 +34,7 @@ def fitted(option: Option, **changed: object) -> Fitted:
         "has_holes": np.isnan(values[TRAIN]).any(axis=0),
         "quantiles": quantiles(values[TRAIN], labels[TRAIN]),
     }
-    return Fitted(**(fields | changed))  # pyright: ignore[reportArgumentType]
+    return FittedDetector(**(fields | changed))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("option", TABULAR[1:], ids=lambda option: option.label)

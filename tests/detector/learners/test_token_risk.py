@@ -1,7 +1,7 @@
 import numpy as np
 
 from ghosttrack.detector.learners.classifiers import LINEAR, Columns
-from ghosttrack.detector.learners.token_risk import SoFar
+from ghosttrack.detector.learners.token_risk import TokenClassifier
 
 LENGTHS = np.random.default_rng(0).integers(1, 5, size=80)
 ANSWER = np.repeat(np.arange(80), LENGTHS)
@@ -18,7 +18,7 @@ def values(seed: int = 0) -> np.ndarray:
 
 
 def scores(held: np.ndarray, n_tokens: int, labels: np.ndarray = LABELS) -> np.ndarray:
-    learner = SoFar(Columns(held, LINEAR), ANSWER, n_tokens)
+    learner = TokenClassifier(Columns(held, LINEAR), ANSWER, n_tokens)
     return learner.fit_predict(LINEAR[1], labels, TRAIN, TEST, 0)
 
 

@@ -10,19 +10,19 @@ from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import Columns
-from ghosttrack.detector.learners.fitted import Fitted, quantiles
+from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
 from ghosttrack.detector.learners.scorers import fit_scorer
-from ghosttrack.detector.learners.token_risk import SoFar
-from ghosttrack.evaluation.choice import Inner, choose
+from ghosttrack.detector.learners.token_risk import TokenClassifier
+from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.detectors import Spec, plan
-from ghosttrack.evaluation.preparing import prepare
+from ghosttrack.evaluation.inputs import prepare
+from ghosttrack.evaluation.selection import Inner, choose
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
 
 def fit_whole(
     data: EvaluationData, names: Sequence[str], seed: int, *, n_jobs: int = -1
-) -> tuple[Fitted, ...]:
+) -> tuple[FittedDetector, ...]:
     """Fit detectors of columns on every answer.
 
     Grouped folds choose classifier, calibration and threshold, as an evaluation's inner folds do
@@ -39,23 +39,22 @@ def fit_whole(
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)
-    specs = {spec.name: spec for spec in plan(data).specs if not spec.stacked}
+    specs = {spec.name: spec for spec in available(data, names).specs if not spec.stacked}
     tasks = []
     for spec in (specs[name] for name in names if name in specs):
         prepared = prepare(spec, data, rows, {})
         if prepared is None:
             continue
         learner, labels, judged = prepared.learner, answers.labels, fold
-        if isinstance(learner, SoFar):
+        if isinstance(learner, TokenClassifier):
             learner, labels, judged = _by_token(learner, labels, fold)
         if isinstance(learner, Columns):
-            columns = tuple(_full_name(spec, name) for name in prepared.names)
-            tasks.append(delayed(_fit)(spec.name, columns, learner, labels, judged, seed))
-    return tuple(cast("list[Fitted]", Parallel(n_jobs=n_jobs)(tasks)))
+            tasks.append(delayed(_fit)(spec.name, prepared.names, learner, labels, judged, seed))
+    return tuple(cast("list[FittedDetector]", Parallel(n_jobs=n_jobs)(tasks)))
 
 
 def _by_token(
-    learner: SoFar, labels: Int[np.ndarray, " sample"], fold: Fold
+    learner: TokenClassifier, labels: Int[np.ndarray, " sample"], fold: Fold
 ) -> tuple[Columns, Int[np.ndarray, " token"], Fold]:
     """Let every token stand for its answer, in its fold."""
     rows = np.arange(len(learner.answer))
@@ -66,11 +65,6 @@ def _by_token(
     )
 
 
-def _full_name(spec: Spec, column: str) -> str:
-    """Say which table a column is of, where its name does not."""
-    return column if ":" in column else f"{spec.tables[0]}:{column}"
-
-
 def _fit(
     name: str,
     columns: tuple[str, ...],
@@ -78,11 +72,11 @@ def _fit(
     labels: Int[np.ndarray, " sample"],
     fold: Fold,
     seed: int,
-) -> Fitted:
+) -> FittedDetector:
     with threadpool_limits(1):
         tried = choose(Inner(learner, labels, fold, seed))
         calibration = calibrate(tried.oof, labels, fold.inner)
-        return Fitted(
+        return FittedDetector(
             name=name,
             columns=columns,
             scorer=fit_scorer(tried.option, learner.values, labels, seed),

@@ -3,8 +3,8 @@ import pytest
 
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.crossfit import CrossFit
-from ghosttrack.evaluation.rows import Entry, Subset, difference, listen, summarise
 from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.summary import Entry, Subset, canary_result, difference, summarise
 
 N = 1300
 
@@ -100,14 +100,14 @@ def test_inside_relations_their_difficulty_is_worth_nothing():
     assert np.isnan([row.auprc, row.f1, row.ece, *row.intervals["f1"]]).all()
 
 
-def test_a_canary_is_heard_like_any_detector_and_within_strata_where_asked():
+def test_a_canary_is_judged_like_any_detector_and_within_strata_where_asked():
     labels, prob, _, resamples = sample()
     everywhere = np.zeros(N, dtype=np.int64)
-    heard = listen(labels, prob, everywhere, resamples)
+    found = canary_result(labels, prob, everywhere, resamples)
     (summary,) = summarise(entry("a", prob), labels, (Subset("all", everywhere == 0),), resamples)
-    assert heard.auroc == pytest.approx(summary.row.auroc)
-    assert heard.ci == pytest.approx(summary.row.auroc_ci)
+    assert found.auroc == pytest.approx(summary.row.auroc)
+    assert found.ci == pytest.approx(summary.row.auroc_ci)
     # Inside strata of one label there are no pairs.
-    alone = listen(labels, prob, labels, resamples)
+    alone = canary_result(labels, prob, labels, resamples)
     assert np.isnan(alone.auroc)
     assert np.isnan(alone.ci.low)

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from ghosttrack.evaluation.bootstrap import Resamples, interval, once
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
-from ghosttrack.evaluation.scores import Scores, judge, mean_auroc, paired_auroc, score
+from ghosttrack.evaluation.scores import Scores, mean_auroc, paired_auroc, score, tabulate
 
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
@@ -57,25 +57,25 @@ def summarise(
         return [_summary(entry, subset, labels, resamples) for subset in chosen]
 
 
-class Sung(NamedTuple):
+class CanaryResult(NamedTuple):
     """A canary's AUROC with its interval."""
 
     auroc: float
     ci: Interval
 
 
-def listen(
+def canary_result(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
     strata: Int[np.ndarray, " sample"],
     resamples: Resamples,
-) -> Sung:
+) -> CanaryResult:
     """Judge a canary on pairs of answers of one stratum, on all where there is but one."""
     with threadpool_limits(1):
-        heard, draws = (
+        point, draws = (
             paired_auroc(labels, prob, strata, one) for one in (once(len(labels)), resamples)
         )
-        return Sung(float(heard[0]), interval(draws))
+        return CanaryResult(float(point[0]), interval(draws))
 
 
 def difference(a: Summary, b: Summary) -> Pair:
@@ -108,11 +108,11 @@ def _summary(
         point["auroc"] = float(whole[0])
         intervals["auroc"] = interval(aurocs)
     elif len(kept):
-        judged = judge(kept, entry.fit.prob[mask], entry.fit.flagged[mask])
-        whole = score(judged, once(len(kept)))
+        tabulated = tabulate(kept, entry.fit.prob[mask], entry.fit.flagged[mask])
+        whole = score(tabulated, once(len(kept)))
         point = {name: float(values[0]) for name, values in whole._asdict().items()}
         if n_groups > 1:
-            draws = score(judged, drawn)
+            draws = score(tabulated, drawn)
             intervals = {name: interval(values) for name, values in draws._asdict().items()}
             aurocs = draws.auroc
     row = Row(

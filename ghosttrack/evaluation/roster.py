@@ -1,0 +1,385 @@
+"""Every detector that there is, one row each; all lists of detectors come out of this one.
+
+To add a baseline, write its learner (a class in `detector/learners/`, with `options`, `refine` and
+`fit_predict` as in `classifiers.Learner`) and one row of `DETECTORS` that says what it reads:
+
+    DetectorSpec(
+        "knn", "nearest neighbours in one layer", needs=("probes",),
+        learner=lambda x: Neighbours(x.residuals, x.layers),
+    )
+
+It is then evaluated, compared, drawn and checked by name like the others. What a learner can be
+made from is listed in `detector/learners/inputs.py`.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from ghosttrack.detector.asking.families.owner import N_NEAR
+from ghosttrack.detector.asking.roster import RESCORED
+from ghosttrack.detector.config import Null
+from ghosttrack.detector.learners.baselines import Distance, Latents, LinearProbe, Words
+from ghosttrack.detector.learners.classifiers import (
+    BOOSTING,
+    FOREST,
+    BestColumn,
+    Columns,
+    LabelFree,
+    Learner,
+)
+from ghosttrack.detector.learners.inputs import Factory, Inputs
+from ghosttrack.detector.learners.subject_known import SubjectKnown
+from ghosttrack.detector.learners.token_risk import MOST_TOKENS, STREAMING, TokenClassifier
+from ghosttrack.errors import ConfigError
+
+NULL = "null:"
+OF_TRACKS = "tracks:"
+"""Before the name of a family of the statistics of tracks."""
+DEFAULT = "headline"
+"""Stands for the rows that are evaluated by default, where detectors are asked for by name."""
+EARLY = (1, 2, 4)
+"""After how many tokens of an answer `streaming:<n>` speaks."""
+PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
+SURFACE, IDENTITY, RELATION = "control:surface", "control:answer_identity", "control:relation"
+FAMILIES = RESCORED
+"""Tables of the black-box interventions."""
+NEEDS = {
+    "output": "token probabilities",
+    "owner": "owner test",
+    "subject": "subject in its prompts",
+    "sampling": "sampled answers",
+    "prior": "probability of the answer without its question",
+    "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
+    "probes": "residual streams",
+    "latents": "SAE latents",
+    "tokens": "tokens of own answers",
+    "subject_latents": "SAE latents at subjects",
+    "relations": "more than one relation",
+}
+"""What a table, or another thing that detectors need, is made from, where its name does not say
+it."""
+Reads = Mapping[str, tuple[str, ...]]
+RENAMED = {"all": "everything"}
+
+
+def trees(x: Inputs) -> Learner:
+    """Let linear models and boosted trees compete, and a forest where trees win."""
+    return Columns(x.values, challengers=FOREST)
+
+
+def light(x: Inputs) -> Learner:
+    """Do without the forest, the slowest classifier: for few columns."""
+    return Columns(x.values)
+
+
+def boosting(x: Inputs) -> Learner:
+    """Learn by gradient boosting alone."""
+    return Columns(x.values, BOOSTING)
+
+
+def by_token(n_tokens: int) -> Factory:
+    """Judge an answer by its first tokens."""
+    return lambda x: TokenClassifier(Columns(x.values), x.token_answer, n_tokens)
+
+
+def signs_only(x: Inputs) -> Learner | None:
+    """Add up the columns of an expected direction."""
+    kept = np.flatnonzero(x.directions)
+    return LabelFree(x.values[:, kept], x.directions[kept]) if kept.size else None
+
+
+def subject_known(x: Inputs) -> Learner:
+    """Look for latents that tell known subjects, whatever the relation."""
+    _, relation = np.unique(x.relations, return_inverse=True)
+    return SubjectKnown(x.subject_latents, x.layers, relation)
+
+
+class DetectorSpec(NamedTuple):
+    """One detector: what it reads, what learns from it, and where it is shown."""
+
+    name: str
+    title: str
+    """What it is, for people."""
+    reads: Reads = MappingProxyType({})
+    """Table to the columns that are looked at; no name takes all of them."""
+    learner: Factory = trees
+    needs: tuple[str, ...] = ()
+    """Further fields of `Inputs` that must be there, as `NEEDS` names them."""
+    stacked: tuple[str, ...] = ()
+    """Detectors whose inner out-of-fold scores are columns too."""
+    is_open: bool = False
+    """It does with those of its tables that are there, `any_of` them at least one."""
+    any_of: tuple[str, ...] = ()
+    forwards: float = 1.0
+    """Forward passes per answer beyond those of its tables."""
+    passes: Mapping[str, float] = MappingProxyType({})
+    """By table, where the columns need fewer passes than the table does."""
+    option_of: str = ""
+    """It takes the classifier that inner folds chose for this detector."""
+    headline: bool = False
+    """It is evaluated by default."""
+    kept: bool = False
+    """It is fitted on all answers for use on new prompts; of those, later rows need more."""
+    chief: bool = False
+    """It stands for the others where there is room for few."""
+    curve: bool = False
+    """Its curves are drawn; of many, none could be told apart."""
+    compare_with: tuple[str, ...] = ()
+    """Detectors that its AUROC is compared with, on the same resamples."""
+    color: str = ""
+    """In figures, for rows of the closing table; others are grey."""
+
+
+def whole(*tables: str) -> Reads:
+    """Read all columns of these tables."""
+    return dict.fromkeys(tables, ())
+
+
+OUTPUT = ("output",)
+QUICK: Reads = {
+    "output": (),
+    "paraphrase": ("paraphrase_first",),
+    "owner": ("owner_near_rank", "owner_near_gap", "owner_near_z", "owner_near_pmi"),
+}
+FEW: Reads = {
+    "output": ("min_logprob",),
+    "paraphrase": ("paraphrase_logmean",),
+    "swap": ("swap_first_logmean", "swap_rest_logmean", "swap_whole_logmean"),
+    "owner": ("owner_rank", "owner_gap"),
+    "siblings": (
+        *("sibling_lp", "sibling_paraphrase_logmean", "sibling_swap_first_drop"),
+        *("sibling_swap_whole_drop", "sibling_owner_gap"),
+    ),
+}
+GAIN = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
+DECISIVE_NULL = ("tracks", "null:shuffled")
+
+DETECTORS: tuple[DetectorSpec, ...] = (
+    DetectorSpec(
+        "output_best", "the best single output score", whole("output"),
+        lambda x: BestColumn(x.values, x.names), headline=True, color="#2563eb",
+    ),
+    DetectorSpec(
+        "output", "output scores", whole("output"), compare_with=(SURFACE,),
+        headline=True, kept=True, chief=True, curve=True, color="#1b1f24",
+    ),
+    DetectorSpec("lens", "logit lens", whole("lens"), headline=True, color="#0e7490"),
+    DetectorSpec(
+        "lens+output", "logit lens and output scores", whole("lens", "output"),
+        compare_with=OUTPUT, headline=True, kept=True, color="#0891b2",
+    ),
+    DetectorSpec(
+        PROBE, "linear probe on the residual stream of one layer", needs=("probes",),
+        learner=lambda x: LinearProbe(x.residuals, x.layers), compare_with=(SURFACE,),
+        headline=True, color="#4d7c0f",
+    ),
+    DetectorSpec(
+        LATENTS, "sparse logistic regression on the SAE latents of one layer", needs=("latents",),
+        learner=lambda x: Latents(x.latents, x.layers), headline=True, color="#b45309",
+    ),
+    DetectorSpec(
+        "tracks", "statistics of tracks", whole("tracks"),
+        compare_with=tuple(NULL + null.name for null in Null),
+        headline=True, curve=True, color="#9d4edd",
+    ),
+    DetectorSpec(
+        "tracks+output", "statistics of tracks and output scores", whole("tracks", "output"),
+        compare_with=("output", "lens+output"), headline=True, kept=True, chief=True, curve=True,
+        color="#5b3cc4",
+    ),
+    DetectorSpec(
+        STREAMING, "risk by the tokens so far, after the last one", whole("tokens"),
+        by_token(MOST_TOKENS), compare_with=OUTPUT, kept=True, color="#be185d",
+    ),
+    DetectorSpec("ghosts", "tracks that stay in copies", whole("ghosts"), color="#0f766e"),
+    DetectorSpec(
+        "ghosts+output", "tracks that stay in copies, and output scores",
+        whole("ghosts", "output"), compare_with=OUTPUT, headline=True, curve=True, color="#15803d",
+    ),
+    DetectorSpec(
+        "owner_gap", "how much better the answer fits the subject than any other, untrained",
+        {"owner": ("owner_gap",)}, lambda x: LabelFree(x.values, np.array([-1])),
+        compare_with=OUTPUT, headline=True, color="#a16207",
+    ),
+    DetectorSpec("owner", "owner test", whole("owner"), color="#854d0e"),
+    DetectorSpec(
+        "owner+output", "owner test and output scores", whole("owner", "output"),
+        compare_with=OUTPUT, curve=True, color="#c2410c",
+    ),
+    DetectorSpec(
+        "quick", "few numbers of few passes", QUICK, boosting,
+        passes={"paraphrase": 1.0, "owner": 1.0 + N_NEAR}, compare_with=OUTPUT,
+        headline=True, kept=True, curve=True, color="#d61f69",
+    ),
+    DetectorSpec(
+        "few", "the few numbers that say most", FEW, boosting, compare_with=OUTPUT,
+        headline=True, kept=True, chief=True, curve=True, color="#0369a1",
+    ),
+    DetectorSpec(
+        "full", "all interventions, ghosts and output scores",
+        whole("output", *FAMILIES, "ghosts"), compare_with=OUTPUT, color="#7c2d12",
+    ),
+    DetectorSpec(
+        "interventions+output", "all interventions that were made, and output scores",
+        whole("output", *FAMILIES), is_open=True,
+        any_of=tuple(name for name in FAMILIES if name != "owner"), compare_with=OUTPUT,
+        headline=True, color="#4338ca",
+    ),
+    DetectorSpec("sampling", "agreement of sampled answers", whole("sampling"), color="#065f46"),
+    DetectorSpec(
+        "sampling+output", "agreement of sampled answers, and output scores",
+        whole("sampling", "output"), compare_with=OUTPUT, curve=True, color="#92400e",
+    ),
+    DetectorSpec(
+        "everything", "every table, probe and latents",
+        whole("output", "lens", "tracks", "subject", *FAMILIES, "ghosts"),
+        stacked=(PROBE, LATENTS), is_open=True, compare_with=("output", SURFACE), curve=True,
+        color="#d9480f",
+    ),
+    DetectorSpec(
+        GAIN[0], "statistics of tracks beside output scores, probe and latents",
+        whole("tracks", "output"), stacked=(PROBE, LATENTS), compare_with=GAIN[1:],
+        headline=True, color="#6d28d9",
+    ),
+    DetectorSpec(
+        GAIN[1], "output scores, probe and latents", whole("output"), stacked=(PROBE, LATENTS),
+        headline=True, color="#64748b",
+    ),
+    DetectorSpec(
+        "exposure_oracle", "how often training text named the fact, and output scores",
+        whole("exposure", "output"), headline=True, curve=True, color="#155e75",
+    ),
+    DetectorSpec("lens_trajectory", "logit lens layer by layer", whole("lens_trajectory")),
+    DetectorSpec("pmi", "what the question adds to the answer", whole("prior"), light),
+    DetectorSpec(
+        "pmi+output", "what the question adds to the answer, and output scores",
+        whole("prior", "output"), compare_with=OUTPUT,
+    ),
+    DetectorSpec("p_true", "what the model says of its answer", whole("p_true"), light),
+    DetectorSpec(
+        "p_true+output", "what the model says of its answer, and output scores",
+        whole("p_true", "output"), compare_with=OUTPUT,
+    ),
+    DetectorSpec(
+        "probe+output", "linear probe and output scores", whole("output"), light,
+        stacked=(PROBE,), compare_with=OUTPUT,
+    ),
+    DetectorSpec(
+        "raw_latents+output", "latents and output scores", whole("output"), light,
+        stacked=(LATENTS,), compare_with=OUTPUT,
+    ),
+    DetectorSpec(
+        SUBJECT, "latents that tell known subjects", needs=("subject_latents",),
+        learner=subject_known,
+    ),
+    DetectorSpec(
+        "subject+output", "latents and statistics at the subject, and output scores",
+        whole("subject", "output"), light, stacked=(SUBJECT,), compare_with=OUTPUT,
+    ),
+    DetectorSpec(
+        "mahalanobis", "distance from the residual streams of right answers", needs=("probes",),
+        learner=lambda x: Distance(x.residuals, x.layers, relative=False),
+    ),
+    DetectorSpec(
+        "relative_mahalanobis", "the same, less the distance from those of all answers",
+        needs=("probes",), learner=lambda x: Distance(x.residuals, x.layers, relative=True),
+    ),
+    DetectorSpec("label_free", "statistics of tracks by their signs", whole("tracks"), signs_only),
+    DetectorSpec(
+        "control:question_tfidf", "words of the question", forwards=0.0,
+        learner=lambda x: Words(x.prompts, "word"),
+    ),
+    DetectorSpec(
+        RELATION, "relation of the question", needs=("relations",), forwards=0.0,
+        learner=lambda x: Words(x.relations, "whole"),
+    ),
+    DetectorSpec(
+        "control:answer_tfidf", "words of the answer", learner=lambda x: Words(x.texts, "word")
+    ),
+    DetectorSpec(IDENTITY, "which answer it is", learner=lambda x: Words(x.texts, "whole")),
+    DetectorSpec(SURFACE, "how the answer is written", whole("surface"), light),
+)  # fmt: skip
+"""In reading order."""
+
+KEPT = tuple(one.name for one in reversed(DETECTORS) if one.kept)
+"""Detectors for new prompts, the one to be asked first before the others: each needs less."""
+CHIEF = tuple(one.name for one in DETECTORS if one.chief)
+CURVES = tuple(one.name for one in DETECTORS if one.curve)
+COLORS = {one.name: one.color for one in DETECTORS if one.color}
+"""Of the rows of the closing table, in reading order."""
+HEADLINE = (*(one.name for one in DETECTORS if one.headline), DECISIVE_NULL[1])
+
+
+def find(name: str) -> DetectorSpec:
+    """Look a row of the list up."""
+    return next(one for one in DETECTORS if one.name == name)
+
+
+def null(kind: str) -> DetectorSpec:
+    """Make the row of links that mean nothing, judged by the classifier of real ones."""
+    name = NULL + kind
+    return DetectorSpec(name, f"tracks of {kind} links", whole(name), option_of="tracks")
+
+
+def streaming(n_tokens: int) -> DetectorSpec:
+    """Make the row of a detector that speaks after so many tokens."""
+    title = f"risk by the tokens so far, after {n_tokens}"
+    name = f"{STREAMING}:{n_tokens}"
+    return DetectorSpec(name, title, whole("tokens"), by_token(n_tokens))
+
+
+def of_family(family: str) -> DetectorSpec:
+    """Make the row of what an intervention tells by itself beside output scores."""
+    reads = whole(family, "output")
+    return DetectorSpec(f"{family}+output", f"{family} alone", reads, compare_with=OUTPUT)
+
+
+def of_track_family(family: str, columns: tuple[str, ...]) -> DetectorSpec:
+    """Make the row of what a family of the statistics of tracks tells beside output scores."""
+    name, title = f"{OF_TRACKS}{family}+output", f"statistics of tracks: {family} alone"
+    return DetectorSpec(name, title, {"tracks": columns, "output": ()}, compare_with=OUTPUT)
+
+
+def check_names(names: Sequence[str] | None) -> None:
+    """Make sure that there are detectors of these names.
+
+    Raises:
+        ConfigError: There is none of a name.
+    """
+    generated = (*map(streaming, EARLY), *map(of_family, FAMILIES), *(null(n.name) for n in Null))
+    known = dict.fromkeys((DEFAULT, *(one.name for one in (*DETECTORS, *generated))))
+    for name in names or ():
+        if name in RENAMED:
+            raise ConfigError(f"evaluation.compare: the detector {name} is called {RENAMED[name]}")
+        if name not in known and not name.startswith(OF_TRACKS):
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"evaluation.compare: no detector {name}"
+                + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
+            )
+
+
+def pairs(specs: Iterable[DetectorSpec], *, written: bool) -> list[tuple[str, str]]:
+    """List the differences to report between detectors that are there.
+
+    Args:
+        specs: Those that are there.
+        written: Others wrote the answers: their surface is what has to be beaten.
+    """
+    there = {one.name: one for one in specs}
+    return [
+        (name, other)
+        for name, one in there.items()
+        for other in one.compare_with
+        if other in there and (written or other != SURFACE)
+    ]
+
+
+def sees_most(names: Iterable[str]) -> str | None:
+    """Name the detector that reads most, but what only a generated world knows; None of none."""
+    held = [one for one in DETECTORS if one.name in set(names) and "exposure" not in one.reads]
+    return max(held, key=lambda one: len(one.reads) + len(one.stacked)).name if held else None
