@@ -63,7 +63,8 @@ class DetectorConfig:
     clues: list[Clue]
     """What counts for a link besides its direction."""
     nulls: list[Null]
-    """Null associations that run beside the real one; `shuffled` always does."""
+    """Null associations that have statistics of their own beside those of the real one; `shuffled`
+    always runs as the reference of lengths and persistence."""
 
     def __post_init__(self) -> None:
         check_folder_name("detector.name", self.name)

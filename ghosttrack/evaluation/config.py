@@ -22,7 +22,8 @@ class EvaluationConfig:
     """Which detectors are judged, on what rows, and how surely."""
 
     compare: list[str] | None
-    """Detectors that are judged, with those that they build on; null: all that can be fed."""
+    """Detectors that are judged, with those that they build on; `headline` stands for the default
+    rows, null for all that can be fed."""
     held_out: HeldOut
     """What outer folds keep together, beside question or entity."""
     n_folds: int

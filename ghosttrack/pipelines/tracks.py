@@ -147,7 +147,8 @@ def write_tracks(
     reference = fit_length_null(nulls[Null.shuffled.name].tracks)
     save_instruments(folder, instruments, reference)
     by_point = {"tracks": track_statistics(seen.evidence, seen.tracks, reference)}
-    by_point |= null_tables(seen.evidence, nulls, reference)
+    asked = {null.name: nulls[null.name] for null in tracking.detector.nulls}
+    by_point |= null_tables(seen.evidence, asked, reference)
     by_point |= untrained_table(lm, tracking, answers, read_at, reference, seed)
     tables = _prompt_tables(prompts.readings)
     tables |= {

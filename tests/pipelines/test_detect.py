@@ -49,7 +49,7 @@ def test_the_evaluation_holds_what_others_read(done: Done):
     keys = "detector subset n auroc auroc_ci auprc accuracy precision recall f1 ece forwards"
     assert all(set(keys.split()) <= set(row) for row in found["rows"])
     named = {row["detector"] for row in found["rows"]}
-    detectors = "output_best output lens probe raw_latents tracks tracks+output everything"
+    detectors = "output_best output lens probe raw_latents tracks tracks+output ghosts+output"
     assert {*detectors.split(), "interventions+output"} <= named | set(found["left_out"])
     assert {"output", "tracks+output"} <= named
     assert {row["subset"] for row in found["rows"]} >= {"all", "p>0.5", "p>0.8"}
