@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the prompt, where no file is given; then settings of detect.py",
     )
     checks = command("check", check)
-    checks.add_argument("folder", type=Path, help="SAEs, ours or another library's")
+    checks.add_argument("folder", type=Path, help="SAEs, or a model's folder: its newest bank")
     checks.add_argument("settings", nargs="*", help="settings of train.py: model, corpus, layers")
     lists = command("list", list_artifacts)
     lists.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
@@ -81,13 +81,14 @@ def ask(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Measure SAEs on held-out tokens, beside what their files claim."""
+    from ghosttrack.analysis.runs import newest
     from ghosttrack.config import TrainProgram, load
 
     def task(cfg: "DictConfig") -> None:
         config = load(cfg, TrainProgram)
         from ghosttrack.pipelines.check import check as measure
 
-        measure(config, options.folder)
+        measure(config, newest(options.folder, "saes"))
 
     _run("check", "train", task, options.settings)
 

@@ -1,5 +1,7 @@
-"""What README says can be typed, can be typed."""
+"""What README and docs say can be typed, can be typed."""
 
+import ast
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -17,20 +19,21 @@ from ghosttrack.sae.init import initialise
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {file.name: file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("docs/*.md"))}
+PAGES = {"README.md": README, **DOCS}
+EVERYTHING = "\n".join(PAGES.values())
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
-CALL = re.compile(r"(?:^|[\s`/&])(?:\S*/)?python3? (\w+)\.py([^\n`]*)", re.MULTILINE)
+CALL = re.compile(r"(?:^|[\s`/&])(?:\S*/)?python3? (\w+)\.py([^\n`|]*)", re.MULTILINE)
+MODULE = re.compile(r"python3? -m ([\w.]+)")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def calls(text: str) -> list[tuple[str, list[str]]]:
-    """Program and arguments of every `python <program>.py ...`, placeholders filled in."""
-    return [
-        (program, [re.sub(r"<[^>]*>", "x", word) for word in shlex.split(rest, comments=True)])
-        for program, rest in CALL.findall(text)
-    ]
+    """Program and arguments of every `python <program>.py ...`."""
+    return [(program, shlex.split(rest, comments=True)) for program, rest in CALL.findall(text)]
 
 
 def jobs(arguments: list[str]) -> list[list[str]]:
@@ -62,12 +65,36 @@ def test_both_commands_use_the_constraints_that_are_there():
     assert (ROOT / "constraints.txt").is_file()
 
 
-@pytest.mark.parametrize(("program", "arguments"), calls(README))
+@pytest.mark.parametrize(("program", "arguments"), calls(EVERYTHING))
 def test_every_command_composes_and_loads(program: str, arguments: list[str]):
     assert (ROOT / f"{program}.py").is_file()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for overrides in jobs(arguments):
             load(compose(program, overrides=overrides), PROGRAMS[program])
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULE.findall(EVERYTHING)) - {"pip", "venv"}))
+def test_every_module_that_a_command_runs_is_there(module: str):
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    if found.submodule_search_locations:
+        assert importlib.util.find_spec(f"{module}.__main__"), module
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_can_be_pasted(page: str):
+    for block in blocks("bash", PAGES[page]):
+        assert not re.search(r"<\w[^>]*>", block), block
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_sections(page: str):
+    for link, section in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", PAGES[page]):
+        target = ROOT / ("docs" if page in DOCS else ".") / (link or page)
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+        assert not section or section in anchors, f"{link}#{section}"
 
 
 def test_a_sweep_of_the_readme_is_taken_apart_into_its_jobs():
@@ -78,7 +105,8 @@ def test_a_sweep_of_the_readme_is_taken_apart_into_its_jobs():
     "group", sorted(one.name for one in (ROOT / "conf").iterdir() if one.is_dir())
 )
 def test_every_option_of_a_group_that_the_readme_tables_is_named_and_no_other(group: str):
-    rows = [line for line in README.splitlines() if line.startswith(f"| `{group}` |")]
+    page = DOCS["configuration.md"]
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{group}` |")]
     if not rows:
         assert group in ("hydra", "stage")  # not for users to choose from
         return
@@ -87,7 +115,9 @@ def test_every_option_of_a_group_that_the_readme_tables_is_named_and_no_other(gr
 
 
 def test_the_table_of_wrong_overrides_says_what_is_answered():
-    typed = re.findall(r"^\| `([+\w.=]+)` \| `(config: [^`]+)` \|$", README, re.MULTILINE)
+    typed = re.findall(
+        r"^\| `([+\w.=]+)` \| `(config: [^`]+)` \|$", DOCS["configuration.md"], re.MULTILINE
+    )
     assert len(typed) >= 3
     for override, answer in typed:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -102,7 +132,7 @@ def test_the_lines_about_a_bank_run(tmp_path: Path):
     x = torch.randn(2, 40, 6)
     initialise(bank.requires_grad_(False), x)
     bank.save(tmp_path / "bank", evaluate(bank, [x], torch.device("cpu")))
-    (example,) = blocks("python")
+    (example,) = blocks("python", DOCS["banks.md"])
     text, n_replaced = re.subn(r'Bank\.load\("[^"]*"\)', f'Bank.load("{tmp_path}/bank")', example)
     assert n_replaced == 1
     names: dict[str, object] = {}
@@ -116,9 +146,29 @@ def test_the_readme_names_files_that_exist():
     layout = next(block for block in blocks("text") if "ghosttrack/" in block)
     for name in re.findall(r"^  (\w+/|\w+\.py) ", layout, re.MULTILINE):
         assert (ROOT / "ghosttrack" / name).exists(), name
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
 
 
-def test_the_readme_is_at_most_250_lines():
-    assert len(README.splitlines()) <= 250
+def test_the_readme_is_at_most_160_lines():
+    assert len(README.splitlines()) <= 160
+
+
+@pytest.mark.parametrize(("end", "most"), [("a bank", 25), ("a row", 40)])
+def test_the_newcomers_path_goes_down_by_imports(end: str, most: int):
+    """Every file after the first is imported by one that stands before it."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = contributing.split(f"to {end}:\n", 1)[1].split("```")[1]
+    path = [line.split()[0] for line in text.strip().splitlines()[1:]]
+    assert 5 < len(path) <= most
+    for place, file in enumerate(path[1:], start=1):
+        module = file.removesuffix(".py").replace("/", ".")
+        assert any(module in imports(ROOT / one) for one in path[:place]), file
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+    return found
