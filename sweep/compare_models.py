@@ -13,7 +13,7 @@ from pathlib import Path
 from ghosttrack.analysis.evaluations import Found, add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.evaluation.subsets import ALL
+from ghosttrack.evaluation.result import ALL
 from ghosttrack.report.sheet import Estimate, markdown, print_sheet, write_sheet
 from sweep.measures.quality import (
     bands_sheet,

@@ -14,7 +14,7 @@ from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluati
 from ghosttrack.analysis.runs import find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
-from ghosttrack.report.page import asset, environment
+from ghosttrack.report.html import asset, environment
 from sweep.views.sections import Review, sections
 
 

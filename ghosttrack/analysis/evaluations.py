@@ -14,9 +14,16 @@ from ghosttrack.analysis.runs import Hook, RunRecord
 from ghosttrack.artifacts import read
 from ghosttrack.command import say
 from ghosttrack.errors import ConfigError, DataError, whole
-from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, NullComparison, Pair, Row
+from ghosttrack.evaluation.result import (
+    ALL,
+    CausalRate,
+    Evaluation,
+    Interval,
+    NullComparison,
+    Pair,
+    Row,
+)
 from ghosttrack.evaluation.roster import CHIEF
-from ghosttrack.evaluation.subsets import ALL
 from ghosttrack.files import read_json
 from ghosttrack.questions.labels import RIGHT
 from ghosttrack.report.sheet import Estimate

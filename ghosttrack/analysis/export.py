@@ -17,12 +17,12 @@ from pathlib import Path
 from ghosttrack.analysis.evaluations import Found, add_detectors, auroc, choose, read_evaluation
 from ghosttrack.analysis.runs import newest, read_run_folder
 from ghosttrack.command import make_folder, parser, run, say
+from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.evaluation.roster import COLORS
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.report.cells import write_csv
 from ghosttrack.report.figures import draw
 from ghosttrack.report.latex import document, escaped, figure, table
 from ghosttrack.report.sheet import Cell, Estimate, Sheet
-from ghosttrack.report.tables import write_csv
 
 SUBSETS = (ALL, *CONFIDENT)
 INTERVALS = "Brackets and bars: 95 \\% cluster-bootstrap intervals over groups."

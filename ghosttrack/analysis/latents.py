@@ -40,9 +40,9 @@ from ghosttrack.analysis.subject import Subject, find_subject
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
+from ghosttrack.report.cells import write_csv
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import Sheet, print_sheet, write_sheet
-from ghosttrack.report.tables import write_csv
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.read import read_saes
 from ghosttrack.sae.hooks import layer_of

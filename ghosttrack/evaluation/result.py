@@ -8,6 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+ALL = "all"
+CONFIDENT = {"p>0.5": 0.5, "p>0.8": 0.8}
+"""Name to the answer probability that must be exceeded."""
+WITHIN = "within relation"
+
 
 class Interval(NamedTuple):
     """95 % cluster-bootstrap interval; NaN at both ends where it is not defined."""

@@ -8,13 +8,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.evaluation.result import ALL, CONFIDENT, WITHIN
 from ghosttrack.evaluation.summary import Subset
 from ghosttrack.world.questions import HELD_OUT
 
-ALL = "all"
-CONFIDENT = {"p>0.5": 0.5, "p>0.8": 0.8}
-"""Name to the answer probability that must be exceeded."""
-WITHIN = "within relation"
 WITHIN_TIER = "within tier"
 WITHIN_ANSWER = "within answer"
 UNSEEN_WORDING = "unseen wording"

@@ -14,30 +14,10 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import COLORS, CURVES
 from ghosttrack.evaluation.scores import bin_of
+from ghosttrack.report.pictures import FAINT, SHOWN, STYLE, save
 
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "ghosttrack",
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e9ed",
-    "axes.axisbelow": True,
-}
-PALETTE = tuple(COLORS.values())
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
 """Styles of lines in turn, for print and for colours that are near one another."""
-FAINT = "#8b949e"
-SHOWN = ("svg", "png")
-"""Formats of a figure that a page shows and that W&B takes."""
-UNDATED: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None},
-}
-"""Metadata by format, such that the same figure is the same bytes."""
 
 
 def draw(
@@ -131,11 +111,3 @@ def _forest(evaluation: Evaluation) -> Figure:
     axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title="All detectors, all answers")
     axes.grid(axis="y", visible=False)
     return figure
-
-
-def save(figure: Figure, stem: Path, kinds: Sequence[str] = SHOWN) -> Path:
-    """Write a figure in several formats, without dates; return the file of the first."""
-    paths = [stem.with_suffix(f".{kind}") for kind in kinds]
-    for path in paths:
-        figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]])
-    return paths[0]

@@ -1,24 +1,22 @@
 """One self-contained page: no network, no other file, every text from model or data escaped."""
 
-import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, nan, sqrt
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.evaluation.result import Evaluation, Pair, Row
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.subsets import ALL
+from ghosttrack.report.cells import number
+from ghosttrack.report.html import asset, embedded, environment, json_in_html
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.tables import category_counts, number
+from ghosttrack.report.tables import category_counts
 from ghosttrack.report.viewer import viewer_data
 
 CAPTIONS = {
@@ -131,36 +129,6 @@ def sketch(
     return Markup(f"<svg width='{5 * bins}' height='22' aria-hidden='true'>{''.join(areas)}</svg>")
 
 
-def environment() -> Environment:
-    """Read our templates; every text that is filled in is escaped."""
-    environment = Environment(
-        loader=PackageLoader("ghosttrack.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["number"] = number
-    environment.filters["signed"] = _signed
-    environment.filters["words"] = lambda text: text.replace("_", " ")
-    return environment
-
-
-def _signed(value: float, digits: int = 3) -> str:
-    return f"{value:+.{digits}f}" if isfinite(value) else "–"
-
-
-def asset(name: str) -> Markup:
-    """Read one of our own files; it is code, not data, and stays as it is."""
-    return Markup((Path(__file__).parent / "template" / name).read_text(encoding="utf-8"))
-
-
-def json_in_html(value: object) -> Markup:
-    """Serialise for a script element: no `<`, `>` or `&` survives, so no tag can be closed."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
 def _detectors(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Row]]]:
     """Group rows by detector, the headline first."""
     rows: dict[str, dict[str, Row]] = {}
@@ -180,11 +148,6 @@ def _pairs(pairs: Sequence[Pair]) -> list[tuple[str, str, Mapping[str, Pair]]]:
     for pair in pairs:
         grouped.setdefault((pair.a, pair.b), {})[pair.subset] = pair
     return [(a, b, subsets) for (a, b), subsets in grouped.items()]
-
-
-def embedded(figure: Path) -> str:
-    """Spell a file as a `data:` address wants it."""
-    return base64.b64encode(figure.read_bytes()).decode()
 
 
 def _figure(path: Path) -> dict[str, str | bool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +11,45 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.report.figures import FAINT, PALETTE, STYLE, save
 from ghosttrack.report.sheet import Estimate
 
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ghosttrack",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e9ed",
+    "axes.axisbelow": True,
+}
+FAINT = "#8b949e"
+SHOWN = ("svg", "png")
+"""Formats of a figure that a page shows and that W&B takes."""
+UNDATED: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+"""Metadata by format, such that the same figure is the same bytes."""
 ACCENT, WARNING = "#5b3cc4", "#c2410c"
+GROUP_COLORS = (
+    "#2563eb",
+    "#1b1f24",
+    "#0e7490",
+    "#0891b2",
+    "#4d7c0f",
+    "#b45309",
+    "#9d4edd",
+    "#5b3cc4",
+    "#be185d",
+    "#0f766e",
+    "#15803d",
+    "#a16207",
+)
+"""Of groups of intervals, in turn."""
+MEAN = "#155e75"
 CURVE_COLORS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
     *("#1b1f24", "#e0a800", "#56b4e9", "#7a1fa2"),
@@ -77,13 +113,13 @@ def draw_positions(
             axes = figure.add_subplot(1, len(panels), place)
             axes.plot(positions, values.T, color=FAINT, linewidth=0.6, alpha=0.5)
             means = values.mean(0)
-            axes.plot(positions, means, color=PALETTE[-1], linewidth=1.2)
+            axes.plot(positions, means, color=MEAN, linewidth=1.2)
             for parity, name, color in marks:
                 own = positions % 2 == parity
                 axes.plot(positions[own], means[own], "o", color=color, ms=6, label=name)
             axes.set(xlabel="position", title=quantity)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles = [Line2D([], [], color=FAINT, linewidth=0.6), Line2D([], [], color=PALETTE[-1])]
+        handles = [Line2D([], [], color=FAINT, linewidth=0.6), Line2D([], [], color=MEAN)]
         handles += [Line2D([], [], color=color, marker="o", ls="") for *_, color in marks]
         names = ["a layer", "mean over layers", *(name for _, name, _ in marks)]
         figure.legend(
@@ -107,7 +143,7 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
         axes = figure.add_subplot()
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
         for place, (_, group, estimate) in enumerate(rows):
-            color = PALETTE[groups.index(group) % len(PALETTE)]
+            color = GROUP_COLORS[groups.index(group) % len(GROUP_COLORS)]
             value, *ends = (np.nan if number is None else number for number in estimate)
             axes.plot(ends, (place, place), color=color, linewidth=1.6)
             axes.plot(value, place, color=color, marker="o", ms=4)
@@ -116,3 +152,11 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
         axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title=title)
         axes.grid(axis="y", visible=False)
         return save(figure, stem)
+
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = SHOWN) -> Path:
+    """Write a figure in several formats, without dates; return the file of the first."""
+    paths = [stem.with_suffix(f".{kind}") for kind in kinds]
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]])
+    return paths[0]

@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ghosttrack.report.tables import with_interval, write_csv
+from ghosttrack.report.cells import with_interval, write_csv
 
 
 class Estimate(NamedTuple):

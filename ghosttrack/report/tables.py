@@ -1,9 +1,7 @@
 """Tables of an evaluation: for the terminal and as CSV files."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,9 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ghosttrack.evaluation.result import Evaluation, Row
+from ghosttrack.evaluation.result import ALL, CONFIDENT, WITHIN, Evaluation, Row
 from ghosttrack.evaluation.roster import COLORS, SURFACE
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT, WITHIN
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Format a number; what is not defined (None or NaN) becomes a dash.
-
-    >>> number(0.5), number(float("nan"))
-    ('0.500', '–')
-    """
-    return "–" if value is None or not isfinite(value) else f"{value:.{digits}f}"
-
-
-def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
-    """Format a number with its interval.
-
-    >>> with_interval(0.9, (0.85, 0.95))
-    '0.900 [0.850, 0.950]'
-    """
-    low, high = interval
-    return f"{number(value)} [{number(low)}, {number(high)}]"
-
+from ghosttrack.report.cells import number, with_interval, write_csv
 
 CHIEF = (ALL, *CONFIDENT, WITHIN)
 """Subsets that a terminal has room for; the page shows all."""
@@ -94,14 +69,6 @@ def write_scores(path: Path, evaluation: Evaluation, texts: Sequence[Sequence[st
     write_csv(path, ["question", "answer", "category", *names], cells)
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write CSV in UTF-8; a text that a spreadsheet would run as a formula gets a `'` before it."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
 def category_counts(
     groups: Sequence[str], labels: Int[np.ndarray, " sample"]
 ) -> list[tuple[str, int, float]]:
@@ -111,9 +78,3 @@ def category_counts(
         (str(name), int((names == name).sum()), float(1 - labels[names == name].mean()))
         for name in dict.fromkeys(groups)
     ]
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float) and not isfinite(value):
-        return ""
-    return "'" + value if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value

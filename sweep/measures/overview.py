@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ghosttrack.analysis.evaluations import Found, auroc
 from ghosttrack.analysis.runs import RunRecord, common_overrides
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.report.sheet import Cell, Sheet
 
 SUBSETS = (ALL, next(iter(CONFIDENT)))

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from ghosttrack.analysis.evaluations import Found, auroc
 from ghosttrack.analysis.runs import BankRecord
-from ghosttrack.evaluation.subsets import ALL, CONFIDENT
+from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.report.pictures import Curve, draw_curves, draw_intervals
 from ghosttrack.report.sheet import Cell, Sheet
 from ghosttrack.sae.hooks import layer_of

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from ghosttrack.report.figures import FAINT, STYLE, save
-from ghosttrack.report.pictures import ACCENT, WARNING, WIDEST
+from ghosttrack.report.pictures import ACCENT, FAINT, STYLE, WARNING, WIDEST, save
 from sweep.measures.shapes import LEAST_EXPLAINED, Shape, front
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ghosttrack.analysis.evaluations import Found
 from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.subsets import ALL
-from ghosttrack.report.page import embedded
+from ghosttrack.evaluation.result import ALL
+from ghosttrack.report.html import embedded
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import Cell, Sheet, shown
 from sweep.measures.overview import brief, collect

@@ -37,7 +37,7 @@ def outputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(outputs: Path) -> Page:
-    main([str(outputs), "--detectors", "output,all"])
+    main([str(outputs), "--detectors", "output,everything"])
     return Page((outputs / "dashboard.html").read_text())
 
 

@@ -1,0 +1,46 @@
+"""Our templates and assets; every text that is filled in is escaped."""
+
+import base64
+import json
+from math import isfinite
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ghosttrack.report.cells import number
+
+
+def environment() -> Environment:
+    """Read our templates; every text that is filled in is escaped."""
+    environment = Environment(
+        loader=PackageLoader("ghosttrack.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["number"] = number
+    environment.filters["signed"] = _signed
+    environment.filters["words"] = lambda text: text.replace("_", " ")
+    return environment
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return f"{value:+.{digits}f}" if isfinite(value) else "–"
+
+
+def asset(name: str) -> Markup:
+    """Read one of our own files; it is code, not data, and stays as it is."""
+    return Markup((Path(__file__).parent / "template" / name).read_text(encoding="utf-8"))
+
+
+def json_in_html(value: object) -> Markup:
+    """Serialise for a script element: no `<`, `>` or `&` survives, so no tag can be closed."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def embedded(figure: Path) -> str:
+    """Spell a file as a `data:` address wants it."""
+    return base64.b64encode(figure.read_bytes()).decode()
