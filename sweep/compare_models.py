@@ -10,7 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import Found, add_detectors, choose, read_evaluations
+from ghosttrack.analysis.evaluations import (
+    EvaluationRecord,
+    add_detectors,
+    choose,
+    read_evaluations,
+)
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.evaluation.result import ALL
@@ -64,7 +69,7 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _reached(
-    found: Sequence[Found], detectors: Sequence[str]
+    found: Sequence[EvaluationRecord], detectors: Sequence[str]
 ) -> list[tuple[str, str, Estimate, Estimate]]:
     return [
         (

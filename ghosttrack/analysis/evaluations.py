@@ -35,7 +35,7 @@ TEXTS = ("question", "answer", "category")
 T = TypeVar("T")
 
 
-class Found(NamedTuple):
+class EvaluationRecord(NamedTuple):
     """An evaluation and what stands beside it."""
 
     name: str
@@ -51,7 +51,7 @@ class Found(NamedTuple):
     """Held-out metrics of the bank, per hook point."""
 
 
-def read_evaluation(folder: Path) -> Found:
+def read_evaluation(folder: Path) -> EvaluationRecord:
     """Read a folder of `evaluations`.
 
     Raises:
@@ -75,13 +75,13 @@ def read_evaluation(folder: Path) -> Found:
             ) from error
         hooks = read_json(folder / "metrics.json").get("hooks", [])
         facts = artifact.manifest
-        return Found(
+        return EvaluationRecord(
             f"{folder.parents[1].name} {folder.name}",
             *(evaluation, labels, facts["identity"], facts["git_commit"], hooks),
         )
 
 
-def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, Found]:
+def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, EvaluationRecord]:
     """Read each run's evaluation once; say which could not be, as those of an earlier format."""
     found = {}
     for folder in dict.fromkeys(run.evaluation for run in runs if run.evaluation is not None):
@@ -117,7 +117,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def choose(detectors: tuple[str, ...] | None, found: Iterable[Found]) -> tuple[str, ...]:
+def choose(detectors: tuple[str, ...] | None, found: Iterable[EvaluationRecord]) -> tuple[str, ...]:
     """Settle whose columns a table has.
 
     Raises:

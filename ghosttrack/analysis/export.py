@@ -14,7 +14,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import Found, add_detectors, auroc, choose, read_evaluation
+from ghosttrack.analysis.evaluations import (
+    EvaluationRecord,
+    add_detectors,
+    auroc,
+    choose,
+    read_evaluation,
+)
 from ghosttrack.analysis.runs import newest, read_run_folder
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.evaluation.result import ALL, CONFIDENT
@@ -74,7 +80,7 @@ def _export(given: argparse.Namespace) -> None:
     say(f"{folder / 'paper.tex'} shows {', '.join(parts)}")
 
 
-def protocol(found: Found) -> str:
+def protocol(found: EvaluationRecord) -> str:
     """Say what every number rests on."""
     judged, identity = found.evaluation, found.identity
     sizes = {
@@ -89,7 +95,7 @@ def protocol(found: Found) -> str:
     )
 
 
-def _caution(found: Found) -> str:
+def _caution(found: EvaluationRecord) -> str:
     notes = {row.note for row in found.evaluation.rows if row.subset == ALL and row.note}
     return "".join(f" {note[:1].upper()}{note[1:]}." for note in sorted(notes))
 
@@ -108,7 +114,7 @@ def command(evaluation: Path) -> str:
     return shlex.join(["python", "detect.py", *read_run_folder(first.parents[1]).overrides])
 
 
-def _sheets(found: Found, detectors: Sequence[str]) -> dict[str, tuple[str, Sheet]]:
+def _sheets(found: EvaluationRecord, detectors: Sequence[str]) -> dict[str, tuple[str, Sheet]]:
     """Build each table with what it shows."""
     return {
         "detectors": ("Detectors on all and on confident answers.", _detectors(found, detectors)),
@@ -121,7 +127,7 @@ def _sheets(found: Found, detectors: Sequence[str]) -> dict[str, tuple[str, Shee
     }
 
 
-def _detectors(found: Found, detectors: Sequence[str]) -> Sheet:
+def _detectors(found: EvaluationRecord, detectors: Sequence[str]) -> Sheet:
     judged = found.evaluation
     rows: list[tuple[Cell, ...]] = []
     for name in detectors:
@@ -141,7 +147,7 @@ def _whole(number: float) -> float | int:
     return int(number) if number == int(number) else number
 
 
-def _paired(found: Found, detectors: Sequence[str]) -> Sheet:
+def _paired(found: EvaluationRecord, detectors: Sequence[str]) -> Sheet:
     judged = found.evaluation
     pairs = dict.fromkeys((one.a, one.b) for one in judged.paired if one.a in detectors)
     rows: list[tuple[Cell, ...]] = []
@@ -151,7 +157,7 @@ def _paired(found: Found, detectors: Sequence[str]) -> Sheet:
     return Sheet(("detector", "minus", *SUBSETS), rows)
 
 
-def _canaries(found: Found) -> Sheet:
+def _canaries(found: EvaluationRecord) -> Sheet:
     judged = found.evaluation
     rows: list[tuple[Cell, ...]] = [
         (name, Estimate(value, *judged.canary_intervals[name]))
@@ -160,11 +166,11 @@ def _canaries(found: Found) -> Sheet:
     return Sheet(("canary", "AUROC"), rows)
 
 
-def _tokens(found: Found) -> str:
+def _tokens(found: EvaluationRecord) -> str:
     return " or ".join(sorted({f"{hook['n_tokens']:,}" for hook in found.hooks}))
 
 
-def _saes(found: Found) -> Sheet:
+def _saes(found: EvaluationRecord) -> Sheet:
     names = ("fvu", "explained_variance", "l0", "dead_frac", "mse", "ce_recovered", "kl")
     rows = [(hook["hook"], *(hook.get(name) for name in names)) for hook in found.hooks]
     return Sheet(("hook point", *names), rows)

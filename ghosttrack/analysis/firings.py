@@ -19,7 +19,7 @@ from ghosttrack.sae.fidelity import ENCODE_TOKENS
 from ghosttrack.sae.hooks import layer_of
 
 
-class Text(NamedTuple):
+class HeldoutText(NamedTuple):
     """Windows whose documents are dealt to two halves: one to choose on, one to measure on."""
 
     windows: Windows
@@ -28,7 +28,7 @@ class Text(NamedTuple):
     in_second: Bool[np.ndarray, " token"]
 
     @classmethod
-    def of(cls, windows: Windows, skip_first: int, seed: int) -> "Text":
+    def of(cls, windows: Windows, skip_first: int, seed: int) -> "HeldoutText":
         """Deal documents at random and whole, so that no half knows what the other repeats."""
         names, document = np.unique(windows.documents, return_inverse=True)
         halves = np.random.default_rng(seed).permutation(len(names)) % 2 == 1
@@ -70,7 +70,7 @@ class Tally:
         strongest: By latent, of each the strongest first.
     """
 
-    def __init__(self, text: Text, n_latents: int, d_vocab: int, n_contexts: int) -> None:
+    def __init__(self, text: HeldoutText, n_latents: int, d_vocab: int, n_contexts: int) -> None:
         self.text = text
         self.d_vocab = d_vocab
         self.n_contexts = n_contexts
@@ -130,7 +130,7 @@ def _starts(*columns: Int[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
 
 
 @torch.no_grad()
-def tally(lm: LM, bank: Bank, text: Text, batch_size: int, n_contexts: int) -> Tally:
+def tally(lm: LM, bank: Bank, text: HeldoutText, batch_size: int, n_contexts: int) -> Tally:
     """Let a model read, and count what a bank's latents fire on.
 
     Args:

@@ -34,7 +34,7 @@ from ghosttrack.analysis.enrichment import (
     meaning,
     n_tests,
 )
-from ghosttrack.analysis.firings import Text, tally
+from ghosttrack.analysis.firings import HeldoutText, tally
 from ghosttrack.analysis.significance import LEVEL
 from ghosttrack.analysis.subject import Subject, find_subject
 from ghosttrack.command import at_least, make_folder, parser, run, say
@@ -78,7 +78,7 @@ def _make(given: argparse.Namespace) -> None:
     say(f"{files[0]}, {folder / 'enrichment.csv'}, {folder / 'contexts.jsonl'}, {files[-1]}")
 
 
-def catalogue(lm: LM, bank: Bank, text: Text, batch_size: int, n_contexts: int) -> Catalogue:
+def catalogue(lm: LM, bank: Bank, text: HeldoutText, batch_size: int, n_contexts: int) -> Catalogue:
     """Read the text and find what each latent fires on."""
     counted = tally(lm, bank, text, batch_size, n_contexts)
     pairs = enriched(counted.half(0), counted.frequency(0))
@@ -93,9 +93,9 @@ def _bank(subject: Subject, layers: list[int] | None) -> Bank:
     return Bank.of([sae for sae in saes if layers is None or layer_of(sae.hook) in layers])
 
 
-def _text(subject: Subject, n_tokens: int, seed: int) -> Text:
+def _text(subject: Subject, n_tokens: int, seed: int) -> HeldoutText:
     heldout = subject.heldout
-    text = Text.of(heldout.first(n_tokens), heldout.cut.skip_first, seed)
+    text = HeldoutText.of(heldout.first(n_tokens), heldout.cut.skip_first, seed)
     if text.in_second.all() or not text.in_second.any():
         raise DataError(
             "--tokens: so many are of one document; two halves take more of them or of the corpus"

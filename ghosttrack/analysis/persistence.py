@@ -74,7 +74,7 @@ def chains_of(hooks: Sequence[str]) -> dict[tuple[int, ...], list[list[int]]]:
     return chains
 
 
-class Step(NamedTuple):
+class LayerStep(NamedTuple):
     """From a layer to the next; means over positions that have the same layers."""
 
     start: int
@@ -90,7 +90,7 @@ def follow(
     layers: Sequence[int],
     chains: Sequence[Float[np.ndarray, "layer d_sae d_model"]],
     generator: np.random.Generator,
-) -> list[Step]:
+) -> list[LayerStep]:
     """Follow latents from each layer on, at each position by itself."""
     floors = np.array([[chance(one, generator) for one in chain[1:]] for chain in chains])
     left = [
@@ -99,10 +99,12 @@ def follow(
     ]
     means = [np.mean(shares, axis=0).tolist() for shares in zip(*left, strict=True)]
     along = zip(layers, layers[1:], floors.mean(0).tolist(), means, strict=False)
-    return [Step(start, end, len(chains), floor, shares) for start, end, floor, shares in along]
+    return [
+        LayerStep(start, end, len(chains), floor, shares) for start, end, floor, shares in along
+    ]
 
 
-def persistence_sheet(steps: Sequence[Step]) -> Sheet:
+def persistence_sheet(steps: Sequence[LayerStep]) -> Sheet:
     """Put steps together, a row each."""
     longest = max(len(one.left) for one in steps)
     rows: list[tuple[Cell, ...]] = [

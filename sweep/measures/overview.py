@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import Found, auroc
+from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
 from ghosttrack.analysis.runs import RunRecord, common_overrides
 from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.report.sheet import Cell, Sheet
@@ -33,7 +33,7 @@ def brief(sheet: Sheet, runs: Sequence[RunRecord]) -> Sheet:
 
 
 def collect(
-    runs: Sequence[RunRecord], found: Mapping[Path, Found], detectors: tuple[str, ...]
+    runs: Sequence[RunRecord], found: Mapping[Path, EvaluationRecord], detectors: tuple[str, ...]
 ) -> Sheet:
     """Put runs together, a row each.
 
@@ -52,7 +52,9 @@ def collect(
     )
 
 
-def _row(run: RunRecord, found: Found | None, detectors: tuple[str, ...]) -> tuple[Cell, ...]:
+def _row(
+    run: RunRecord, found: EvaluationRecord | None, detectors: tuple[str, ...]
+) -> tuple[Cell, ...]:
     bank = run.bank
     cells: list[Cell] = [run.model, run.name, run.program, run.status, run.seconds]
     cells.append(" ".join(run.overrides))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from ghosttrack.analysis.evaluations import Found, auroc
+from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.report.pictures import Curve, draw_curves, draw_intervals
@@ -22,7 +22,7 @@ CURVES = {
 }
 
 
-def detection_sheet(found: Sequence[Found], detectors: Sequence[str]) -> Sheet:
+def detection_sheet(found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> Sheet:
     """Give each detector a row in each evaluation."""
     subsets = (ALL, *CONFIDENT)
     rows: list[tuple[Cell, ...]] = []
@@ -56,7 +56,7 @@ def _curve(bank: BankRecord, name: str) -> Curve:
     return bank.label, depth, [fmean(by_layer[layer]) for layer in layers]
 
 
-def draw_detection(stem: Path, found: Sequence[Found], detectors: Sequence[str]) -> Path:
+def draw_detection(stem: Path, found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> Path:
     """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
     rows = [
         (f"{detector}, {one.name}", one.name, area)

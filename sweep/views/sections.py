@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from ghosttrack.analysis.evaluations import Found
+from ghosttrack.analysis.evaluations import EvaluationRecord
 from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL
@@ -37,7 +37,7 @@ class Review(NamedTuple):
     """What is looked at."""
 
     runs: Sequence[RunRecord]
-    found: Mapping[Path, Found]
+    found: Mapping[Path, EvaluationRecord]
     """Evaluations by folder."""
     detectors: tuple[str, ...]
     beside: Path

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, hypergeom
 
 from ghosttrack.analysis.enrichment import Meaning, enriched, meaning
-from ghosttrack.analysis.firings import Fired, Tally, Text
+from ghosttrack.analysis.firings import Fired, HeldoutText, Tally
 from ghosttrack.analysis.significance import adjusted, upper_tail
 from ghosttrack.data.windows import Windows
 
@@ -59,15 +59,15 @@ def test_an_enriched_pair_has_its_numbers():
     assert found.q == pytest.approx(p * 6)  # latents 0 and 2 with three tokens
 
 
-def read(n_windows: int) -> Text:
+def read(n_windows: int) -> HeldoutText:
     """A document per window, tokens 0 to 7 in turn; every other window is in the second half."""
     ids = np.arange(n_windows * LENGTH, dtype=np.int32) % D_VOCAB
     documents = np.repeat(np.arange(n_windows, dtype=np.int32), LENGTH)
     windows = Windows(ids, documents, np.arange(n_windows + 1) * LENGTH)
-    return Text(windows, 0, documents % 2 == 1)
+    return HeldoutText(windows, 0, documents % 2 == 1)
 
 
-def told(text: Text, places: np.ndarray) -> Meaning:
+def told(text: HeldoutText, places: np.ndarray) -> Meaning:
     tally = Tally(text, 2, D_VOCAB, 1)
     values = np.ones(len(places), dtype=np.float32)
     whole = [*range(0, len(text.windows.ids), 5 * LENGTH), len(text.windows.ids)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ghosttrack.analysis.firings import Fired, Tally, Text, strongest, tally
+from ghosttrack.analysis.firings import Fired, HeldoutText, Tally, strongest, tally
 from ghosttrack.data.corpora import framing, read_corpus, write_corpus
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
@@ -35,16 +35,16 @@ def bank() -> Bank:
 
 
 @pytest.fixture(scope="module")
-def text(lm: LM, tmp_path_factory: pytest.TempPathFactory) -> Text:
+def text(lm: LM, tmp_path_factory: pytest.TempPathFactory) -> HeldoutText:
     """Documents of one window and of two, none of which begins as another does."""
     generator, words = np.random.default_rng(0), [word for word in WORDS if word.isalpha()]
     documents = [" ".join(generator.choice(words, n)) for n in generator.integers(9, 27, 120)]
     folder, config = tmp_path_factory.mktemp("corpus"), corpus_config(heldout_tokens=700)
     write_corpus(folder, documents, framing(lm, append_eos=False), config, SKIP, 0)
-    return Text.of(read_corpus(folder).heldout.first(600), SKIP, 0)
+    return HeldoutText.of(read_corpus(folder).heldout.first(600), SKIP, 0)
 
 
-def one_by_one(lm: LM, bank: Bank, text: Text) -> list[tuple[int, int, int, float]]:
+def one_by_one(lm: LM, bank: Bank, text: HeldoutText) -> list[tuple[int, int, int, float]]:
     """Latent, window, place and activation of every firing, from one window at a time."""
     found = []
     for window, (start, end) in enumerate(pairwise(text.windows.bounds.tolist())):
@@ -61,7 +61,7 @@ def one_by_one(lm: LM, bank: Bank, text: Text) -> list[tuple[int, int, int, floa
     return found
 
 
-def test_counts_and_contexts_are_those_of_every_firing(lm: LM, bank: Bank, text: Text):
+def test_counts_and_contexts_are_those_of_every_firing(lm: LM, bank: Bank, text: HeldoutText):
     firings, ids, second = one_by_one(lm, bank, text), text.windows.ids, text.in_second
     found = tally(lm, bank, text, 8, N_CONTEXTS)
     assert len({latent for latent, *_ in firings}) > D_SAE
@@ -85,7 +85,7 @@ def test_counts_and_contexts_are_those_of_every_firing(lm: LM, bank: Bank, text:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_the_batch_size_changes_nothing(lm: LM, bank: Bank, text: Text, batch_size: int):
+def test_the_batch_size_changes_nothing(lm: LM, bank: Bank, text: HeldoutText, batch_size: int):
     whole, parts = (tally(lm, bank, text, size, N_CONTEXTS) for size in (1000, batch_size))
     assert (whole.tokens != parts.tokens).nnz == 0
     np.testing.assert_array_equal(whole.windows, parts.windows)
@@ -94,7 +94,7 @@ def test_the_batch_size_changes_nothing(lm: LM, bank: Bank, text: Text, batch_si
     np.testing.assert_allclose(whole.activation, parts.activation, rtol=1e-4)
 
 
-def test_what_is_read_is_what_a_half_counts(lm: LM, text: Text):
+def test_what_is_read_is_what_a_half_counts(lm: LM, text: HeldoutText):
     found = Tally(text, 1, lm.d_vocab, 1)
     both = found.frequency(0) + found.frequency(1)
     kept = np.concatenate(
@@ -104,7 +104,7 @@ def test_what_is_read_is_what_a_half_counts(lm: LM, text: Text):
     assert 0.3 < found.frequency(1).sum() / both.sum() < 0.7
 
 
-def test_a_document_is_in_one_half_whichever_windows_it_takes(text: Text):
+def test_a_document_is_in_one_half_whichever_windows_it_takes(text: HeldoutText):
     windows = text.windows
     assert len(np.unique(windows.documents)) < len(windows.lengths)
     for document in np.unique(windows.documents):
