@@ -82,6 +82,7 @@ def detect(config: DetectProgram) -> Run:
     check_names(config.evaluation.compare)
     run = Run.start("detect")
     stages = Detection(Setup(config, run))
+    stages.questions  # noqa: B018 (a fault of theirs is found before anything is built)
     if config.bank is None:
         stages.bank.announce(auto=config.auto)
     stages.bank.artifact  # noqa: B018 (asks for it first: training takes longest)

@@ -59,10 +59,12 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
     settings: dict[str, Any] = {"save_dir": str(run.folder)}
     if _is_wandb(config):
         settings |= _wandb_settings(config, run, job_type, _final(folder).name.rsplit("-", 1)[-1])
-    loggers: list[Logger] = [CSVLogger(run.folder, flush_logs_every_n_steps=1)]
+    else:
+        settings["flush_logs_every_n_steps"] = 1
     try:
-        if not config.logger["_target_"].endswith("CSVLogger"):
-            loggers.append(instantiate(config.logger, **settings))
+        loggers: list[Logger] = [instantiate(config.logger, **settings)]
+        if _is_wandb(config):
+            loggers.insert(0, CSVLogger(run.folder, flush_logs_every_n_steps=1))
         for logger in loggers:
             logger.log_hyperparams(plain(config))
     except (InstantiationException, WandbError) as error:

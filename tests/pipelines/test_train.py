@@ -30,7 +30,7 @@ from tests.support.programs import Done
 from tests.support.wandb_run import Lineage, read_run
 
 pytestmark = pytest.mark.slow
-OFFLINE = "tiny/runs/train/*/wandb/offline-run-*/*.wandb"
+OFFLINE = "tiny/runs/train/2*/wandb/offline-run-*/*.wandb"
 
 
 def fvu(bank: Path) -> list[float]:
@@ -182,7 +182,7 @@ def test_jobs_side_by_side_do_what_is_missing_and_their_table_says_which_failed(
     assert read_json(built / "bank.json")["k"] == 4
     rows = {line[-1]: line[1] for line in lines if line[-1:] and line[-1].startswith("sae.k=")}
     assert rows == {"sae.k=8": "done", "sae.k=4": "done", "sae.k=9999": "FAILED"}
-    (folder,) = (tmp_path / "tiny" / "sweeps").iterdir()
+    folder = tmp_path / "tiny" / "sweeps" / "last"
     assert "sae.k must be in 1..sae.d_sae=64, got 9999" in (folder / "2" / "train.log").read_text()
 
 
@@ -213,7 +213,7 @@ def test_a_stream_trains_without_a_store_and_wandb_without_an_account(
     (corpus,) = artifacts(tmp_path, "corpora")
     assert set(run.config["made_from"]) == {"tiny", corpus}
     assert run.lineage == [Lineage("saes", bank.name, bank.as_uri())]
-    (rows,) = [read_logged(folder) for folder in tmp_path.glob("tiny/runs/train/*")]
+    (rows,) = [read_logged(folder) for folder in tmp_path.glob("tiny/runs/train/2*")]
     assert rows.series("train/fvu_mean")[1] == pytest.approx(curve)
     assert rows.series("heldout/fvu_mean")[1] == run.series("heldout/fvu_mean")
     assert not [one for one in workplace.home.iterdir() if one.name == "wandb"]

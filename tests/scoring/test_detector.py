@@ -138,7 +138,7 @@ def test_hypotheses_and_reasons_hang_together(detector: Detector):
     assert given.prob == pytest.approx(one.own_prob, rel=1e-4)
     assert all(held.push >= sum(p.push for p in held.promoters) - 1e-6 for held in one.hypotheses)
     total = one.explanation.base + sum(reason.effect for reason in one.explanation.reasons)
-    fitted = detector.bench.fitted[[f.name for f in detector.bench.fitted].index(one.judge.name)]
+    (fitted,) = (held for held in detector.detectors.fitted if held.name == one.judge.name)
     assert fitted.calibration.prob(np.array([total]))[0] == pytest.approx(one.probability, abs=1e-6)
 
 

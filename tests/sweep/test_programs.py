@@ -41,8 +41,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = python(home, str(ROOT / "train.py"), "-m", *SMALL, "sae.k=4,99")
     assert result.returncode == 1, result.stderr
     assert "1 of 2 sweep jobs failed" in result.stderr
-    (folder,) = (home / "outputs" / "ghostworld" / "sweeps").iterdir()
-    return folder
+    return (home / "outputs" / "ghostworld" / "sweeps" / "last").resolve()
 
 
 def test_a_real_sweep_is_collected_with_the_numbers_of_its_banks(sweep: Path):
