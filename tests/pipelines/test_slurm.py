@@ -91,7 +91,7 @@ class Sweep:
 
     def folder(self) -> Path:
         """Where the jobs' folders are."""
-        (folder,) = (self.output / "tiny" / "sweeps").iterdir()
+        (folder,) = (self.output / "tiny" / "sweeps").glob("2*")
         return folder
 
 
