@@ -16,11 +16,13 @@ from ghosttrack.errors import DataError, GhostTrackError
 
 WIDTH = 160
 """Columns of a table that goes to no terminal."""
+PARTIAL = ".partial"
+"""At the end of the name of a folder in the making."""
 DOOMED = ".deleted-"
 """Before the name of a folder on its way out: it is no artefact from the first moment on."""
 
 
-class Entry(NamedTuple):
+class BuiltArtifact(NamedTuple):
     """An artefact with what it was made from."""
 
     artifact: Artifact
@@ -68,7 +70,8 @@ def sweep_out(root: Path, *, delete: bool) -> None:
     doomed = [*unused, *left_overs(root)]
     console = Console(soft_wrap=True, highlight=False)
     for folder in doomed:
-        console.print(f"{in_bytes(_size(folder)):>10}  {folder}")
+        goes_on = "  (unfinished: its command would go on from here)" * (folder.suffix == PARTIAL)
+        console.print(f"{in_bytes(_size(folder)):>10}  {folder}{goes_on}")
     total = in_bytes(sum(map(_size, doomed)))
     if not doomed:
         console.print(f"{root}: every artefact is used")
@@ -80,7 +83,7 @@ def sweep_out(root: Path, *, delete: bool) -> None:
         console.print(f"deleted {len(doomed)} folders, {total}")
 
 
-def find(root: Path) -> list[Entry]:
+def find(root: Path) -> list[BuiltArtifact]:
     """Read the manifests of all artefacts below a folder: outputs/, or one model's.
 
     Raises:
@@ -94,7 +97,7 @@ def find(root: Path) -> list[Entry]:
         raise DataError(f"{root}: holds no artefact; give outputs/ or a model's folder there")
     by_id = {(one.path.parents[1], one.id): one.path for one in artifacts}
     return [
-        Entry(
+        BuiltArtifact(
             one,
             tuple(
                 sorted(
@@ -110,7 +113,7 @@ def find(root: Path) -> list[Entry]:
     ]
 
 
-def in_use(root: Path, entries: Sequence[Entry]) -> set[Path]:
+def in_use(root: Path, entries: Sequence[BuiltArtifact]) -> set[Path]:
     """Find the artefacts that runs link to, and all that those were made from."""
     made_from = {entry.folder.resolve(): entry for entry in entries}
     models = {entry.folder.parents[1] for entry in entries}
@@ -136,7 +139,7 @@ def left_overs(root: Path) -> list[Path]:
     partial = [
         folder
         for kind in _kinds(root)
-        for folder in kind.glob(".*.partial")
+        for folder in kind.glob(f".*{PARTIAL}")
         if _is_free(folder.with_suffix(".lock"))
     ]
     return partial + [folder for kind in _kinds(root) for folder in kind.glob(f"{DOOMED}*")]

@@ -105,10 +105,7 @@ def write_corpus(
     """
     cut = _cut(framing, config, skip_first)
     parting = _Parting(cut, config)
-    with (
-        closing(TokenFile(folder)) as file,
-        Meter("tokenising", parting.n_wanted) as progress,
-    ):
+    with closing(TokenFile(folder)) as file, Meter("tokenising", parting.n_wanted) as progress:
         n_read, is_appending = 0, False
         for batch in _batches(shuffled(documents, seed)):
             n_read += len(batch)

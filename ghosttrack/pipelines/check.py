@@ -35,7 +35,7 @@ HELDOUT = "heldout"
 log = logging.getLogger(__name__)
 
 
-class Verdict(NamedTuple):
+class ClaimVerdict(NamedTuple):
     """A hook point's numbers beside what files say of them."""
 
     hook: str
@@ -88,7 +88,7 @@ def check(config: TrainProgram, path: Path) -> None:
         rows = measured(Bank.of(saes), setup, path)
     heldout = heldout_id(setup)
     verdicts = [
-        Verdict(
+        ClaimVerdict(
             sae.hook,
             _numbers(row._asdict()),
             _claims(sae, path),

@@ -39,7 +39,7 @@ class Definition(NamedTuple):
     """Attributes of anything."""
 
 
-class Source(NamedTuple):
+class ModuleSource(NamedTuple):
     """What a module defines."""
 
     trees: dict[str, list[ast.stmt]]
@@ -142,12 +142,12 @@ def source_text(module: str) -> str | None:
 
 
 @cache
-def _source(module: str) -> Source | None:
+def _source(module: str) -> ModuleSource | None:
     text = source_text(module)
     if text is None:
         return None
     tree = ast.parse(text)
-    source = Source({}, dict(_imports(tree)))
+    source = ModuleSource({}, dict(_imports(tree)))
     for statement in _top_level(tree.body):
         for name in _defines(statement):
             source.trees.setdefault(name, []).append(statement)

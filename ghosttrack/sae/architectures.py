@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ghosttrack.sae import compiled
-from ghosttrack.sae.compiled import Rows
+from ghosttrack.sae.compiled import SparseRows
 from ghosttrack.sae.config import Architecture, SAEConfig
 from ghosttrack.sae.ranks import Ranks
 from ghosttrack.sae.select import batch_cut, is_compiled, strongest
@@ -44,15 +44,17 @@ class TopK:
         values, indices = strongest(pre, self.k)
         return Active(torch.zeros_like(pre).scatter_(-1, indices, values.relu()), None)
 
-    def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[Rows, None]:
+    def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[SparseRows, None]:
         """Select among one hook point's pre-activations."""
         values, indices = strongest(pre[None], self.k)
         return self.entries(values[0], indices[0]), None
 
-    def entries(self, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"]) -> Rows:
+    def entries(
+        self, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"]
+    ) -> SparseRows:
         """Put k entries per token in CSR form."""
         starts = torch.arange(0, indices.numel() + 1, self.k, device=indices.device)
-        return Rows(starts, values.relu().flatten(), indices.flatten())
+        return SparseRows(starts, values.relu().flatten(), indices.flatten())
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,16 @@ class BatchTopK:
         cut = self._cut(pre)
         return Active(pre.masked_fill(pre < cut[:, None, None], 0.0).relu(), cut)
 
-    def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[Rows, Float[Tensor, " hook"]]:
+    def sparse(
+        self, pre: Float[Tensor, "batch latent"]
+    ) -> tuple[SparseRows, Float[Tensor, " hook"]]:
         """Select among one hook point's pre-activations."""
         cut = self._cut(pre[None])
         if is_compiled(pre):
             return compiled.above(pre, float(cut)), cut
         tokens, latents = ((pre >= cut) & (pre > 0)).nonzero(as_tuple=True)
         starts = torch.searchsorted(tokens, torch.arange(len(pre) + 1, device=pre.device))
-        return Rows(starts, pre[tokens, latents], latents), cut
+        return SparseRows(starts, pre[tokens, latents], latents), cut
 
 
 @dataclass(frozen=True)

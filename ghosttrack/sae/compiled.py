@@ -24,7 +24,7 @@ TILE_FLOATS = 2**22
 """Pre-activations that a thread holds at once: 16 MiB in fp32, which stay in the cache."""
 
 
-class Rows(NamedTuple):
+class SparseRows(NamedTuple):
     """Active entries per token, in CSR form; an entry of value 0 is inactive."""
 
     starts: Int64[Tensor, " token+1"]
@@ -132,7 +132,7 @@ def encode_select(
     return values, indices
 
 
-def above(pre_acts: Float[Tensor, "row latent"], cut: float) -> Rows:
+def above(pre_acts: Float[Tensor, "row latent"], cut: float) -> SparseRows:
     """Collect what is above 0 and at least `cut`."""
     n_rows = len(pre_acts)
     starts = torch.zeros(n_rows + 1, dtype=torch.long)
@@ -140,7 +140,9 @@ def above(pre_acts: Float[Tensor, "row latent"], cut: float) -> Rows:
     _each(_even(pre_acts), lambda _, low, high: kernels.count(pre, cut, counts, low, high))
     starts = starts.cumsum(0)
     n_entries = int(starts[-1])
-    rows = Rows(starts, pre_acts.new_empty(n_entries), torch.empty(n_entries, dtype=torch.long))
+    rows = SparseRows(
+        starts, pre_acts.new_empty(n_entries), torch.empty(n_entries, dtype=torch.long)
+    )
     arrays = [tensor.numpy() for tensor in rows]
     _each(_even(pre_acts), lambda _, low, high: kernels.collect(pre, cut, *arrays, low, high))
     return rows
@@ -154,8 +156,8 @@ class Decoded(NamedTuple):
 
 
 def decode(
-    rows: Rows, latents: Float[Tensor, "latent d_model"], inputs: Float[Tensor, "row d_model"],
-    scale: float,
+    rows: SparseRows, latents: Float[Tensor, "latent d_model"],
+    inputs: Float[Tensor, "row d_model"], scale: float,
 ) -> Decoded:  # fmt: skip
     """Reconstruct, and project the error on the live rows while they are in the cache.
 
@@ -168,7 +170,7 @@ def decode(
     return Decoded(gradient, d_values)
 
 
-def transpose(rows: Rows, d_values: Float[Tensor, " entry"], n_latents: int) -> Transposed:
+def transpose(rows: SparseRows, d_values: Float[Tensor, " entry"], n_latents: int) -> Transposed:
     """Sort the active entries by latent."""
     starts = torch.zeros(n_latents + 1, dtype=torch.long)
     blank = (torch.empty_like(rows.indices), torch.empty_like(d_values), torch.empty_like(d_values))

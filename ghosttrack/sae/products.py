@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ghosttrack import jit
 from ghosttrack.sae import compiled
 from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
-from ghosttrack.sae.compiled import Rows
+from ghosttrack.sae.compiled import SparseRows
 from ghosttrack.sae.config import SPARSE_ARCHITECTURES, KernelChoice, SAEConfig
 from ghosttrack.sae.select import is_compiled
 
@@ -204,7 +204,7 @@ def compiled_pass(
 
 def _select(
     x: Float[Tensor, "batch d_model"], weights: Weights, rule: TopK | BatchTopK
-) -> tuple[Rows, Float[Tensor, " 1"] | None]:
+) -> tuple[SparseRows, Float[Tensor, " 1"] | None]:
     """Encode; tokens that are selected for one by one never have all pre-activations in memory."""
     W_enc, b_enc = weights.W_enc[0], weights.b_enc[0]
     if isinstance(rule, BatchTopK):

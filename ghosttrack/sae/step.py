@@ -56,7 +56,7 @@ class Step(NamedTuple):
     gradients: Weights
 
 
-class Totals(NamedTuple):
+class StepTotals(NamedTuple):
     """Sums over the tokens of all ranks."""
 
     squared: Float[Tensor, " hook"]
@@ -66,13 +66,13 @@ class Totals(NamedTuple):
     fired: Bool[Tensor, "hook d_sae"]
 
 
-def _totals(one: Pass, ranks: Ranks) -> Totals:
+def _totals(one: Pass, ranks: Ranks) -> StepTotals:
     squared, total, fired = one.squared, one.total, one.fired
     if ranks.size == 1:
-        return Totals(squared, total, fired)
+        return StepTotals(squared, total, fired)
     sums = ranks.total(torch.cat([squared[:, None], total, fired.to(total.dtype)], dim=1))
     squared, total, n_fired = sums.split([1, total.shape[1], fired.shape[1]], dim=1)
-    return Totals(squared[:, 0], total, n_fired > 0)
+    return StepTotals(squared[:, 0], total, n_fired > 0)
 
 
 class Auxiliary(NamedTuple):

@@ -42,9 +42,6 @@ from ghosttrack.world.facts import WorldSpec
 from ghosttrack.world.recognise import recognise
 from ghosttrack.world.store import load_spec
 
-TERMINAL_WIDTH = 110
-"""Columns of what is printed where the terminal does not say how many it has."""
-
 log = logging.getLogger(__name__)
 
 

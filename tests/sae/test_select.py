@@ -126,7 +126,9 @@ def test_threads_share_the_work_and_change_nothing(n_threads, monkeypatch):
     torch.set_num_threads(n_threads)
     try:
         values, indices = compiled.select(pre, 6)
-        at = compiled.Rows(torch.arange(0, 301, 6), values.relu().flatten(), indices.flatten())
+        at = compiled.SparseRows(
+            torch.arange(0, 301, 6), values.relu().flatten(), indices.flatten()
+        )
         gradient, d_values = compiled.decode(at, rows, inputs, 0.5)
         by_latent = compiled.transpose(at, d_values, 64)
         sums = compiled.accumulate(by_latent, by_latent.values, inputs)
