@@ -19,7 +19,8 @@ from ghosttrack.analysis.evaluations import (
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.evaluation.result import ALL
-from ghosttrack.report.sheet import Estimate, markdown, print_sheet, write_sheet
+from ghosttrack.report.sheet import markdown, print_sheet, write_sheet
+from ghosttrack.report.tables import Estimate
 from sweep.measures.quality import (
     bands_sheet,
     models_sheet,
@@ -55,7 +56,7 @@ def _compare(given: argparse.Namespace) -> None:
     }
     text = ["# Models side by side\n", f"{CAUTION}\n"]
     for name, sheet in sheets.items():
-        if not sheet.rows:
+        if sheet.empty:
             continue
         write_sheet(folder / name, sheet)
         text += [f"## {name.capitalize()}\n", markdown(sheet)]

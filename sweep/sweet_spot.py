@@ -14,9 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.report.sheet import Sheet, print_sheet
+from ghosttrack.report.sheet import print_sheet, sheet_of
 from sweep.measures.shapes import NUMBERS, Shape, front, read_shapes, shapes_of, sweet_spot
 from sweep.views.pictures import draw_shapes
 
@@ -42,7 +44,7 @@ def _choose(given: argparse.Namespace) -> None:
     say(f"d_sae={best.d_sae} k={best.k}")
 
 
-def _sheet(shapes: Sequence[Shape], best: Shape) -> Sheet:
+def _sheet(shapes: Sequence[Shape], best: Shape) -> pd.DataFrame:
     best_ones = front(shapes)
     rows = [
         (
@@ -53,7 +55,7 @@ def _sheet(shapes: Sequence[Shape], best: Shape) -> Sheet:
         )
         for shape in sorted(shapes)
     ]
-    return Sheet((*NUMBERS, "banks", "passes", "on the front", "chosen"), rows)
+    return sheet_of((*NUMBERS, "banks", "passes", "on the front", "chosen"), rows)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64
 
 from ghosttrack.analysis.enrichment import Enriched, Meaning
 from ghosttrack.analysis.firings import Tally
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
-from ghosttrack.report.sheet import Cell, Sheet
+from ghosttrack.report.sheet import Cell, sheet_of
 
 AROUND = 10
 """Tokens of a context before and after the one that a latent fired on, at most."""
@@ -65,7 +66,7 @@ class Context(NamedTuple):
         return " ".join(f"{self.before} [{self.token.strip()}] {self.after}".split())
 
 
-def summary_sheet(found: Catalogue) -> Sheet:
+def summary_sheet(found: Catalogue) -> pd.DataFrame:
     """Count per hook point; medians are of latents that fired, and of those that have a token."""
     rates = found.tally.tokens.sum(1) / len(found.tally.text.read)
     meaning, rows = found.meaning, []
@@ -77,14 +78,14 @@ def summary_sheet(found: Catalogue) -> Sheet:
         medians = _median(rates[own][rates[own] > 0]), _median(shares[~np.isnan(shares)])
         rows.append((hook, found.d_sae, *counts, *medians))
     counted = ("latents", "silent", "enriched", "monosemantic")
-    return Sheet(("hook", *counted, "median rate", "median share on token"), rows)
+    return sheet_of(("hook", *counted, "median rate", "median share on token"), rows)
 
 
 def _median(values: Float64[np.ndarray, " latent"]) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def latents_sheet(found: Catalogue, contexts: Mapping[int, Context]) -> Sheet:
+def latents_sheet(found: Catalogue, contexts: Mapping[int, Context]) -> pd.DataFrame:
     """Describe every latent that fired, by its strongest context."""
     tally, pairs, meaning = found.tally, found.enriched, found.meaning
     firings = tally.tokens.sum(1)
@@ -107,7 +108,7 @@ def latents_sheet(found: Catalogue, contexts: Mapping[int, Context]) -> Sheet:
                 *(*token, *other, says, str(context)),
             )
         )
-    return Sheet(COLUMNS, rows)
+    return sheet_of(COLUMNS, rows)
 
 
 def enrichment_rows(found: Catalogue) -> Iterator[tuple[Cell, ...]]:

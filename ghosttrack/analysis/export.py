@@ -14,6 +14,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from ghosttrack.analysis.evaluations import (
     EvaluationRecord,
     add_detectors,
@@ -25,10 +27,10 @@ from ghosttrack.analysis.runs import newest, read_run_folder
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.evaluation.roster import COLORS
-from ghosttrack.report.cells import write_csv
 from ghosttrack.report.figures import draw
 from ghosttrack.report.latex import document, escaped, figure, table
-from ghosttrack.report.sheet import Cell, Estimate, Sheet
+from ghosttrack.report.sheet import Cell, sheet_of, write_flat
+from ghosttrack.report.tables import Estimate
 
 SUBSETS = (ALL, *CONFIDENT)
 INTERVALS = "Brackets and bars: 95 \\% cluster-bootstrap intervals over groups."
@@ -62,16 +64,15 @@ def _export(given: argparse.Namespace) -> None:
     folder = make_folder(given.to)
     parts = {}
     for name, (says, sheet) in sheets.items():
-        if sheet.rows:
-            flat = sheet.flat()
-            write_csv(folder / f"{name}.csv", flat.columns, flat.rows)
+        if not sheet.empty:
+            write_flat(folder / f"{name}.csv", sheet)
             rests = made if name == "sae" else f"{INTERVALS} {ground}"
             parts[f"table_{name}.tex"] = table(sheet, name, f"{escaped(says)} {rests}")
     for path in draw(folder, found.evaluation, found.labels, ("pdf", "svg")):
         says, width = FIGURES[path.stem]
         rests = f"{INTERVALS} {ground}" if path.stem == "auroc" else ground
         parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {rests}", width)
-    for name in sheets.keys() - {name for name, (_, sheet) in sheets.items() if sheet.rows}:
+    for name in sheets.keys() - {name for name, (_, sheet) in sheets.items() if not sheet.empty}:
         for stale in (f"{name}.csv", f"table_{name}.tex"):
             (folder / stale).unlink(missing_ok=True)
     for name, text in parts.items():
@@ -114,7 +115,9 @@ def command(evaluation: Path) -> str:
     return shlex.join(["python", "detect.py", *read_run_folder(first.parents[1]).overrides])
 
 
-def _sheets(found: EvaluationRecord, detectors: Sequence[str]) -> dict[str, tuple[str, Sheet]]:
+def _sheets(
+    found: EvaluationRecord, detectors: Sequence[str]
+) -> dict[str, tuple[str, pd.DataFrame]]:
     """Build each table with what it shows."""
     return {
         "detectors": ("Detectors on all and on confident answers.", _detectors(found, detectors)),
@@ -127,7 +130,7 @@ def _sheets(found: EvaluationRecord, detectors: Sequence[str]) -> dict[str, tupl
     }
 
 
-def _detectors(found: EvaluationRecord, detectors: Sequence[str]) -> Sheet:
+def _detectors(found: EvaluationRecord, detectors: Sequence[str]) -> pd.DataFrame:
     judged = found.evaluation
     rows: list[tuple[Cell, ...]] = []
     for name in detectors:
@@ -140,37 +143,37 @@ def _detectors(found: EvaluationRecord, detectors: Sequence[str]) -> Sheet:
         # a resample repeats answers and so looks less calibrated than all of them: no interval
         rows.append((name, *areas, *rest, whole.ece, _whole(whole.forwards)))
     columns = [f"AUROC, {subset}" for subset in SUBSETS]
-    return Sheet(("detector", *columns, "AUPRC", "F1", "ECE", "passes"), rows)
+    return sheet_of(("detector", *columns, "AUPRC", "F1", "ECE", "passes"), rows)
 
 
 def _whole(number: float) -> float | int:
     return int(number) if number == int(number) else number
 
 
-def _paired(found: EvaluationRecord, detectors: Sequence[str]) -> Sheet:
+def _paired(found: EvaluationRecord, detectors: Sequence[str]) -> pd.DataFrame:
     judged = found.evaluation
     pairs = dict.fromkeys((one.a, one.b) for one in judged.paired if one.a in detectors)
     rows: list[tuple[Cell, ...]] = []
     for a, b in pairs:
         differences = [judged.pair(a, b, subset) for subset in SUBSETS]
         rows.append((a, b, *(one and Estimate(one.delta, *one.ci) for one in differences)))
-    return Sheet(("detector", "minus", *SUBSETS), rows)
+    return sheet_of(("detector", "minus", *SUBSETS), rows)
 
 
-def _canaries(found: EvaluationRecord) -> Sheet:
+def _canaries(found: EvaluationRecord) -> pd.DataFrame:
     judged = found.evaluation
     rows: list[tuple[Cell, ...]] = [
         (name, Estimate(value, *judged.canary_intervals[name]))
         for name, value in judged.canaries.items()
     ]
-    return Sheet(("canary", "AUROC"), rows)
+    return sheet_of(("canary", "AUROC"), rows)
 
 
 def _tokens(found: EvaluationRecord) -> str:
     return " or ".join(sorted({f"{hook['n_tokens']:,}" for hook in found.hooks}))
 
 
-def _saes(found: EvaluationRecord) -> Sheet:
+def _saes(found: EvaluationRecord) -> pd.DataFrame:
     names = ("fvu", "explained_variance", "l0", "dead_frac", "mse", "ce_recovered", "kl")
     rows = [(hook["hook"], *(hook.get(name) for name in names)) for hook in found.hooks]
-    return Sheet(("hook point", *names), rows)
+    return sheet_of(("hook point", *names), rows)

@@ -16,7 +16,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from ghosttrack.analysis.catalogue import (
     PAIR,
@@ -40,9 +40,9 @@ from ghosttrack.analysis.subject import Subject, find_subject
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
-from ghosttrack.report.cells import write_csv
 from ghosttrack.report.pictures import Curve, draw_curves
-from ghosttrack.report.sheet import Sheet, print_sheet, write_sheet
+from ghosttrack.report.sheet import print_sheet, write_sheet
+from ghosttrack.report.tables import write_csv
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.formats.read import read_saes
 from ghosttrack.sae.hooks import layer_of
@@ -117,10 +117,10 @@ def _read_as(found: Catalogue) -> list[str]:
     ]
 
 
-def _draw(stem: Path, summary: Sheet) -> Path:
+def _draw(stem: Path, summary: pd.DataFrame) -> Path:
     """Draw over layers what share of latents is what, and how far enriched ones are for a token."""
-    layers = [float(layer_of(str(hook))) for hook in summary.column("hook")]
-    columns = {name: np.array(summary.column(name), dtype=float) for name in summary.columns[1:]}
+    layers = [float(layer_of(str(hook))) for hook in summary["hook"]]
+    columns = {name: summary[name].to_numpy(float) for name in summary.columns[1:]}
     shares: list[Curve] = [
         (name, layers, (columns[name] / columns["latents"]).tolist())
         for name in ("enriched", "monosemantic", "silent")

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from ghosttrack.analysis.runs import newest
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.report.pictures import draw_curves
-from ghosttrack.report.sheet import Cell, Sheet, print_sheet, write_sheet
+from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.hooks import layer_of
 
@@ -104,7 +105,7 @@ def follow(
     ]
 
 
-def persistence_sheet(steps: Sequence[LayerStep]) -> Sheet:
+def persistence_sheet(steps: Sequence[LayerStep]) -> pd.DataFrame:
     """Put steps together, a row each."""
     longest = max(len(one.left) for one in steps)
     rows: list[tuple[Cell, ...]] = [
@@ -116,7 +117,7 @@ def persistence_sheet(steps: Sequence[LayerStep]) -> Sheet:
     ]
     later = tuple(f"after {n}" for n in range(1, longest + 1))
     which = ("from", "to", "positions", "chance cosine", "goes on", "mean hook points more")
-    return Sheet((*which, *later), rows)
+    return sheet_of((*which, *later), rows)
 
 
 def chance(directions: Float[np.ndarray, "d_sae d_model"], generator: np.random.Generator) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from ghosttrack.analysis.runs import BankRecord, banks_of, find_runs
@@ -23,7 +24,7 @@ from ghosttrack.analysis.significance import LEVEL, ROUNDING, Shift, adjusted, s
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.report.pictures import draw_positions
-from ghosttrack.report.sheet import Cell, Sheet, print_sheet, write_sheet
+from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
 from ghosttrack.sae.hooks import place_of
 
 METRICS = ("mse", "fvu", "dead_frac", "l0")
@@ -120,7 +121,7 @@ def grid_of(bank: BankRecord, metric: str) -> Grid | None:
     return Grid(layers, np.array(positions), np.array(values))
 
 
-def positions_sheet(tests: Sequence[Tested]) -> Sheet:
+def positions_sheet(tests: Sequence[Tested]) -> pd.DataFrame:
     """Put tests together, a row each."""
     q = adjusted(np.array([one.shift.p for one in tests]), len(tests)).tolist()
     rows: list[tuple[Cell, ...]] = []
@@ -133,7 +134,7 @@ def positions_sheet(tests: Sequence[Tested]) -> Sheet:
         rows.append((*who, *numbers, *means, *found, own, verdict))
     who = ("model", "bank", "metric", "layers", "odd positions", "even positions")
     tests_said = ("odd - even", "p", "smallest p", "q", "verdict")
-    return Sheet((*who, "odd", "even", *tests_said), rows)
+    return sheet_of((*who, "odd", "even", *tests_said), rows)
 
 
 def _verdict(q: float, alone: float) -> str:

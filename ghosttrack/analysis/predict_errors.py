@@ -25,7 +25,8 @@ from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.files import read_json
 from ghosttrack.pipelines.track_files import load_latents
 from ghosttrack.report.pictures import draw_intervals
-from ghosttrack.report.sheet import Cell, Estimate, Sheet, print_sheet, write_sheet
+from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
+from ghosttrack.report.tables import Estimate
 from ghosttrack.sae.hooks import layer_of
 
 
@@ -51,7 +52,7 @@ def _predict(given: argparse.Namespace) -> None:
     folds = nested_folds(dealt, labels, groups, given.seed)
     draws = resample(groups, given.n_bootstrap, given.seed)
     rows = list(_rows(answers, acts, layers, folds, draws, given.seed))
-    sheet = Sheet(("layer", "answers", "groups", "AUROC", "strength chosen"), rows)
+    sheet = sheet_of(("layer", "answers", "groups", "AUROC", "strength chosen"), rows)
     folder = make_folder(given.out)
     files = write_sheet(folder / "errors", sheet)
     areas = [(row[0], row[3]) for row in rows if isinstance(row[3], Estimate)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ghosttrack.report.cells import number
+from ghosttrack.report.tables import number
 
 
 def environment() -> Environment:

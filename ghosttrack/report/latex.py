@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from ghosttrack.report.sheet import Sheet, is_text, shown
+import pandas as pd
+
+from ghosttrack.report.sheet import spelled
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -59,16 +61,16 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\~^<>|–'≥&%$#_{}]", lambda match: SPECIAL[match[0]], text)
 
 
-def table(sheet: Sheet, label: str, caption: str) -> str:
+def table(sheet: pd.DataFrame, label: str, caption: str) -> str:
     """Write a table with rules of `booktabs`; one wider than the line is made to fit."""
-    sheet = sheet.filled()
-    lines = [" & ".join(escaped(shown(cell)) for cell in row) for row in sheet.rows]
+    said = spelled(sheet)
+    header, *rows = (" & ".join(map(escaped, line)) for line in (said.columns, *said.rows))
     return TABLE.format(
         caption=caption,
         label=label,
-        kinds="".join("l" if is_text(sheet, name) else "r" for name in sheet.columns),
-        header=" & ".join(map(escaped, sheet.columns)),
-        rows=" \\\\\n".join(lines) + r" \\",
+        kinds="".join("l" if is_text else "r" for is_text in said.is_text),
+        header=header,
+        rows=" \\\\\n".join(rows) + r" \\",
     )
 
 

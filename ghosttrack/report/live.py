@@ -15,9 +15,9 @@ from rich.text import Text
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk
 from ghosttrack.detector.learners.explain import percent
 from ghosttrack.detector.learners.token_risk import STREAMING
-from ghosttrack.report.cells import number, write_csv
 from ghosttrack.report.html import asset, environment, json_in_html
 from ghosttrack.report.material import TrackView
+from ghosttrack.report.tables import number, write_csv
 from ghosttrack.report.viewer import reasons_of, tracks_of
 
 N_REASONS = 6

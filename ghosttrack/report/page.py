@@ -13,10 +13,9 @@ from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.report.cells import number
 from ghosttrack.report.html import asset, embedded, environment, json_in_html
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.tables import category_counts
+from ghosttrack.report.tables import category_counts, number
 from ghosttrack.report.viewer import viewer_data
 
 CAPTIONS = {

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.report.sheet import Estimate
+from ghosttrack.report.tables import Estimate
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ghosttrack",

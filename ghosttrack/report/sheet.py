@@ -1,66 +1,44 @@
-"""A table of any columns: CSV, Parquet, Markdown, and for the terminal."""
+"""A table of any columns, as pandas has it: CSV, Parquet, Markdown, and for the terminal."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ghosttrack.report.cells import with_interval, write_csv
-
-
-class Estimate(NamedTuple):
-    """A number with its interval; None where one is not defined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
+from ghosttrack.report.tables import Estimate, with_interval, write_csv
 
 Cell = str | int | float | Estimate | None
+"""Those of a column are of one kind, None where there is nothing."""
 
 
-class Sheet(NamedTuple):
-    """A table; a column holds cells of one kind, None where there is nothing."""
+def sheet_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> pd.DataFrame:
+    """Make a table of cells as they are: a whole number stays one beside an empty cell."""
+    return pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+
+
+class SpelledSheet(NamedTuple):
+    """A table as people read it, less its empty columns."""
 
     columns: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
+    is_text: tuple[bool, ...]
+    """Of each column; the others hold numbers."""
+    rows: list[list[str]]
 
-    def column(self, name: str) -> list[Cell]:
-        """Take one column."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
 
-    def of(self, columns: Sequence[str]) -> "Sheet":
-        """Take some columns, in this order."""
-        places = [self.columns.index(name) for name in columns]
-        return Sheet(tuple(columns), [tuple(row[place] for place in places) for row in self.rows])
-
-    def filled(self) -> "Sheet":
-        """Leave out columns of which no row has anything."""
-        return self.of([name for name in self.columns if any(map(_is_there, self.column(name)))])
-
-    def flat(self) -> "Sheet":
-        """Give the ends of an interval columns of their own, ` low` and ` high`."""
-        columns: list[str] = []
-        cells: list[list[Cell]] = []
-        for name in self.columns:
-            column = self.column(name)
-            if any(isinstance(cell, Estimate) for cell in column):
-                columns += [name, f"{name} low", f"{name} high"]
-                parts = [cell if isinstance(cell, Estimate) else (None,) * 3 for cell in column]
-                cells += [list(part) for part in zip(*parts, strict=True)]
-            else:
-                columns.append(name)
-                cells.append(column)
-        return Sheet(tuple(columns), list(zip(*cells, strict=True)))
+def spelled(sheet: pd.DataFrame) -> SpelledSheet:
+    """Spell every cell."""
+    cells = {name: sheet[name].tolist() for name in sheet.columns}
+    filled = {name: column for name, column in cells.items() if any(map(_is_there, column))}
+    is_text = tuple(any(isinstance(cell, str) for cell in column) for column in filled.values())
+    rows = zip(*(map(shown, column) for column in filled.values()), strict=True)
+    return SpelledSheet(tuple(filled), is_text, list(map(list, rows)))
 
 
 def shown(cell: Cell) -> str:
@@ -82,59 +60,72 @@ def shown(cell: Cell) -> str:
     return str(cell)
 
 
-def write_sheet(stem: Path, sheet: Sheet) -> list[Path]:
+def flat(sheet: pd.DataFrame) -> pd.DataFrame:
+    """Give the ends of an interval columns of their own, ` low` and ` high`; no number: None."""
+    columns: dict[str, list[Cell]] = {}
+    for name in sheet.columns:
+        cells = sheet[name].tolist()
+        if any(isinstance(cell, Estimate) for cell in cells):
+            parts = [cell if isinstance(cell, Estimate) else (None,) * 3 for cell in cells]
+            for end, part in zip(("", " low", " high"), zip(*parts, strict=True), strict=True):
+                columns[name + end] = list(part)
+        else:
+            columns[name] = cells
+    plain = {
+        name: [cell if _is_finite(cell) else None for cell in columns[name]] for name in columns
+    }
+    return pd.DataFrame(plain, dtype=object)
+
+
+def write_sheet(stem: Path, sheet: pd.DataFrame) -> list[Path]:
     """Write `<stem>.csv`, `.parquet` and `.md`; return the files."""
-    flat = sheet.flat()
     csv, parquet, md = (stem.with_suffix(suffix) for suffix in (".csv", ".parquet", ".md"))
-    write_csv(csv, flat.columns, flat.rows)
-    columns = {name: [_plain(cell) for cell in flat.column(name)] for name in flat.columns}
-    pq.write_table(pa.table(columns), parquet)
+    write_flat(csv, sheet)
+    flat(sheet).to_parquet(parquet, index=False)
     md.write_text(markdown(sheet), encoding="utf-8")
     return [csv, parquet, md]
 
 
-def markdown(sheet: Sheet) -> str:
+def write_flat(path: Path, sheet: pd.DataFrame) -> None:
+    """Write CSV."""
+    cells = flat(sheet)
+    write_csv(path, list(cells.columns), cells.itertuples(index=False, name=None))
+
+
+def markdown(sheet: pd.DataFrame) -> str:
     r"""Write it as Markdown, less its empty columns; what a cell says cannot end the cell.
 
-    >>> print(markdown(Sheet(("run", "k"), [("a|b", 16)])), end="")
+    >>> print(markdown(sheet_of(("run", "k"), [("a|b", 16)])), end="")
     | run | k |
     | :-- | --: |
     | a\|b | 16 |
     """
-    sheet = sheet.filled()
-    ruler = [":--" if is_text(sheet, name) else "--:" for name in sheet.columns]
-    lines = [list(map(_escaped, sheet.columns)), ruler]
-    lines += [[_escaped(shown(cell)) for cell in row] for row in sheet.rows]
+    table = spelled(sheet)
+    ruler = [":--" if is_text else "--:" for is_text in table.is_text]
+    lines = [list(map(_escaped, line)) for line in (table.columns, *table.rows)]
+    lines.insert(1, ruler)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def print_sheet(sheet: Sheet) -> None:
+def print_sheet(sheet: pd.DataFrame) -> None:
     """Print it less its empty columns; a narrow terminal wraps, a log does not cut it."""
-    sheet = sheet.filled()
+    said = spelled(sheet)
     table = RichTable(box=None, pad_edge=False, header_style="bold")
-    for name in sheet.columns:
-        justify = "left" if is_text(sheet, name) else "right"
-        table.add_column(Text(name), no_wrap=True, justify=justify)
-    for row in sheet.rows:
-        table.add_row(*(Text(shown(cell)) for cell in row))
+    for name, is_text in zip(said.columns, said.is_text, strict=True):
+        table.add_column(Text(name), no_wrap=True, justify="left" if is_text else "right")
+    for row in said.rows:
+        table.add_row(*map(Text, row))
     wide = Console(width=10_000)
     width = Measurement.get(wide, wide.options, table).maximum
     Console(width=max(Console().width, width)).print(table)
 
 
-def is_text(sheet: Sheet, name: str) -> bool:
-    """Tell whether a column holds words."""
-    return any(isinstance(cell, str) for cell in sheet.column(name))
+def _is_finite(cell: Cell) -> bool:
+    return not isinstance(cell, float) or isfinite(cell)
 
 
 def _is_there(cell: Cell) -> bool:
-    if isinstance(cell, float):
-        return isfinite(cell)
-    return cell is not None and cell != ""
-
-
-def _plain(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not isfinite(cell) else cell
+    return cell is not None and cell != "" and _is_finite(cell)
 
 
 def _escaped(text: str) -> str:

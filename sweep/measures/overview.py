@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
 from ghosttrack.analysis.runs import RunRecord, common_overrides
 from ghosttrack.evaluation.result import ALL, CONFIDENT
-from ghosttrack.report.sheet import Cell, Sheet
+from ghosttrack.report.sheet import Cell, sheet_of
 
 SUBSETS = (ALL, next(iter(CONFIDENT)))
 SAE_METRICS = (*("explained_variance", "fvu", "dead_frac", "l0", "mse", "ce_recovered", "kl"),)
@@ -20,21 +22,18 @@ PRINTED = (
 """Columns that a terminal has room for, beside the detectors'; the files have all."""
 
 
-def brief(sheet: Sheet, runs: Sequence[RunRecord]) -> Sheet:
+def brief(sheet: pd.DataFrame, runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Take the columns that a page has room for, and of settings those that not all runs share."""
     common = common_overrides(runs)
     detectors = sheet.columns[len((*RUN, *SHAPE, *SAE_METRICS, *ANSWERS)) :]
-    few = sheet.of([*PRINTED, *detectors])
-    rows = [
-        (" ".join(one for one in run.overrides if one not in common) or "(defaults)", *row[1:])
-        for run, row in zip(runs, few.rows, strict=True)
-    ]
-    return Sheet(few.columns, rows)
+    own = [" ".join(one for one in run.overrides if one not in common) for run in runs]
+    few = sheet[[*PRINTED, *detectors]]
+    return few.assign(overrides=[said or "(defaults)" for said in own])
 
 
 def collect(
     runs: Sequence[RunRecord], found: Mapping[Path, EvaluationRecord], detectors: tuple[str, ...]
-) -> Sheet:
+) -> pd.DataFrame:
     """Put runs together, a row each.
 
     Args:
@@ -43,7 +42,7 @@ def collect(
         detectors: Whose AUROC has columns.
     """
     columns = [f"{name} AUROC {subset}" for name in detectors for subset in SUBSETS]
-    return Sheet(
+    return sheet_of(
         (*RUN, *SHAPE, *SAE_METRICS, *ANSWERS, *columns),
         [
             _row(one, found.get(one.evaluation) if one.evaluation else None, detectors)

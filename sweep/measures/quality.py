@@ -7,11 +7,13 @@ from statistics import fmean, median, pstdev
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import kendalltau
 
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.errors import DataError
-from ghosttrack.report.sheet import Cell, Estimate, Sheet
+from ghosttrack.report.sheet import Cell, sheet_of
+from ghosttrack.report.tables import Estimate
 from ghosttrack.sae.hooks import place_of
 
 BANDS = ("excellent", "good", "fair", "poor")
@@ -77,7 +79,7 @@ def band(value: float, limits: Sequence[float]) -> str:
     return BANDS[sum(value >= limit for limit in limits)]
 
 
-def statistics_sheet(banks: Iterable[BankRecord]) -> Sheet:
+def statistics_sheet(banks: Iterable[BankRecord]) -> pd.DataFrame:
     """Describe each bank's metrics over its hook points; sd is theirs, no estimate for others."""
     rows: list[tuple[Cell, ...]] = []
     for bank in banks:
@@ -87,10 +89,12 @@ def statistics_sheet(banks: Iterable[BankRecord]) -> Sheet:
                 spread = pstdev(values)
                 whole = fmean(values), median(values), min(values), max(values), spread
                 rows.append((bank.model, bank.name, name, *whole, len(values)))
-    return Sheet(("model", "bank", "metric", "mean", "median", "min", "max", "sd", "hooks"), rows)
+    return sheet_of(
+        ("model", "bank", "metric", "mean", "median", "min", "max", "sd", "hooks"), rows
+    )
 
 
-def bands_sheet(banks: Iterable[BankRecord]) -> Sheet:
+def bands_sheet(banks: Iterable[BankRecord]) -> pd.DataFrame:
     """Count each bank's hook points per band."""
     rows: list[tuple[Cell, ...]] = []
     for bank in banks:
@@ -98,12 +102,12 @@ def bands_sheet(banks: Iterable[BankRecord]) -> Sheet:
             bands = [band(value, limits) for value in _values(bank, name)]
             said = "below " + " / ".join(f"{limit:g}" for limit in limits)
             rows.append((bank.model, bank.name, name, said, *map(bands.count, BANDS)))
-    return Sheet(("model", "bank", "by", "limits", *BANDS), rows)
+    return sheet_of(("model", "bank", "by", "limits", *BANDS), rows)
 
 
 def targets_sheet(
     banks: Iterable[BankRecord], detection: Iterable[tuple[str, str, Estimate, Estimate]]
-) -> Sheet:
+) -> pd.DataFrame:
     """Hold banks and detectors against the studies' targets.
 
     Args:
@@ -123,10 +127,10 @@ def targets_sheet(
             rows.append(
                 (model, detector, target.quantity, str(target), value, target.status(value))
             )
-    return Sheet(("model", "of", "quantity", "target", "value", "status"), rows)
+    return sheet_of(("model", "of", "quantity", "target", "value", "status"), rows)
 
 
-def trends_sheet(banks: Iterable[BankRecord]) -> Sheet:
+def trends_sheet(banks: Iterable[BankRecord]) -> pd.DataFrame:
     """Compare the first half of each bank's layers with the last, without an odd one between them.
 
     A layer counts with the mean over its positions. Kendall's correlation of the metric with depth
@@ -139,7 +143,7 @@ def trends_sheet(banks: Iterable[BankRecord]) -> Sheet:
             if len(values) < len(layers) or len(set(layers)) < LEAST_LAYERS:
                 continue
             rows.append((bank.model, bank.name, name, *_trend(values, layers)))
-    return Sheet(
+    return sheet_of(
         ("model", "bank", "metric", "early", "late", "late - early", "Kendall's tau", "p"), rows
     )
 
@@ -158,7 +162,7 @@ def _trend(values: Sequence[float], layers: Sequence[int]) -> tuple[Cell, ...]:
     return early, late, late - early, float(tau), float(p)
 
 
-def models_sheet(banks: Sequence[BankRecord]) -> Sheet:
+def models_sheet(banks: Sequence[BankRecord]) -> pd.DataFrame:
     """Compare models: width, sparsity, expansion, and means over hook points.
 
     Raises:
@@ -175,7 +179,7 @@ def models_sheet(banks: Sequence[BankRecord]) -> Sheet:
         for bank in banks
     ]
     shape = ("model", "bank", "hooks", "d_model", "d_sae", "k", "k / d_sae", "expansion")
-    return Sheet((*shape, *METRICS), rows)
+    return sheet_of((*shape, *METRICS), rows)
 
 
 def _values(bank: BankRecord, name: str) -> list[float]:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+import pandas as pd
+
 from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.result import ALL, CONFIDENT
 from ghosttrack.report.pictures import Curve, draw_curves, draw_intervals
-from ghosttrack.report.sheet import Cell, Sheet
+from ghosttrack.report.sheet import Cell, sheet_of
 from ghosttrack.sae.hooks import layer_of
 
 CAUTION = (
@@ -22,7 +24,7 @@ CURVES = {
 }
 
 
-def detection_sheet(found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> Sheet:
+def detection_sheet(found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> pd.DataFrame:
     """Give each detector a row in each evaluation."""
     subsets = (ALL, *CONFIDENT)
     rows: list[tuple[Cell, ...]] = []
@@ -34,7 +36,7 @@ def detection_sheet(found: Sequence[EvaluationRecord], detectors: Sequence[str])
             rows.append((one.name, row.detector, *size, *areas, row.f1, row.ece, row.forwards))
     sizes = ("answers", "groups", "hallucinated_frac")
     areas = [f"AUROC {subset}" for subset in subsets]
-    return Sheet(("evaluation", "detector", *sizes, *areas, "F1", "ECE", "passes"), rows)
+    return sheet_of(("evaluation", "detector", *sizes, *areas, "F1", "ECE", "passes"), rows)
 
 
 def draw_depth(stem: Path, banks: Sequence[BankRecord]) -> Path:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ghosttrack.report.sheet import Sheet, is_text, shown
+import pandas as pd
+
+from ghosttrack.report.sheet import spelled
 
 
 class Picture(NamedTuple):
@@ -35,9 +37,7 @@ class Section(NamedTuple):
     links: Sequence[tuple[str, str]] = ()
 
 
-def table(sheet: Sheet, title: str = "") -> PageTable:
+def table(sheet: pd.DataFrame, title: str = "") -> PageTable:
     """Spell a table's cells, less its empty columns."""
-    sheet = sheet.filled()
-    is_number = [not is_text(sheet, name) for name in sheet.columns]
-    cells = [[shown(cell) for cell in row] for row in sheet.rows]
-    return PageTable(sheet.columns, is_number, cells, title)
+    said = spelled(sheet)
+    return PageTable(said.columns, [not one for one in said.is_text], said.rows, title)

@@ -12,7 +12,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL
 from ghosttrack.report.html import embedded
 from ghosttrack.report.pictures import Curve, draw_curves
-from ghosttrack.report.sheet import Cell, Sheet, shown
+from ghosttrack.report.sheet import Cell, sheet_of, shown
 from sweep.measures.overview import brief, collect
 from sweep.measures.quality import (
     bands_sheet,
@@ -126,7 +126,7 @@ def _banks(review: Review, pictures: Path) -> Section | None:
         "The studies' targets": targets_sheet(banks, []),
         "Early against late layers": trends_sheet(banks),
     }
-    tables = [table(sheet, title) for title, sheet in folded.items() if sheet.rows]
+    tables = [table(sheet, title) for title, sheet in folded.items() if not sheet.empty]
     depth = Picture(embedded(draw_depth(pictures / "depth", banks)), "Held out, layer by layer")
     return Section("banks", "SAE banks", CAUTION, [table(models_sheet(banks)), *tables], [depth])
 
@@ -151,7 +151,7 @@ def _shapes(review: Review, pictures: Path) -> Section | None:
         f"Of the shapes with explained variance of at least {LEAST_EXPLAINED:g} and a dead fraction"
         f" of at most {MOST_DEAD:g}, the highest explained variance, then the fewest dead."
     )
-    return Section("shapes", "Sweet spot", note, [table(Sheet(columns, rows))], [picture])
+    return Section("shapes", "Sweet spot", note, [table(sheet_of(columns, rows))], [picture])
 
 
 def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
@@ -202,9 +202,9 @@ def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | No
         if values
     ]
     sheets = {
-        "": Sheet(("run", "program", "peak memory, GB", "peak GPU memory, GB"), peaks),
-        "While it trained": Sheet(("run", "quantity", "mean", "max", "measurements"), rows),
+        "": sheet_of(("run", "program", "peak memory, GB", "peak GPU memory, GB"), peaks),
+        "While it trained": sheet_of(("run", "quantity", "mean", "max", "measurements"), rows),
     }
-    tables = [table(sheet, title) for title, sheet in sheets.items() if sheet.rows]
+    tables = [table(sheet, title) for title, sheet in sheets.items() if not sheet.empty]
     note = "Peaks are each run's own; `cpu_percent` is of one core."
     return Section("usage", "GPU and memory", note, tables) if tables else None

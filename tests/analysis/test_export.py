@@ -9,7 +9,8 @@ from ghosttrack.analysis.evaluations import read_evaluation
 from ghosttrack.analysis.export import command, main, protocol
 from ghosttrack.evaluation.roster import COLORS
 from ghosttrack.report.latex import escaped, table
-from ghosttrack.report.sheet import Estimate, Sheet
+from ghosttrack.report.sheet import flat, sheet_of
+from ghosttrack.report.tables import Estimate
 from tests.report.materials import LABELS, evaluation
 from tests.sweep.outputs import bank, detected, hook, judged
 
@@ -110,7 +111,7 @@ def test_without_a_run_the_command_is_not_made_up(found: Path):
 
 def test_no_text_is_taken_for_latex(tmp_path: Path):
     evil = r"\input{/etc/passwd} $x$ 50% a_b & c^d ~ # {"
-    text = table(Sheet(("name",), [(evil,)]), "x", "y")
+    text = table(sheet_of(("name",), [(evil,)]), "x", "y")
     (cell,) = [line for line in text.splitlines() if "passwd" in line]
     assert cell.removesuffix(r" \\") == escaped(evil)
     rest = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]", "", escaped(evil))
@@ -139,6 +140,6 @@ def test_what_is_no_evaluation_is_one_line(tmp_path: Path):
 
 
 def test_intervals_keep_their_place_in_a_row_that_has_none():
-    flat = Sheet(("a", "b"), [(Estimate(1.0, 0.5, 1.5), "x"), (None, "y")]).flat()
-    assert flat.columns == ("a", "a low", "a high", "b")
-    assert flat.rows == [(1.0, 0.5, 1.5, "x"), (None, None, None, "y")]
+    cells = flat(sheet_of(("a", "b"), [(Estimate(1.0, 0.5, 1.5), "x"), (None, "y")]))
+    assert cells.columns.tolist() == ["a", "a low", "a high", "b"]
+    assert cells.to_numpy().tolist() == [[1.0, 0.5, 1.5, "x"], [None, None, None, "y"]]

@@ -86,7 +86,7 @@ def results(n: int, dead: Callable[[int], float]) -> tuple[dict[str, float], dic
     hooks = [hook(0, pos=p, fvu=0.1 + 0.1 * (p % 2), dead_frac=dead(p)) for p in range(n)]
     tests = list(compare([record(*hooks)], 0))
     sheet = positions_sheet(tests)
-    columns = (sheet.column(name) for name in ("metric", "q", "verdict"))
+    columns = (sheet[name].tolist() for name in ("metric", "q", "verdict"))
     rows = list(zip(*columns, strict=True))
     (said,) = {_limit(one, len(tests)) for one in tests}
     return {str(m): float(str(q)) for m, q, _ in rows}, {str(m): str(v) for m, _, v in rows}, said

@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ghosttrack.report.cells import number, with_interval, write_csv
-from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
+from ghosttrack.report.tables import (
+    category_counts,
+    number,
+    print_headline,
+    with_interval,
+    write_csv,
+    write_rows,
+    write_scores,
+)
 from tests.report import materials
 
 

@@ -3,12 +3,13 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.analysis.evaluations import read_evaluations
 from ghosttrack.analysis.runs import find_runs
-from ghosttrack.report.sheet import Estimate, Sheet
+from ghosttrack.report.tables import Estimate
 from sweep.collect import main
 from sweep.measures.overview import collect
 from sweep.records.logged import read_logged
@@ -28,7 +29,7 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
-def collected(folder: Path, *detectors: str) -> Sheet:
+def collected(folder: Path, *detectors: str) -> pd.DataFrame:
     runs = find_runs(folder)
     return collect(runs, read_evaluations(runs), detectors)
 
@@ -40,8 +41,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_every_run_is_a_row_and_metrics_are_means_over_hook_points(outputs: Path):
     sheet = collected(outputs)
-    assert len(sheet.rows) == 14
-    by_run = {row[1]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    assert len(sheet) == 14
+    by_run = {row["run"]: row for row in sheet.to_dict("records")}
     job = by_run["grid/3"]
     assert (job["model"], job["d_sae"], job["k"], job["hooks"]) == ("tiny", 64, 8, 2)
     assert job["explained_variance"] == pytest.approx(0.8)
@@ -60,9 +61,9 @@ def test_jobs_stand_in_the_order_of_their_numbers(outputs: Path):
 
 def test_detection_comes_with_its_interval_in_the_detectors_that_were_asked_for(outputs: Path):
     sheet = collected(outputs, "everything")
-    assert sheet.columns[-2:] == ("everything AUROC all", "everything AUROC p>0.5")
-    found = next(row for row in sheet.rows if row[1] == "detect/noon")
-    assert found[-1] == Estimate(0.75, 0.65, 0.85)
+    assert [*sheet.columns[-2:]] == ["everything AUROC all", "everything AUROC p>0.5"]
+    (found,) = sheet.loc[sheet["run"] == "detect/noon", "everything AUROC p>0.5"]
+    assert found == Estimate(0.75, 0.65, 0.85)
 
 
 def test_all_three_files_say_the_same(outputs: Path, capsys: pytest.CaptureFixture[str]):
@@ -84,8 +85,8 @@ def test_all_three_files_say_the_same(outputs: Path, capsys: pytest.CaptureFixtu
 def test_outputs_that_were_moved_are_read(outputs: Path, tmp_path: Path):
     outputs.rename(tmp_path / "elsewhere")
     sheet = collected(tmp_path / "elsewhere", "output")
-    assert {row[sheet.columns.index("expansion")] for row in sheet.rows} == {2, None}
-    assert any(isinstance(row[-1], Estimate) for row in sheet.rows)
+    assert set(sheet["expansion"]) == {2, None}
+    assert any(isinstance(cell, Estimate) for cell in sheet["output AUROC all"])
 
 
 def test_a_run_whose_artefacts_are_gone_keeps_its_numbers(outputs: Path, tmp_path: Path):

@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.result import Interval
-from ghosttrack.report.sheet import Estimate, Sheet
+from ghosttrack.report.tables import Estimate
 from sweep.compare_models import main
 from sweep.heatmaps import main as heatmaps
 from sweep.measures.quality import (
@@ -25,9 +26,8 @@ def record(*hooks: dict[str, object], d_sae: int = 64) -> BankRecord:
     return BankRecord("tiny", f"topk-{d_sae}-8-0", "topk", d_sae, 8, 32, list(hooks))
 
 
-def only(sheet: Sheet, name: str, **where: object) -> object:
-    rows = [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
-    (found,) = [one[name] for one in rows if where.items() <= one.items()]
+def only(sheet: pd.DataFrame, name: str, **where: object) -> object:
+    (found,) = [one[name] for one in sheet.to_dict("records") if where.items() <= one.items()]
     return found
 
 
@@ -73,12 +73,12 @@ def test_a_target_of_detection_counts_its_interval(value: Estimate, status: str)
 
 def test_targets_of_banks():
     sheet = targets_sheet([record(hook(0, l0=40.0), hook(1, l0=70.0, fvu=0.02))], [])
-    assert [row[-2:] for row in sheet.rows] == [
+    assert [*zip(sheet["value"], sheet["status"], strict=True)] == [
         (Estimate(55.0, None, None), "met"),
         (Estimate(pytest.approx(0.006), None, None), "met"),
     ]
     sheet = targets_sheet([record(hook(0, l0=16.0))], [])
-    assert [row[-1] for row in sheet.rows] == ["missed", "missed"]
+    assert sheet["status"].tolist() == ["missed", "missed"]
 
 
 def test_a_trend_compares_the_halves_and_is_tested():
@@ -107,7 +107,7 @@ def test_a_trend_is_of_layers_whatever_positions_they_have():
 
 
 def test_too_few_layers_have_no_trend():
-    assert not trends_sheet([record(*(hook(i) for i in range(3)))]).rows
+    assert trends_sheet([record(*(hook(i) for i in range(3)))]).empty
 
 
 def test_sparsity_and_expansion():

@@ -18,7 +18,7 @@ from ghosttrack.report.pictures import (
     draw_intervals,
     draw_positions,
 )
-from ghosttrack.report.sheet import Estimate
+from ghosttrack.report.tables import Estimate
 from sweep.heatmaps import heatmaps
 from sweep.measures.shapes import Shape
 from sweep.views import comparison, pictures
