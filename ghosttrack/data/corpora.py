@@ -11,8 +11,7 @@ from jaxtyping import Int64
 
 from ghosttrack.data.config import Packing, TextCorpus
 from ghosttrack.data.progress import Meter
-from ghosttrack.data.tokens import DocumentTable, TokenFile
-from ghosttrack.data.windows import Cut, StoredWindows
+from ghosttrack.data.windows import Cut, DocumentTable, StoredWindows, TokenFile
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.lm import LM

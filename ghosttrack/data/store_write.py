@@ -16,14 +16,14 @@ from ghosttrack.artifacts import POLL_S
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
-from ghosttrack.data.prefetch import prefetch
 from ghosttrack.data.progress import Meter
-from ghosttrack.data.quantise import Loss
 from ghosttrack.data.shards import UNFINISHED, Layout, ShardFile, clear_unfinished
+from ghosttrack.data.source import prefetch
 from ghosttrack.data.store import (
     ERRORS,
     INDEX,
     PARTS,
+    Loss,
     ShardFacts,
     check_room,
     disk_bytes,

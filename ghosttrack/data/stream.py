@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
-from ghosttrack.data.ranks import Deal, exchange, least
-from ghosttrack.data.source import PartSource, Tokens
+from ghosttrack.data.source import Deal, PartSource, Tokens, exchange, least
 from ghosttrack.data.store import hook_names
 from ghosttrack.data.windows import StoredWindows, Windows
 

@@ -12,7 +12,6 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.changes import Change, ChangeKind
-from ghosttrack.models.changing import Changing
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 
@@ -265,6 +264,37 @@ def _keep(found: dict[int, Tensor], layer: int, is_last: bool) -> Callable[..., 
             raise _DeepestBlockReachedError
 
     return hook
+
+
+class Changing:
+    """Applies a random change block after block; of one pass."""
+
+    def __init__(self, change: Change, marked: Bool[Tensor, "batch pos"]) -> None:
+        self.change = change
+        self.marked = marked
+        self.generator = torch.Generator(marked.device).manual_seed(change.seed)
+
+    def __call__(
+        self,
+        layer: int,
+        before: Float[Tensor, "batch pos d_model"],
+        after: Float[Tensor, "batch pos d_model"],
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Return what the next block reads instead of `after`."""
+        if self.change.kind is ChangeKind.noise:
+            return self._noisy(after) if layer == self.change.layer else after
+        assert self.change.kind is ChangeKind.dropout, self.change
+        draw = torch.rand(after.shape, generator=self.generator, device=after.device)
+        kept = (draw >= self.change.scale).to(after.dtype) / (1 - self.change.scale)
+        return before + kept * (after - before)
+
+    def _noisy(
+        self, after: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        draw = torch.randn(after.shape, generator=self.generator, device=after.device)
+        rms = after.float().square().mean(-1, keepdim=True).sqrt()
+        noise = (self.change.scale * rms * draw).to(after.dtype)
+        return torch.where(self.marked[..., None], after + noise, after)
 
 
 @contextmanager

@@ -11,24 +11,13 @@ from torch import Tensor
 
 from ghosttrack.errors import DataError
 from ghosttrack.models.changes import Change
+from ghosttrack.models.generate import token_statistics
 from ghosttrack.models.lm import LM
 
 HEAD_ELEMENTS = 2**23
 """Logits held at once, which bounds memory where the vocabulary is large."""
 
 Tokens = tuple[int, ...]
-
-
-class TokenStatistics(NamedTuple):
-    """What the next-token distributions say of the tokens that follow; natural logarithms."""
-
-    logprobs: Float[Tensor, " token"]
-    entropies: Float[Tensor, " token"]
-    max_probs: Float[Tensor, " token"]
-    margins: Float[Tensor, " token"]
-    """Log-probability of the most likely token minus that of the second, at least 0."""
-    is_top: Bool[Tensor, " token"]
-    """No token was more likely."""
 
 
 class TokenScores(NamedTuple):
@@ -39,33 +28,6 @@ class TokenScores(NamedTuple):
     max_probs: Float[np.ndarray, " token"]
     margins: Float[np.ndarray, " token"]
     argmax_agrees: bool
-
-
-def token_statistics(
-    logits: Float[Tensor, "place d_vocab"],
-    tokens: Int[Tensor, " token"],
-    places: Int[Tensor, " token"] | None = None,
-) -> TokenStatistics:
-    """Measure next-token distributions at the tokens that follow, in float32.
-
-    Args:
-        logits: One distribution per place.
-        tokens: What follows.
-        places: Row of `logits` that each token is taken from; as many tokens may follow one place
-            as are asked about. None: one token per place, in order.
-    """
-    logprobs = logits.float().log_softmax(-1)
-    top = logprobs.topk(2, dim=-1).values
-    probs = logprobs.exp()
-    # 0 x -inf is 0 here: a token of no probability adds no entropy.
-    entropies = -(probs * logprobs.clamp_min(torch.finfo(torch.float32).min)).sum(-1)
-    margins, best = top[:, 0] - top[:, 1], top[:, 0]
-    if places is None:
-        places = torch.arange(len(logits), device=logits.device)
-    chosen = logprobs[places, tokens]
-    return TokenStatistics(
-        chosen, entropies[places], best[places].exp(), margins[places], chosen == best[places]
-    )
 
 
 class Texts(NamedTuple):

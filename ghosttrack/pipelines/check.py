@@ -10,8 +10,7 @@ from ghosttrack.artifacts import artifact_id
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import PartSource
-from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.load import resolve_device

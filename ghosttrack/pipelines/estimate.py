@@ -23,7 +23,7 @@ from rich.console import Console
 from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind, TextCorpus
 from ghosttrack.data.store import ActivationStore, disk_bytes
-from ghosttrack.data.tokens import TOKEN_BYTES
+from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
 from ghosttrack.pipelines.checks import TITLE as CHECKS

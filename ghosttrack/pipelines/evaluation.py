@@ -35,7 +35,7 @@ from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.sae.bank import Bank
-from ghosttrack.world.coverage import covered_groups
+from ghosttrack.world.text import covered_groups
 
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.config import CorpusKind, StoreConfig, TextCorpus
-from ghosttrack.data.convert import convert
+from ghosttrack.data.ready import convert
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.store_write import write_store
-from ghosttrack.data.tokens import TOKEN_BYTES
+from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage, coded
 from ghosttrack.pipelines.workers import together, use_own_gpu

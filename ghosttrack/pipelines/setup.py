@@ -20,8 +20,7 @@ from ghosttrack.data.config import (
 )
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.documents import Text, TextFiles
-from ghosttrack.data.fit import largest_batch
-from ghosttrack.data.forward import Extractor
+from ghosttrack.data.forward import Extractor, largest_batch
 from ghosttrack.data.ready import ready_hooks
 from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
@@ -33,10 +32,9 @@ from ghosttrack.pipelines.worlds import world_folder, world_model
 from ghosttrack.questions.config import AskingConfig, FileQuestions, WorldQuestions
 from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.run import Run
-from ghosttrack.world.coverage import bank_text
-from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
 from ghosttrack.world.questions import question_set
-from ghosttrack.world.store import FOLDER, load_spec
+from ghosttrack.world.text import bank_text
 
 Config = TypeVar("Config", bound=ExtractProgram, covariant=True)
 CORPUS_SCHEMA = 1

@@ -2,8 +2,7 @@
 
 from ghosttrack.config import ExtractProgram, TrainProgram
 from ghosttrack.data.source import PartSource
-from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.pipelines.extract import activations
 from ghosttrack.pipelines.setup import Setup

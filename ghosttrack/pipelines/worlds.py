@@ -9,10 +9,9 @@ from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.fingerprint import fingerprint
-from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.facts import FOLDER, WorldSpec
 from ghosttrack.world.make import make
 from ghosttrack.world.recipe import Recipe
-from ghosttrack.world.store import FOLDER
 
 SCHEMA = 1
 """Version of the files of a generated world's model."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ghosttrack.data.files import lines
+from ghosttrack.data.documents import lines
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.records import JSON_SUFFIXES, json_rows
 from ghosttrack.questions.sets import Question, bare_question

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.data.files import lines
+from ghosttrack.data.documents import lines
 from ghosttrack.errors import DataError
 from ghosttrack.questions.records import json_rows
 from ghosttrack.questions.sets import normalised

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES
-from ghosttrack.data.files import lines
+from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES, lines
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.files import sha256_file
 from ghosttrack.questions.config import FileQuestions, PublishedQuestions

@@ -38,9 +38,8 @@ from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.scoring.judge import Measured, RankedDetectors, read_words, track_view
-from ghosttrack.world.facts import WorldSpec
-from ghosttrack.world.recognise import recognise
-from ghosttrack.world.store import load_spec
+from ghosttrack.world.facts import WorldSpec, load_spec
+from ghosttrack.world.questions import recognise
 
 log = logging.getLogger(__name__)
 

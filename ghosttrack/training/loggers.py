@@ -30,7 +30,7 @@ from ghosttrack.report.wandb import (
     quiet,
 )
 from ghosttrack.run import Run, plain
-from ghosttrack.world.store import FOLDER
+from ghosttrack.world.facts import FOLDER
 
 LONGEST_TAG = 64
 """More characters W&B refuses."""

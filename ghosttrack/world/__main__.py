@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 
 from ghosttrack.errors import ConfigError, DataError, GhostTrackError
-from ghosttrack.world.facts import TIERS, WorldSpec
+from ghosttrack.world.facts import FOLDER, TIERS, WORLD_FILE, WorldSpec
 from ghosttrack.world.make import make
 from ghosttrack.world.recipe import Recipe
-from ghosttrack.world.store import FOLDER, WORLD_FILE
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import read_json
 from ghosttrack.world.relations import KINDS, NAME_ENDINGS, POOLS, RELATIONS, Relation
 
+FOLDER: Final = Path(__file__).parent / "weights"
+"""The embedded model, made by `python -m ghosttrack.world`."""
+WORLD_FILE: Final = "world.json"
 TIERS: Final = ("head", "mid", "rare", "unseen")
 GAP: Final = "gap"
 """Tier of facts that the text never states of an entity that it names."""
@@ -94,6 +99,28 @@ class WorldSpec:
             if not isinstance(number, int | float):
                 raise ConfigError(f"spec.{name} must be a number, got {json.dumps(number)}")
         return cls(**value)
+
+
+def load_spec(folder: Path) -> WorldSpec:
+    """Read which world a model was trained on.
+
+    Raises:
+        DataError: the folder is not that of a world's model, or its `world.json` is broken or
+            was left behind by a rebuild that did not end.
+    """
+    path = folder / WORLD_FILE
+    if not path.is_file():
+        raise DataError(
+            f"{folder} holds no {WORLD_FILE}: corpus=ghostworld and questions=ghostworld need a "
+            "model made by `python -m ghosttrack.world`; for others set corpus=text questions=file"
+        )
+    facts = read_json(path)
+    if not isinstance(facts, dict) or not facts.get("measured"):
+        raise DataError(f"{path} is unfinished; run `python -m ghosttrack.world` for it again")
+    try:
+        return WorldSpec.from_json(facts.get("spec"))
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 class Entity(NamedTuple):

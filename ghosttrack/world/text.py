@@ -1,7 +1,8 @@
-"""The world in words: the training text and the tokenizer that reads it."""
+"""The world in words: the training text, the text for a bank, and the tokenizer that reads it."""
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable
 from random import Random
 from typing import Final
@@ -12,6 +13,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerFast
 
+from ghosttrack.data.config import Coverage
 from ghosttrack.world.facts import Fact, WorldSpec, build, rng_of
 from ghosttrack.world.relations import RELATIONS
 
@@ -85,3 +87,23 @@ def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of the tokens in the order of their ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+
+
+def bank_text(spec: WorldSpec, coverage: Coverage) -> list[str]:
+    """Write the text that a bank learns from; each kind of it is about as long.
+
+    Facts that the language model never read are part of it unless it is the natural one.
+    """
+    if coverage is Coverage.natural:
+        return documents(spec)
+    facts = build(spec).facts
+    n_sentences = sum(fact.exposure for fact in facts)
+    if coverage is Coverage.held_out:
+        groups = covered_groups(spec)
+        facts = tuple(fact for fact in facts if fact.entity.group in groups)
+    return even_documents(spec, facts, math.ceil(n_sentences / len(facts)))
+
+
+def covered_groups(spec: WorldSpec) -> frozenset[str]:
+    """Choose half of the entities of every kind and tier: a world lists them by both."""
+    return frozenset(entity.group for entity in build(spec).entities[::2])

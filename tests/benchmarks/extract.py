@@ -35,8 +35,7 @@ from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.store import disk_bytes, torch_dtype
 from ghosttrack.data.store_write import write_store
-from ghosttrack.data.tokens import DocumentTable, TokenFile
-from ghosttrack.data.windows import Cut, StoredWindows
+from ghosttrack.data.windows import Cut, DocumentTable, StoredWindows, TokenFile
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS, tiny_gpt2, tiny_tokenizer
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ghosttrack.data import fit
-from ghosttrack.data.fit import largest_batch
+from ghosttrack.data import forward
+from ghosttrack.data.forward import largest_batch
 from ghosttrack.models.lm import LM
 from tests.data.conftest import extractor, store_config
 
@@ -22,16 +22,16 @@ def test_the_largest_batch_that_the_device_takes_is_found_to_an_eighth(lm, most)
 
     small = Small(lm.model, lm.tokenizer, prepend_bos=True, identity={})
     found = largest_batch(extractor(small, [0], store_config()), CONTEXT)
-    assert most - most // fit.EXACTNESS - 1 <= found <= most
+    assert most - most // forward.EXACTNESS - 1 <= found <= most
     assert found in tried
-    assert max(tried) <= fit.MOST_TOKENS["cpu"] // CONTEXT
+    assert max(tried) <= forward.MOST_TOKENS["cpu"] // CONTEXT
 
 
 def test_a_host_is_not_asked_for_more_than_it_has_free(lm, monkeypatch):
     taken = iter(range(0, 10**6, 100))
     for name in ("peak_bytes", "reset_peak"):
-        monkeypatch.setattr(fit, name, lambda: next(taken))
-    monkeypatch.setattr(fit, "free_bytes", lambda: 90)
+        monkeypatch.setattr(forward, name, lambda: next(taken))
+    monkeypatch.setattr(forward, "free_bytes", lambda: 90)
     assert largest_batch(extractor(lm, [0], store_config()), CONTEXT) == 1
 
 

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from ghosttrack.data.prefetch import prefetch
+from ghosttrack.data.source import prefetch
 
 LEFT_OPEN = """
 import time
-from ghosttrack.data.prefetch import prefetch
+from ghosttrack.data.source import prefetch
 
 def slow():
     for number in range(100_000):

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghosttrack.data.ranks import deal
+from ghosttrack.data.source import deal
 
 
 @given(st.integers(0, 30), st.integers(0, 50), st.integers(1, 5), st.integers(0, 9))

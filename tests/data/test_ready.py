@@ -7,10 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ghosttrack.data.convert import convert
-from ghosttrack.data.ready import read_ready, ready_hooks
-from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.ready import convert, read_ready, ready_hooks
+from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import DataError
 from tests.data.conftest import store_config
 

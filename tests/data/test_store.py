@@ -19,8 +19,7 @@ from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import clear_unfinished
-from ghosttrack.data.store import ERRORS, ActivationStore, disk_bytes
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store import ERRORS, ActivationStore, StoreSource, disk_bytes
 from ghosttrack.data.store_write import plan, write_store
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
@@ -262,7 +261,7 @@ from itertools import islice
 from pathlib import Path
 from socket import gethostname
 from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store import StoreSource
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -7,8 +7,7 @@ from torch import distributed, multiprocessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.data.config import StoreDtype
-from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store_read import StoreSource
+from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.store_write import write_store
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.models.lm import LM

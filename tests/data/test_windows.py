@@ -3,8 +3,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from ghosttrack.data.tokens import DocumentTable, TokenFile
-from ghosttrack.data.windows import Cut, StoredWindows, Windows
+from ghosttrack.data.windows import Cut, DocumentTable, StoredWindows, TokenFile, Windows
 
 LENGTHS = (9, 4, 12, 2, 7)
 

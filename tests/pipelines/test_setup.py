@@ -8,7 +8,7 @@ from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.extract import store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
-from ghosttrack.world.store import FOLDER, load_spec
+from ghosttrack.world.facts import FOLDER, load_spec
 from tests.support.commands import ROOT, Workplace, contents, only, said
 
 OF_TEXT = {"column", "bad_files", "subset", "split", "revision"}

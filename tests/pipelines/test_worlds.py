@@ -13,8 +13,7 @@ from ghosttrack.models.config import WorldConfig
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
 from ghosttrack.scoring.detector import Detector
-from ghosttrack.world.facts import WorldSpec
-from ghosttrack.world.store import load_spec
+from ghosttrack.world.facts import WorldSpec, load_spec
 from tests.support.commands import ROOT, Workplace, only, said
 
 TINY = (

@@ -6,10 +6,9 @@ from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from ghosttrack.questions.sets import QuestionSet
-from ghosttrack.world.facts import WorldSpec
-from ghosttrack.world.measure import Verdict, ask
+from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
+from ghosttrack.world.make import Verdict, ask
 from ghosttrack.world.questions import question_set
-from ghosttrack.world.store import FOLDER, load_spec
 
 
 @pytest.fixture(scope="session")

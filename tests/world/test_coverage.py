@@ -5,10 +5,9 @@ from collections import Counter
 import pytest
 
 from ghosttrack.data.config import Coverage
-from ghosttrack.world.coverage import bank_text, covered_groups
 from ghosttrack.world.facts import WorldSpec, build
 from ghosttrack.world.questions import question_set
-from ghosttrack.world.text import documents
+from ghosttrack.world.text import bank_text, covered_groups, documents
 
 
 def named(spec: WorldSpec, coverage: Coverage) -> Counter[str]:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ghosttrack.world.muon import Muon, orthogonalise
+from ghosttrack.world.recipe import Muon, orthogonalise
 
 SHAPES = ((6, 4), (6, 4), (3, 8), (5, 5))
 

@@ -1,8 +1,7 @@
 import pytest
 
 from ghosttrack.world.facts import WorldSpec, build
-from ghosttrack.world.questions import ask, question_set
-from ghosttrack.world.recognise import recognise
+from ghosttrack.world.questions import ask, question_set, recognise
 from ghosttrack.world.relations import RELATIONS
 from ghosttrack.world.text import prompt
 
