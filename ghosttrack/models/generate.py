@@ -114,9 +114,7 @@ def generate(
     Raises:
         DataError: A prompt with `max_new_tokens` more does not fit the model's context.
     """
-    assert settings.max_new_tokens >= 1, settings
-    assert settings.samples >= 1, settings
-    assert settings.temperature >= 0, settings
+    assert min(settings.max_new_tokens, settings.samples) >= 1, settings
     longest = max((len(prompt) for prompt in prompts), default=0)
     if longest + settings.max_new_tokens > lm.n_ctx:
         raise DataError(
@@ -165,19 +163,16 @@ def _answer(
         logits = lm.advance(ids, cache)
         where = torch.tensor([[draft.prompt, draft.sample] for draft in drafts])
         tokens = _choose(logits, chance[where[:, 0], where[:, 1], step], settings.temperature)
-        statistics = token_statistics(logits, tokens)
-        numbers = torch.stack(statistics[:4], dim=1).tolist()
+        numbers = torch.stack(token_statistics(logits, tokens)[:4], dim=1).tolist()
         going: list[int] = []
         for row, (draft, token) in enumerate(zip(drafts, tokens.tolist(), strict=True)):
-            if token in ends:
-                yield _finish(lm, draft, settings.stop, ended=True)
-                continue
-            draft.token_ids.append(token)
-            draft.numbers.append(numbers[row])
-            if _has_stop(lm, draft.token_ids, settings.stop):
-                yield _finish(lm, draft, settings.stop, ended=True)
-            elif step == settings.max_new_tokens - 1:
-                yield _finish(lm, draft, settings.stop, ended=False)
+            ended = token in ends
+            if not ended:
+                draft.token_ids.append(token)
+                draft.numbers.append(numbers[row])
+                ended = _has_stop(lm, draft.token_ids, settings.stop)
+            if ended or step == settings.max_new_tokens - 1:
+                yield _finish(lm, draft, settings.stop, ended=ended)
             else:
                 going.append(row)
         if not going:

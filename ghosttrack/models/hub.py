@@ -42,11 +42,6 @@ def model_folder(config: ModelConfig, embedded: Path) -> Path:
     return _checked(_snapshot(config, setting, name), setting)
 
 
-def revision_of(folder: Path) -> str:
-    """Return the commit that a folder in the hub's cache holds; empty for any other folder."""
-    return folder.name if folder.parent.name == "snapshots" else ""
-
-
 def weight_files(folder: Path) -> list[Path]:
     """List the files that hold a folder's weights; of two formats only the preferred."""
     return next((found for p in WEIGHTS if (found := sorted(folder.glob(p)))), [])

@@ -1,9 +1,9 @@
 """A frozen causal language model: residual streams, logits and what links the two."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +13,6 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.changes import Change, ChangeKind
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
-
-
-class Forward(NamedTuple):
-    """One full pass; positions outside the mask hold arbitrary numbers."""
-
-    residuals: Float[Tensor, "layer batch pos d_model"]
-    logits: Float[Tensor, "batch pos d_vocab"]
 
 
 class _DeepestBlockReachedError(Exception):
@@ -109,16 +102,11 @@ class LM:
         back = order.to(self.device).argsort(dim=1)[None, :, :, None]
         return resid.gather(2, back.expand_as(resid))
 
-    @torch.no_grad()
-    def forward(
-        self,
-        ids: Int[Tensor, "batch pos"],
-        mask: Bool[Tensor, "batch pos"],
-        layers: Sequence[int] = (),
-    ) -> Forward:
-        """Run one full pass for all logits and, on the way, the residual streams of `layers`."""
-        resid = self.residuals(ids, mask, [*layers, self.n_layers - 1])
-        return Forward(resid[:-1], self.unembed(resid[-1]))
+    def logits(
+        self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_vocab"]:
+        """Run one full pass; positions outside the mask get arbitrary numbers."""
+        return self.unembed(self.residuals(ids, mask, [self.n_layers - 1])[0])
 
     @torch.no_grad()
     def resume(
@@ -191,11 +179,8 @@ class LM:
     def _blocks_answer_tuples(self) -> bool:
         """Tell whether a block's output is the first of several, as in Bloom, or all there is."""
         answers: list[object] = []
-        hook = self.parts.blocks[0].register_forward_hook(lambda *args: answers.append(args[-1]))
-        try:
+        with _hooked({self.parts.blocks[0]: lambda *args: answers.append(args[-1])}):
             self._read(self._embed(torch.zeros(1, 1, dtype=torch.long), None), [0])
-        finally:
-            hook.remove()
         return isinstance(answers[0], tuple)
 
     @cached_property
@@ -218,7 +203,13 @@ class LM:
             marked = torch.zeros_like(ids, dtype=torch.bool)
         if change.kind is ChangeKind.mean:
             return self._read(self._embed(ids, marked), layers)
-        with _changing(self.parts.blocks, Changing(change, marked.to(self.device))):
+        generator = torch.Generator(self.device).manual_seed(change.seed)
+        marked = marked.to(self.device)
+        hooks = {
+            block: _change_of(change, marked, generator, is_noisy=layer == change.layer)
+            for layer, block in enumerate(self.parts.blocks)
+        }
+        with _hooked(hooks):
             return self._read(self._embed(ids, None), layers)
 
     def _embed(
@@ -227,7 +218,12 @@ class LM:
         assert ids.shape[1] <= self.n_ctx, f"{ids.shape[1]} tokens in a context of {self.n_ctx}"
         n_embeds = self.parts.embed.num_embeddings
         if ids.device.type == "cpu" and bool((beyond := ids >= n_embeds).any()):
-            raise DataError(_unembedded(self.tokenizer, int(ids[beyond][0]), n_embeds))
+            token_id = int(ids[beyond][0])
+            token = self.tokenizer.convert_ids_to_tokens(token_id)
+            raise DataError(
+                f"token {token_id}, {token!r}, was added to the tokenizer but not to the model,"
+                f" which knows {n_embeds} tokens; take it out of the texts"
+            )
         embeds = self.parts.embed(ids.to(self.device))
         if masked is None:
             return embeds
@@ -240,16 +236,11 @@ class LM:
         assert all(0 <= layer < self.n_layers for layer in layers), layers
         found: dict[int, Tensor] = {}
         deepest = max(layers)
-        hooks = [
-            self.parts.blocks[layer].register_forward_hook(_keep(found, layer, layer == deepest))
-            for layer in sorted(set(layers))
-        ]
-        try:
-            with suppress(_DeepestBlockReachedError):
-                self.parts.trunk(inputs_embeds=embeds, use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        hooks = {
+            self.parts.blocks[layer]: _keep(found, layer, layer == deepest) for layer in set(layers)
+        }
+        with _hooked(hooks), suppress(_DeepestBlockReachedError):
+            self.parts.trunk(inputs_embeds=embeds, use_cache=False)
         return torch.stack([found[layer] for layer in layers])
 
     def _cap(self, logits: Tensor) -> Tensor:
@@ -266,57 +257,53 @@ def _keep(found: dict[int, Tensor], layer: int, is_last: bool) -> Callable[..., 
     return hook
 
 
-class Changing:
-    """Applies a random change block after block; of one pass."""
-
-    def __init__(self, change: Change, marked: Bool[Tensor, "batch pos"]) -> None:
-        self.change = change
-        self.marked = marked
-        self.generator = torch.Generator(marked.device).manual_seed(change.seed)
-
-    def __call__(
-        self,
-        layer: int,
-        before: Float[Tensor, "batch pos d_model"],
-        after: Float[Tensor, "batch pos d_model"],
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """Return what the next block reads instead of `after`."""
-        if self.change.kind is ChangeKind.noise:
-            return self._noisy(after) if layer == self.change.layer else after
-        assert self.change.kind is ChangeKind.dropout, self.change
-        draw = torch.rand(after.shape, generator=self.generator, device=after.device)
-        kept = (draw >= self.change.scale).to(after.dtype) / (1 - self.change.scale)
-        return before + kept * (after - before)
-
-    def _noisy(
-        self, after: Float[Tensor, "batch pos d_model"]
-    ) -> Float[Tensor, "batch pos d_model"]:
-        draw = torch.randn(after.shape, generator=self.generator, device=after.device)
-        rms = after.float().square().mean(-1, keepdim=True).sqrt()
-        noise = (self.change.scale * rms * draw).to(after.dtype)
-        return torch.where(self.marked[..., None], after + noise, after)
-
-
 @contextmanager
-def _changing(blocks: Iterable[nn.Module], changing: Changing) -> Iterator[None]:
-    """Let every block's output be changed before anything reads it."""
-
-    def hook_of(layer: int) -> Callable[..., object]:
-        def hook(
-            _block: nn.Module, inputs: tuple[Any, ...], output: Tensor | tuple[Any, ...]
-        ) -> Tensor | tuple[Any, ...]:
-            if isinstance(output, Tensor):
-                return changing(layer, inputs[0], output)
-            return (changing(layer, inputs[0], output[0]), *output[1:])
-
-        return hook
-
-    hooks = [block.register_forward_hook(hook_of(at)) for at, block in enumerate(blocks)]
+def _hooked(hooks: Mapping[nn.Module, Callable[..., object]]) -> Iterator[None]:
+    """Let blocks' outputs be read, or replaced before anything reads them."""
+    handles = [block.register_forward_hook(hook) for block, hook in hooks.items()]
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _change_of(
+    change: Change,
+    marked: Bool[Tensor, "batch pos"],
+    generator: torch.Generator,
+    *,
+    is_noisy: bool,
+) -> Callable[..., object]:
+    """Make a hook that changes a block's output at random; `is_noisy`: noise comes after it."""
+
+    def changed(before: Tensor, after: Tensor) -> Tensor:
+        if change.kind is ChangeKind.noise:
+            return _noisy(after, change.scale, marked, generator) if is_noisy else after
+        assert change.kind is ChangeKind.dropout, change
+        draw = torch.rand(after.shape, generator=generator, device=after.device)
+        kept = (draw >= change.scale).to(after.dtype) / (1 - change.scale)
+        return before + kept * (after - before)
+
+    def hook(
+        _block: nn.Module, inputs: tuple[Any, ...], output: Tensor | tuple[Any, ...]
+    ) -> Tensor | tuple[Any, ...]:
+        if isinstance(output, Tensor):
+            return changed(inputs[0], output)
+        return (changed(inputs[0], output[0]), *output[1:])
+
+    return hook
+
+
+def _noisy(
+    resid: Float[Tensor, "batch pos d_model"],
+    scale: float,
+    marked: Bool[Tensor, "batch pos"],
+    generator: torch.Generator,
+) -> Float[Tensor, "batch pos d_model"]:
+    draw = torch.randn(resid.shape, generator=generator, device=resid.device)
+    rms = resid.float().square().mean(-1, keepdim=True).sqrt()
+    return torch.where(marked[..., None], resid + (scale * rms * draw).to(resid.dtype), resid)
 
 
 @contextmanager
@@ -338,14 +325,6 @@ def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
             return [token_id]
     raise ConfigError(
         "model.prepend_bos=true, but the tokenizer has neither BOS nor EOS; set it to false"
-    )
-
-
-def _unembedded(tokenizer: PreTrainedTokenizerBase, token_id: int, n_embeds: int) -> str:
-    token = tokenizer.convert_ids_to_tokens(token_id)
-    return (
-        f"token {token_id}, {token!r}, was added to the tokenizer but not to the model, which "
-        f"knows {n_embeds} tokens; take it out of the texts"
     )
 
 

@@ -93,22 +93,26 @@ def read(
     masked = np.full(shape, np.nan, dtype=np.float32)
     firsts = np.array([answer[0] if len(answer) else -1 for answer in answers], dtype=np.int64)
     positions = [find_subject(lm, ids, text) for ids, text in zip(prompts, subjects, strict=True)]
-    parts: list[tuple[_Final, Lens]] = []
+    finals: list[_Final] = []
+    lenses: list[Lens] = []
     order: list[int] = []
     for rows in equal_length_batches(prompts, lm.n_layers * lm.d_model):
         ids = torch.tensor([list(prompts[row]) for row in rows], device=lm.device)
         stack = _last_residuals(lm, ids, range(lm.n_layers))
         residuals[:, rows] = stack[list(layers)].cpu().numpy()
         final = _finish(lm, stack[-1], torch.from_numpy(firsts[rows]).to(lm.device))
-        parts.append((final, read_lens(lm, stack, final.emitted)))
+        finals.append(final)
+        lenses.append(read_lens(lm, stack, final.emitted))
         order.extend(rows)
         found = [at for at, row in enumerate(rows) if positions[row].any()]
         if found:
             there = torch.from_numpy(np.stack([positions[rows[at]] for at in found]))
             without = _last_residuals(lm, ids[found], layers, masked=there.to(lm.device))
             masked[:, [rows[at] for at in found]] = without.cpu().numpy()
-    depths = (np.asarray(layers) + 1) / lm.n_layers
-    return _assemble(parts, np.argsort(order), (depths, residuals, masked), lm.d_vocab)
+    depths, back = (np.asarray(layers) + 1) / lm.n_layers, np.argsort(order)
+    lens = (np.concatenate(pieces)[back] for pieces in zip(*lenses, strict=True))
+    last = (torch.cat(pieces).cpu().numpy()[back] for pieces in zip(*finals, strict=True))
+    return Readings(depths, residuals, masked, Lens(*lens), lm.d_vocab, *last)
 
 
 def last_residuals(
@@ -137,24 +141,6 @@ def whole_streams(
         ids = torch.tensor([list(texts[row]) for row in rows], device=lm.device)
         stack = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), layers)
         yield rows, stack[:, :, len(lm.prefix_ids) :].float()
-
-
-def _assemble(
-    parts: Sequence[tuple[_Final, Lens]],
-    back: Int[np.ndarray, " sample"],
-    streams: tuple[
-        Float[np.ndarray, " layer"],
-        Float[np.ndarray, "layer sample d_model"],
-        Float[np.ndarray, "layer sample d_model"],
-    ],
-    d_vocab: int,
-) -> Readings:
-    """Join the batches and put the rows back (`back`) in the prompts' order."""
-    lens = [np.concatenate(pieces)[back] for pieces in zip(*(p[1] for p in parts), strict=True)]
-    final = [
-        torch.cat(pieces).cpu().numpy()[back] for pieces in zip(*(p[0] for p in parts), strict=True)
-    ]
-    return Readings(*streams, Lens(*lens), d_vocab, *final)
 
 
 def equal_length_batches(

@@ -8,7 +8,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models import hub
-from ghosttrack.models.hub import model_folder, revision_of, weight_files
+from ghosttrack.models.hub import model_folder, weight_files
+from ghosttrack.models.load import model_revision
 from tests.models.conftest import model_config
 
 NOWHERE = Path("/nowhere")
@@ -77,10 +78,10 @@ def test_a_cached_snapshot_is_found_without_network(folders: dict[str, Path], ca
     shutil.copytree(folders["gpt2"], repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    found = model_folder(model_config(hub="some/model"), NOWHERE)
-    assert found == repository / "snapshots" / commit
-    assert revision_of(found) == commit
-    assert revision_of(folders["gpt2"]) == ""
+    config = model_config(hub="some/model")
+    assert model_folder(config, NOWHERE) == repository / "snapshots" / commit
+    assert model_revision(config, NOWHERE) == commit
+    assert model_revision(model_config(), folders["gpt2"]) == ""
 
 
 @pytest.mark.parametrize("name", ["./models/mine", "/data/mine", "~/mine", "a/b/c"])

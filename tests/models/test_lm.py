@@ -91,13 +91,11 @@ def test_padding_on_either_side_changes_no_number(
         start = left if i % 2 else width - right - lengths[i]
         ids[i, start : start + lengths[i]] = row[0]
         mask[i, start : start + lengths[i]] = True
-    padded = lm.forward(ids, mask, [0, 2])
+    padded, logits = lm.residuals(ids, mask, [0, 2]), lm.logits(ids, mask)
     for i, row in enumerate(rows):
-        alone = lm.forward(row, _all(row), [0, 2])
-        torch.testing.assert_close(
-            padded.residuals[:, i, mask[i]], alone.residuals[:, 0], **ROUNDING
-        )
-        torch.testing.assert_close(padded.logits[i, mask[i]], alone.logits[0], **ROUNDING)
+        alone = lm.residuals(row, _all(row), [0, 2])
+        torch.testing.assert_close(padded[:, i, mask[i]], alone[:, 0], **ROUNDING)
+        torch.testing.assert_close(logits[i, mask[i]], lm.logits(row, _all(row))[0], **ROUNDING)
 
 
 def test_a_sliding_window_hides_what_lies_before_it(folders: dict[str, Path]):
@@ -114,7 +112,7 @@ def test_logits_are_the_models_own(lm: LM):
     ids = _tokens(3, 9)
     with torch.no_grad():
         expected = lm.model(ids).logits
-    torch.testing.assert_close(lm.forward(ids, _all(ids)).logits, expected, **ROUNDING)
+    torch.testing.assert_close(lm.logits(ids, _all(ids)), expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -137,7 +135,7 @@ def test_going_on_from_another_stream_is_a_forward_pass_with_that_output_of_the_
     hook.remove()
     logits = lm.unembed(lm.resume(other, _all(ids), 1))
     torch.testing.assert_close(logits, expected, **ROUNDING)
-    assert not torch.allclose(logits, lm.forward(ids, _all(ids)).logits, atol=1e-2)
+    assert not torch.allclose(logits, lm.logits(ids, _all(ids)), atol=1e-2)
 
 
 def test_going_on_ends_at_the_block_that_is_asked_for(lm: LM):
@@ -149,7 +147,7 @@ def test_going_on_ends_at_the_block_that_is_asked_for(lm: LM):
 
 def test_going_on_needs_no_block_before_and_leaves_the_model_as_it_was(gpt2: LM):
     ids, ran = _tokens(2, 5), []
-    before = gpt2.forward(ids, _all(ids)).logits
+    before = gpt2.logits(ids, _all(ids))
     resid = gpt2.residuals(ids, _all(ids), [1])[0]
     hooks = [
         block.attn.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
@@ -161,7 +159,7 @@ def test_going_on_needs_no_block_before_and_leaves_the_model_as_it_was(gpt2: LM)
     for hook in hooks:
         hook.remove()
     assert ran == [2]
-    assert torch.equal(gpt2.forward(ids, _all(ids)).logits, before)
+    assert torch.equal(gpt2.logits(ids, _all(ids)), before)
 
 
 def test_going_on_does_not_depend_on_padding_on_either_side(lm: LM):
@@ -184,17 +182,16 @@ def test_going_on_works_where_blocks_answer_in_tuples(tmp_path: Path):
 
 def test_the_lens_at_the_last_layer_is_the_models_logits(lm: LM):
     ids = _tokens(2, 6)
-    out = lm.forward(ids, _all(ids), [2])
-    torch.testing.assert_close(lm.unembed(out.residuals[0]), out.logits, **ROUNDING)
+    resid = lm.residuals(ids, _all(ids), [2])[0]
+    torch.testing.assert_close(lm.unembed(resid), lm.logits(ids, _all(ids)), **ROUNDING)
 
 
 def test_direct_logit_attribution_gives_the_logit_differences_of_any_two_inputs(lm: LM):
     """The constant of a token drops out between inputs, so the whole identity is compared."""
     ids = _tokens(4, 6)
-    out = lm.forward(ids, _all(ids), [2])
-    resid, candidates = out.residuals[0], torch.tensor([3, 50, 99])
+    resid, candidates = lm.residuals(ids, _all(ids), [2])[0], torch.tensor([3, 50, 99])
     attributed = resid @ lm.readout(candidates).T / lm.final_scale(resid)[..., None]
-    constant = (out.logits[..., candidates] - attributed).flatten(0, 1)
+    constant = (lm.logits(ids, _all(ids))[..., candidates] - attributed).flatten(0, 1)
     torch.testing.assert_close(constant, constant[:1].expand_as(constant), atol=1e-4, rtol=0)
     assert attributed.std() > 0.1
 
@@ -237,7 +234,7 @@ def test_a_cache_gives_the_logits_of_the_whole_text(lm: LM):
     lm.advance(ids[:, :5], cache)
     lm.advance(ids[:, 5:6], cache)
     logits = lm.advance(ids[:, 6:], cache)
-    torch.testing.assert_close(logits, lm.forward(ids, _all(ids)).logits[:, -1], **ROUNDING)
+    torch.testing.assert_close(logits, lm.logits(ids, _all(ids))[:, -1], **ROUNDING)
 
 
 def test_text_comes_back_from_its_tokens_after_the_prefix(gpt2: LM):

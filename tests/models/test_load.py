@@ -147,10 +147,10 @@ def test_an_untrained_model_has_the_shape_but_nothing_of_the_weights(lm: LM):
     assert blank.identity != lm.identity
     ids = torch.tensor([[1, 2, 3]])
     everything = torch.ones_like(ids, dtype=torch.bool)
-    logits = blank.forward(ids, everything).logits
-    assert torch.equal(logits, again.forward(ids, everything).logits)
-    assert not torch.allclose(logits, lm.forward(ids, everything).logits, atol=0.1)
-    assert not torch.allclose(logits, untrained(lm, 4).forward(ids, everything).logits, atol=1e-3)
+    logits = blank.logits(ids, everything)
+    assert torch.equal(logits, again.logits(ids, everything))
+    assert not torch.allclose(logits, lm.logits(ids, everything), atol=0.1)
+    assert not torch.allclose(logits, untrained(lm, 4).logits(ids, everything), atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [Dtype.bf16, Dtype.fp16])
@@ -161,8 +161,9 @@ def test_numbers_come_in_the_format_asked_for(folders: dict[str, Path], family: 
     wanted = getattr(torch, dtype.value)
     assert {parameter.dtype for parameter in narrow.model.parameters()} == {wanted}
     ids = torch.arange(1, 25).reshape(2, 12)
+    everything = torch.ones_like(ids).bool()
     found, expected = (
-        lm.forward(ids, torch.ones_like(ids).bool(), [0, 2]) for lm in (narrow, wide)
+        (lm.residuals(ids, everything, [0, 2]), lm.logits(ids, everything)) for lm in (narrow, wide)
     )
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == wanted
@@ -184,7 +185,7 @@ def test_weights_in_several_files_are_the_same_model(gpt2: LM, copy: Path):
     assert len(shards) > 2
     ids = torch.tensor([[1, 2, 3]])
     lm = load_lm(model_config(), copy, "cpu")
-    assert torch.equal(*(one.forward(ids, ids.bool()).logits for one in (lm, gpt2)))
+    assert torch.equal(*(one.logits(ids, ids.bool()) for one in (lm, gpt2)))
     shards[1].unlink()
     with pytest.raises(ConfigError, match=shards[1].name):
         load_lm(model_config(), copy, "cpu")

@@ -219,7 +219,7 @@ def _given(lm: LM, prompt: list[int], generation: Generation) -> Response:
 def _silence(lm: LM, prompt: list[int]) -> Response:
     """Take the token that the model stopped with as its answer, so that it can be scored."""
     ids = torch.tensor([prompt], device=lm.device)
-    logits = lm.forward(ids, torch.ones_like(ids, dtype=torch.bool)).logits
+    logits = lm.logits(ids, torch.ones_like(ids, dtype=torch.bool))
     stop = int(logits[0, -1].argmax())
     (scores,) = score(lm, [prompt], [[stop]])
     return Response("", (stop,), scores)

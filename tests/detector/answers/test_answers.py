@@ -55,7 +55,7 @@ def test_each_answer_is_what_the_model_says_greedily(lm):
         ids = lm.encode(prompt)
         for token in said:
             row = torch.tensor([ids])
-            logits = lm.forward(row, torch.ones_like(row, dtype=torch.bool)).logits
+            logits = lm.logits(row, torch.ones_like(row, dtype=torch.bool))
             assert token == int(logits[0, -1].argmax())
             ids.append(token)
 

@@ -40,7 +40,7 @@ def logprob(lm: LM, prompt: str, tokens) -> float:
     ids, total = lm.encode(prompt), 0.0
     for token in tokens:
         row = torch.tensor([ids])
-        logits = lm.forward(row, torch.ones_like(row, dtype=torch.bool)).logits[0, -1]
+        logits = lm.logits(row, torch.ones_like(row, dtype=torch.bool))[0, -1]
         total += float(logits.log_softmax(-1)[token])
         ids.append(token)
     return total
