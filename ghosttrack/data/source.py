@@ -13,6 +13,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch import distributed as dist
 
+AHEAD_BATCHES = 2
+"""Batches that are gathered in the background while the trainer has one."""
+
+Item = TypeVar("Item")
+_END = object()
+
 
 class Deal(NamedTuple):
     """Which rank gets which tokens of a chunk, and in what order."""
@@ -69,11 +75,6 @@ def least(number: int) -> int:
     return int(held)
 
 
-Item = TypeVar("Item")
-
-_END = object()
-
-
 def prefetch(items: Generator[Item], depth: int) -> Generator[Item]:
     """Yield the same items in the same order, up to `depth` of them made ahead by a thread.
 
@@ -93,48 +94,6 @@ def prefetch(items: Generator[Item], depth: int) -> Generator[Item]:
     finally:
         pool.shutdown(cancel_futures=True)
         items.close()
-
-
-AHEAD_BATCHES = 2
-"""Batches that are gathered in the background while the trainer has one."""
-
-
-@runtime_checkable
-class ActivationSource(Protocol):
-    """What training asks for activations.
-
-    Batches come as the source holds them, in its number format and on its device.
-    """
-
-    hooks: list[str]
-    d_model: int
-
-    def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
-        """Return training tokens, at most `n_tokens`: always the same, on every rank.
-
-        In fp32, whatever the source: statistics are taken of them.
-        """
-        ...
-
-    def batches(
-        self, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start_step: int = 0
-    ) -> Generator[Float[Tensor, "hook row d_model"]]:
-        """Yield training batches without end, from step `start_step` on.
-
-        The batch of a step, over all ranks, depends on the step and the seed alone; a rank gets
-        rows `rank::world_size` of it. Every token comes once per epoch. Close what is given when no
-        more batches are wanted: one may be in the making.
-        """
-        ...
-
-    def heldout_batches(
-        self, batch_size: int, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Float[Tensor, "hook row d_model"]]:
-        """Yield every held-out token once over all ranks, as many to each.
-
-        The remainder of the last batch by `world_size` is left out.
-        """
-        ...
 
 
 Tokens = Callable[[int, int], Float[Tensor, "hook row d_model"]]
@@ -274,8 +233,10 @@ class TokenSequence:
         return _Epoch(number, units, starts, starts // self.chunk_tokens)
 
 
-class PartSource:
-    """Serves batches from two parts: the common half of the store's and the stream's source.
+class ActivationSource:
+    """What training asks for activations: shuffled batches from two parts.
+
+    Batches come as the parts hold them, in their number format and on their device.
 
     Args:
         train: Tokens to learn from.
@@ -293,14 +254,22 @@ class PartSource:
         self.d_model = train.d_model
 
     def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
-        """Return training tokens, at most `n_tokens`; see `ActivationSource`."""
+        """Return training tokens, at most `n_tokens`: always the same, on every rank.
+
+        In fp32, whatever the source: statistics are taken of them.
+        """
         sequence = TokenSequence(self.train, n_tokens, seed=0)
         return next(sequence.batches(min(n_tokens, sequence.n_tokens))).float()
 
     def batches(
         self, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start_step: int = 0
     ) -> Generator[Float[Tensor, "hook row d_model"]]:
-        """Yield training batches without end; see `ActivationSource`."""
+        """Yield training batches without end, from step `start_step` on.
+
+        The batch of a step, over all ranks, depends on the step and the seed alone; a rank gets
+        rows `rank::world_size` of it. Every token comes once per epoch. Close what is given when no
+        more batches are wanted: one may be in the making.
+        """
         assert batch_size % world_size == 0, f"{batch_size} rows for {world_size} ranks"
         sequence = TokenSequence(self.train, self.chunk_tokens, seed, rank, world_size)
         return self._served(sequence, batch_size, start_step * batch_size, sys.maxsize)
@@ -308,7 +277,10 @@ class PartSource:
     def heldout_batches(
         self, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Float[Tensor, "hook row d_model"]]:
-        """Yield every held-out token once over all ranks; see `ActivationSource`."""
+        """Yield every held-out token once over all ranks, as many to each.
+
+        The remainder of the last batch by `world_size` is left out.
+        """
         assert batch_size % world_size == 0, f"{batch_size} rows for {world_size} ranks"
         chunk_tokens = max(batch_size, self.chunk_tokens)
         sequence = TokenSequence(self.heldout, chunk_tokens, None, rank, world_size)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.shards import Layout, ShardFile, map_shard, stored_tensors
-from ghosttrack.data.source import Deal, PartSource, Tokens
+from ghosttrack.data.source import ActivationSource, Deal, Tokens
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.files import read_json, write_json
 
@@ -362,7 +362,7 @@ class _Block(NamedTuple):
     """Where they go."""
 
 
-class StoreSource(PartSource):
+class StoreSource(ActivationSource):
     """Shuffled batches from a store, in its number format, read in the background.
 
     Rows of int8 come in fp32.

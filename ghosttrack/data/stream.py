@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
-from ghosttrack.data.source import Deal, PartSource, Tokens, exchange, least
+from ghosttrack.data.source import ActivationSource, Deal, Tokens, exchange, least
 from ghosttrack.data.store import hook_names
 from ghosttrack.data.windows import StoredWindows, Windows
 
@@ -70,7 +70,7 @@ class StreamPart:
         return dealt.rows[np.concatenate(got)], arrived.transpose(0, 1)
 
 
-class StreamSource(PartSource):
+class StreamSource(ActivationSource):
     """Shuffled batches from a running model.
 
     `buffer_tokens` tokens per hook point are at hand at a time over all ranks, in `store.dtype`:

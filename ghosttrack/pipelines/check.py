@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ghosttrack.artifacts import artifact_id
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
-from ghosttrack.data.source import PartSource
+from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
@@ -164,7 +164,7 @@ def measured(bank: Bank, setup: Setup[TrainProgram], path: Path) -> list[HookMet
     return evaluate(bank, batches, resolve_device(setup.config.device))
 
 
-def _source(setup: Setup[TrainProgram], hooks: list[str]) -> PartSource:
+def _source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
     """Open a store where it is made or can be made without a model; else let the model run."""
     config = setup.config
     if store_stage(setup).exists or config.corpus.kind is CorpusKind.activations:

@@ -1,7 +1,7 @@
 """Where a stage gets its activations: a store, or the model beside it."""
 
 from ghosttrack.config import ExtractProgram, TrainProgram
-from ghosttrack.data.source import PartSource
+from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.stream import StreamSource
 from ghosttrack.pipelines.extract import activations
@@ -9,7 +9,7 @@ from ghosttrack.pipelines.setup import Setup
 from ghosttrack.sae.config import Source
 
 
-def activation_source(setup: Setup[TrainProgram], hooks: list[str]) -> PartSource:
+def activation_source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
     """Open the activations of some hook points, extracting a store where it is missing."""
     config = setup.config
     if config.train.source is Source.store:

@@ -14,7 +14,7 @@ from ghosttrack.artifacts import Artifact
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
-from ghosttrack.data.source import ActivationSource, PartSource
+from ghosttrack.data.source import ActivationSource
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from ghosttrack.launch import Preempted
@@ -168,7 +168,7 @@ def with_fidelity(
 
 
 def _say_plan(
-    trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: PartSource
+    trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: ActivationSource
 ) -> None:
     """Say what training takes, before anything is allocated for it."""
     if trainer.is_global_zero:
