@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from ghosttrack.pipelines.evaluation import write_evaluation
 from ghosttrack.pipelines.extract import write_activations
 from ghosttrack.pipelines.tracks import write_tracks
 from ghosttrack.pipelines.train import write_trained
+from tests.support.asking import ask
 
 WRITERS: dict[str, Callable[..., None]] = {
     "activations": write_activations,
@@ -32,8 +34,8 @@ def forget() -> None:
 
 
 @pytest.fixture
-def changed(monkeypatch: pytest.MonkeyPatch):
-    """Tell which writers an edit of a module changes."""
+def edit(monkeypatch: pytest.MonkeyPatch):
+    """Replace a piece of one module's text, for as long as a test lasts."""
     read = code.source_text
 
     def edited(module: str, old: str, new: str, asked: str) -> str | None:
@@ -43,15 +45,58 @@ def changed(monkeypatch: pytest.MonkeyPatch):
         assert old in text
         return text.replace(old, new, 1)
 
-    def find(module: str, old: str, new: str) -> set[str]:
-        before = {name: code.fingerprint(write) for name, write in WRITERS.items()}
+    def begin(module: str, old: str, new: str) -> None:
         forget()
         monkeypatch.setattr(code, "source_text", partial(edited, module, old, new))
+
+    yield begin
+    forget()
+
+
+@pytest.fixture
+def changed(edit):
+    """Tell which writers an edit of a module changes."""
+
+    def find(*of: str) -> set[str]:
+        before = {name: code.fingerprint(write) for name, write in WRITERS.items()}
+        edit(*of)
         after = {name: code.fingerprint(write) for name, write in WRITERS.items()}
         return {name for name in WRITERS if before[name] != after[name]}
 
-    yield find
-    forget()
+    return find
+
+
+@pytest.mark.parametrize(
+    ("edited", "rebuilt"),
+    [
+        pytest.param(
+            ("detector.asking.families.paraphrase", "agrees.mean()", "agrees.min()"),
+            {"again"},
+            id="of an intervention",
+        ),
+        pytest.param(
+            ("detector.answers.self_checks", "- prior", "+ prior"), {"checks"}, id="of a check"
+        ),
+        pytest.param(
+            ("models.generate", "argmax", "argmin"), {"answers", "again", "checks"}, id="upstream"
+        ),
+    ],
+)
+def test_an_edited_formula_rebuilds_just_what_hangs_on_it(
+    edit, gpt2_folder: Path, tmp_path: Path, edited: tuple[str, str, str], rebuilt: set[str]
+):
+    row = {"question": "who lives in rome?", "answers": ["anna"], "wordings": ["lives in rome?"]}
+
+    def built() -> set[str]:
+        stages = ask(gpt2_folder, tmp_path, [row])
+        kinds = ("answers", "again", "checks")
+        return {kind for kind in kinds if getattr(stages, kind).artifact.built}
+
+    assert built() == {"answers", "again", "checks"}
+    assert built() == set()
+    module, old, new = edited
+    edit(f"ghosttrack.{module}", old, new)
+    assert built() == rebuilt
 
 
 def test_a_statistic_of_tracks_changes_what_computes_it(changed):

@@ -28,15 +28,25 @@ from tests.support.commands import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 60
+STEPS = 20
+"""So few that Adam has not magnified the rounding of sums in another order."""
+KILLED_STEPS = 60
+"""So many that a kill comes in time."""
 SETTINGS = (
     *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=5", "train.checkpoint_every=5"),
     "sae.dead_after_tokens=600",  # so few that some latents are dead now and then
 )
+KILLED = f"trainer.max_steps={KILLED_STEPS}"
 
 
-def ranks(trainer: str, n: int) -> tuple[str, ...]:
-    return (*SETTINGS, f"trainer={trainer}", "trainer.accelerator=cpu", f"trainer.devices={n}")
+def ranks(trainer: str, n: int, *more: str) -> tuple[str, ...]:
+    return (
+        *SETTINGS,
+        *more,
+        f"trainer={trainer}",
+        "trainer.accelerator=cpu",
+        f"trainer.devices={n}",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +66,6 @@ def alone(layered: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.fixture(scope="module")
-def pair(layered: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes leave that share batches."""
-    output = tmp_path_factory.mktemp("pair")
-    assert said(layered.run(output, "train", *ranks("ddp", 2))).count("MEMBER: 2/2") == 1
-    return output
-
-
 def curves(output: Path) -> dict[str, list[float]]:
     """Every column that the CSV logger wrote, less what tells of the machine."""
     (path,) = output.rglob("metrics.csv")
@@ -79,35 +81,25 @@ def same_to_rounding(output: Path, alone: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert len(ours["train/loss"]) == STEPS // 5
     assert ours["train/dead_frac"] == theirs["train/dead_frac"]
-    # The order in which gradients are summed differs; where that flips a selection, Adam magnifies
-    # it from step to step. The first steps tell whether the sums are right, to the last digits.
     for name in theirs:
-        if name.startswith("train/"):
-            assert ours[name][:3] == pytest.approx(theirs[name][:3], rel=1e-4, abs=1e-6), name
         # A model that knows nothing loses little: what is recovered of it is a ratio of rounding.
-        rel = 0.05 if "ce_recovered" in name else 0.01
-        assert ours[name] == pytest.approx(theirs[name], rel=rel, abs=1e-3), name
+        rel = 0.05 if "ce_recovered" in name else 1e-4
+        assert ours[name] == pytest.approx(theirs[name], rel=rel, abs=1e-6), name
     bank, expected = only(output, "saes"), only(alone, "saes")
     for one, other in zip(measured(bank), measured(expected), strict=True):
         assert one["dead_frac"] == other["dead_frac"]
     wanted = weights(expected)
     for name, tensor in weights(bank).items():
-        # Rows of a decoder have unit norm: a row that learned elsewhere would be off by about .2.
-        off = (tensor - wanted[name]).abs()
-        assert off.median() < 0.01, name
-        assert off.max() < 0.1, name
+        # The order in which gradients are summed differs; Adam magnifies that where one is near 0.
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-4, rtol=0, msg=name)
 
 
-def test_two_ranks_that_share_batches_train_the_same_bank_as_one(pair: Path, alone: Path):
-    same_to_rounding(pair, alone)
-
-
-@pytest.mark.long
-def test_four_ranks_that_share_batches_train_the_same_bank_as_one(
-    layered: Workplace, alone: Path, tmp_path: Path
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_ranks_that_share_batches_train_the_same_bank_as_one(
+    layered: Workplace, alone: Path, tmp_path: Path, n: int
 ):
-    printed = said(layered.run(tmp_path, "train", *ranks("ddp", 4)))
-    assert printed.count("MEMBER: 4/4") == 1
+    printed = said(layered.run(tmp_path, "train", *ranks("ddp", n)))
+    assert printed.count(f"MEMBER: {n}/{n}") == 1
     same_to_rounding(tmp_path, alone)
 
 
@@ -207,9 +199,10 @@ def start(layered: Workplace, tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
 @pytest.mark.long  # what SLURM preempts is two ranks too, and tested by default
 def test_two_ranks_go_on_bit_for_bit_whoever_was_killed(
-    start: Callable[..., Job], pair: Path, tmp_path: Path
+    start: Callable[..., Job], layered: Workplace, tmp_path: Path
 ):
-    job = start(*ranks("ddp", 2))
+    said(layered.run(tmp_path / "whole", "train", *ranks("ddp", 2, KILLED)))
+    job = start(*ranks("ddp", 2, KILLED))
     job.wait_for(5)
     os.kill(job.living()[1], signal.SIGKILL)
     status, last = job.end()
@@ -217,38 +210,39 @@ def test_two_ranks_go_on_bit_for_bit_whoever_was_killed(
     assert last in ("", "another rank ended; the same command goes on from the last resume point")
     assert artifacts(tmp_path, "saes") == {}
 
-    job = start(*ranks("ddp", 2))
-    job.wait_for(random.randrange(resume_step(tmp_path) + 1, STEPS - 15))
+    job = start(*ranks("ddp", 2, KILLED))
+    job.wait_for(random.randrange(resume_step(tmp_path) + 1, KILLED_STEPS - 15))
     os.killpg(job.process.pid, signal.SIGKILL)
     assert job.end()[0] == -signal.SIGKILL
 
-    assert start(*ranks("ddp", 2)).end()[0] == 0
-    assert contents(only(tmp_path, "saes")) == contents(only(pair, "saes"))
+    assert start(*ranks("ddp", 2, KILLED)).end()[0] == 0
+    assert contents(only(tmp_path, "saes")) == contents(only(tmp_path / "whole", "saes"))
 
 
 @pytest.mark.long
 def test_ranks_of_layers_go_on_bit_for_bit_and_so_does_one(
-    start: Callable[..., Job], alone: Path, tmp_path: Path
+    start: Callable[..., Job], layered: Workplace, tmp_path: Path
 ):
-    job = start(*ranks("layers", 2))
-    job.wait_for(random.randrange(5, STEPS // 2))
+    said(layered.fork(tmp_path / "whole", "train", *SETTINGS, KILLED))
+    job = start(*ranks("layers", 2, KILLED))
+    job.wait_for(random.randrange(5, KILLED_STEPS // 2))
     os.killpg(job.process.pid, signal.SIGKILL)
     assert job.end()[0] == -signal.SIGKILL
 
     # A signal to any one of them ends all, at the step where they are.
     before = resume_step(tmp_path)
-    job = start(*ranks("layers", 2), "train.checkpoint_every=7")
+    job = start(*ranks("layers", 2, KILLED), "train.checkpoint_every=7")
     job.wait_for(before + 1)
     os.kill(job.living()[1], signal.SIGTERM)
     status, last = job.end()
     assert status == 128 + signal.SIGTERM
-    assert before < resume_step(tmp_path) < STEPS
+    assert before < resume_step(tmp_path) < KILLED_STEPS
     assert last == (
         f"stopped by SIGTERM at step {resume_step(tmp_path)}: the same command goes on from there"
     )
 
-    assert start(*SETTINGS).end()[0] == 0  # what two ranks left, one takes up
-    assert contents(only(tmp_path, "saes")) == contents(only(alone, "saes"))
+    assert start(*SETTINGS, KILLED).end()[0] == 0  # what two ranks left, one takes up
+    assert contents(only(tmp_path, "saes")) == contents(only(tmp_path / "whole", "saes"))
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,7 @@ def test_under_slurm_a_signal_also_queues_the_job_again(workplace: Workplace, tm
     )
     while not resume_step(output):
         assert job.poll() is None
+        time.sleep(0.01)
     job.send_signal(signal.SIGUSR1)
     complaints = job.communicate(timeout=PATIENCE_S)[1]
     assert job.returncode == 128 + signal.SIGTERM
