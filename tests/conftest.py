@@ -1,10 +1,13 @@
 """Fixtures that several packages' tests share."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; workers side by side share the cores
 
 from tests.support import tiny
 

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_the_second_block_installs_what_tests_need_and_runs_all_that_need_no_gpu
     second = blocks("bash")[1].strip()
     assert "\n" not in second
     assert ".[dev]" in second
-    assert '-m pytest -m "not gpu and not network"' in second
+    assert second.endswith("-m pytest -n 2")
+    pytest_options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    assert "not gpu and not network" in pytest_options["ini_options"]["addopts"]
 
 
 def test_both_commands_use_the_constraints_that_are_there():
