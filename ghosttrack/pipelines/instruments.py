@@ -16,11 +16,12 @@ from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.graph import AssociationGraph
 from ghosttrack.tracking.observations import HYPOTHESES, Directions, Observations, TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
 
 TEXT_TOKENS = 8192
-"""Unlabelled tokens on which strengths are standardised and the tracker's likelihood is fitted."""
+"""Unlabelled tokens on which strengths are standardised and the tracker's graph is fitted."""
 INSTRUMENTS = "instruments.safetensors"
 USUAL = "usual."
 
@@ -70,7 +71,7 @@ def read_instruments(
         tuple(layers),
         Standard(arrays["mean"], arrays["sd"]),
         Usual(*(arrays[USUAL + name] for name in Usual._fields)),
-        Tracker.from_arrays(arrays, tracker_settings(detector)),
+        Tracker(AssociationGraph.from_arrays(arrays), tracker_settings(detector)),
         LengthNull(*arrays["lengths"].tolist()),
         detector.top_k,
     )
@@ -79,7 +80,7 @@ def read_instruments(
 def save_instruments(folder: Path, fitted: FittedInstruments, lengths: LengthNull) -> None:
     """Keep what a new prompt needs to be followed, the bank aside."""
     usual = {USUAL + name: held for name, held in fitted.usual._asdict().items()}
-    arrays = {**fitted.tracker.arrays(), **fitted.standard._asdict(), **usual}
+    arrays = {**fitted.tracker.graph.arrays(), **fitted.standard._asdict(), **usual}
     arrays["lengths"] = np.array(lengths)
     save_arrays(folder / INSTRUMENTS, arrays)
 

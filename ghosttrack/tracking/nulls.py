@@ -5,33 +5,33 @@ A null is worth beating only if it has every chance to link that the tracker has
 none
     No association: every observation is a track of its own. The floor.
 shuffled
-    The tracker's own graph and likelihood, but every link leads to another latent of its layer.
-    Links keep their ratio, cosine and costs, so that the null believes in them as firmly; sources
-    keep the number of their links; targets are exchanged only among latents that are active about
-    as often *in the very samples that are tracked*, so that what is looked for is there as often.
-    A likelihood fitted anew would make this null weaker: it would find that shuffled pairs mean
+    The tracker's own graph, but every link leads to another latent of its layer. Links keep their
+    ratio, cosine and costs, so that the null believes in them as firmly; sources keep the number of
+    their links; targets are exchanged only among latents that are active about as often *in the
+    very samples that are tracked*, so that what is looked for is there as often.
+    A graph fitted anew would make this null weaker: it would find that shuffled pairs mean
     nothing, and link nothing. Shuffling the observations of each sample instead would keep the
     number of links of every sample, and so hand the null the co-occurrence that is in question.
 random_dictionary
     The graph of random unit directions. Their cosines are replaced, rank for rank, by those of the
-    real graph, so that the gate opens for as many; the likelihood is fitted anew on the same text,
-    so that this null may find out and use which of its arbitrary pairs are active together. What it
-    lacks is direction.
+    real graph, so that the gate opens for as many; it is fitted anew on the same text, so that this
+    null may find out and use which of its arbitrary pairs are active together. What it lacks is
+    direction.
 permuted_layers
-    Depth in another order, observations, directions and text alike; link graph and likelihood are
-    made anew. The order is one in which as few layers as possible keep a neighbour. What it lacks
-    is that layers follow one another. A direction that lives in few layers is pulled apart by it,
-    so that its tracks span *more* layers and coast over them: compare this null by observations per
-    track, not by length.
+    Depth in another order, observations, directions and text alike; the graph is made anew. The
+    order is one in which as few layers as possible keep a neighbour. What it lacks is that layers
+    follow one another. A direction that lives in few layers is pulled apart by it, so that its
+    tracks span *more* layers and coast over them: compare this null by observations per track, not
+    by length.
 """
 
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from ghosttrack.tracking.links import LinkGraph, link_graph
+from ghosttrack.tracking.candidates import nearest_candidates
 from ghosttrack.tracking.observations import Directions, Observations
 from ghosttrack.tracking.tracker import Tracker, fit_on, fit_tracker, link
 from ghosttrack.tracking.tracks import Tracks, build_tracks, no_decisions
@@ -65,7 +65,7 @@ def null_tracks(
         observations: What the tracker was given.
         tracker: The real one.
         directions: Of the bank.
-        text: What the tracker's likelihood was fitted on.
+        text: What the tracker's graph was fitted on.
         seed: Of the null's own chance.
     """
     rng = np.random.default_rng(seed)
@@ -88,18 +88,17 @@ def null_tracks(
 
 def _shuffled(tracker: Tracker, observations: Observations, rng: np.random.Generator) -> Tracker:
     """Lead every link to another, equally frequent latent; ratios and costs go with the link."""
-    links, likelihood, settings = tracker
-    latents, birth = links.latents.copy(), likelihood.birth.copy()
+    graph = tracker.graph
+    latents, birth = graph.latents.copy(), graph.birth.copy()
     stand_in = [
-        _exchange(observations.latents[:, layer], links.d_sae, rng)
-        for layer in range(links.n_layers)
+        _exchange(observations.latents[:, layer], graph.d_sae, rng)
+        for layer in range(graph.n_layers)
     ]
-    for pair, (layer, gap) in enumerate(links.pairs):
-        latents[pair] = stand_in[layer + gap][links.latents[pair]]
+    for pair, (layer, gap) in enumerate(graph.pairs):
+        latents[pair] = stand_in[layer + gap][graph.latents[pair]]
     for layer, exchanged in enumerate(stand_in):
-        birth[layer, exchanged] = likelihood.birth[layer]
-    graph = LinkGraph(latents, links.cosines, links.n_layers, links.max_gap)
-    return Tracker(graph, replace(likelihood, birth=birth), settings)
+        birth[layer, exchanged] = graph.birth[layer]
+    return tracker._replace(graph=replace(graph, latents=latents, birth=birth))
 
 
 def _exchange(
@@ -118,25 +117,18 @@ def _exchange(
 def _random_dictionary(
     tracker: Tracker, directions: Directions, text: Observations, rng: np.random.Generator
 ) -> Tracker:
-    """Fit the tracker to the graph of random directions with the real graph's cosines."""
-    real = tracker.links
+    """Fit the tracker to candidates by random directions with the real graph's cosines."""
+    real = tracker.graph
     drawn = tuple(rng.standard_normal(rows.shape, np.float32) for rows in directions)
     unit = tuple(rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in drawn)
-    graph = link_graph(unit, real.max_gap, real.latents.shape[2])
+    candidates = nearest_candidates(unit, real.max_gap, real.latents.shape[2])
     cosines = real.cosines.copy()
-    for pair, ranks in enumerate(graph.cosines):
-        cosines[pair] = _with_values_of(ranks, real.cosines[pair])
-    links = LinkGraph(graph.latents, cosines, real.n_layers, real.max_gap)
-    return fit_on(links, text, tracker.settings)
-
-
-def _with_values_of(
-    ranks: Float[np.ndarray, "d_sae candidate"], values: Float[np.ndarray, "d_sae candidate"]
-) -> Float[np.ndarray, "d_sae candidate"]:
-    """The values of one array in the order of another."""
-    replaced = np.empty_like(values).ravel()
-    replaced[np.argsort(ranks, axis=None)] = np.sort(values, axis=None)
-    return replaced.reshape(values.shape)
+    for pair, ranks in enumerate(candidates.cosines):
+        # the real values in the order of the drawn ones
+        cosines[pair].reshape(-1)[np.argsort(ranks, axis=None)] = np.sort(
+            real.cosines[pair], axis=None
+        )
+    return fit_on(replace(candidates, cosines=cosines), text, tracker.settings)
 
 
 def _order_without_neighbours(n_layers: int, rng: np.random.Generator) -> Int[np.ndarray, "layer"]:

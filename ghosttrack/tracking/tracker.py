@@ -1,16 +1,23 @@
 """Link observations over depth: thousands of samples in one call."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
+from ghosttrack.tracking.assign import assign
+from ghosttrack.tracking.candidates import (
+    Candidates,
+    chunks,
+    identity_candidates,
+    nearest_candidates,
+)
+from ghosttrack.tracking.graph import AssociationGraph, fit_graph
+from ghosttrack.tracking.hypotheses import best_hypothesis
 from ghosttrack.tracking.kalman import fit_filter
-from ghosttrack.tracking.likelihood import Likelihood
-from ghosttrack.tracking.links import LinkGraph, identity_graph, link_graph
-from ghosttrack.tracking.lookup import chunks, open_targets
-from ghosttrack.tracking.observations import Arrays, Directions, Observations, TrackerSettings
-from ghosttrack.tracking.strategies import STRATEGIES
+from ghosttrack.tracking.observations import Directions, Observations, TrackerSettings
 from ghosttrack.tracking.tracks import Decisions, Tracks, build_tracks, no_decisions
 from ghosttrack.tracking.trellis import Possible, Trellis, cut
 
@@ -23,76 +30,82 @@ likelihood on held-out text of the embedded model."""
 class Tracker(NamedTuple):
     """All that `link` needs beside observations: `link(observations, *tracker)`."""
 
-    links: LinkGraph
-    likelihood: Likelihood
+    graph: AssociationGraph
     settings: TrackerSettings
-
-    def arrays(self) -> Arrays:
-        """Plain arrays that `from_arrays` reads back, settings left out."""
-        graph = {f"links.{name}": values for name, values in self.links.arrays().items()}
-        fitted = {f"likelihood.{name}": values for name, values in self.likelihood.arrays().items()}
-        return graph | fitted
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays, settings: TrackerSettings) -> "Tracker":
-        """Inverse of `arrays`; the settings must be those that it was fitted with."""
-        parts = {
-            part: {
-                name.removeprefix(part): values
-                for name, values in arrays.items()
-                if name.startswith(part)
-            }
-            for part in ("links.", "likelihood.")
-        }
-        links = LinkGraph.from_arrays(parts["links."])
-        return cls(links, Likelihood.from_arrays(parts["likelihood."]), settings)
+    """Those that the graph was fitted with."""
 
 
 def fit_tracker(directions: Directions, text: Observations, settings: TrackerSettings) -> Tracker:
-    """Make the link graph that the settings ask for and fit the likelihood on unlabelled text."""
-    graph = identity_graph if settings.association == "identity" else link_graph
-    return fit_on(graph(directions, settings.max_misses + 1), text, settings)
+    """Find the candidates that the settings ask for and fit their graph on unlabelled text."""
+    find = identity_candidates if settings.association == "identity" else nearest_candidates
+    return fit_on(find(directions, settings.max_misses + 1), text, settings)
 
 
-def fit_on(links: LinkGraph, text: Observations, settings: TrackerSettings) -> Tracker:
-    """Fit the likelihood, then the magnitudes' filter on the tracks that are found so far."""
-    tracker = Tracker(links, Likelihood.fit(text, links, settings), settings)
+def fit_on(candidates: Candidates, text: Observations, settings: TrackerSettings) -> Tracker:
+    """Fit the graph, then the magnitudes' filter on the tracks that are found so far."""
+    graph = fit_graph(candidates, text, settings)
     some = Observations(*(values[:FILTER_SAMPLES] for values in text))
-    layers = range(links.n_layers)
-    magnitudes = np.stack([tracker.likelihood.standardise(some, layer) for layer in layers], axis=1)
+    magnitudes = np.stack([graph.standardise(some, at) for at in range(graph.n_layers)], axis=1)
     kind = "hungarian" if settings.association == "murty" else settings.association
     for _ in range(FILTER_ROUNDS if "magnitude" in settings.clues else 1):
-        found = link(some, links, tracker.likelihood, settings._replace(association=kind))
-        fitted = fit_filter(found, magnitudes, links.pairs)
-        tracker = tracker._replace(likelihood=replace(tracker.likelihood, **fitted._asdict()))
-    return tracker
+        found = link(some, graph, settings._replace(association=kind))
+        graph = replace(graph, **fit_filter(found, magnitudes, graph.pairs)._asdict())
+    return Tracker(graph, settings)
 
 
-def link(
-    observations: Observations,
-    links: LinkGraph,
-    likelihood: Likelihood,
-    settings: TrackerSettings,
-) -> Tracks:
+def link(observations: Observations, graph: AssociationGraph, settings: TrackerSettings) -> Tracks:
     """Link every sample's observations into tracks, from the first layer to the last.
 
     A track is the chain of its observations; its state is the last of them, with what the filter
     makes of all their magnitudes. At every layer the live tracks, observed there or up to
     `max_misses` layers before and not continued since, compete for the layer's observations by the
-    strategy of their association (`strategies`); what is left over are misses and births. A track
+    strategy of their association (`STRATEGIES`); what is left over are misses and births. A track
     dies when it has coasted `max_misses` layers or the model ends. By the identity association
     every link to the same index pays, the nearest layer's first.
     """
     n_samples, n_layers, _ = observations.latents.shape
-    assert n_layers == links.n_layers, f"{n_layers} layers observed, links have {links.n_layers}"
-    assert links.max_gap > settings.max_misses, "the link graph is too short for max_misses"
-    targets = open_targets(links, settings)
+    assert n_layers == graph.n_layers, f"{n_layers} layers observed, {graph.n_layers} in the graph"
+    assert graph.max_gap > settings.max_misses, "the graph is too short for max_misses"
+    targets = graph.open_targets(settings)
     decided = no_decisions(observations.latents.shape)
-    for chunk in chunks(n_samples, links.d_sae):
+    for chunk in chunks(n_samples, graph.d_sae):
         part = Observations(observations.latents[chunk], observations.magnitudes[chunk])
-        trellis = Trellis(links, likelihood, settings, targets, cut(part, likelihood))
+        trellis = Trellis(graph, settings, targets, cut(part, graph))
         _associate(trellis, Decisions(*(values[chunk] for values in decided)))
     return build_tracks(observations.latents >= 0, decided, settings.confirm_hits)
+
+
+Choose = Callable[[int, Possible], Bool[np.ndarray, "link"]]
+"""Marks the links to make, given a layer and the possible links into it."""
+
+
+def hungarian(trellis: Trellis) -> Choose:
+    """Reach the greatest total gain of every layer."""
+    return lambda _, possible: assign(trellis.edges(possible), optimal=True)
+
+
+def greedy(trellis: Trellis) -> Choose:
+    """Take the best link first."""
+    return lambda _, possible: assign(trellis.edges(possible), optimal=False)
+
+
+def murty(trellis: Trellis) -> Choose:
+    """Make the links of the best of several hypotheses about all layers."""
+    wanted = best_hypothesis(trellis)
+
+    def choose(layer: int, possible: Possible) -> Bool[np.ndarray, "link"]:
+        source, target = trellis.places(layer, possible)
+        return wanted.reshape(-1)[target.flat] == source.in_sample
+
+    return choose
+
+
+STRATEGIES: dict[str, Callable[[Trellis], Choose]] = {
+    "hungarian": hungarian,
+    "greedy": greedy,
+    "identity": greedy,
+    "murty": murty,
+}
 
 
 def _associate(trellis: Trellis, decided: Decisions) -> None:
@@ -101,17 +114,13 @@ def _associate(trellis: Trellis, decided: Decisions) -> None:
     for layer in range(1, len(trellis.layers)):
         possible = trellis.possible(layer)
         is_chosen = choose(layer, possible)
-        trellis.link(layer, possible.at(np.flatnonzero(is_chosen)))
-        _record_links(decided, trellis, layer, possible.at(np.flatnonzero(is_chosen)))
+        made = possible.at(np.flatnonzero(is_chosen))
+        trellis.link(layer, made)
+        source, target = trellis.places(layer, made)
+        decided.predecessor.reshape(-1)[target.flat] = source.in_sample
+        decided.link_llr.reshape(-1)[target.flat] = made.llr
+        decided.innovation.reshape(-1)[target.flat] = made.innovation
         _record_relatives(decided, trellis, layer, possible.at(np.flatnonzero(~is_chosen)))
-
-
-def _record_links(decided: Decisions, trellis: Trellis, layer: int, made: Possible) -> None:
-    """Write the links into a layer down."""
-    source, target = trellis.places(layer, made)
-    decided.predecessor.reshape(-1)[target.flat] = source.in_sample
-    decided.link_llr.reshape(-1)[target.flat] = made.llr
-    decided.innovation.reshape(-1)[target.flat] = made.innovation
 
 
 def _record_relatives(decided: Decisions, trellis: Trellis, layer: int, unmade: Possible) -> None:

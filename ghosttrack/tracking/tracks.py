@@ -134,66 +134,30 @@ def _track_at(
 
 
 class Lengths(NamedTuple):
-    """Mean track lengths in layers, coasted ones counted; NaN where there is nothing to average."""
+    """Mean track lengths of every sample in layers, coasted ones counted; NaN where it has none.
 
-    confirmed: Float[np.ndarray, "..."]
+    An association that links little can still confirm a few long tracks: read the mean over
+    confirmed tracks beside those over all tracks.
+    """
+
+    confirmed: Float[np.ndarray, "sample"]
     """Over confirmed tracks: at least `confirm_hits` by construction."""
-    every: Float[np.ndarray, "..."]
+    every: Float[np.ndarray, "sample"]
     """Over all tracks; a lone observation is a track of length 1."""
-    per_observation: Float[np.ndarray, "..."]
-    """Over observations: how long the track lasts that an observation belongs to."""
-    hits: Float[np.ndarray, "..."]
+    hits: Float[np.ndarray, "sample"]
     """Observations per track, over all tracks: a length that coasting cannot stretch."""
 
 
-class LengthSums(NamedTuple):
-    """Sums per sample, of which any mean and its interval over groups of samples can be formed.
-
-    An association that links little can still confirm a few long tracks: read the mean over
-    confirmed tracks beside those over all tracks and all observations.
-    """
-
-    confirmed_layers: Int[np.ndarray, "sample"]
-    """Summed lengths of confirmed tracks."""
-    n_confirmed: Int[np.ndarray, "sample"]
-    all_layers: Int[np.ndarray, "sample"]
-    """Summed lengths of all tracks."""
-    n_tracks: Int[np.ndarray, "sample"]
-    obs_layers: Int[np.ndarray, "sample"]
-    """Summed over observations: the length of the observation's track."""
-    n_obs: Int[np.ndarray, "sample"]
-
-    def per_sample(self) -> Lengths:
-        """Means within every sample."""
-        return Lengths(
-            confirmed=_ratio(self.confirmed_layers, self.n_confirmed),
-            every=_ratio(self.all_layers, self.n_tracks),
-            per_observation=_ratio(self.obs_layers, self.n_obs),
-            hits=_ratio(self.n_obs, self.n_tracks),
-        )
-
-    def overall(self) -> Lengths:
-        """Means over all tracks of the batch, whichever sample they are from."""
-        return LengthSums(*(values.sum(keepdims=True) for values in self)).per_sample()
-
-
-def persistence(tracks: Tracks, n_samples: int) -> LengthSums:
-    """Sum track lengths up per sample."""
-    lengths = tracks.lengths()
-    ones = np.ones_like(lengths)
-    weights = (
-        lengths * tracks.confirmed,
-        tracks.confirmed,
-        lengths,
-        ones,
-        lengths * tracks.n_obs,
-        tracks.n_obs,
-    )
-    return LengthSums(
-        *(
-            np.bincount(tracks.sample, weights=weight, minlength=n_samples).astype(np.int64)
-            for weight in weights
-        )
+def persistence(tracks: Tracks, n_samples: int) -> Lengths:
+    """Average track lengths within every sample."""
+    lengths, confirmed = tracks.lengths(), tracks.confirmed
+    weights = (lengths * confirmed, confirmed, lengths, np.ones_like(lengths), tracks.n_obs)
+    sums = (np.bincount(tracks.sample, weight, n_samples).astype(np.int64) for weight in weights)
+    confirmed_layers, n_confirmed, all_layers, n_tracks, n_obs = sums
+    return Lengths(
+        confirmed=_ratio(confirmed_layers, n_confirmed),
+        every=_ratio(all_layers, n_tracks),
+        hits=_ratio(n_obs, n_tracks),
     )
 
 

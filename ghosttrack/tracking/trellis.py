@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int16, Int32
 
 from ghosttrack.tracking.assign import Edges
+from ghosttrack.tracking.candidates import find, slot_table
+from ghosttrack.tracking.graph import AssociationGraph
 from ghosttrack.tracking.kalman import State, born, update
-from ghosttrack.tracking.likelihood import Likelihood
-from ghosttrack.tracking.links import LinkGraph
-from ghosttrack.tracking.lookup import find, slot_table
 from ghosttrack.tracking.observations import Observations, TrackerSettings
 
 
@@ -59,11 +58,10 @@ class Places(NamedTuple):
 class Trellis(NamedTuple):
     """Samples, or hypotheses about samples, on their way through the tracker."""
 
-    links: LinkGraph
-    likelihood: Likelihood
+    graph: AssociationGraph
     settings: TrackerSettings
     targets: Int32[np.ndarray, "pair d_sae candidate"]
-    """Candidates that pass the gate, as `lookup.open_targets` gives them."""
+    """Candidates that pass the gate, as `Candidates.open_targets` gives them."""
     layers: list[Layer]
 
     def gaps(self, layer: int) -> range:
@@ -72,7 +70,7 @@ class Trellis(NamedTuple):
 
     def possible(self, layer: int) -> Possible:
         """Score every candidate of the live tracks that is observed at a layer."""
-        table = slot_table(self.layers[layer].latents, self.links.d_sae)
+        table = slot_table(self.layers[layer].latents, self.graph.d_sae)
         found = [self._possible(layer, gap, table) for gap in self.gaps(layer)]
         possible = Possible(*(np.concatenate(values) for values in zip(*found, strict=True)))
         return possible.at(np.flatnonzero(possible.gain > 0))
@@ -96,7 +94,7 @@ class Trellis(NamedTuple):
         cost = np.zeros(len(self.layers[layer].latents))
         for gap in self.gaps(layer):
             above = self.layers[layer - gap]
-            miss = self.likelihood.miss[self.links.pair(layer - gap, gap)]
+            miss = self.graph.miss[self.graph.pair(layer - gap, gap)]
             cost += np.where(above.is_live, miss[above.latents], 0.0).sum(axis=1)
         return cost
 
@@ -118,19 +116,19 @@ class Trellis(NamedTuple):
         return self._replace(layers=layers)
 
     def _possible(self, layer: int, gap: int, table: Int16[np.ndarray, "row column"]) -> Possible:
-        likelihood, above, here = self.likelihood, self.layers[layer - gap], self.layers[layer]
-        pair = self.links.pair(layer - gap, gap)
+        graph, above, here = self.graph, self.layers[layer - gap], self.layers[layer]
+        pair = graph.pair(layer - gap, gap)
         hits = find(above.latents, above.is_live, self.targets[pair], table)
         observed = here.magnitudes.ravel()[hits.target]
         before = State(above.mean.ravel()[hits.source], above.variance.ravel()[hits.source])
-        motion = float(likelihood.slope[pair]), float(likelihood.process[pair])
-        said = update(before, observed, motion, float(likelihood.noise[layer]))
+        motion = float(graph.slope[pair]), float(graph.process[pair])
+        said = update(before, observed, motion, float(graph.noise[layer]))
         innovation = np.square(said.surprise) / said.expected_square
-        llr = likelihood.link[pair].ravel()[hits.edge].astype(np.float64)
+        llr = graph.link[pair].ravel()[hits.edge].astype(np.float64)
         if "magnitude" in self.settings.clues:
             llr += 0.5 * (np.square(observed) - innovation - np.log(said.expected_square))
-        miss = likelihood.miss[pair][above.latents.ravel()[hits.source]]
-        birth = likelihood.birth[layer][here.latents.ravel()[hits.target]]
+        miss = graph.miss[pair][above.latents.ravel()[hits.source]]
+        birth = graph.birth[layer][here.latents.ravel()[hits.target]]
         is_identity = self.settings.association == "identity"
         return Possible(
             source=hits.source,
@@ -146,12 +144,12 @@ class Trellis(NamedTuple):
         )
 
 
-def cut(observations: Observations, likelihood: Likelihood) -> list[Layer]:
+def cut(observations: Observations, graph: AssociationGraph) -> list[Layer]:
     """Cut a chunk into contiguous layers in which nothing is linked."""
     layers = []
     for layer in range(observations.latents.shape[1]):
         latents = np.ascontiguousarray(observations.latents[:, layer])
-        magnitudes = likelihood.standardise(observations, layer).astype(np.float64)
-        state = born(magnitudes, float(likelihood.noise[layer]))
+        magnitudes = graph.standardise(observations, layer).astype(np.float64)
+        state = born(magnitudes, float(graph.noise[layer]))
         layers.append(Layer(latents, magnitudes, latents >= 0, *state))
     return layers

@@ -3,11 +3,11 @@
 Run:
     python -m tests.benchmarks.tracker [--json FILE]
 
-Both sides get the same planted observations, link graph and likelihood, and must find the same
-tracks. The loop is what one would write first: dictionaries of live tracks, a dense cost matrix per
-layer with birth and miss costs taken off, scipy's solver. `baseline` has the gate of the baseline
-preset; `open` lets all eight candidates of every latent through, the most work that a link graph
-can make. `murty` keeps three hypotheses."""
+Both sides get the same planted observations and graph, and must find the same tracks. The loop is
+what one would write first: dictionaries of live tracks, a dense cost matrix per layer with birth
+and miss costs taken off, scipy's solver. `baseline` has the gate of the baseline preset; `open`
+lets all eight candidates of every latent through, the most work that a graph can make. `murty`
+keeps three hypotheses."""
 
 import argparse
 import json
@@ -44,18 +44,18 @@ class Live(NamedTuple):
 
 def plain_born(tracker: Tracker, layer: int, latent: int, magnitude: float) -> Live:
     """An observation before anybody continues as it."""
-    likelihood, noise = tracker.likelihood, tracker.likelihood.noise[layer]
-    z = (magnitude - likelihood.mean[layer, latent]) / likelihood.deviation[layer, latent]
+    graph, noise = tracker.graph, tracker.graph.noise[layer]
+    z = (magnitude - graph.mean[layer, latent]) / graph.deviation[layer, latent]
     return Live(-1, layer, latent, z, (1 - noise) * z, (1 - noise) * noise)
 
 
 def plain_update(tracker: Tracker, before: Live, after: Live) -> tuple[float, Live]:
     """Log-likelihood ratio of the magnitude, and the observation as the track's state."""
-    links, likelihood, _ = tracker
-    pair = links.pair(before.layer, after.layer - before.layer)
-    slope, noise = likelihood.slope[pair], likelihood.noise[after.layer]
+    graph, _ = tracker
+    pair = graph.pair(before.layer, after.layer - before.layer)
+    slope, noise = graph.slope[pair], graph.noise[after.layer]
     surprise = after.magnitude - slope * before.mean
-    square = slope**2 * before.variance + likelihood.process[pair] + noise
+    square = slope**2 * before.variance + graph.process[pair] + noise
     ratio = 0.5 * (after.magnitude**2 - surprise**2 / square - np.log(square))
     mean = after.magnitude - noise / square * surprise
     return ratio, after._replace(mean=mean, variance=noise * (1 - noise / square))
@@ -63,21 +63,21 @@ def plain_update(tracker: Tracker, before: Live, after: Live) -> tuple[float, Li
 
 def plain_gain(tracker: Tracker, before: Live, after: Live, rank: int) -> float:
     """What the link gains against a miss and a birth; `rank` is the candidate's place."""
-    links, likelihood, _ = tracker
-    pair = links.pair(before.layer, after.layer - before.layer)
-    llr = likelihood.link[pair, before.latent, rank] + plain_update(tracker, before, after)[0]
-    return llr + likelihood.miss[pair, before.latent] + likelihood.birth[after.layer, after.latent]
+    graph, _ = tracker
+    pair = graph.pair(before.layer, after.layer - before.layer)
+    llr = graph.link[pair, before.latent, rank] + plain_update(tracker, before, after)[0]
+    return llr + graph.miss[pair, before.latent] + graph.birth[after.layer, after.latent]
 
 
 def plain_owners(tracker: Tracker, live: list[Live], here: list[Live]) -> list[int]:
     """Track of every observation of one layer; -1 for a birth."""
-    links, _, settings = tracker
+    graph, settings = tracker
     column_of = {one.latent: column for column, one in enumerate(here)}
     cost = np.zeros((len(live), len(here)))
     for row, one in enumerate(live):
-        pair = links.pair(one.layer, here[0].layer - one.layer) if here else 0
-        for rank, latent in enumerate(links.latents[pair, one.latent] if here else ()):
-            if latent in column_of and links.cosines[pair, one.latent, rank] >= settings.gate:
+        pair = graph.pair(one.layer, here[0].layer - one.layer) if here else 0
+        for rank, latent in enumerate(graph.latents[pair, one.latent] if here else ()):
+            if latent in column_of and graph.cosines[pair, one.latent, rank] >= settings.gate:
                 column = column_of[latent]
                 cost[row, column] = min(-plain_gain(tracker, one, here[column], rank), 0.0)
     owner = [-1] * len(here)
@@ -154,7 +154,7 @@ def measure(gate: float, n_samples: int, n_plain: int) -> dict[str, Any]:
         "ratio": round(rate / plain_rate, 1),
         "murty_samples_per_s": round(murty_rate),
         "obs_per_layer": round(float((observations.latents >= 0).sum(2).mean()), 1),
-        "links_per_latent": round(float((tracker.links.cosines >= gate).sum(2).mean()), 2),
+        "links_per_latent": round(float((tracker.graph.cosines >= gate).sum(2).mean()), 2),
         "fit_s": round(fit_s, 2),
     }
 

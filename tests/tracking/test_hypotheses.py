@@ -27,12 +27,12 @@ def trellis(seed, max_misses, n_layers=3, n_slots=3, n_samples=3) -> tuple[Obser
     observations = Observations(latents, rng.normal(size=latents.shape))
     ratios = rng.normal(size=(D_SAE, D_SAE))
     tracker = flat_tracker(n_layers, D_SAE, ratios, max_misses=max_misses, association="murty")
-    n_pairs = len(tracker.likelihood.miss)
-    for values in (tracker.likelihood.miss, tracker.likelihood.birth):
+    n_pairs = len(tracker.graph.miss)
+    for values in (tracker.graph.miss, tracker.graph.birth):
         values[:] = rng.exponential(0.5, values.shape)
     magnitudes = Filter(rng.random(n_pairs), rng.random(n_pairs) + 0.1, rng.random(n_layers) / 2)
     for name, values in magnitudes._asdict().items():
-        getattr(tracker.likelihood, name)[:] = values
+        getattr(tracker.graph, name)[:] = values
     return observations, tracker
 
 
@@ -42,10 +42,9 @@ def with_hypotheses(tracker: Tracker, number: int) -> Tracker:
 
 def continuations(tracker: Tracker, live: list[Live], here: list[Live]):
     """Every pairing of links that pay: (what it adds to the total, live tracks after it)."""
-    links, likelihood, tracker_settings = tracker
+    graph, tracker_settings = tracker
     missed = sum(
-        likelihood.miss[links.pair(one.layer, here[0].layer - one.layer), one.latent]
-        for one in live
+        graph.miss[graph.pair(one.layer, here[0].layer - one.layer), one.latent] for one in live
     )
     paying = [
         (row, column, gain)

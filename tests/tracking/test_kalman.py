@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ghosttrack.tracking.candidates import layer_pairs
 from ghosttrack.tracking.kalman import State, born, fit_filter, silent, update
-from ghosttrack.tracking.links import layer_pairs
 from ghosttrack.tracking.tracks import build_tracks, no_decisions
 
 N_LAYERS = 6

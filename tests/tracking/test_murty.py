@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.tracking.murty import best_pairings
+from ghosttrack.tracking.hypotheses import best_pairings
 
 
 def all_totals(gain):

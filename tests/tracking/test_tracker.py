@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ghosttrack.tracking import lookup
+from ghosttrack.tracking import candidates
+from ghosttrack.tracking.graph import AssociationGraph
 from ghosttrack.tracking.nulls import null_tracks
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import Tracker, fit_tracker, link
@@ -85,7 +86,7 @@ def test_empty_slots_change_nothing():
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     fitted = planted()
     whole = link(fitted.test.observations, *fitted.tracker)
-    monkeypatch.setattr(lookup, "TABLE_VALUES", 70 * 321)
+    monkeypatch.setattr(candidates, "TABLE_VALUES", 70 * 321)
     parts = link(fitted.test.observations, *fitted.tracker)
     np.testing.assert_array_equal(parts.track_of, whole.track_of)
     np.testing.assert_array_equal(parts.parent, whole.parent)
@@ -183,6 +184,6 @@ def test_identity_follows_the_index_whatever_the_direction():
 
 def test_a_tracker_that_comes_back_from_its_arrays_tracks_alike():
     fitted = planted()
-    back = Tracker.from_arrays(fitted.tracker.arrays(), SETTINGS)
+    back = Tracker(AssociationGraph.from_arrays(fitted.tracker.graph.arrays()), SETTINGS)
     before, after = (link(fitted.test.observations, *one) for one in (fitted.tracker, back))
     np.testing.assert_array_equal(after.track_of, before.track_of)

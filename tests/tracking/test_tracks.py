@@ -15,18 +15,10 @@ def two_samples():
 
 
 def test_mean_lengths_of_samples_are_those_of_hand_arithmetic():
-    lengths = persistence(two_samples(), 3).per_sample()
+    lengths = persistence(two_samples(), 3)
     np.testing.assert_array_equal(lengths.confirmed, [3, np.nan, np.nan])
     np.testing.assert_array_equal(lengths.every, [(3 + 1) / 2, 1, np.nan])
-    np.testing.assert_array_equal(lengths.per_observation, [(3 * 3 + 1) / 4, 1, np.nan])
     np.testing.assert_array_equal(lengths.hits, [4 / 2, 1, np.nan])
-
-
-def test_overall_means_weigh_tracks_not_samples():
-    lengths = persistence(two_samples(), 3).overall()
-    assert lengths.confirmed.tolist() == [3]
-    assert lengths.every.tolist() == [(3 + 1 + 1 + 1) / 4]
-    assert lengths.hits.tolist() == [6 / 4]
 
 
 def test_tracks_are_numbered_by_sample_birth_and_slot():

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ghosttrack.tracking.candidates import layer_pairs
+from ghosttrack.tracking.graph import AssociationGraph
 from ghosttrack.tracking.kalman import silent
-from ghosttrack.tracking.likelihood import Likelihood
-from ghosttrack.tracking.links import LinkGraph, layer_pairs
 from ghosttrack.tracking.observations import Observations, TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
 from tests.tracking.planted import PlantedSamples, PlantedSpec, PlantedWorld, plant, sample
@@ -51,9 +51,12 @@ def flat_tracker(n_layers: int, d_sae: int, ratios: np.ndarray, **settings) -> T
     pairs = layer_pairs(n_layers, max_gap)
     latents = np.tile(np.arange(d_sae, dtype=np.int32), (len(pairs), d_sae, 1))
     link = np.array([ratios - (gap - 1) for _, gap in pairs], np.float32).reshape(latents.shape)
-    links = LinkGraph(latents, np.ones(latents.shape, np.float32), n_layers, max_gap)
     layers = np.zeros((n_layers, d_sae), np.float32)
-    likelihood = Likelihood(
+    graph = AssociationGraph(
+        latents=latents,
+        cosines=np.ones(latents.shape, np.float32),
+        n_layers=n_layers,
+        max_gap=max_gap,
         link=link,
         miss=np.zeros(link.shape[:2], np.float32),
         birth=layers,
@@ -61,7 +64,7 @@ def flat_tracker(n_layers: int, d_sae: int, ratios: np.ndarray, **settings) -> T
         deviation=layers + 1,
         **silent(len(pairs), n_layers)._asdict(),
     )
-    return Tracker(links, likelihood, chosen)
+    return Tracker(graph, chosen)
 
 
 def seen(*layers: tuple[int, ...]) -> Observations:

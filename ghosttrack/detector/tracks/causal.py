@@ -22,7 +22,6 @@ from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.observe import Standard, observe
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
-from ghosttrack.tracking.lookup import open_targets
 from ghosttrack.tracking.tracker import Tracker, link
 
 N_MATCHED = 19
@@ -160,7 +159,7 @@ def _draw(
     observed = observe(reader.bank, residuals, reader.top_k, reader.standard)
     latents, tracks = observed.observations.latents, link(observed.observations, *reader.tracker)
     is_confirmed = np.append(tracks.confirmed, False)[tracks.track_of]
-    targets = open_targets(reader.tracker.links, reader.tracker.settings)
+    targets = reader.tracker.graph.open_targets(reader.tracker.settings)
     links = []
     for pair in range(len(reader.layers) - 1):
         above, below = tracks.track_of[:, pair], tracks.track_of[:, pair + 1]
@@ -172,7 +171,7 @@ def _draw(
             if at in tried:
                 continue
             target = int(latents[at, pair + 1, heir[one]])
-            linked = targets[reader.tracker.links.pair(pair, 1), source]
+            linked = targets[reader.tracker.graph.pair(pair, 1), source]
             matched = _matched(pre_acts[pair + 1, at], target, linked)
             if len(matched) == N_MATCHED:
                 tried.add(at)

@@ -30,7 +30,7 @@ from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.detector.tracks.track_table import ratio, tally
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
-from ghosttrack.tracking.lookup import slot_table
+from ghosttrack.tracking.candidates import slot_table
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import Tracks

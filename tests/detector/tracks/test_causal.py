@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,10 +66,10 @@ def test_a_latent_of_the_same_direction_hangs_on_the_one_above(reader: Reader):
 
 
 def test_links_that_mean_nothing_pass_as_often_as_chance_lets_them(reader: Reader):
-    links = reader.tracker.links
-    order = np.random.default_rng(0).permutation(links.d_sae).astype(np.int32)
-    graph = type(links)(order[None, :, None], links.cosines, links.n_layers, links.max_gap)
-    mixed = reader._replace(tracker=Tracker(graph, reader.tracker.likelihood, SETTINGS))
+    graph = reader.tracker.graph
+    order = np.random.default_rng(0).permutation(graph.d_sae).astype(np.int32)
+    graph = replace(graph, latents=order[None, :, None])
+    mixed = reader._replace(tracker=Tracker(graph, SETTINGS))
     rates = [
         causal_links(mixed, windows(reader.lm, 300, 3 + n), n).column("passes") for n in (0, 1)
     ]

@@ -1,4 +1,4 @@
-"""How much more likely an observation carries a track on than that it is there by chance.
+"""The association graph: what may carry a latent on, and how much likelier than chance it does.
 
 For a source latent i at one layer and its candidate j, `gap` layers deeper, everything is counted
 on unlabelled text, one set of observations per token:
@@ -27,9 +27,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from scipy.optimize import isotonic_regression
 
 from ghosttrack.tracking.assign import Edges, assign
+from ghosttrack.tracking.candidates import Candidates, Hits, chunks, find, slot_table
 from ghosttrack.tracking.kalman import LEAST_VARIANCE, silent
-from ghosttrack.tracking.links import LinkGraph
-from ghosttrack.tracking.lookup import Hits, chunks, find, open_targets, slot_table
 from ghosttrack.tracking.observations import Arrays, Observations, TrackerSettings
 
 PRIOR_OCCASIONS = 10.0
@@ -49,14 +48,6 @@ class _Layer(NamedTuple):
     frequency: Float[np.ndarray, "d_sae"]
     """Share of the samples in which the latent is active, open or not."""
 
-    def ends(self) -> Int[np.ndarray, "d_sae"]:
-        """Occasions of every latent on which it waits to be carried on."""
-        return np.bincount(self.latents[self.is_end], minlength=len(self.frequency))
-
-    def births(self) -> Int[np.ndarray, "d_sae"]:
-        """Occasions of every latent on which it waits to be explained."""
-        return np.bincount(self.latents[self.is_birth], minlength=len(self.frequency))
-
 
 class _Pair(NamedTuple):
     """What is fitted on one pair of layers."""
@@ -68,11 +59,14 @@ class _Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """Log-likelihood ratios and costs in nats, fitted once per bank and tracker settings."""
+class AssociationGraph(Candidates):
+    """Links between layers, with log-likelihood ratios and costs in nats.
+
+    Fitted once per bank and tracker settings.
+    """
 
     link: Float32[np.ndarray, "pair d_sae candidate"]
-    """Ratio of every link of the graph, without magnitudes; 0 where the gate is shut."""
+    """Ratio of every link, without magnitudes; 0 where the gate is shut."""
     miss: Float32[np.ndarray, "pair d_sae"]
     """Cost of leaving a track that was this latent, this gap ago, without an observation."""
     birth: Float32[np.ndarray, "layer d_sae"]
@@ -86,39 +80,6 @@ class Likelihood:
     process: Float32[np.ndarray, "pair"]
     noise: Float32[np.ndarray, "layer"]
 
-    @classmethod
-    def fit(cls, text: Observations, links: LinkGraph, settings: TrackerSettings) -> "Likelihood":
-        """Count on unlabelled text: a few thousand tokens, none of them from the answers judged.
-
-        Args:
-            text: Observations of one token per sample.
-            links: The graph that the tracker will use.
-            settings: Gate and association that the tracker will use.
-        """
-        assert text.latents.shape[1] == links.n_layers, "text and links differ in their layers"
-        targets = open_targets(links, settings)
-        mean, deviation = _moments(text, links.d_sae)
-        layers = _layers(text, links.d_sae)
-        birth = np.zeros(mean.shape)
-        fitted: list[_Pair] = []
-        for pair, (layer, gap) in enumerate(links.pairs):
-            source, target = layers[layer], layers[layer + gap]
-            result = _fit_pair(
-                source, target, targets[pair], links.cosines[pair], birth[layer + gap], settings
-            )
-            birth[layer + gap] = result.birth
-            source.is_end.reshape(-1)[result.linked.source] = False
-            target.is_birth.reshape(-1)[result.linked.target] = False
-            fitted.append(result)
-        return cls(
-            link=_stack([pair.link for pair in fitted], targets.shape),
-            miss=_stack([pair.miss for pair in fitted], targets.shape[:2]),
-            birth=birth.astype(np.float32),
-            mean=mean.astype(np.float32),
-            deviation=deviation.astype(np.float32),
-            **silent(len(fitted), len(layers))._asdict(),
-        )
-
     def standardise(
         self, observations: Observations, layer: int
     ) -> Float[np.ndarray, "sample obs"]:
@@ -129,12 +90,56 @@ class Likelihood:
 
     def arrays(self) -> Arrays:
         """Plain arrays that `from_arrays` reads back."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            f"graph.{field.name}": np.asarray(getattr(self, field.name)) for field in fields(self)
+        }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Likelihood":
+    def from_arrays(cls, arrays: Arrays) -> "AssociationGraph":
         """Inverse of `arrays`."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        held = {field.name: arrays[f"graph.{field.name}"] for field in fields(cls)}
+        n_layers, max_gap = (int(held.pop(name)) for name in ("n_layers", "max_gap"))
+        return cls(**held, n_layers=n_layers, max_gap=max_gap)
+
+
+def fit_graph(
+    candidates: Candidates, text: Observations, settings: TrackerSettings
+) -> AssociationGraph:
+    """Count on unlabelled text: a few thousand tokens, none of them from the answers judged.
+
+    Args:
+        candidates: Of every latent of the bank.
+        text: Observations of one token per sample.
+        settings: Gate and association that the tracker will use.
+    """
+    assert text.latents.shape[1] == candidates.n_layers, "text and candidates differ in layers"
+    d_sae, targets = candidates.d_sae, candidates.open_targets(settings)
+    mean, deviation = _moments(text, d_sae)
+    layers = [_layer(latents, d_sae) for latents in np.moveaxis(text.latents, 1, 0)]
+    birth = np.zeros(mean.shape)
+    fitted: list[_Pair] = []
+    for pair, (layer, gap) in enumerate(candidates.pairs):
+        source, target = layers[layer], layers[layer + gap]
+        result = _fit_pair(
+            source, target, targets[pair], candidates.cosines[pair], birth[layer + gap], settings
+        )
+        birth[layer + gap] = result.birth
+        source.is_end.reshape(-1)[result.linked.source] = False
+        target.is_birth.reshape(-1)[result.linked.target] = False
+        fitted.append(result)
+    # a model of one layer has no pair: reshape gives its empty arrays their axes
+    return AssociationGraph(
+        latents=candidates.latents,
+        cosines=candidates.cosines,
+        n_layers=candidates.n_layers,
+        max_gap=candidates.max_gap,
+        link=np.array([one.link for one in fitted], np.float32).reshape(targets.shape),
+        miss=np.array([one.miss for one in fitted], np.float32).reshape(targets.shape[:2]),
+        birth=birth.astype(np.float32),
+        mean=mean.astype(np.float32),
+        deviation=deviation.astype(np.float32),
+        **silent(len(fitted), len(layers))._asdict(),
+    )
 
 
 def _moments(
@@ -158,15 +163,11 @@ def _moments(
     return mean, np.sqrt(np.maximum(variance, LEAST_VARIANCE))
 
 
-def _layers(text: Observations, d_sae: int) -> list[_Layer]:
-    """Split the text by layers."""
-    layers = []
-    for layer in range(text.latents.shape[1]):
-        latents = np.ascontiguousarray(text.latents[:, layer])
-        is_there = latents >= 0
-        frequency = (np.bincount(latents[is_there], minlength=d_sae) + 0.5) / (len(latents) + 1)
-        layers.append(_Layer(latents, is_there, is_there.copy(), frequency))
-    return layers
+def _layer(latents: Int[np.ndarray, "sample obs"], d_sae: int) -> _Layer:
+    latents = np.ascontiguousarray(latents)
+    is_there = latents >= 0
+    frequency = (np.bincount(latents[is_there], minlength=d_sae) + 0.5) / (len(latents) + 1)
+    return _Layer(latents, is_there, is_there.copy(), frequency)
 
 
 def _fit_pair(
@@ -183,7 +184,7 @@ def _fit_pair(
     share = _share(hits, source, target, targets, cosines, "coactivation" in settings.clues)
     frequency = np.append(target.frequency, 1.0)[targets]
     link = np.log(np.where(share > 0, share / frequency, 1.0))
-    rate = source.ends() / len(source.latents)
+    rate = np.bincount(source.latents[source.is_end], minlength=d_sae) / len(source.latents)
     miss = _cost_of_none(share, np.broadcast_to(np.arange(d_sae)[:, None], share.shape), d_sae)
     explained = _cost_of_none(share * rate[:, None] / frequency, targets, d_sae)
     birth = np.minimum(birth + explained, -np.log1p(-MOST_SHARE))
@@ -192,7 +193,13 @@ def _fit_pair(
         + miss[source.latents.ravel()[hits.source]]
         + birth[target.latents.ravel()[hits.target]]
     )
-    return _Pair(link, miss, birth, _linked(hits, gain, settings))
+    if settings.association == "identity":
+        gain = np.ones_like(gain)
+    # the links that pay without magnitudes, best first: nearly those that the tracker makes
+    pays = np.flatnonzero(gain > 0)
+    edges = Edges(hits.source[pays], hits.target[pays], gain[pays])
+    chosen = pays[assign(edges, optimal=False)]
+    return _Pair(link, miss, birth, Hits(*(values[chosen] for values in hits)))
 
 
 def _hits(source: _Layer, target: _Layer, targets: Int32[np.ndarray, "d_sae candidate"]) -> Hits:
@@ -220,8 +227,9 @@ def _share(
     Where a link's own occasions are not counted, s_ij is what its cosine suggests.
     """
     together = np.bincount(hits.edge, minlength=targets.size).reshape(targets.shape)
-    occasions = source.ends()[:, None]
-    chance = np.append(target.births() / len(target.latents), 1.0)[targets]
+    occasions = np.bincount(source.latents[source.is_end], minlength=len(targets))[:, None]
+    births = np.bincount(target.latents[target.is_birth], minlength=len(targets))
+    chance = np.append(births / len(target.latents), 1.0)[targets]
     excess, room = together - occasions * chance, occasions * (1 - chance)
     is_open = targets < len(targets)
     seen = is_open & (room > 0)
@@ -246,20 +254,3 @@ def _cost_of_none(
     cost = -np.log1p(-np.minimum(chance, MOST_SHARE))
     total = np.bincount(latent.ravel(), weights=cost.ravel(), minlength=d_sae + 1)[:d_sae]
     return np.minimum(total, -np.log1p(-MOST_SHARE))
-
-
-def _linked(hits: Hits, gain: Float[np.ndarray, "hit"], settings: TrackerSettings) -> Hits:
-    """The links that pay without magnitudes, best first: nearly those that the tracker makes."""
-    if settings.association == "identity":
-        gain = np.ones_like(gain)
-    pays = np.flatnonzero(gain > 0)
-    edges = Edges(hits.source[pays], hits.target[pays], gain[pays])
-    chosen = pays[assign(edges, optimal=False)]
-    return Hits(*(values[chosen] for values in hits))
-
-
-def _stack(
-    pairs: list[Float[np.ndarray, "..."]], shape: tuple[int, ...]
-) -> Float32[np.ndarray, "..."]:
-    """Stack what was fitted per pair; a model of one layer has no pair."""
-    return np.asarray(pairs, np.float32).reshape(shape)

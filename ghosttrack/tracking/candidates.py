@@ -1,0 +1,161 @@
+"""Which latents of a deeper layer can carry a latent's direction on, and which are there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int16, Int32
+
+from ghosttrack.tracking.observations import Directions, TrackerSettings
+
+BLOCK_VALUES = 2**22
+"""Cosines held at once while candidates are found (16 MB of float32)."""
+TABLE_VALUES = 2**20
+"""Entries of a slot table (2 MB of int16): about what one core's cache holds."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Best candidates of every latent at the next layers, computed once per bank.
+
+    Row p of the arrays is the pair (layer, gap) = `pairs[p]`: sources live at `layer`, candidates
+    at `layer + gap`, in order of falling cosine.
+    """
+
+    latents: Int[np.ndarray, "pair d_sae candidate"]
+    cosines: Float[np.ndarray, "pair d_sae candidate"]
+    n_layers: int
+    max_gap: int
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(layer, gap) of every row, nearest layers first."""
+        return layer_pairs(self.n_layers, self.max_gap)
+
+    @property
+    def d_sae(self) -> int:
+        """Latents per layer."""
+        return self.latents.shape[1]
+
+    def pair(self, layer: int, gap: int) -> int:
+        """Row of the arrays that holds the candidates of `layer` at `layer + gap`."""
+        return self.pairs.index((layer, gap))
+
+    def open_targets(self, settings: TrackerSettings) -> Int32[np.ndarray, "pair d_sae candidate"]:
+        """Candidates that pass the gate; d_sae, a latent that is never there, stands for others.
+
+        The identity association has no gate: there the index decides, not the direction.
+        """
+        if settings.association == "identity":
+            assert self.latents.shape[2] == 1, "identity association needs identity_candidates"
+            return self.latents
+        return np.where(self.cosines >= settings.gate, self.latents, np.int32(self.d_sae))
+
+
+def layer_pairs(n_layers: int, max_gap: int) -> list[tuple[int, int]]:
+    """Every (layer, gap) with `layer + gap` inside the model, nearest layers first."""
+    return [
+        (layer, gap) for gap in range(1, max_gap + 1) for layer in range(max(n_layers - gap, 0))
+    ]
+
+
+def nearest_candidates(directions: Directions, max_gap: int, n_candidates: int = 8) -> Candidates:
+    """Find the nearest latents by decoder cosine, in bounded memory.
+
+    Args:
+        directions: Unit rows per layer.
+        max_gap: Most layers between two observations of a track: `max_misses + 1`.
+        n_candidates: Candidates per latent and pair of layers; all of them where d_sae is smaller.
+    """
+    pairs = layer_pairs(len(directions), max_gap)
+    d_sae = directions[0].shape[0]
+    width = min(n_candidates, d_sae)
+    latents = np.empty((len(pairs), d_sae, width), np.int32)
+    cosines = np.empty((len(pairs), d_sae, width), np.float32)
+    rows = max(1, BLOCK_VALUES // d_sae)
+    for row, (layer, gap) in enumerate(pairs):
+        targets = np.ascontiguousarray(directions[layer + gap].T, dtype=np.float32)
+        for start in range(0, d_sae, rows):
+            block = slice(start, start + rows)
+            similarity = directions[layer][block].astype(np.float32) @ targets
+            latents[row, block], cosines[row, block] = _strongest(similarity, width)
+    return Candidates(latents, cosines, len(directions), max_gap)
+
+
+def identity_candidates(directions: Directions, max_gap: int) -> Candidates:
+    """Take the same index as the only candidate: dictionaries that are shared or warm-started."""
+    pairs = layer_pairs(len(directions), max_gap)
+    shape = (len(pairs), len(directions[0]), 1)
+    cosines = [
+        np.einsum("i d, i d -> i", directions[layer], directions[layer + gap])
+        for layer, gap in pairs
+    ]
+    latents = np.broadcast_to(np.arange(shape[1], dtype=np.int32)[:, None], shape).copy()
+    stacked = np.reshape(cosines, shape).astype(np.float32)
+    return Candidates(latents, stacked, len(directions), max_gap)
+
+
+def _strongest(
+    similarity: Float[np.ndarray, "rows d_sae"], width: int
+) -> tuple[Int[np.ndarray, "rows width"], Float[np.ndarray, "rows width"]]:
+    """Columns of the `width` largest values of each row, largest first, and the values."""
+    columns = np.argpartition(similarity, -width, axis=1)[:, -width:]
+    values = np.take_along_axis(similarity, columns, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return (
+        np.take_along_axis(columns, order, axis=1).astype(np.int32),
+        np.take_along_axis(values, order, axis=1),
+    )
+
+
+class Hits(NamedTuple):
+    """Candidates that are there: source and target of a possible link."""
+
+    source: Int[np.ndarray, "hit"]
+    """Number of the observation in its layer: sample * slots + slot."""
+    target: Int[np.ndarray, "hit"]
+    """The same in the deeper layer."""
+    edge: Int[np.ndarray, "hit"]
+    """Place of the link in the flattened `[d_sae candidate]` arrays of its pair of layers."""
+
+
+def chunks(n_samples: int, d_sae: int) -> Iterator[slice]:
+    """Cut a batch so that a slot table of every part stays in the cache."""
+    size = max(1, TABLE_VALUES // (d_sae + 1))
+    for start in range(0, n_samples, size):
+        yield slice(start, min(start + size, n_samples))
+
+
+def slot_table(
+    latents: Int[np.ndarray, "sample obs"], d_sae: int
+) -> Int16[np.ndarray, "sample column"]:
+    """Slot of every latent in every sample, -1 where it is not active; column d_sae is all -1."""
+    assert latents.shape[1] < 2**15, "a slot number must fit 16 bits"
+    table = np.full((len(latents), d_sae + 1), -1, np.int16)
+    sample, slot = np.nonzero(latents >= 0)
+    table[sample, latents[sample, slot]] = slot
+    return table
+
+
+def find(
+    latents: Int[np.ndarray, "sample obs"],
+    is_live: Bool[np.ndarray, "sample obs"],
+    targets: Int32[np.ndarray, "d_sae candidate"],
+    table: Int16[np.ndarray, "sample column"],
+) -> Hits:
+    """Look the candidates of every live source up in the slot table of the deeper layer."""
+    n_slots, width = latents.shape[1], targets.shape[1]
+    used = int((targets < len(targets)).any(axis=0).sum())
+    source = np.flatnonzero(is_live)
+    latent = latents.ravel()[source]
+    row = source // n_slots
+    wanted = targets[:, :used][latent] + (row * table.shape[1])[:, None]
+    slot = table.ravel().take(wanted.ravel())
+    hit = np.flatnonzero(slot >= 0)
+    number = hit // max(used, 1)
+    return Hits(
+        source=source[number],
+        target=row[number] * n_slots + slot[hit],
+        edge=latent[number] * width + hit % max(used, 1),
+    )
