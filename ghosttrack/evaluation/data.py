@@ -1,4 +1,4 @@
-"""What an evaluation is given."""
+"""What an evaluation is given, and which detectors of the roster it can feed."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -11,6 +11,24 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.token_risk import MOST_TOKENS
 from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.roster import (
+    DEFAULT,
+    DETECTORS,
+    EARLY,
+    FAMILIES,
+    HEADLINE,
+    NEEDS,
+    NULL,
+    DetectorSpec,
+    null,
+    of_family,
+    of_track_family,
+    streaming,
+)
+
+MADE_NOT = "this data makes no such detector"
+LEAST_LONGER = 0.05
+"""Share of the answers that go on after n tokens, from which on `streaming:<n>` is of use."""
 
 
 class EvaluationData(NamedTuple):
@@ -72,3 +90,85 @@ class EvaluationData(NamedTuple):
         """Number of the answer that each row of `tokens` is of."""
         lengths = [min(len(ids), MOST_TOKENS) for ids in self.answers.token_ids]
         return np.repeat(np.arange(len(lengths)), lengths)
+
+
+class Available(NamedTuple):
+    """What will be compared, and what cannot be."""
+
+    specs: tuple[DetectorSpec, ...]
+    """With the tables that they read here, and the forward passes that these take."""
+    left_out: dict[str, str]
+
+
+def available(data: EvaluationData, names: Sequence[str] | None = None) -> Available:
+    """List the detectors that the data can feed; the others are left out with the reason.
+
+    Args:
+        data: What there is.
+        names: Those that are wanted, with those that they build on; None takes all. `headline`
+            stands for the default rows, which are all of them where no tracks of own answers are:
+            such data feeds few.
+    """
+    if names is not None and DEFAULT in names:
+        is_usual = "tracks" in data.tables and not data.answers.are_written
+        names = [*HEADLINE, *(name for name in names if name != DEFAULT)] if is_usual else None
+    wanted = list(_rows(data)) if names is None else _named(data, names)
+    there = {one.name for one in wanted}
+    specs, left_out = [], {name: MADE_NOT for name in names or () if name not in there}
+    for one in wanted:
+        reason = _obstacle(one, data)
+        if reason:
+            left_out[one.name] = reason
+        else:
+            specs.append(_settled(one, data))
+    return Available(tuple(specs), left_out)
+
+
+def _rows(data: EvaluationData) -> tuple[DetectorSpec, ...]:
+    """List what is evaluated where nothing is asked for by name."""
+    lengths = np.array([len(ids) for ids in data.answers.token_ids])
+    early = [n for n in EARLY if np.mean(lengths > n) >= LEAST_LONGER]
+    nulls = [name.removeprefix(NULL) for name in data.tables if name.startswith(NULL)]
+    return (*DETECTORS, *map(streaming, early), *map(null, nulls))
+
+
+def _named(data: EvaluationData, names: Sequence[str]) -> list[DetectorSpec]:
+    """Keep the detectors of these names and those that they build on."""
+    rows = {one.name: one for one in (*_by_family(data), *_rows(data))}
+    chosen = [rows[name] for name in names if name in rows]
+    kept = {*names, *(part for one in chosen for part in (*one.stacked, one.option_of))}
+    return [one for name, one in rows.items() if name in kept]
+
+
+def _by_family(data: EvaluationData) -> list[DetectorSpec]:
+    """List what a family of statistics tells by itself beside output scores."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for name in data.tables["tracks"].names if "tracks" in data.tables else ():
+        family = data.families.get(name, "")
+        columns[family] = (*columns.get(family, ()), name)
+    return [*map(of_family, FAMILIES), *(of_track_family(*one) for one in columns.items())]
+
+
+def _obstacle(spec: DetectorSpec, data: EvaluationData) -> str:
+    """Say what is missing; "" where nothing is."""
+    tables = () if spec.is_open else tuple(spec.reads)
+    missing = [NEEDS.get(name, name) for name in tables if not data.has(name)]
+    if spec.any_of and not any(map(data.has, spec.any_of)):
+        missing.append(spec.name.partition("+")[0])
+    for table, columns in spec.reads.items():
+        held = data.tables[table].names if table in data.tables else columns
+        missing += [column for column in columns if column not in held]
+    parts = [one for one in DETECTORS if one.name in spec.stacked]
+    needs = dict.fromkeys(need for one in (spec, *parts) for need in one.needs)
+    missing += [NEEDS[need] for need in needs if not data.has(need)]
+    return f"this data holds no {', no '.join(missing)}" if missing else ""
+
+
+def _settled(spec: DetectorSpec, data: EvaluationData) -> DetectorSpec:
+    """Keep the tables that are there, and count the passes."""
+    reads = {name: columns for name, columns in spec.reads.items() if data.has(name)}
+    passes = spec.forwards
+    for name in reads:
+        taken = data.forwards.get("tracks" if name == "tokens" else name, 0.0)
+        passes += min(spec.passes.get(name, taken), taken)
+    return spec._replace(reads=reads, forwards=float(passes))

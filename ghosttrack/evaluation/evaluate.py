@@ -9,18 +9,16 @@ from joblib import Parallel, delayed
 
 from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.bootstrap import Resamples, resample
 from ghosttrack.evaluation.canaries import Canary, canaries
-from ghosttrack.evaluation.claim import claim
+from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
-from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.fitting import Fits, Job
-from ghosttrack.evaluation.persistence import causal_rates, persistence
 from ghosttrack.evaluation.result import CausalRate, Evaluation, Pair
 from ghosttrack.evaluation.roster import DetectorSpec, pairs
-from ghosttrack.evaluation.splits import Fold, nested_folds, outer_folds
-from ghosttrack.evaluation.subsets import subsets
+from ghosttrack.evaluation.splits import Fold, nested_folds
+from ghosttrack.evaluation.subsets import outer_folds, subsets
 from ghosttrack.evaluation.summary import (
     CanaryResult,
     Entry,

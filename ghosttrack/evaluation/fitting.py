@@ -1,19 +1,34 @@
-"""Fit many detectors in many folds side by side."""
+"""Fit many detectors: fold by fold for the evaluation, on all answers for use on new ones."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
-from ghosttrack.detector.learners.classifiers import Learner, Option
-from ghosttrack.evaluation.crossfit import CrossFit, FoldFit, assemble, fit_fold, stacked_column
-from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.inputs import prepare
+from ghosttrack.detector.answers.surface import surface_table
+from ghosttrack.detector.learners.calibration import calibrate, threshold
+from ghosttrack.detector.learners.classifiers import Columns, Known, Learner, Option, screen
+from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
+from ghosttrack.detector.learners.inputs import Inputs
+from ghosttrack.detector.learners.scorers import fit_scorer
+from ghosttrack.detector.learners.token_risk import TokenClassifier
+from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.crossfit import (
+    CrossFit,
+    FoldFit,
+    Inner,
+    assemble,
+    choose,
+    fit_fold,
+    stacked_column,
+)
+from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.roster import DetectorSpec
-from ghosttrack.evaluation.splits import Fold
+from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
 
 class Job(NamedTuple):
@@ -83,3 +98,163 @@ class Fits:
 def _haste(spec: DetectorSpec) -> tuple[bool, int]:
     """Sort slow learners first, lest one be left to the end of the queue."""
     return not spec.needs, -len(spec.reads)
+
+
+def fit_whole(
+    data: EvaluationData, names: Sequence[str], seed: int, *, n_jobs: int = -1
+) -> tuple[FittedDetector, ...]:
+    """Fit detectors of columns on every answer.
+
+    Grouped folds choose classifier, calibration and threshold, as an evaluation's inner folds do
+    within its outer ones; what they choose is then fitted once more on all. What judges tokens is
+    chosen and calibrated on every token, be it an answer's first or last.
+
+    Args:
+        data: As the evaluation gets it.
+        names: Detectors in the order of the result; those that the data cannot feed are left out.
+        seed: The same seed gives the same detectors, whatever `n_jobs`.
+        n_jobs: Worker processes; -1 takes every core this process may use.
+    """
+    answers = data.answers
+    inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
+    rows = np.arange(len(answers))
+    fold = Fold(0, rows, rows[:0], inner)
+    specs = {spec.name: spec for spec in available(data, names).specs if not spec.stacked}
+    tasks = []
+    for spec in (specs[name] for name in names if name in specs):
+        prepared = prepare(spec, data, rows, {})
+        if prepared is None:
+            continue
+        learner, labels, judged = prepared.learner, answers.labels, fold
+        if isinstance(learner, TokenClassifier):
+            learner, labels, judged = _by_token(learner, labels, fold)
+        if isinstance(learner, Columns):
+            tasks.append(delayed(_fit)(spec.name, prepared.names, learner, labels, judged, seed))
+    return tuple(cast("list[FittedDetector]", Parallel(n_jobs=n_jobs)(tasks)))
+
+
+def _by_token(
+    learner: TokenClassifier, labels: Int[np.ndarray, " sample"], fold: Fold
+) -> tuple[Columns, Int[np.ndarray, " token"], Fold]:
+    """Let every token stand for its answer, in its fold."""
+    rows = np.arange(len(learner.answer))
+    return (
+        learner.columns,
+        labels[learner.answer],
+        Fold(0, rows, rows[:0], fold.inner[learner.answer]),
+    )
+
+
+def _fit(
+    name: str,
+    columns: tuple[str, ...],
+    learner: Columns,
+    labels: Int[np.ndarray, " sample"],
+    fold: Fold,
+    seed: int,
+) -> FittedDetector:
+    with threadpool_limits(1):
+        tried = choose(Inner(learner, labels, fold, seed))
+        calibration = calibrate(tried.oof, labels, fold.inner)
+        return FittedDetector(
+            name=name,
+            columns=columns,
+            scorer=fit_scorer(tried.option, learner.values, labels, seed),
+            option=tried.option.label,
+            calibration=calibration,
+            threshold=threshold(calibration.prob(tried.oof), labels),
+            prevalence=float(labels.mean()),
+            has_holes=np.logical_or.reduce(np.isnan(learner.values), axis=0),
+            quantiles=quantiles(learner.values, labels),
+        )
+
+
+class Prepared(NamedTuple):
+    """A learner for one fold, with the columns that it does not get."""
+
+    learner: Learner
+    dropped: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """Of the columns that it gets, `<table>:<column>` each."""
+
+
+def prepare(
+    spec: DetectorSpec,
+    data: EvaluationData,
+    train: Known,
+    scores: Mapping[str, Float[np.ndarray, " sample"]],
+) -> Prepared | None:
+    """Make a detector's learner for one outer fold; None where no column is left to learn from.
+
+    Args:
+        spec: Which detector.
+        data: What there is.
+        train: Training rows of the fold, on which columns are judged.
+        scores: The fold's columns of stacked detectors.
+    """
+    by_token = "tokens" in spec.reads
+    rows = np.flatnonzero(np.isin(data.token_answer, train)) if by_token else train
+    table = _joined(spec, data, scores)
+    kept, dropped = screen(table, rows)
+    if table.names and not kept:
+        return None
+    names = tuple(table.names[at] for at in kept)
+    learner = spec.learner(_inputs(names, table.values[:, kept], data))
+    if learner is None:
+        return None
+    return Prepared(learner, dropped, tuple(_full_name(spec, name, data) for name in names))
+
+
+def _inputs(
+    names: tuple[str, ...], values: Float[np.ndarray, "row column"], data: EvaluationData
+) -> Inputs:
+    answers = data.answers
+    defined = np.where(np.isfinite(values), values, np.nan)
+    return Inputs(
+        names=names,
+        values=np.ascontiguousarray(defined, dtype=np.float64),
+        directions=np.array([data.directions.get(name, 0) for name in names], dtype=np.int64),
+        residuals=data.probes,
+        latents=tuple(data.latents),
+        subject_latents=tuple(data.subject_latents),
+        layers=data.layers,
+        prompts=answers.prompts,
+        texts=answers.texts,
+        relations=answers.relations,
+        token_answer=data.token_answer,
+    )
+
+
+def _joined(
+    spec: DetectorSpec, data: EvaluationData, scores: Mapping[str, Float[np.ndarray, " sample"]]
+) -> Table:
+    """Set a detector's tables and stacked scores side by side."""
+    seen = {name: _table(name, data) for name in spec.reads}
+    seen |= {name: seen[name].select(columns) for name, columns in spec.reads.items() if columns}
+    if len(seen) == 1 and not spec.stacked:
+        return next(iter(seen.values()))
+    parts = [
+        Table(tuple(f"{name}:{column}" for column in table.names), table.values)
+        for name, table in seen.items()
+    ]
+    if spec.stacked:
+        columns = np.stack([scores[name] for name in spec.stacked], axis=1)
+        parts.append(Table(spec.stacked, columns))
+    nothing = Table((), np.empty((len(data.answers), 0)))
+    return parts[0].concat(*parts[1:]) if parts else nothing
+
+
+def _table(name: str, data: EvaluationData) -> Table:
+    if name == "surface":
+        return surface_table(data.answers)
+    if name == "tokens":
+        assert data.tokens is not None, "no tokens to learn from"
+        return data.tokens
+    return data.tables[name]
+
+
+def _full_name(spec: DetectorSpec, column: str, data: EvaluationData) -> str:
+    """Say which table a column is of, where its name does not."""
+    if "tokens" in spec.reads:
+        return f"{'output' if column in data.answers.output.names else 'tracks'}:{column}"
+    return column if ":" in column or not spec.reads else f"{next(iter(spec.reads))}:{column}"

@@ -1,7 +1,7 @@
 """What an evaluation found, in the form that reports and `evaluation.json` read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from typing import NamedTuple
 
@@ -160,20 +160,9 @@ class Evaluation:
     def to_json(self) -> dict[str, object]:
         """Give the contents of `evaluation.json`; per-answer arrays stay out."""
         return {
-            "n": self.n,
-            "n_groups": self.n_groups,
-            "hallucinated_frac": self.hallucinated_frac,
-            "claim": self.claim,
-            "rows": [_plain(row) for row in self.rows],
-            "paired": [_plain(pair) for pair in self.paired],
-            "canaries": _plain(self.canaries),
-            "canary_intervals": _plain(self.canary_intervals),
-            "tracking": [_plain(one) for one in self.tracking],
-            "causal": [_plain(one) for one in self.causal],
-            "chosen": _plain(self.chosen),
-            "dropped": _plain(self.dropped),
-            "effective_rank": _plain(self.effective_rank),
-            "left_out": _plain(self.left_out),
+            field.name: _plain(getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in ("scores", "flagged", "folds")
         }
 
 
@@ -185,7 +174,7 @@ def _plain(value: object) -> object:
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
-    if isinstance(value, Row | Pair | NullComparison | CausalRate):
+    if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     assert isinstance(value, str | int), f"{type(value)} has no place in evaluation.json"
     return value

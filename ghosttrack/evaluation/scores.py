@@ -3,13 +3,13 @@
 Ties are blocks: answers of one probability pass a threshold together. Hallucinated is positive.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ghosttrack.evaluation import kernels
 from ghosttrack.evaluation.bootstrap import Resamples, once
+from ghosttrack.jit import exact
 
 N_BINS = 10
 """Calibration bins; at 3,000 answers the error of a perfect detector is then about 0.01."""
@@ -33,20 +33,15 @@ class Scores(NamedTuple):
     aurc: Float[np.ndarray, " resample"]
 
 
-class Ranked(NamedTuple):
-    """Answers sorted by falling probability."""
-
-    order: Int[np.ndarray, " sample"]
-    ends: Bool[np.ndarray, " sample"]
-    """Whether a block of ties ends there, in sorted order."""
-    positive: Bool[np.ndarray, " sample"]
-    """In sorted order."""
-
-
 class Tabulated(NamedTuple):
     """A detector's answers, worked up once so that every draw is cheap."""
 
-    ranked: Ranked
+    order: Int[np.ndarray, " sample"]
+    """By falling probability."""
+    ends: Bool[np.ndarray, " sample"]
+    """Whether a block of ties ends there, in that order."""
+    positive: Bool[np.ndarray, " sample"]
+    """In that order, too."""
     columns: Float[np.ndarray, "sample column"]
     """What the scores that are sums over answers add up, see `tabulate`."""
 
@@ -68,14 +63,14 @@ def tabulate(
     gap = (prob - labels)[:, None]
     in_bin = bin_of(prob)[:, None] == np.arange(N_BINS)
     ranked = _rank(labels, prob, np.zeros_like(labels))
-    return Tabulated(ranked, np.column_stack([*outcomes, gap**2, in_bin * gap]))
+    return Tabulated(*ranked, np.column_stack([*outcomes, gap**2, in_bin * gap]))
 
 
 def score(tabulated: Tabulated, draws: Resamples) -> Scores:
     """Compute every score under every draw."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return Scores(
-            **_curve_scores(tabulated.ranked, draws), **_sum_scores(draws.sums(tabulated.columns))
+            **_curve_scores(tabulated, draws), **_sum_scores(draws.sums(tabulated.columns))
         )
 
 
@@ -100,9 +95,9 @@ def mean_auroc(
     >>> mean_auroc(labels, prob, np.array([0, 0, 5, 5]), once(4)).tolist()
     [0.5]
     """
-    won = _within(labels, prob, strata, draws)
+    wins, pairs = _within(labels, prob, strata, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (won.wins / won.pairs).mean(axis=1)
+        return (wins / pairs).mean(axis=1)
 
 
 def paired_auroc(
@@ -117,9 +112,9 @@ def paired_auroc(
     >>> paired_auroc(labels, prob, np.array([0, 0, 0, 5]), once(4)).tolist()
     [1.0]
     """
-    won = _within(labels, prob, strata, draws)
+    wins, pairs = _within(labels, prob, strata, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return won.wins.sum(axis=1) / won.pairs.sum(axis=1)
+        return wins.sum(axis=1) / pairs.sum(axis=1)
 
 
 def bin_of(prob: Float[np.ndarray, " sample"], n_bins: int = N_BINS) -> Int[np.ndarray, " sample"]:
@@ -132,23 +127,15 @@ def bin_of(prob: Float[np.ndarray, " sample"], n_bins: int = N_BINS) -> Int[np.n
     return np.minimum(lowest_place * n_bins // max(len(prob), 1), n_bins - 1)
 
 
-class Won(NamedTuple):
-    """Pairs of a hallucinated and a right answer of one stratum, by weight."""
-
-    wins: Float[np.ndarray, "resample stratum"]
-    """Those in which the hallucinated one scores higher, ties counting half."""
-    pairs: Float[np.ndarray, "resample stratum"]
-
-
 def _rank(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
     strata: Int[np.ndarray, " sample"],
-) -> Ranked:
-    """Sort strata apart, and each by falling probability; every draw reuses the order."""
+) -> tuple[Int[np.ndarray, " sample"], Bool[np.ndarray, " sample"], Bool[np.ndarray, " sample"]]:
+    """Sort strata apart, each by falling probability: order, ends of ties, hallucinated ones."""
     order = np.lexsort((-prob, strata))
     is_new = (np.diff(prob[order]) != 0) | (np.diff(strata[order]) != 0)
-    return Ranked(order, np.append(is_new, True), labels[order] == 1)
+    return order, np.append(is_new, True), labels[order] == 1
 
 
 def _within(
@@ -156,22 +143,24 @@ def _within(
     prob: Float[np.ndarray, " sample"],
     strata: Int[np.ndarray, " sample"],
     draws: Resamples,
-) -> Won:
+) -> Float[np.ndarray, "2 resample stratum"]:
+    """Pairs of a hallucinated and a right answer of one stratum, by weight: those won, and all."""
     _, stratum = np.unique(strata, return_inverse=True)
     order, ends, positive = _rank(labels, prob, stratum)
-    shape = len(draws.counts), int(stratum.max()) + 1
-    won = Won(np.zeros(shape), np.zeros(shape))
-    kernels.pairs(draws.counts, draws.group_of[order], positive, ends, stratum[order], *won)
-    return won
+    found = np.zeros((2, len(draws.counts), int(stratum.max()) + 1))
+    _pairs(draws.counts, draws.group_of[order], positive, ends, stratum[order], *found)
+    return found
 
 
-def _curve_scores(ranked: Ranked, draws: Resamples) -> dict[str, Float[np.ndarray, " resample"]]:
+def _curve_scores(
+    tabulated: Tabulated, draws: Resamples
+) -> dict[str, Float[np.ndarray, " resample"]]:
     """Scores that need the whole order."""
-    order, ends, positive = ranked
+    order, ends, positive, _ = tabulated
     names = ("auroc", "fpr95", "auprc", "auprc_correct", "aurc")
     found = np.empty((len(names), len(draws.counts)))
     group_of = draws.group_of[order]
-    kernels.curves(draws.counts, group_of, positive, ends, RECALL_OF_FPR95, found)
+    _curves(draws.counts, group_of, positive, ends, RECALL_OF_FPR95, found)
     return dict(zip(names, found, strict=True))
 
 
@@ -191,3 +180,81 @@ def _sum_scores(
         "ece": np.abs(sums[:, 5:]).sum(axis=1) / total,
         "brier": squares / total,
     }
+
+
+# Plain loops over answers by falling probability, once per draw, that numba compiles: it infers
+# types, and takes neither records nor keyword arguments. `counts` [draw group] is how often a draw
+# holds each group; `group_of`, `positive` and `ends` (of a block of ties) are per answer.
+
+
+@exact
+@no_type_check
+def _curves(counts, group_of, positive, ends, recall, out):  # noqa: ANN001, ANN202
+    """Scores that need the whole order, per draw.
+
+    Of the ROC curve: area, and false alarms from the first point on where `recall` is reached.
+    Then average precision of positive and of negative answers, and the area under risk over
+    coverage, where the answers of lowest probability are trusted first.
+    """
+    for draw in range(len(counts)):
+        weights = counts[draw]
+        n, n_positive = 0.0, 0.0
+        for i in range(len(group_of)):
+            weight = weights[group_of[i]]
+            n += weight
+            if positive[i]:
+                n_positive += weight
+        n_negative = n - n_positive
+        hits, passed, in_hits, in_passed = 0.0, 0.0, 0.0, 0.0
+        wins, precision, trusted, right, alarms = 0.0, 0.0, 0.0, 0.0, -1.0
+        for i in range(len(group_of)):
+            weight = weights[group_of[i]]
+            in_passed += weight
+            if positive[i]:
+                in_hits += weight
+            if not ends[i] or in_passed == 0.0:
+                continue
+            risk = (n_positive - hits) / (n - passed)  # of trusting this block and all below
+            trusted += in_passed * risk
+            right += (in_passed - in_hits) * risk
+            wins += (in_passed - in_hits) * (hits + 0.5 * in_hits)
+            hits += in_hits
+            passed += in_passed
+            precision += in_hits * hits / passed
+            if alarms < 0.0 and hits >= recall * n_positive:
+                alarms = passed - hits
+            in_hits, in_passed = 0.0, 0.0
+        is_mixed = n_positive > 0.0 and n_negative > 0.0
+        out[0, draw] = wins / (n_positive * n_negative) if is_mixed else np.nan
+        out[1, draw] = alarms / n_negative if is_mixed else np.nan
+        out[2, draw] = precision / n_positive if n_positive > 0.0 else np.nan
+        out[3, draw] = (n_negative - right) / n_negative if n_negative > 0.0 else np.nan
+        out[4, draw] = trusted / n if n > 0.0 else np.nan
+
+
+@exact
+@no_type_check
+def _pairs(counts, group_of, positive, ends, stratum, wins, every):  # noqa: ANN001, ANN202, PLR0913
+    """Pairs of a positive and a negative answer of one stratum, per draw and stratum.
+
+    Answers of a stratum (numbered from 0) stand together, and a block of ties ends with it. `wins`
+    counts pairs in which the positive one has the greater probability, ties half.
+    """
+    for draw in range(len(counts)):
+        weights = counts[draw]
+        hits, negatives, in_hits, in_passed = 0.0, 0.0, 0.0, 0.0
+        for i in range(len(group_of)):
+            weight = weights[group_of[i]]
+            in_passed += weight
+            if positive[i]:
+                in_hits += weight
+            if not ends[i]:
+                continue
+            at = stratum[i]
+            wins[draw, at] += (in_passed - in_hits) * (hits + 0.5 * in_hits)
+            hits += in_hits
+            negatives += in_passed - in_hits
+            in_hits, in_passed = 0.0, 0.0
+            if i + 1 == len(group_of) or stratum[i + 1] != at:
+                every[draw, at] = hits * negatives
+                hits, negatives = 0.0, 0.0

@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold
 
-from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 
 INNER_FOLDS = 3
 LEAST_GROUPS = 6
@@ -24,22 +22,6 @@ class Fold(NamedTuple):
     test: Int[np.ndarray, " test"]
     inner: Int[np.ndarray, " train"]
     """Inner fold of each training row."""
-
-
-def outer_folds(
-    answers: Answers, config: EvaluationConfig, seed: int
-) -> Int[np.ndarray, " sample"]:
-    """Deal answers into folds, as `n_folds` and `held_out` ask.
-
-    Raises:
-        DataError: As in `grouped_folds`, or there are too few kinds of question to hold one out.
-    """
-    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
-    if config.held_out is HeldOut.group:
-        return folds
-    return transfer_folds(
-        answers.labels, kinds_of_question(answers, config.held_out), config.n_folds, seed
-    )
 
 
 def grouped_folds(
@@ -62,10 +44,15 @@ def grouped_folds(
         DataError: One label only, too few groups of a label, or a text of two groups.
     """
     check_labels(labels, groups, n_folds)
-    check_texts(groups, texts)
-    folds = _deal(labels, groups, n_folds, seed)
-    check_folds(folds, groups, texts)
-    return folds
+    owners: dict[str, str] = {}
+    for text, group in zip(texts, groups, strict=True):
+        owner = owners.setdefault(text, group)
+        if owner != group:
+            raise DataError(
+                f"questions: the text {text!r} stands under the groups {owner!r} and {group!r}; "
+                "rows that share it must share a group"
+            )
+    return _deal(labels, groups, n_folds, seed)
 
 
 def transfer_folds(
@@ -124,40 +111,6 @@ def learnable(fold: Fold, labels: Int[np.ndarray, " sample"]) -> bool:
     )
 
 
-def check_texts(groups: Sequence[str], texts: Sequence[str]) -> None:
-    """Refuse a text of two groups, whichever folds these are dealt to.
-
-    Raises:
-        DataError: There is one; the message names it.
-    """
-    owners: dict[str, str] = {}
-    for text, group in zip(texts, groups, strict=True):
-        owner = owners.setdefault(text, group)
-        if owner != group:
-            raise DataError(
-                f"questions: the text {text!r} stands under the groups {owner!r} and {group!r}; "
-                "rows that share it must share a group"
-            )
-
-
-def check_folds(
-    folds: Int[np.ndarray, " sample"], groups: Sequence[str], texts: Sequence[str]
-) -> None:
-    """Refuse folds that let a detector meet in training what it is tested on.
-
-    Raises:
-        DataError: A group or a verbatim text has rows in two folds; the message names one.
-    """
-    for kind, keys in (("group", groups), ("text", texts)):
-        seen: dict[str, int] = {}
-        for key, fold in zip(keys, folds.tolist(), strict=True):
-            if seen.setdefault(key, fold) != fold:
-                raise DataError(
-                    f"questions: the {kind} {key!r} stands in folds {seen[key]} and {fold}; "
-                    "rows that share it must share a group"
-                )
-
-
 def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_folds: int) -> None:
     """Make sure that both labels can stand in every fold.
 
@@ -173,18 +126,6 @@ def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_fo
                 f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}; "
                 "more questions, another model or fewer evaluation.n_folds would do"
             )
-
-
-def kinds_of_question(answers: Answers, held_out: HeldOut) -> tuple[str, ...]:
-    """Name the kind of every question: its relation, and its words around the subject."""
-    if held_out is HeldOut.relation:
-        return answers.relations
-    return tuple(
-        f"{relation}: {prompt.replace(subject, '{}') if subject else prompt}"
-        for relation, prompt, subject in zip(
-            answers.relations, answers.prompts, answers.subjects, strict=True
-        )
-    )
 
 
 def _deal(

@@ -1,14 +1,16 @@
-"""Which answers a detector is judged on, beside all of them."""
+"""Which answers are held out together, and which are judged by themselves."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 from ghosttrack.evaluation.result import ALL, CONFIDENT, WITHIN
+from ghosttrack.evaluation.splits import grouped_folds, transfer_folds
 from ghosttrack.evaluation.summary import Subset
 from ghosttrack.world.questions import HELD_OUT
 
@@ -64,3 +66,31 @@ def subsets(
             kind = name.removeprefix("within ")
             left_out[name] = f"no {kind} stands {LEAST_OF_EACH} times under each label"
     return Subsets(tuple(present), left_out)
+
+
+def outer_folds(
+    answers: Answers, config: EvaluationConfig, seed: int
+) -> Int[np.ndarray, " sample"]:
+    """Deal answers into folds, as `n_folds` and `held_out` ask.
+
+    Raises:
+        DataError: As in `grouped_folds`, or there are too few kinds of question to hold one out.
+    """
+    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
+    if config.held_out is HeldOut.group:
+        return folds
+    return transfer_folds(
+        answers.labels, kinds_of_question(answers, config.held_out), config.n_folds, seed
+    )
+
+
+def kinds_of_question(answers: Answers, held_out: HeldOut) -> tuple[str, ...]:
+    """Name the kind of every question: its relation, and its words around the subject."""
+    if held_out is HeldOut.relation:
+        return answers.relations
+    return tuple(
+        f"{relation}: {prompt.replace(subject, '{}') if subject else prompt}"
+        for relation, prompt, subject in zip(
+            answers.relations, answers.prompts, answers.subjects, strict=True
+        )
+    )

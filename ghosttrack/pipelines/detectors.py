@@ -12,7 +12,7 @@ from ghosttrack.detector.asking.families.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, Position
 from ghosttrack.detector.learners.fitted import FittedDetector, load, save
 from ghosttrack.errors import whole
-from ghosttrack.evaluation.refit import fit_whole
+from ghosttrack.evaluation.fitting import fit_whole
 from ghosttrack.evaluation.roster import KEPT, find
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig

@@ -8,9 +8,8 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.evaluation.available import available
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
-from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import HEADLINE, check_names, find, pairs

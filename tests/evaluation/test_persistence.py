@@ -3,7 +3,7 @@ import pytest
 
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import resample
-from ghosttrack.evaluation.persistence import causal_rates, persistence
+from ghosttrack.evaluation.claim import causal_rates, persistence
 
 LENGTH = "layers of a confirmed track"
 GROUPS = [f"g{index // 2}" for index in range(200)]

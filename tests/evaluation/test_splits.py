@@ -5,14 +5,8 @@ from hypothesis import strategies as st
 
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.config import HeldOut
-from ghosttrack.evaluation.splits import (
-    INNER_FOLDS,
-    check_folds,
-    grouped_folds,
-    kinds_of_question,
-    nested_folds,
-    transfer_folds,
-)
+from ghosttrack.evaluation.splits import INNER_FOLDS, grouped_folds, nested_folds, transfer_folds
+from ghosttrack.evaluation.subsets import kinds_of_question
 from tests.support.answers import made_up_answers
 
 
@@ -52,22 +46,6 @@ def test_a_text_under_two_groups_is_refused_by_name():
         doubled[int(np.flatnonzero(other)[0])] = texts[0]
         with pytest.raises(DataError, match="the text 'text 0' stands under the groups"):
             grouped_folds(labels, groups, doubled, 5, 0)
-
-
-def test_folds_that_part_a_text_are_refused():
-    _, _, texts = questions(0)
-    folds = np.arange(len(texts)) % 5
-    check_folds(folds, texts, texts)
-    texts[1] = texts[0]
-    with pytest.raises(DataError, match="the text 'text 0' stands in folds 0 and 1"):
-        check_folds(folds, [str(row) for row in range(len(texts))], texts)
-
-
-def test_a_row_wise_split_is_refused():
-    _, groups, texts = questions(0)
-    by_row = np.arange(len(groups)) % 5
-    with pytest.raises(DataError, match="the group 'g"):
-        check_folds(by_row, groups, texts)
 
 
 @pytest.mark.parametrize(("label", "word"), [(0, "hallucinated"), (1, "right")])

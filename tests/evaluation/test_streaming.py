@@ -5,10 +5,8 @@ import pytest
 
 from ghosttrack.detector.learners.token_risk import TokenClassifier
 from ghosttrack.detector.table import Table
-from ghosttrack.evaluation.available import available
-from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.inputs import prepare
-from ghosttrack.evaluation.refit import fit_whole
+from ghosttrack.evaluation.data import EvaluationData, available
+from ghosttrack.evaluation.fitting import fit_whole, prepare
 from ghosttrack.evaluation.roster import streaming
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.support.answers import made_up_answers

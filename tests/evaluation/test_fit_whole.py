@@ -4,7 +4,7 @@ import pytest
 from ghosttrack.detector.learners.scorers import scores
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.refit import fit_whole
+from ghosttrack.evaluation.fitting import fit_whole
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.support.answers import made_up_answers
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.evaluation.selection import HOPELESS, Inner, choose
+from ghosttrack.evaluation.crossfit import HOPELESS, Inner, choose
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold
 
 N = 600
