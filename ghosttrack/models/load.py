@@ -88,7 +88,7 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     """
     target = resolve_device(device)
     folder = model_folder(config, embedded)
-    with _quiet():
+    with quiet():
         settings = _read_config(folder, config)
         _check_sizes(config, settings)
         model = _read_model(folder, config)
@@ -257,7 +257,7 @@ def _check_logits(lm: LM, config: ModelConfig, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' bars and advice while a model is read."""
     logger = transformers.utils.logging
     verbosity, has_bars = logger.get_verbosity(), logger.is_progress_bar_enabled()

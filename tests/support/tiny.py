@@ -6,6 +6,7 @@ whose punctuation marks are tokens of their own; `<eos>` starts and ends texts.
 
 from pathlib import Path
 
+import gguf
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
@@ -182,3 +183,37 @@ def tiny_bloom(folder: Path) -> Path:
 def tiny_gpt_neox(folder: Path) -> Path:
     config = GPTNeoXConfig(**_common())
     return _save(folder, _seeded(GPTNeoXForCausalLM, config))
+
+
+def tiny_gguf(file: Path, reference: Path) -> Path:
+    """Write the model of `tiny_qwen2` at `reference` as llama.cpp holds it, in fp32.
+
+    Its tokenizer spells bytes: a vocabulary of words has no form in GGUF.
+    """
+    model = Qwen2ForCausalLM.from_pretrained(reference)
+    config, arch = model.config, gguf.MODEL_ARCH.QWEN2
+    writer = gguf.GGUFWriter(file, gguf.MODEL_ARCH_NAMES[arch])
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_tokenizer_model("gpt2")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())[: config.vocab_size - 2]
+    writer.add_token_list(["<eos>", *letters, "AB"])
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name != "lm_head.weight":  # tied
+            held = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            writer.add_tensor(held, tensor.float().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
