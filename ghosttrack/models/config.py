@@ -62,13 +62,14 @@ class ModelConfig:
     hub: str | None
     """Hugging Face id of the preset; null for the embedded model."""
     path: str | None
-    """Local folder (or hub id) to load instead of the preset; sizes then come from its config."""
+    """Local folder, GGUF file or hub id to load instead of the preset; sizes then are its own."""
     revision: str | None
     """Git revision on the hub; null takes the default branch."""
-    n_layers: int
-    """Transformer blocks of the preset; checked against the loaded model unless `path` is set."""
-    d_model: int
-    """Width of the preset's residual stream; checked likewise."""
+    n_layers: int | None
+    """Transformer blocks of the preset, checked against the loaded model unless `path` is set; null
+    takes the model's own word."""
+    d_model: int | None
+    """Width of the preset's residual stream; likewise."""
     context: int
     """Tokens per context window in extraction."""
     d_sae: int
@@ -78,8 +79,9 @@ class ModelConfig:
     training: TrainingConfig
     dtype: Dtype
     """Number format of weights and activations."""
-    prepend_bos: bool
-    """Start every text with the tokenizer's BOS token (EOS where there is none)."""
+    prepend_bos: bool | None
+    """Start every text with the tokenizer's BOS token (EOS where there is none); null does as the
+    tokenizer does by itself."""
     trust_remote_code: bool
     """Run model code that comes with a hub repository; off unless you trust it."""
     world: WorldConfig | None = None
@@ -90,5 +92,6 @@ class ModelConfig:
         if self.world is not None and (named := self.path or self.hub):
             raise ConfigError(f"model.world is of a model that is trained here; drop {named}")
         for field in ("n_layers", "d_model", "context", "d_sae", "extract_batch_size"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"model.{field} must be at least 1, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ConfigError(f"model.{field} must be at least 1, got {value}")

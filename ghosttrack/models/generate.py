@@ -179,7 +179,7 @@ def _answer(
             return
         if len(going) < len(drafts):
             rows = torch.tensor(going, device=lm.device)
-            cache.batch_select_indices(rows)
+            cache.reorder_cache(rows)  # which linear attention has as well
             tokens, drafts = tokens[rows], [drafts[row] for row in going]
         ids = tokens[:, None]
 

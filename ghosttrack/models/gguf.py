@@ -12,7 +12,19 @@ from typing import Any, BinaryIO, NamedTuple
 from ghosttrack.errors import ConfigError
 
 SUFFIX, MAGIC = ".gguf", b"GGUF"
-NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+NUMBERS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 """`struct` formats of the format's number types (ggml's `gguf_type`)."""
 TEXT, ARRAY = 8, 9
 
@@ -26,13 +38,18 @@ class Header(NamedTuple):
     n_ctx: int
 
 
-def gguf_file(path: Path) -> Path | None:
-    """Return the GGUF file that a path names, or that is all a folder holds of a model.
+def gguf_file(named: str | None) -> Path | None:
+    """Return the GGUF file that a setting names, or that is all a folder holds of a model.
 
     Raises:
-        ConfigError: A folder holds several, and nothing says which is meant.
+        ConfigError: The file is not there, or a folder holds several and none is named.
     """
-    if path.suffix == SUFFIX and path.is_file():
+    if named is None:
+        return None
+    path = Path(named).expanduser()
+    if path.suffix == SUFFIX:
+        if not path.is_file():
+            raise ConfigError(f"model.path: there is no file {path}")
         return path
     if not path.is_dir() or (path / "config.json").exists():
         return None

@@ -11,6 +11,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.gguf import gguf_file
 
 REACH_TIMEOUT_S = 2.0
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -23,13 +24,15 @@ def model_folder(config: ModelConfig, embedded: Path) -> Path:
 
     Args:
         config: `path` goes before `hub`; where both are None the embedded model is meant.
-        embedded: Folder of the embedded model.
+        embedded: Folder of the embedded model, or of what was made of the GGUF file that `path` is.
 
     Raises:
         ConfigError: No such folder, an incomplete one, or a hub id that cannot be had.
     """
     if config.path is None and config.hub is None:
         return _checked(embedded, "the embedded model")
+    if gguf_file(config.path):
+        return _checked(embedded, "model.path")
     setting, name = (
         ("model.hub", config.hub) if config.path is None else ("model.path", config.path)
     )

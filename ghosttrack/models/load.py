@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,17 +23,12 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import sha256_file
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.gguf import gguf_file, read_header
 from ghosttrack.models.hub import model_folder, weight_files
 from ghosttrack.models.lm import LM
+from ghosttrack.models.sizing import Sizes
 
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
-
-
-class Sizes(NamedTuple):
-    """What of a model other settings depend on."""
-
-    n_layers: int
-    d_model: int
 
 
 def resolve_device(name: str) -> torch.device:
@@ -69,10 +63,18 @@ def sizes(config: ModelConfig, embedded: Path) -> Sizes:
     Raises:
         ConfigError: `path` leads to no model.
     """
-    if config.path is None:
+    if config.path is None and config.n_layers and config.d_model:
         return Sizes(config.n_layers, config.d_model)
-    settings = _read_config(model_folder(config, embedded), config)
-    return Sizes(settings.num_hidden_layers, settings.hidden_size)
+    if file := gguf_file(config.path):
+        return Sizes(*read_header(file)[1:])
+    return read_sizes(model_folder(config, embedded), config.trust_remote_code)
+
+
+def read_sizes(folder: Path, trust_remote_code: bool) -> Sizes:
+    """Read a model's sizes from its folder's configuration."""
+    settings = _read_config(folder, trust_remote_code)
+    n_ctx = getattr(settings, "max_position_embeddings", None) or 2**31
+    return Sizes(settings.num_hidden_layers, settings.hidden_size, n_ctx)
 
 
 def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
@@ -89,13 +91,15 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     target = resolve_device(device)
     folder = model_folder(config, embedded)
     with quiet():
-        settings = _read_config(folder, config)
+        settings = _read_config(folder, config.trust_remote_code)
         _check_sizes(config, settings)
         model = _read_model(folder, config)
         tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
     identity = model_identity(config, embedded)
-    lm = _wrapped(model, tokenizer, target, identity, prepend_bos=config.prepend_bos)
+    prepend_bos = _prepends_bos(tokenizer) if config.prepend_bos is None else config.prepend_bos
+    lm = _wrapped(model, tokenizer, target, identity, prepend_bos=prepend_bos)
     _check_logits(lm, config, folder)
+    _check_generation(lm, folder)
     return lm
 
 
@@ -114,13 +118,22 @@ def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
     Raises:
         ConfigError: The model cannot be found.
     """
+    return {
+        **_content(config, embedded),
+        "dtype": config.dtype.value,
+        "prepend_bos": str(config.prepend_bos),
+    }
+
+
+def _content(config: ModelConfig, embedded: Path) -> dict[str, str]:
+    """Hash configuration, weights and tokenizer; a GGUF file holds all three."""
+    if file := gguf_file(config.path):
+        return dict.fromkeys(("config", "weights", "tokenizer"), sha256_file(file))
     folder = model_folder(config, embedded)
     return {
         "config": sha256_file(folder / "config.json"),
         "weights": _joint_hash(weight_files(folder)),
         "tokenizer": _joint_hash(_tokenizer_files(folder)),
-        "dtype": config.dtype.value,
-        "prepend_bos": str(config.prepend_bos),
     }
 
 
@@ -130,11 +143,14 @@ def model_revision(config: ModelConfig, embedded: Path) -> str:
     return folder.name if folder.parent.name == "snapshots" else ""
 
 
-def _read_config(folder: Path, config: ModelConfig) -> PretrainedConfig:
-    try:
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(folder, error) from error
+def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
+    """Read what a folder says of its language model.
+
+    Raises:
+        ConfigError: It cannot be read, or is not of a causal language model.
+    """
+    with _reading(folder):
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if settings.is_encoder_decoder:
         raise ConfigError(f"model: {folder} is an encoder-decoder, not a causal language model")
     return settings.get_text_config()
@@ -142,7 +158,7 @@ def _read_config(folder: Path, config: ModelConfig) -> PretrainedConfig:
 
 def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
     """Read the weights; transformers would make up those that are not there."""
-    try:
+    with _reading(folder):
         model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair
             folder,
             dtype=getattr(torch, config.dtype.value),
@@ -150,8 +166,6 @@ def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
     mismatched = {name for name, *_ in report["mismatched_keys"]}
     if made_up := sorted({*report["missing_keys"], *mismatched}):
         raise ConfigError(
@@ -163,16 +177,15 @@ def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
 
 def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrainedTokenizerBase:
     """Read the tokenizer; transformers would make an empty one where some have no files."""
-    try:
+    lacking = ConfigError(f"model: {folder} holds no tokenizer; its save_pretrained writes one")
+    if not _tokenizer_files(folder):
+        raise lacking
+    with _reading(folder):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if _tokenizer_files(folder):
-            raise _unreadable(folder, error) from error
-        tokenizer = None
-    if tokenizer is None or tokenizer.vocab_size == 0:
-        raise ConfigError(f"model: {folder} holds no tokenizer; its save_pretrained writes one")
+    if tokenizer.vocab_size == 0:
+        raise lacking
     if tokenizer.vocab_size > d_vocab:
         raise ConfigError(
             f"model: the tokenizer in {folder} has {tokenizer.vocab_size} tokens, "
@@ -181,14 +194,31 @@ def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrain
     return tokenizer
 
 
-def _unreadable(folder: Path, error: Exception) -> ConfigError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ConfigError(f"model: cannot read {folder}: {reason}")
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Answer with one line whatever a folder of others makes a library raise.
+
+    `tokenizers` raises bare exceptions, transformers' configurations a class of their own each, and
+    quantised weights ask for libraries that are not there.
+    """
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) if lines else type(error).__name__
+        raise ConfigError(f"model: cannot read {folder}: {reason}") from error
+
+
+def _prepends_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether the tokenizer by itself begins every text with BOS, as its model was trained."""
+    ids = tokenizer.encode("a")
+    return len(ids) > 1 and ids[0] == tokenizer.bos_token_id
 
 
 def _check_sizes(config: ModelConfig, settings: PretrainedConfig) -> None:
     n_layers, d_model = settings.num_hidden_layers, settings.hidden_size
-    if config.path is None and (n_layers, d_model) != (config.n_layers, config.d_model):
+    preset = (config.n_layers or n_layers, config.d_model or d_model)
+    if config.path is None and (n_layers, d_model) != preset:
         raise ConfigError(
             f"model.n_layers={config.n_layers} and model.d_model={config.d_model}, but "
             f"{config.name} has {n_layers} and {d_model}; mend conf/model"
@@ -253,6 +283,31 @@ def _check_logits(lm: LM, config: ModelConfig, folder: Path) -> None:
         raise ConfigError(
             f"model: {type(lm.model).__name__} in {folder} makes its logits in a way that "
             "GhostTrack does not know (head of the final norm of the last block)"
+        )
+
+
+@torch.no_grad()
+def _check_generation(lm: LM, folder: Path) -> None:
+    """Refuse a model that goes on from its cache as if the prompt had not been (Mamba)."""
+    ids = torch.arange(4, device=lm.device)[None] % lm.d_vocab
+    expected = lm.logits(ids, torch.ones_like(ids, dtype=torch.bool))[:, -1]
+    try:
+        cache = DynamicCache(config=lm.model.config)
+        lm.advance(ids[:, :2], cache)
+        cache.reorder_cache(torch.zeros(1, dtype=torch.long, device=lm.device))
+        lm.advance(ids[:, 2:3], cache)
+        logits = lm.advance(ids[:, 3:], cache)
+        is_same = torch.allclose(
+            logits, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())
+        )
+    except Exception as error:
+        raise ConfigError(
+            f"model: {type(lm.model).__name__} in {folder} cannot be generated from: {error}"
+        ) from error
+    if not is_same:
+        raise ConfigError(
+            f"model: {type(lm.model).__name__} in {folder} forgets its prompt when it generates:"
+            " its cache is of a kind that GhostTrack does not know"
         )
 
 

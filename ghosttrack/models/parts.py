@@ -1,7 +1,7 @@
 """Where each family of language models keeps its blocks, its final norm and its head."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -65,7 +65,7 @@ def find_parts(model: PreTrainedModel) -> ModelParts:
     return ModelParts(trunk, embed, blocks, norm, head, cap)
 
 
-def _named(module: nn.Module, names: tuple[str, ...]) -> Iterator[nn.Module]:
+def _named(module: nn.Module, names: tuple[str, ...]) -> Iterator[Any]:
     return (getattr(module, name) for name in names if hasattr(module, name))
 
 
@@ -77,10 +77,20 @@ def final_norm(norm: nn.Module, like: Tensor) -> FinalNorm:
         norm: LayerNorm or RMSNorm of an even width.
         like: A weight of the model: width in its last axis, device and dtype.
     """
-    eps = next(getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name))
     probe = torch.ones(like.shape[-1], device=like.device, dtype=like.dtype)
     probe[1::2] = -1  # mean 0 and mean square 1: divided by sqrt(1 + eps) only
     half = (norm(probe).float() - norm(-probe).float()) / 2
     shift = norm(probe + 2).float() - norm(probe).float()
     is_centred = bool(shift.abs().max() < 0.1 * half.abs().max())
-    return FinalNorm(half * probe.float() * (1 + eps) ** 0.5, is_centred, float(eps))
+    eps = float(next(_named(norm, ("eps", "variance_epsilon")), None) or _epsilon(norm, probe))
+    return FinalNorm(half * probe.float() * (1 + eps) ** 0.5, is_centred, eps)
+
+
+def _epsilon(norm: nn.Module, probe: Float[Tensor, " d_model"]) -> float:
+    """Measure what a norm that does not tell it adds to the variance (OLMo's), in fp32.
+
+    An input of mean square s^2 comes out s / sqrt(s^2 + eps) as long as a large one.
+    """
+    s = 1e-3
+    large, small = (norm(scale * probe.float()).abs().mean().item() for scale in (1e3, s))
+    return s**2 * ((large / small) ** 2 - 1)

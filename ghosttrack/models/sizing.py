@@ -1,10 +1,6 @@
 """How large a model is, and the settings of its bank that follow from its size."""
 
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
-
-from ghosttrack.models.gguf import gguf_file, read_header
 
 CONTEXT = 512
 """Tokens per window; a model that reads fewer takes windows of what it reads."""
@@ -16,8 +12,8 @@ class Sizes(NamedTuple):
 
     n_layers: int
     d_model: int
-    n_ctx: int
-    """Most tokens that it reads."""
+    n_ctx: int = 2**31
+    """Most tokens that it reads, where this is known."""
 
 
 class BankSettings(NamedTuple):
@@ -34,22 +30,6 @@ class BankSettings(NamedTuple):
     dead_after_tokens: int
     max_steps: int
     checkpoint_every: int
-
-
-@cache
-def read_sizes(folder: Path, *, trust_remote_code: bool = False) -> Sizes:
-    """Read a model's sizes from its configuration, or from its GGUF file, but no weights.
-
-    Raises:
-        ConfigError: There is no model, or one that is not understood.
-    """
-    if file := gguf_file(folder):
-        return Sizes(*read_header(file)[1:])
-    from ghosttrack.models.load import read_config  # transformers: only where it is needed
-
-    config = read_config(folder, trust_remote_code=trust_remote_code)
-    n_ctx = getattr(config, "max_position_embeddings", None) or 2**31
-    return Sizes(config.num_hidden_layers, config.hidden_size, n_ctx)
 
 
 def bank_settings(sizes: Sizes, n_tokens: int) -> BankSettings:

@@ -35,12 +35,14 @@ def test_the_converted_folder_computes_what_the_original_does(
 
 
 def test_a_folder_stands_for_the_only_file_that_it_holds(file: Path, tmp_path: Path):
-    assert gguf_file(file) == gguf_file(file.parent) == file
-    assert gguf_file(tmp_path) is None
+    assert gguf_file(str(file)) == gguf_file(str(file.parent)) == file
+    assert gguf_file(str(tmp_path)) is None
     for name in "ab":
         (tmp_path / f"{name}.gguf").touch()
     with pytest.raises(ConfigError, match=r"holds 2 GGUF files; name one, such as .*a\.gguf"):
-        gguf_file(tmp_path)
+        gguf_file(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"there is no file .*c\.gguf"):
+        gguf_file(str(tmp_path / "c.gguf"))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 3, 20, 200])

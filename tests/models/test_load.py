@@ -60,7 +60,7 @@ def test_loading_prints_nothing(folders: dict[str, Path], capfd: pytest.CaptureF
 def test_sizes_are_the_presets_unless_a_path_is_set(folders: dict[str, Path]):
     assert sizes(model_config(n_layers=12, d_model=768), NOWHERE) == Sizes(12, 768)
     config = model_config(path=str(folders["gpt_neox"]), n_layers=12, d_model=768)
-    assert sizes(config, NOWHERE) == Sizes(tiny.N_LAYERS, tiny.D_MODEL)
+    assert sizes(config, NOWHERE) == Sizes(tiny.N_LAYERS, tiny.D_MODEL, tiny.N_CTX)
 
 
 def test_a_path_goes_before_the_preset_and_brings_its_own_sizes(folders: dict[str, Path]):
