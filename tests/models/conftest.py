@@ -18,6 +18,8 @@ FAMILIES = {
     "mistral": tiny.tiny_mistral,
     "gemma3": tiny.tiny_gemma3,
     "gpt_neox": tiny.tiny_gpt_neox,
+    "qwen3_5": tiny.tiny_qwen3_5,
+    "olmo": tiny.tiny_olmo,
 }
 
 

@@ -20,14 +20,20 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
     PhiConfig,
     PhiForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -165,6 +171,35 @@ def tiny_gemma3(folder: Path) -> Path:
     """Multiplies its embeddings by sqrt(d_model); its norms store their gain less 1."""
     config = Gemma3TextConfig(**_common(), num_key_value_heads=2, head_dim=8, sliding_window=WINDOW)
     return _save(folder, _seeded(Gemma3ForCausalLM, config))
+
+
+def tiny_qwen3_5(folder: Path) -> Path:
+    """Two of its blocks attend linearly: their cache is a state, not keys and values."""
+    config = Qwen3_5TextConfig(
+        **_common(),
+        num_key_value_heads=2,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+        linear_num_value_heads=4,
+        linear_num_key_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+    )
+    return _save(folder, _seeded(Qwen3_5ForCausalLM, config))
+
+
+def tiny_olmo(folder: Path) -> Path:
+    """Its norms have neither gain nor an epsilon that they tell."""
+    config = OlmoConfig(**_common(), num_key_value_heads=2)
+    return _save(folder, _seeded(OlmoForCausalLM, config))
+
+
+def tiny_mamba(folder: Path) -> Path:
+    """Has a cache of its own kind, and swallows any other without a word."""
+    config = MambaConfig(
+        vocab_size=len(VOCABULARY), hidden_size=D_MODEL, state_size=8, num_hidden_layers=N_LAYERS
+    )
+    return _save(folder, _seeded(MambaForCausalLM, config))
 
 
 def tiny_bloom(folder: Path) -> Path:
