@@ -113,7 +113,7 @@ def test_every_option_of_a_group_that_the_readme_tables_is_named_and_no_other(gr
     if not rows:
         assert group in ("hydra", "stage")  # not for users to choose from
         return
-    named = set(re.findall(r"`([\w-]+)`", rows[0].split("|", 2)[2]))
+    named = set(re.findall(r"`([\w.-]+)`", rows[0].split("|", 2)[2]))
     assert named == {option.stem for option in (ROOT / "conf" / group).glob("*.yaml")}
 
 

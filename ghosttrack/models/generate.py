@@ -179,7 +179,7 @@ def _answer(
             return
         if len(going) < len(drafts):
             rows = torch.tensor(going, device=lm.device)
-            cache.reorder_cache(rows)  # which linear attention has as well
+            lm.keep_rows(cache, rows)
             tokens, drafts = tokens[rows], [drafts[row] for row in going]
         ids = tokens[:, None]
 

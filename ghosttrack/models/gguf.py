@@ -70,9 +70,9 @@ def read_header(file: Path) -> Header:
     try:
         with file.open("rb") as stream:
             facts = _facts(stream)
-        name = str(facts["general.architecture"])
-        sizes = (facts[f"{name}.{key}"] for key in ("block_count", "embedding_length"))
-        return Header(name, *map(int, sizes), int(facts.get(f"{name}.context_length", 2**31)))
+        name = facts["general.architecture"]
+        n_layers, d_model = facts[f"{name}.block_count"], facts[f"{name}.embedding_length"]
+        return Header(name, n_layers, d_model, facts.get(f"{name}.context_length", 2**31))
     except (OSError, struct.error, UnicodeDecodeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"model: {file} is no GGUF file of a language model, or is cut short ({error})"
@@ -92,7 +92,7 @@ def convert(file: Path, folder: Path) -> None:
 
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
@@ -108,12 +108,12 @@ def convert(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _facts(stream: BinaryIO) -> Mapping[str, float | str]:
+def _facts(stream: BinaryIO) -> Mapping[str, Any]:
     """Read numbers and texts, and pass over arrays."""
     if stream.read(4) != MAGIC:
         raise ValueError("it does not begin with GGUF")
     _, _, n_facts = _unpack(stream, "IQQ")
-    facts: dict[str, float | str] = {}
+    facts: dict[str, Any] = {}
     for _ in range(n_facts):
         key, (kind,) = _text(stream), _unpack(stream, "I")
         if kind == ARRAY:

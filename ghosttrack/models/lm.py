@@ -149,6 +149,10 @@ class LM:
         )
         return self._cap(self.parts.head(output.last_hidden_state[:, -1]))
 
+    def keep_rows(self, cache: DynamicCache, rows: Int[Tensor, " row"]) -> None:
+        """Keep these rows of a cache; the states of linear attention are rows of it as well."""
+        cache.reorder_cache(rows.to(self.device))  # pyright: ignore[reportArgumentType]
+
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         """Apply the final norm and the head: the logits if the model ended here (logit lens)."""

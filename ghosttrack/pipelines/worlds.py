@@ -57,6 +57,8 @@ def _key(model: ModelConfig, root: Path) -> Key:
 
 def _recipe(model: ModelConfig) -> tuple[WorldSpec, Recipe]:
     assert model.world is not None, model
+    assert model.n_layers is not None, model
+    assert model.d_model is not None, model
     try:
         spec = WorldSpec(**asdict(model.world))
         return spec, Recipe(n_layers=model.n_layers, d_model=model.d_model)
