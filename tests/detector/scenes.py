@@ -1,16 +1,27 @@
 """Evidence and tracks made by hand or at random, small enough to add up on paper."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import Attribution, Evidence
-from ghosttrack.detector.tracks.observe import Observed
-from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
+from ghosttrack.detector.tracks.life_cycle import LengthNull
+from ghosttrack.detector.tracks.novelty import fit_usual
+from ghosttrack.detector.tracks.observe import Observed, fit_standard, observe
+from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
-from ghosttrack.tracking.observations import Observations
+from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.observations import Observations, TrackerSettings
+from ghosttrack.tracking.tracker import fit_tracker
 from ghosttrack.tracking.tracks import Tracks
+from tests.models.conftest import model_config
+
+TOP_K = 12
 
 
 def tracks_from(track_of, *, parent=None, merged_into=None, confirm_hits: int = 2) -> Tracks:
@@ -137,19 +148,34 @@ def shuffle_slots(
 
 def tiny_lm(folder: Path) -> LM:
     """Load one of the folders that `tests.support.tiny` writes."""
-    config = ModelConfig(
-        name="tiny",
-        hub=None,
-        path=str(folder),
-        revision=None,
-        n_layers=3,
-        d_model=32,
-        context=64,
-        d_sae=64,
-        extract_batch_size=4,
-        training=TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
-        dtype=Dtype.fp32,
-        prepend_bos=True,
-        trust_remote_code=False,
-    )
-    return load_lm(config, folder, device="cpu")
+    return load_lm(model_config(path=str(folder), context=64), folder, device="cpu")
+
+
+def instruments_of(lm: LM, text: np.ndarray, d_sae: int, settings: TrackerSettings) -> Instruments:
+    """A bank that reads in the random directions in which it writes, and what text is usual to it.
+
+    Args:
+        lm: Of three blocks.
+        text: Residual streams, [layer token d_model].
+        d_sae: Latents per layer.
+        settings: Of the tracker.
+    """
+    bank = Bank(["layer_0", "layer_1", "layer_2"], lm.d_model, d_sae, 8)
+    rows = torch.randn(bank.W_dec.shape, generator=torch.Generator().manual_seed(0))
+    bank.W_dec.data = rows / rows.norm(dim=-1, keepdim=True)
+    bank.W_enc.data = bank.W_dec.data.transpose(1, 2).clone()
+    bank.scale.fill_(1.0)
+    bank.requires_grad_(False)
+    standard = fit_standard(bank, text, TOP_K)
+    seen = observe(bank, text, TOP_K, standard).observations
+    usual = fit_usual(bank, text, seen.latents)
+    tracker = fit_tracker(tuple(bank.directions.numpy()), seen, settings)
+    return Instruments(bank, (0, 1, 2), standard, usual, tracker, LengthNull(2.0, 1.0), TOP_K)
+
+
+def keeps_ranges(table: Table, specs: Sequence[StatisticSpec], slack: float = 0.0) -> None:
+    """Check every number that is there against the range that its statistic states."""
+    for spec in specs:
+        values = table.column(spec.name)
+        known = values[~np.isnan(values)]
+        assert ((known >= spec.low - slack) & (known <= spec.high + slack)).all(), (spec, known)

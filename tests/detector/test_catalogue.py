@@ -1,21 +1,28 @@
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
-from ghosttrack.detector.catalogue import SPECS, markdown
-
-SECTION_3 = """
-commit_depth commit_jump late_margin rank_area lens_flips settle_kl
-cand_entropy_mid cand_entropy_final rival_ratio rival_persistence n_rivals
-winner_share support_gini support_depth prior_share bias_share
-birth_rate death_rate len_excess half_life late_birth_mass orphan_winner merge_rate split_rate
-link_llr nis nis_peak_depth miss_rate
-mag_cv winner_trend set_jaccard
-fvu fvu_max l0_z rarity
-subject_known subject_energy subject_dominance
-"""
-"""The statistics that were asked for, by family A to H."""
+from ghosttrack.detector.catalogue import SPECS, SUBJECT_KNOWN, markdown
+from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
+from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 
 
-def test_every_statistic_that_was_asked_for_stands_under_its_name():
-    assert set(SECTION_3.split()) <= {spec.name for spec in SPECS}
+def test_every_row_of_families_a_to_h_is_there_with_its_expected_direction():
+    lower = {
+        *("commit_jump", "late_margin", "winner_share", "cluster_share", "support_gini"),
+        *("len_excess", "half_life", "link_llr", "winner_trend", "set_jaccard"),
+        *("subject_known", "subject_energy", "subject_dominance"),
+    }
+    exploratory = {"merge_rate", "split_rate", "nis_peak_depth", "l0_z"}
+    higher = {
+        *("commit_depth", "rank_area", "lens_flips", "settle_kl"),
+        *("cand_entropy_mid", "cand_entropy_final", "rival_ratio", "rival_persistence", "n_rivals"),
+        *("n_clusters", "cluster_entropy"),
+        *("support_depth", "prior_share", "bias_share"),
+        *("birth_rate", "death_rate", "late_birth_mass", "orphan_winner"),
+        *("nis", "miss_rate", "mag_cv", "fvu", "fvu_max", "rarity"),
+    }
+    every = (*LENS_STATISTICS, *TRACK_STATISTICS, SUBJECT_KNOWN, *SUBJECT_STATISTICS)
+    specs = [spec for spec in every if spec.family != "classic"]
+    for direction, names in ((-1, lower), (0, exploratory), (1, higher)):
+        assert {spec.name for spec in specs if spec.direction == direction} == names
 
 
 def test_no_name_stands_for_two_statistics():

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import pytest
 
 from ghosttrack.detector.answers.answers import answer
-from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
 from ghosttrack.models.load import load_lm
 from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
 from ghosttrack.questions.labels import words
 from ghosttrack.questions.sets import read_questions
+from tests.models.conftest import model_config
 from tests.support.commands import (
     PEOPLE,
     PLACES,
@@ -72,14 +72,7 @@ def _answers(model: Path, questions: Path) -> tuple[str, ...]:
     config = FileQuestions(
         QuestionKind.file, "file", 5000, *put, str(questions), None, AnswerSource.own
     )
-    training = TrainingConfig(8, 256, 2e-4, 1000, 80, 5)
-    lm = load_lm(
-        ModelConfig(
-            *("tiny", None, str(model), None), 3, 32, 48, 64, 8, training, Dtype.fp32, True, False
-        ),
-        model,
-        "cpu",
-    )  # fmt: skip
+    lm = load_lm(model_config(path=str(model), context=48), model, "cpu")
     return answer(lm, read_questions(config, AskingConfig(*put, 0, None), 0)).texts
 
 

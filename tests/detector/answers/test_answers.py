@@ -7,22 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.errors import DataError
-from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet
 
 PROMPTS = ("where was anna born ?", "what is the capital of france ?", "bert lives in", "the king")
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder) -> LM:
-    model = AutoModelForCausalLM.from_pretrained(gpt2_folder)
-    tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
-    return LM(model, tokenizer, prepend_bos=True, identity={})
 
 
 def question_set(prompts=PROMPTS, stop=(".",), answers=("paris",), status="", **fields):

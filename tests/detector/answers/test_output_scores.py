@@ -5,6 +5,7 @@ import pytest
 
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES, output_scores
 from ghosttrack.models.score import TokenScores
+from tests.detector.scenes import keeps_ranges
 
 
 def scores(logprobs, entropies, max_probs, margins):
@@ -47,5 +48,4 @@ def test_a_score_moves_in_its_expected_direction_when_the_model_is_less_sure():
 
 def test_scores_stay_in_their_stated_range():
     table = output_scores([scores([-3.0, -0.1], [0.0, 2.0], [0.05, 0.9], [0.0, 4.0])])
-    for score, value in zip(OUTPUT_SCORES, table.values[0], strict=True):
-        assert score.spec.low <= value <= score.spec.high
+    keeps_ranges(table, [score.spec for score in OUTPUT_SCORES])

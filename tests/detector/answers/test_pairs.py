@@ -8,14 +8,8 @@ from ghosttrack.detector.answers.pairs import reading_points, written_answers
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet
-from tests.detector.scenes import tiny_lm
 
 N = 40
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder) -> LM:
-    return tiny_lm(gpt2_folder)
 
 
 def asked(end: str = " :") -> QuestionSet:

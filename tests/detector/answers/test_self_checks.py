@@ -10,15 +10,9 @@ from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.self_checks import draw_samples, p_true_table, prior_table
 from ghosttrack.models.lm import LM
 from ghosttrack.questions.sets import Question, QuestionSet
-from tests.detector.scenes import tiny_lm
 
 TEMPLATE = "question : {question} answer :"
 ASKED = ("where was anna born ?", "what is the capital of france ?", "who is the king ?")
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder) -> LM:
-    return tiny_lm(gpt2_folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,9 @@ from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
-from tests.detector.scenes import tiny_lm
 
 TOP_K, D_SAE = 128, 256
 SETTINGS = TrackerSettings(0.9, 0, 2, "identity", 1, frozenset())
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder) -> LM:
-    return tiny_lm(gpt2_folder)
 
 
 @pytest.fixture(scope="module")

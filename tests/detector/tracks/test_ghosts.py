@@ -2,51 +2,31 @@
 
 import numpy as np
 import pytest
-import torch
 
 from ghosttrack.detector.asking.families.ghosts import KINDS, ghost_copies, ghost_specs
 from ghosttrack.detector.tracks.attribution import answer_reader, gather
 from ghosttrack.detector.tracks.ghosts import Original, find_ghosts
-from ghosttrack.detector.tracks.life_cycle import LengthNull
-from ghosttrack.detector.tracks.novelty import fit_usual
-from ghosttrack.detector.tracks.observe import fit_standard, observe
+from ghosttrack.detector.tracks.observe import observe
 from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals, read
 from ghosttrack.questions.sets import Question
-from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import TrackerSettings
-from ghosttrack.tracking.tracker import fit_tracker, link
-from tests.detector.scenes import tiny_lm
+from ghosttrack.tracking.tracker import link
+from tests.detector.scenes import TOP_K, instruments_of, keeps_ranges
 
 LAYERS = (0, 1, 2)
 TEXTS = ("anna was born in", "where was carla born ?", "bert lives in the city of")
 SUBJECTS = ("anna", "carla", "bert")
 OTHERS = ("the city of anna is", "who was born in paris ?", "david lives in the city of")
-TOP_K = 12
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder) -> LM:
-    return tiny_lm(gpt2_folder)
 
 
 @pytest.fixture(scope="module")
 def tools(lm: LM) -> Instruments:
-    bank = Bank([f"layer_{layer}" for layer in LAYERS], lm.d_model, 40, 8)
-    rows = torch.randn(bank.W_dec.shape, generator=torch.Generator().manual_seed(0))
-    bank.W_dec.data = rows / rows.norm(dim=-1, keepdim=True)
-    bank.W_enc.data = bank.W_dec.data.transpose(1, 2).clone()
-    bank.scale.fill_(1.0)
-    bank.requires_grad_(False)
     residuals = last_residuals(lm, [lm.encode(text) for text in TEXTS + OTHERS], LAYERS)
-    standard = fit_standard(bank, residuals, TOP_K)
-    text = observe(bank, residuals, TOP_K, standard).observations
-    usual = fit_usual(bank, residuals, text.latents)
-    settings = TrackerSettings(-1.0, 1, 2, "identity", 1, frozenset())
-    directions = tuple(bank.directions.numpy())
-    tracker = fit_tracker(directions, text, settings)
-    return Instruments(bank, LAYERS, standard, usual, tracker, LengthNull(1.0, 1.0), TOP_K)
+    return instruments_of(
+        lm, residuals, 40, TrackerSettings(-1.0, 1, 2, "identity", 1, frozenset())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +123,8 @@ def test_columns_stay_in_their_stated_range(lm, tools, original):
     table = find_ghosts(lm, tools, original, every).table
     specs = ghost_specs(LAYERS)
     assert table.names == tuple(spec.name for spec in specs)
-    for spec, column in zip(specs, table.values.T, strict=True):
-        known = column[np.isfinite(column)]
-        assert known.size, spec.name
-        assert (known >= spec.low - 1e-6).all(), spec.name
-        assert (known <= spec.high + 1e-6).all(), spec.name
+    assert np.isfinite(table.values).any(axis=0).all()
+    keeps_ranges(table, specs, slack=1e-6)
 
 
 def test_copies_keep_the_questions_own_wording_under_a_swap():

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,21 +7,14 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import Position
 from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.positions import PEAK_STATISTICS, Points, points
-from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
+from ghosttrack.detector.tracks.positions import Points, points
 from ghosttrack.errors import DataError
 from ghosttrack.models.lm import LM
-from tests.detector.scenes import tiny_lm
 from tests.support.answers import made_up_answers
 
 PROMPTS = ("where was carla born ?", "bert lives in the city of", "the piano of carla")
 SUBJECTS = ("carla", "", "carla")
 IDS = ((20, 21, 22), (23,), (24, 25))
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder: Path) -> LM:
-    return tiny_lm(gpt2_folder)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +83,3 @@ def test_weights_take_the_same_mean():
         held.astype(np.int32) for held in (narrow.indices, narrow.indptr)
     )
     assert (two_of_three().weights @ narrow).indices.dtype == np.int32  # for scikit-learn
-
-
-def test_the_greatest_of_every_statistic_has_a_name_of_its_own():
-    names = {spec.name for spec in (*TRACK_STATISTICS, *PEAK_STATISTICS)}
-    assert len(names) == 2 * len(TRACK_STATISTICS)

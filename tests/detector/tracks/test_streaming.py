@@ -1,48 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-from ghosttrack.detector.tracks.life_cycle import LengthNull
-from ghosttrack.detector.tracks.novelty import fit_usual
-from ghosttrack.detector.tracks.observe import fit_standard, observe
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
 from ghosttrack.models.lm import LM
-from ghosttrack.sae.bank import Bank
-from ghosttrack.tracking.observations import TrackerSettings
-from ghosttrack.tracking.tracker import fit_tracker
-from tests.detector.scenes import tiny_lm
-
-TOP_K = 12
-
-
-@pytest.fixture(scope="module")
-def lm(gpt2_folder: Path) -> LM:
-    return tiny_lm(gpt2_folder)
-
-
-def random_bank(d_model: int) -> Bank:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Bank(["layer_0", "layer_1", "layer_2"], d_model, 64, 8)
-
-
-@pytest.fixture(scope="module")
-def instruments(lm: LM) -> Instruments:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(2, lm.d_vocab, (16, 12), generator=generator)
-    residuals = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), [0, 1, 2])
-    text = residuals.flatten(1, 2).numpy()
-    bank = random_bank(lm.d_model)
-    standard = fit_standard(bank, text, TOP_K)
-    observations = observe(bank, text, TOP_K, standard).observations
-    directions = tuple(bank.directions.detach().numpy())
-    usual = fit_usual(bank, text, observations.latents)
-    settings = TrackerSettings(0.1, 1, 2, "hungarian", 1, frozenset())
-    tracker = fit_tracker(directions, observations, settings)
-    return Instruments(bank, (0, 1, 2), standard, usual, tracker, LengthNull(2.0, 0.5), TOP_K)
 
 
 def spoken(lm: LM, answer: str, prompt: str = "where was anna born?") -> Spoken:
