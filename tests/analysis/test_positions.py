@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 
 from ghosttrack.analysis.positions import _limit, compare, grid_of, main, positions_sheet
-from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.analysis.significance import least_p, shift
-from tests.sweep.outputs import bank, hook, trained
-
-
-def record(*hooks: dict[str, object]) -> BankRecord:
-    return BankRecord("tiny", "topk-64-8-0", "topk", 64, 8, 32, list(hooks))
+from tests.sweep.outputs import bank, hook, record, trained
 
 
 def odd(n: int) -> np.ndarray:

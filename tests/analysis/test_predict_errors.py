@@ -1,6 +1,7 @@
 """Errors that one latent of the deeper layer gives away."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,47 +10,25 @@ from scipy.sparse import csr_array
 
 from ghosttrack.analysis.predict_errors import main
 from ghosttrack.artifacts import Key, build
-from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.table import Table
 from ghosttrack.files import write_json
 from ghosttrack.pipelines.track_files import save_latents
+from tests.support.answers import made_up_answers
 
 N = 120
-
-
-def answers(labels: np.ndarray) -> Answers:
-    one = (0.0,) * len(labels)
-    return Answers(
-        question_ids=tuple(f"q{i}" for i in range(N)),
-        groups=tuple(f"g{i // 2}" for i in range(N)),
-        prompts=tuple(f"question {i}" for i in range(N)),
-        subjects=("x",) * N,
-        relations=("r",) * N,
-        tiers=("",) * N,
-        exposures=np.full(N, -1),
-        texts=("a",) * N,
-        references=(("b",),) * N,
-        labels=labels,
-        categories=tuple("wrong" if label else "correct" for label in labels),
-        prob=np.full(N, 0.5),
-        token_ids=((7,),) * N,
-        logprobs=tuple((value,) for value in one),
-        entropies=((0.5,),) * N,
-        margins=((1.0,),) * N,
-        output=Table(("mean_logprob",), np.zeros((N, 1))),
-    )
 
 
 def write_tracks(root: Path) -> Path:
     """Layer 0 is noise; in layer 1 latent 3 is active where the answer is wrong."""
     labels = np.arange(N) % 2
+    pairs = tuple(f"g{i // 2}" for i in range(N))
+    answers = replace(made_up_answers(N, N), labels=labels, groups=pairs)
     generator = np.random.default_rng(0)
     noise = generator.random((N, 8)) * (generator.random((N, 8)) > 0.5)
     telling = noise.copy()
     telling[:, 3] = labels * (1.0 + noise[:, 3])
     asked = build(
         Key(root, "answers", "tiny", {"n": N}),
-        lambda folder: answers(labels).save(folder / "answers.parquet"),
+        lambda folder: answers.save(folder / "answers.parquet"),
     )
     bank = build(
         Key(root, "saes", "topk-8-4", {"d_sae": 8}),

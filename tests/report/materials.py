@@ -18,7 +18,7 @@ from ghosttrack.evaluation.result import (
 )
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracks import Tracks
+from tests.detector.scenes import tracks_from
 
 SUBSETS = ("all", "p>0.5", "p>0.8")
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1])
@@ -136,23 +136,9 @@ def view() -> TrackView:
     magnitudes = np.zeros((N, 2, 2))
     magnitudes[0] = [[1.0, -0.5], [2.0, 0.0]]
     magnitudes[1, 1, 0] = 0.25
-    tracks = Tracks(
-        track_of=track_of,
-        link_llr=np.full((N, 2, 2), NAN),
-        innovation=np.full((N, 2, 2), NAN),
-        sample=np.array([0, 0, 1]),
-        birth=np.array([0, 0, 1]),
-        last=np.array([1, 0, 1]),
-        n_obs=np.array([2, 1, 1]),
-        confirmed=np.array([True, False, False]),
-        parent=np.full(3, -1),
-        merged_into=np.full(3, -1),
-        mean_link_llr=np.zeros(3),
-        link_cost=np.zeros(3),
-    )
     latents = np.where(track_of >= 0, 10 + track_of, -1)
     return TrackView(
-        tracks,
+        tracks_from(track_of),
         Observations(latents, magnitudes),
         (3, 7),
         ["blue", "green", "blue"],

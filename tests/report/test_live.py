@@ -1,7 +1,6 @@
 import csv
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter
 from ghosttrack.detector.learners.explain import Explanation, Reason
 from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
 from tests.report import materials
+from tests.report.test_page import Page
 
 JUDGE = Judge("interventions+output", 0.957, 0.949, 0.964, 0.58, 0.61)
 STREAMER = Judge("tracks+output", float("nan"), float("nan"), float("nan"), 0.5, 0.61)
@@ -94,23 +94,13 @@ def test_what_a_model_says_neither_steers_the_terminal_nor_formats_it():
         assert "[bold]" in text
 
 
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_page_needs_nothing_else_and_runs_nothing_but_its_own(tmp_path: Path, n: int):
     hostile = judgement(prompt=HOSTILE, answer=HOSTILE, owner=HOSTILE, notes=(HOSTILE,))
     text = page(tmp_path, *[hostile] * n)
-    tags = Tags()
-    tags.feed(text)
-    assert [tag for tag, _ in tags.found].count("script") == 2  # the data, our code
-    assert not [attrs for _, attrs in tags.found if {"src", "href", "onclick"} & set(attrs)]
+    tags = Page(text).tags
+    assert [tag for tag, _ in tags].count("script") == 2  # the data, our code
+    assert not [attrs for _, attrs in tags if {"src", "href", "onclick"} & set(attrs)]
     assert "url(" not in text
     assert "@import" not in text
     assert [one["prompt"] for one in answers(text)] == [HOSTILE] * n

@@ -1,14 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
-from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, viewer_data
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracks import Tracks
+from tests.detector.learners.options import fitted_detector
+from tests.detector.scenes import tracks_from
 from tests.report import materials
 
 RISK = np.linspace(0.0, 1.0, materials.N)
@@ -88,21 +88,7 @@ def test_the_strongest_tracks_are_kept_confirmed_ones_first():
     track_of[0, 0] = np.arange(n)
     magnitudes = np.zeros(track_of.shape)
     magnitudes[0, 0] = np.arange(n, dtype=float)
-    none, zeros = np.full(track_of.shape, np.nan), np.zeros(n, int)
-    tracks = Tracks(
-        track_of=track_of,
-        link_llr=none,
-        innovation=none,
-        sample=zeros,
-        birth=zeros,
-        last=zeros,
-        n_obs=zeros + 1,
-        confirmed=np.arange(n) == 0,
-        parent=zeros - 1,
-        merged_into=zeros - 1,
-        mean_link_llr=zeros.astype(float),
-        link_cost=zeros.astype(float),
-    )
+    tracks = replace(tracks_from(track_of), confirmed=np.arange(n) == 0)
     latents = np.where(track_of >= 0, track_of, -1)
     crowded = view._replace(
         tracks=tracks,
@@ -118,17 +104,8 @@ def test_the_strongest_tracks_are_kept_confirmed_ones_first():
 def test_an_answer_is_explained_by_the_kept_detector_of_columns_that_the_report_shows():
     values = np.column_stack([materials.answers().output.values[:, 0], np.arange(materials.N)])
     option = Option("logistic regression, C=1", "logistic", strength=1.0)
-    fitted = FittedDetector(
-        name="output",
-        columns=("output:mean_logprob", "tracks:n_births"),
-        scorer=fit_scorer(option, values, materials.LABELS, 0),
-        option=option.label,
-        calibration=Calibration(0.0, 1.0, 1.0, 0.0, None),
-        threshold=0.5,
-        prevalence=0.5,
-        has_holes=np.zeros(2, dtype=bool),
-        quantiles=quantiles(values, materials.LABELS),
-    )
+    columns = ("output:mean_logprob", "tracks:n_births")
+    fitted = fitted_detector(option, columns, values, materials.LABELS, name="output")
     _, answers = shown(fitted=fitted)
     right, wrong = (answers[index]["reasons"] for index in (0, 1))
     names = {"mean_logprob", "n_births"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.artifacts import Key, build
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.files import write_json
@@ -29,6 +30,11 @@ def hook(
         "n_tokens": 2048,
         **more,
     }
+
+
+def record(*hooks: dict[str, object]) -> BankRecord:
+    """A bank as it is read back."""
+    return BankRecord("tiny", "topk-64-8-0", "topk", 64, 8, 32, list(hooks))
 
 
 def bank(root: Path, d_sae: int, k: int, hooks: Sequence[dict[str, object]]) -> Path:

@@ -3,7 +3,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.evaluation.result import Interval
 from ghosttrack.report.tables import Estimate
 from sweep.compare_models import main
@@ -19,11 +18,7 @@ from sweep.measures.quality import (
     trends_sheet,
 )
 from tests.report.materials import evaluation, row
-from tests.sweep.outputs import bank, detected, hook, judged, trained
-
-
-def record(*hooks: dict[str, object], d_sae: int = 64) -> BankRecord:
-    return BankRecord("tiny", f"topk-{d_sae}-8-0", "topk", d_sae, 8, 32, list(hooks))
+from tests.sweep.outputs import bank, detected, hook, judged, record, trained
 
 
 def only(sheet: pd.DataFrame, name: str, **where: object) -> object:
@@ -165,11 +160,6 @@ def test_an_evaluation_without_an_entry_is_of_another_version(
     main([str(outputs), "--out", str(outputs.parent / "cmp")])
     said = "made by another version of ghosttrack; the same detect.py command makes it anew"
     assert f"left out: {file.parent}: {said}" in capsys.readouterr().out
-
-
-def test_a_folder_without_banks_is_one_line(tmp_path: Path):
-    with pytest.raises(SystemExit, match="no run is there"):
-        main([str(tmp_path)])
 
 
 def test_positions_have_maps_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

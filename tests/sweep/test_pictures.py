@@ -9,7 +9,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke
 
-from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.report import pictures as report_pictures
 from ghosttrack.report.pictures import (
     WIDEST,
@@ -23,7 +22,7 @@ from sweep.heatmaps import heatmaps
 from sweep.measures.shapes import Shape
 from sweep.views import comparison, pictures
 from sweep.views.pictures import Map, draw_shapes
-from tests.sweep.outputs import hook
+from tests.sweep.outputs import hook, record
 
 STEM = Path("picture")
 
@@ -45,10 +44,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 def curves(n: int, name: str = "curve") -> list[Curve]:
     return [(f"{name} {i}", [0.0, 1.0], [0.0, float(i)]) for i in range(n)]
-
-
-def record(*hooks: dict[str, object]) -> BankRecord:
-    return BankRecord("tiny", "topk-64-8-0", "topk", 64, 8, 32, list(hooks))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,12 @@ import pytest
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.asking.families.owner import OWNER_SPECS
 from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_SPECS
-from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.detector.learners.explain import About, explain, say
-from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
-from ghosttrack.detector.learners.scorers import fit_scorer, scores
+from ghosttrack.detector.learners.fitted import FittedDetector
+from ghosttrack.detector.learners.scorers import scores
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
-from tests.detector.learners.options import TABULAR
+from tests.detector.learners.options import TABULAR, fitted_detector
 
 OUTPUT_SPECS = tuple(score.spec for score in OUTPUT_SCORES)
 SPECS = {
@@ -28,17 +27,7 @@ def detector(option: Option) -> FittedDetector:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 500)
     values = generator.normal(size=(500, 4)) - labels[:, None] * [2.0, 1.0, 0.0, 0.0]
-    return FittedDetector(
-        name="a",
-        columns=COLUMNS,
-        scorer=fit_scorer(option, values, labels, 0),
-        option=option.label,
-        calibration=Calibration(0.0, 1.0, 1.0, 0.0, None),
-        threshold=0.5,
-        prevalence=0.5,
-        has_holes=np.zeros(4, dtype=bool),
-        quantiles=quantiles(values, labels),
-    )
+    return fitted_detector(option, COLUMNS, values, labels)
 
 
 @pytest.mark.parametrize("option", TABULAR, ids=lambda option: option.label)

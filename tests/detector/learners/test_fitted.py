@@ -14,34 +14,24 @@ from ghosttrack.detector.learners.fitted import (
     quantiles,
     save,
 )
-from ghosttrack.detector.learners.scorers import fit_scorer
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
-from tests.detector.learners.options import TABULAR
+from tests.detector.learners.options import TABULAR, fitted_detector
 from tests.detector.learners.test_scorers import TRAIN, sample
 
 
 def fitted(option: Option, **changed: object) -> FittedDetector:
     values, labels = sample()
-    fields: dict[str, object] = {
-        "name": "a",
-        "columns": ("t:x", "t:y", "u:z", "u:w"),
-        "scorer": fit_scorer(option, values[TRAIN], labels[TRAIN], 0),
-        "option": option.label,
-        "calibration": Calibration(0.1, 1.5, 0.9, -0.2, None),
-        "threshold": 0.4,
-        "prevalence": 0.5,
-        "has_holes": np.isnan(values[TRAIN]).any(axis=0),
-        "quantiles": quantiles(values[TRAIN], labels[TRAIN]),
-    }
-    return FittedDetector(**(fields | changed))  # pyright: ignore[reportArgumentType]
+    values, labels = values[TRAIN], labels[TRAIN]
+    return fitted_detector(option, ("t:x", "t:y", "u:z", "u:w"), values, labels, **changed)
 
 
 @pytest.mark.parametrize("option", TABULAR[1:], ids=lambda option: option.label)
 @pytest.mark.parametrize("steps", [None, Steps(np.array([-1.0, 1.0]), np.array([0.1, 0.8]))])
 def test_what_is_saved_is_what_is_read(tmp_path: Path, option: Option, steps: Steps | None):
     values, _ = sample()
-    one = fitted(option, calibration=Calibration(0.1, 1.5, 0.9, -0.2, steps))
+    calibration = Calibration(0.1, 1.5, 0.9, -0.2, steps)
+    one = fitted(option, threshold=0.4, calibration=calibration)
     save(tmp_path, [fitted(TABULAR[0], name="first"), one])
     first, again = load(tmp_path)
     assert (first.name, again.name, again.columns) == ("first", "a", one.columns)
