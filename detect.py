@@ -22,7 +22,13 @@ from ghosttrack.launch import current_names, program
 def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
-    if config.questions.kind.is_ready:  # torch only once the settings are right
+    if (
+        config.model.world is not None and not config.questions.kind.is_ready
+    ):  # torch only once the settings are right
+        from ghosttrack.pipelines.world_model import make_world_model
+
+        make_world_model(config)
+    if config.questions.kind.is_ready:
         from ghosttrack.pipelines.ready import detect_ready as run
     elif config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run

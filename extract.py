@@ -20,7 +20,11 @@ from ghosttrack.launch import current_names, program
 def main(cfg: DictConfig) -> None:
     """Compose, check, extract."""
     config = load(cfg, ExtractProgram)
-    if config.estimate:  # torch only once the settings are right
+    if config.model.world is not None:  # torch only once the settings are right
+        from ghosttrack.pipelines.world_model import make_world_model
+
+        make_world_model(config)
+    if config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run
     else:
         from ghosttrack.pipelines.extract import extract as run

@@ -21,7 +21,11 @@ from ghosttrack.launch import current_names, program
 def main(cfg: DictConfig) -> None:
     """Compose, check, train."""
     config = load(cfg, TrainProgram)
-    if config.estimate:  # torch only once the settings are right
+    if config.model.world is not None:  # torch only once the settings are right
+        from ghosttrack.pipelines.world_model import make_world_model
+
+        make_world_model(config)
+    if config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run
     else:
         from ghosttrack.pipelines.train import train as run

@@ -72,6 +72,10 @@ def ask(options: argparse.Namespace) -> None:
 
     def task(cfg: "DictConfig") -> None:
         config = load(cfg, DetectProgram)  # torch only once the settings are right
+        if config.model.world is not None:
+            from ghosttrack.pipelines.world_model import make_world_model
+
+            make_world_model(config)
         from ghosttrack.scoring.ask import answer_and_judge
 
         answer_and_judge(config, prompts)
@@ -86,6 +90,10 @@ def check(options: argparse.Namespace) -> None:
 
     def task(cfg: "DictConfig") -> None:
         config = load(cfg, TrainProgram)
+        if config.model.world is not None:
+            from ghosttrack.pipelines.world_model import make_world_model
+
+            make_world_model(config)
         from ghosttrack.pipelines.check import check as measure
 
         measure(config, newest(options.folder, "saes"))

@@ -45,6 +45,10 @@ def check_least(group: str, config: object, **least: int) -> None:
             raise ConfigError(f"{group}.{field} must be at least {bound}, got {got}")
 
 
+class Preempted(Exception):
+    """A signal ended the task, which saved where it was; says which and where."""
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
     """Say of files that somebody else wrote that they are malformed, wherever that shows.

@@ -1,4 +1,4 @@
-"""JSON and checksums of files, written so that readers never see half of one."""
+"""JSON, links and checksums of files, written so that readers never see half of one."""
 
 import hashlib
 import json
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ghosttrack.errors import DataError
+
+LAST = "last"
+"""Link beside run folders, or beside sweeps, to the one that ended last."""
 
 
 def write_json(path: Path, value: object) -> None:
@@ -33,6 +36,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); delete its folder to rebuild") from error
+
+
+def link_last(folder: Path) -> None:
+    """Point the link `last` beside a folder at it; no reader meets a moment without the link."""
+    temporary = folder.with_name(f".{LAST}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    temporary.replace(folder.with_name(LAST))
 
 
 def sha256_file(path: Path) -> str:

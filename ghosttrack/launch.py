@@ -28,7 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ghosttrack.config import check_old_names
-from ghosttrack.errors import ConfigError, GhostTrackError
+from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
+from ghosttrack.files import link_last
 from ghosttrack.processes import place
 
 Task = Callable[[DictConfig], None]
@@ -40,8 +41,6 @@ LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 RUN_DIR = "hydra.run.dir="
 """So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
 SWEEP_DIR = "hydra.sweep.dir="
-LAST = "last"
-"""Link beside run folders, or beside sweeps, to the one that ended last."""
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -53,10 +52,6 @@ class JobStatus(NamedTuple):
     exit: int
     seconds: float | None
     """Of its last run if it was queued again; none if it never came to its end."""
-
-
-class Preempted(Exception):
-    """A signal ended the task, which saved where it was; says which and where."""
 
 
 def program(task: Task) -> Callable[[DictConfig], int | None]:
@@ -257,15 +252,6 @@ def _take(folder: Path) -> Path:
             _make(mine, anew=True)
             return mine
     raise AssertionError("unreachable")
-
-
-def link_last(folder: Path) -> None:
-    """Point the link `last` beside a folder at it; no reader meets a moment without the link."""
-    link = folder.with_name(LAST)
-    temporary = folder.with_name(f".{LAST}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name)
-    temporary.replace(link)
 
 
 def quote(value: str) -> str:

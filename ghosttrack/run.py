@@ -13,8 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from ghosttrack.artifacts import Artifact
-from ghosttrack.files import write_json
-from ghosttrack.launch import link_last
+from ghosttrack.files import link_last, write_json
 from ghosttrack.memory import peak_bytes
 from ghosttrack.processes import place
 

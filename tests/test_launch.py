@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ghosttrack.launch import _take, current_names, link_last, quote
+from ghosttrack.files import link_last
+from ghosttrack.launch import _take, current_names, quote
 
 PROGRAM = """
 import os

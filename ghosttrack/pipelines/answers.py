@@ -15,10 +15,12 @@ from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
 from ghosttrack.files import read_json, write_json
-from ghosttrack.pipelines.fingerprint import hashed
+from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
-from ghosttrack.questions.sets import QuestionSet
+from ghosttrack.questions.config import FileQuestions, WorldQuestions
+from ghosttrack.questions.sets import QuestionSet, read_questions
+from ghosttrack.world.questions import question_set as world_questions
 
 ANSWERS_SCHEMA, INTERVENTIONS_SCHEMA = 1, 1
 """Versions of the files that are written here."""
@@ -26,11 +28,21 @@ ANSWERS_SCHEMA, INTERVENTIONS_SCHEMA = 1, 1
 log = logging.getLogger(__name__)
 
 
+def question_set(setup: Setup[DetectProgram]) -> QuestionSet:
+    """Make the questions of the world, or read those of a file, as the model is asked them."""
+    chosen, asking, seed = setup.config.questions, setup.config.asking, setup.config.seed
+    if isinstance(chosen, FileQuestions):
+        return read_questions(chosen, asking, seed)
+    assert isinstance(chosen, WorldQuestions), chosen
+    return world_questions(setup.world, chosen.num, seed).templated(asking)
+
+
 def answers_stage(setup: Setup[DetectProgram], questions: QuestionSet) -> Stage[Answers]:
     """The model's greedy answers, judged; or what others wrote, read by the model."""
     settings = {
         "model": setup.model_identity,
         "questions": dict(questions.identity),
+        "reading": fingerprint(question_set),
         "stop": list(questions.stop),
         "max_new_tokens": questions.max_new_tokens,
         **({"seed": setup.config.seed} if questions.written else {}),

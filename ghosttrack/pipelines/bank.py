@@ -8,7 +8,8 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
 from ghosttrack.models.load import sizes
-from ghosttrack.pipelines.check import HELDOUT, chosen, heldout_id, measured
+from ghosttrack.pipelines.check import chosen, measured
+from ghosttrack.pipelines.extract import HELDOUT, heldout_id
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.train import SCHEMA, trained_stage, with_fidelity

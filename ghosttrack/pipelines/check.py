@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.artifacts import artifact_id
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import ActivationSource
@@ -14,7 +13,7 @@ from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.load import resolve_device
-from ghosttrack.pipelines.extract import activations, store_settings, store_stage
+from ghosttrack.pipelines.extract import HELDOUT, activations, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.run import Run
@@ -28,8 +27,6 @@ from ghosttrack.sae.metrics import METRICS, HookMetrics
 CLAIMS = ("fvu", "l0")
 AGREEMENT = 1e-3
 """Relative difference up to which a claim is met: activations may come in other batches."""
-HELDOUT = "heldout"
-"""Where a bank's metadata names the tokens that its metrics were measured on."""
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +99,6 @@ def check(config: TrainProgram, path: Path) -> None:
     setup.run.finish()
     if failed := [verdict.hook for verdict in verdicts if verdict.broken]:
         raise DataError(f"{path}: FVU or L0 is not as claimed at {', '.join(failed)}")
-
-
-def heldout_id(setup: Setup[TrainProgram]) -> str:
-    """Name the held-out tokens of a configuration, whichever layers and shards they are kept in."""
-    kept = {"layers", "shard_tokens", "schema"}
-    identity = store_settings(setup)
-    return artifact_id({name: identity[name] for name in identity if name not in kept})
 
 
 def chosen(saes: Sequence[HookSAE], setup: Setup[TrainProgram], path: Path) -> list[HookSAE]:

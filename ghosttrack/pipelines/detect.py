@@ -8,7 +8,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.evaluation.roster import check_names
 from ghosttrack.evaluation.splits import check_labels
-from ghosttrack.pipelines.answers import answers_stage, interventions_stage
+from ghosttrack.pipelines.answers import answers_stage, interventions_stage, question_set
 from ghosttrack.pipelines.bank import bank_stage
 from ghosttrack.pipelines.checks import SelfChecks, checks_stage
 from ghosttrack.pipelines.conclude import conclude
@@ -33,7 +33,7 @@ class Detection:
     @cached_property
     def questions(self) -> QuestionSet:
         """What the model is asked; no artefact."""
-        return self.setup.questions(self.setup.config)
+        return question_set(self.setup)
 
     @cached_property
     def bank(self) -> Stage[Bank]:
@@ -63,7 +63,8 @@ class Detection:
     @cached_property
     def sources(self) -> Sources:
         """All that detectors are judged and fitted on."""
-        return Sources(self.setup, self.bank, self.answers, self.again, self.checks, self.tracks)
+        asked = self.setup, self.questions
+        return Sources(*asked, self.bank, self.answers, self.again, self.checks, self.tracks)
 
     @cached_property
     def evaluation(self) -> Stage[dict[str, Any]]:
@@ -73,22 +74,30 @@ class Detection:
     @cached_property
     def detectors(self) -> Stage[Any]:
         """Those that new prompts are judged by."""
-        return detectors_stage(self.setup, self.sources, self.evaluation)
+        return detectors_stage(self.sources, self.evaluation)
+
+    def make(self) -> None:
+        """Make all that is missing, and conclude the run with the evaluation.
+
+        Raises:
+            ConfigError: A name or a folder of the settings is wrong, or `auto` is off and the bank
+                is missing.
+            DataError: The questions are faulty, or too few answers are right or wrong.
+        """
+        config, run = self.setup.config, self.setup.run
+        check_logger(config)
+        check_names(config.evaluation.compare)
+        _ = self.questions  # a fault of theirs is found before anything is built
+        if config.bank is None:
+            self.bank.announce(auto=config.auto)
+        self.bank.make()  # first, as training takes longest
+        answers = self.answers.get()
+        check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
+        for stage in (self.again, self.checks, self.tracks, self.detectors):
+            stage.make()
+        conclude(run, self.evaluation.make())
 
 
-def detect(config: DetectProgram) -> Run:
-    """Run the program, and return what it left in its folder."""
-    check_logger(config)
-    check_names(config.evaluation.compare)
-    run = Run.start("detect")
-    stages = Detection(Setup(config, run))
-    stages.questions  # noqa: B018 (a fault of theirs is found before anything is built)
-    if config.bank is None:
-        stages.bank.announce(auto=config.auto)
-    stages.bank.artifact  # noqa: B018 (asks for it first: training takes longest)
-    answers = stages.answers.get()
-    check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
-    for stage in (stages.again, stages.checks, stages.tracks, stages.detectors):
-        stage.artifact  # noqa: B018 (makes what is missing, and links it from the run)
-    conclude(run, stages.evaluation.artifact)
-    return run
+def detect(config: DetectProgram) -> None:
+    """Run the program."""
+    Detection(Setup(config, Run.start("detect"))).make()

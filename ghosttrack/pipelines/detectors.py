@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ghosttrack.config import DetectProgram, restore
+from ghosttrack.config import restore
 from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.asking.families.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, Position
@@ -18,7 +18,6 @@ from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.evaluation import Sources, evaluation_data
 from ghosttrack.pipelines.instruments import INSTRUMENTS
-from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.config import SCHEMAS, AskingConfig, QuestionKind, QuestionsConfig
 from ghosttrack.questions.sets import Templates
@@ -51,25 +50,23 @@ class Facts(NamedTuple):
 
 
 def detectors_stage(
-    setup: Setup[DetectProgram], sources: Sources, evaluation: Stage[object]
+    sources: Sources, evaluation: Stage[object]
 ) -> Stage[tuple[Facts, tuple[FittedDetector, ...]]]:
     """The detectors that are of use on new prompts, fitted on all answers."""
     settings = {"evaluation": evaluation.id, "detectors": list(KEPT), "schema": SCHEMA}
-    write = partial(write_detectors, setup, sources, evaluation)
-    return Stage(setup.outputs, "detectors", evaluation.name, settings, write, read_kept)
+    write = partial(write_detectors, sources, evaluation)
+    return Stage(sources.setup.outputs, "detectors", evaluation.name, settings, write, read_kept)
 
 
-def write_detectors(
-    setup: Setup[DetectProgram], sources: Sources, evaluation: Stage[object], folder: Path
-) -> None:
+def write_detectors(sources: Sources, evaluation: Stage[object], folder: Path) -> None:
     """Fit the detectors, and keep them with all that it takes to ask and to follow new prompts."""
+    setup = sources.setup
     config = setup.config
     with setup.run.stage("fit"):
         data = evaluation_data(sources)
         save(folder, fit_whole(data, _usable(config.detector.position), config.evaluation.seed))
-    shutil.copy(sources.tracks.artifact.path / INSTRUMENTS, folder / INSTRUMENTS)
-    facts = _facts(setup, sources.bank.artifact.path.name, evaluation.key.folder.name)
-    write_json(folder / FACTS, facts)
+    shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
+    write_json(folder / FACTS, _facts(sources, evaluation.key.folder.name))
 
 
 def read_kept(folder: Path) -> tuple[Facts, tuple[FittedDetector, ...]]:
@@ -107,13 +104,13 @@ def _usable(position: Position) -> list[str]:
     return [name for name in KEPT if everywhere or not {"tracks", "tokens"} & set(find(name).reads)]
 
 
-def _facts(setup: Setup[DetectProgram], bank: str, evaluation: str) -> dict[str, Any]:
+def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
+    setup, questions = sources.setup, sources.questions
     config = setup.config
-    questions = setup.questions(config)
     return {
         "model": {**plain(config.model), **_whereabouts(config.model)},
         "model_identity": setup.model_identity,
-        "bank": bank,
+        "bank": sources.bank.make().path.name,
         "evaluation": evaluation,
         "layers": setup.layers,
         "questions": plain(config.questions),

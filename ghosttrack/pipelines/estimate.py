@@ -26,6 +26,7 @@ from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
+from ghosttrack.pipelines.answers import question_set
 from ghosttrack.pipelines.checks import TITLE as CHECKS
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.extract import activations, store_stage
@@ -168,7 +169,7 @@ class SmallRun:
             costs.append(self._extract(small))
         if isinstance(config, TrainProgram):
             trained = trained_stage(cast("Setup[TrainProgram]", small))
-            trained.artifact  # noqa: B018 (trains it)
+            trained.make()
             costs += self._bank(config, small)
             if isinstance(config, DetectProgram):
                 costs += self._detection(config, small, trained)
@@ -318,7 +319,7 @@ class SmallRun:
         self, config: DetectProgram, small: Setup[ExtractProgram], trained: Stage[Bank]
     ) -> list[Cost]:
         """Put few questions and more, and continue what each stage took along the line."""
-        n = len(self.setup.questions(config).questions)
+        n = len(question_set(cast("Setup[DetectProgram]", self.setup)).questions)
         most = max(LEAST_QUESTIONS, self.work // (self.n_parameters * QUESTION_TOKENS))
         most = min(n, MOST_QUESTIONS, most)
         numbers = [few for few in (most // 4, most // 2, most) if few]
@@ -363,12 +364,12 @@ class SmallRun:
         phases, found = _phases(stages), {}
         judged = phases.pop(JUDGED)
         for name, stage in phases.items():
-            n_bytes = stage.artifact.n_bytes
+            n_bytes = stage.make().n_bytes
             found[name] = seconds[name], n_bytes
         if not is_judged:
             return found
         with suppress(DataError):  # too few answers of a kind
-            n_bytes = judged.artifact.n_bytes
+            n_bytes = judged.make().n_bytes
             fits = seconds["evaluate"] * judging.n_folds / FOLDS
             found[JUDGED] = fits + seconds["fit"] + seconds["report"], n_bytes
         return found

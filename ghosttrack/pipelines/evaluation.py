@@ -33,6 +33,7 @@ from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
+from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.sae.bank import Bank
 from ghosttrack.world.text import covered_groups
@@ -44,6 +45,7 @@ class Sources(NamedTuple):
     """The stages that an evaluation is made from."""
 
     setup: Setup[DetectProgram]
+    questions: QuestionSet
     bank: Stage[Bank]
     answers: Stage[Answers]
     again: Stage[Interventions]
@@ -89,7 +91,7 @@ def evaluation_stage(
 def write_evaluation(sources: Sources, detectors: Callable[[], Stage[Any]], folder: Path) -> None:
     """Judge every detector, and write tables, figures and the page."""
     setup = sources.setup
-    config, fitted = setup.config, detectors().artifact.path
+    config, fitted = setup.config, detectors().make().path
     with setup.run.stage("evaluate"):
         judging = config.evaluation
         evaluation = evaluate(evaluation_data(sources), judging, judging.seed)
@@ -130,7 +132,7 @@ def _material(
     setup: Setup[DetectProgram], sources: Sources, evaluation: Evaluation, fitted: FittedDetector
 ) -> ReportMaterial:
     answers, found, tracked = sources.answers.get(), sources.again.get(), sources.tracks.get()
-    checks, tables, bank = sources.checks.get(), tracked.tables, sources.bank.artifact
+    checks, tables, bank = sources.checks.get(), tracked.tables, sources.bank.make()
     return ReportMaterial(
         evaluation=evaluation,
         answers=answers,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ghosttrack.artifacts import Artifact
+from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import ExtractProgram
 from ghosttrack.data.config import CorpusKind, StoreConfig, TextCorpus
 from ghosttrack.data.ready import convert
@@ -21,6 +21,8 @@ from ghosttrack.run import Run
 
 SCHEMA = 1
 """Version of the files of a store."""
+HELDOUT = "heldout"
+"""Where a bank's metadata names the tokens that its metrics were measured on."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def activations(setup: Setup[ExtractProgram]) -> Artifact:
     if is_text and config.extract.devices > place().world_size == 1 and not stage.exists:
         with setup.run.stage(stage.title):
             together(activations, setup, config.extract.devices)
-    return stage.artifact
+    return stage.make()
 
 
 def store_stage(setup: Setup[ExtractProgram]) -> Stage[ActivationStore]:
@@ -128,6 +130,13 @@ def _settings(
     return (
         identity if model is None else {**identity, "model": model, "skip_first": store.skip_first}
     )
+
+
+def heldout_id(setup: Setup[ExtractProgram]) -> str:
+    """Name the held-out tokens of a configuration, whichever layers and shards they are kept in."""
+    kept = {"layers", "shard_tokens", "schema"}
+    identity = store_settings(setup)
+    return artifact_id({name: identity[name] for name in identity if name not in kept})
 
 
 def store_identity(

@@ -105,7 +105,7 @@ def detect_ready(config: DetectProgram) -> None:
         path = _path(config)
         ready = READERS[config.questions.kind](path)
     check_labels(ready.answers.labels, ready.answers.groups, config.evaluation.n_folds)
-    conclude(run, ready_stage(run, config, path, ready).artifact)
+    conclude(run, ready_stage(run, config, path, ready).make())
 
 
 def ready_stage(

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from ghosttrack.config import DetectProgram, ExtractProgram, resolve_layers
+from ghosttrack.artifacts import read
+from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import (
     CorpusKind,
     Coverage,
@@ -28,12 +28,9 @@ from ghosttrack.files import hash_path
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
 from ghosttrack.pipelines.stage import Outputs, Stage
-from ghosttrack.pipelines.worlds import world_folder, world_model
-from ghosttrack.questions.config import AskingConfig, FileQuestions, WorldQuestions
-from ghosttrack.questions.sets import QuestionSet, read_questions
+from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.run import Run
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
-from ghosttrack.world.questions import question_set
 from ghosttrack.world.text import bank_text
 
 Config = TypeVar("Config", bound=ExtractProgram, covariant=True)
@@ -77,12 +74,10 @@ class Setup(Generic[Config]):
         """Where the model lies if the settings name neither folder nor hub: shipped, or made here.
 
         Raises:
-            ConfigError: It is yet to be made, and that is not asked for.
+            DataError: It was not made (`world_model.make_world_model`).
         """
-        if self.config.model.world is None:
-            return FOLDER
-        with self.run.stage("train model"):
-            return self.outputs.found(world_model(self.config, self.outputs.root)).path
+        folder = embedded_folder(self.config.model, self.outputs.root)
+        return folder if folder == FOLDER else self.outputs.found(read(folder, "models")).path
 
     @property
     def world(self) -> WorldSpec:
@@ -202,14 +197,6 @@ class Setup(Generic[Config]):
             identity["coverage"] = corpus.coverage.name
         return identity
 
-    def questions(self, config: DetectProgram) -> QuestionSet:
-        """Make or read the question set."""
-        chosen, asking, seed = config.questions, config.asking, config.seed
-        if isinstance(chosen, FileQuestions):
-            return read_questions(chosen, asking, seed)
-        assert isinstance(chosen, WorldQuestions), chosen
-        return put(question_set(self.world, chosen.num, seed), asking)
-
     def _provenance(self) -> dict[str, object]:
         """Say which model it was, in the manifests of what is made with it."""
         if self.config.corpus.kind is CorpusKind.activations:
@@ -232,24 +219,6 @@ class Setup(Generic[Config]):
             return open_dataset(corpus)
         assert isinstance(corpus, FileText), corpus
         return TextFiles(self.corpus_path, corpus.column, corpus.bad_files)
-
-
-def put(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
-    """Put bare questions the way the settings say, as a file's are when they are read."""
-
-    def wrap(text: str) -> str:
-        return asking.template.replace("{question}", text)
-
-    return replace(
-        questions,
-        questions=tuple(
-            replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
-            for one in questions.questions
-        ),
-        stop=tuple(asking.stop),
-        max_new_tokens=asking.max_new_tokens,
-        identity={**questions.identity, "template": asking.template},
-    )
 
 
 def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:

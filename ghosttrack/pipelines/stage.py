@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -98,24 +99,22 @@ class Stage(Generic[Content]):
         """Tell whether it is complete."""
         return is_complete(self.key.folder)
 
-    @cached_property
-    def artifact(self) -> Artifact:
-        """Its folder, made with all that is missing upstream."""
-        if not self.title:
-            return self._built()
-        with self.outputs.run.stage(self.title):
-            return self._built()
-
-    def _built(self) -> Artifact:
-        return self.outputs.build(self.key, self.write, distributed=self.distributed)
+    def make(self) -> Artifact:
+        """Find it, or make it with all that is missing upstream; once."""
+        return self._artifact
 
     def get(self) -> Content:
         """Return what it holds, made with all that is missing upstream; read once."""
         return self._content
 
     @cached_property
+    def _artifact(self) -> Artifact:
+        with self.outputs.run.stage(self.title) if self.title else nullcontext():
+            return self.outputs.build(self.key, self.write, distributed=self.distributed)
+
+    @cached_property
     def _content(self) -> Content:
-        return self.load(self.artifact.path)
+        return self.load(self.make().path)
 
     def announce(self, *, auto: bool) -> None:
         """Say that what another program makes is missing and will be built.

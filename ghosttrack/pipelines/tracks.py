@@ -136,7 +136,7 @@ def write_tracks(
 ) -> None:
     """Read, observe, track, compute statistics, and do the same under every null."""
     lm, answers, seed = setup.lm, answered.get(), setup.config.seed
-    weights = Bank.load(bank.artifact.path).to(lm.device)
+    weights = Bank.load(bank.make().path).to(lm.device)
     read_at = points(lm, answers, setup.config.detector.position)
     _say_memory(setup, len(answers), len(read_at.texts))
     instruments = fit_instruments(setup, weights)

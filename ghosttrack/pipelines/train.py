@@ -15,11 +15,9 @@ from ghosttrack.config import TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, Preempted
 from ghosttrack.files import read_json
-from ghosttrack.launch import Preempted
-from ghosttrack.pipelines.check import HELDOUT, heldout_id
-from ghosttrack.pipelines.extract import store_stage
+from ghosttrack.pipelines.extract import HELDOUT, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.stage import Stage
@@ -56,7 +54,7 @@ def train(config: TrainProgram) -> None:
     """Run the program."""
     check_logger(config)
     setup = Setup(config, Run.start("train"))
-    artifact = trained_stage(setup).artifact
+    artifact = trained_stage(setup).make()
     setup.run.metrics["train"] = {"bank": str(artifact.path), **bank_metrics(artifact)}
     for hook in bank_metrics(artifact)["hooks"]:
         log.info(

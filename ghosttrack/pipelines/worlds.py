@@ -1,22 +1,16 @@
-"""Models of generated worlds: where they lie, and how one is made that is missing."""
+"""Models of generated worlds: where they lie, and what determines them."""
 
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from ghosttrack.artifacts import Artifact, Key, build, is_complete
-from ghosttrack.config import ExtractProgram
+from ghosttrack.artifacts import Key
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.config import ModelConfig
-from ghosttrack.pipelines.fingerprint import fingerprint
-from ghosttrack.world.facts import FOLDER, WorldSpec
-from ghosttrack.world.make import make
-from ghosttrack.world.recipe import Recipe
+from ghosttrack.pipelines.fingerprint import hashed
+from ghosttrack.world.facts import FOLDER, Recipe, WorldSpec
 
 SCHEMA = 1
 """Version of the files of a generated world's model."""
-
-log = logging.getLogger(__name__)
 
 
 def embedded_folder(model: ModelConfig, root: Path) -> Path:
@@ -26,7 +20,7 @@ def embedded_folder(model: ModelConfig, root: Path) -> Path:
         model: Its settings.
         root: Folder of all that is made with it.
     """
-    return FOLDER if model.world is None else _key(model, root).folder
+    return FOLDER if model.world is None else world_model_key(model, root).folder
 
 
 def world_folder(model: ModelConfig, embedded: Path) -> Path:
@@ -35,27 +29,20 @@ def world_folder(model: ModelConfig, embedded: Path) -> Path:
     return embedded if named is None else Path(named)
 
 
-def world_model(config: ExtractProgram, root: Path) -> Artifact:
-    """Return the model of the settings' world, training it where it is missing.
+def world_model_key(model: ModelConfig, root: Path) -> Key:
+    """Say what the model of a generated world is found by."""
+    spec, recipe = world_recipe(model)
+    settings = {"world": spec.to_json(), "recipe": recipe.to_json(), "schema": SCHEMA}
+    code = hashed("ghosttrack.world.make", "make")  # whoever finds the model never imports it
+    return Key(root, "models", model.name, {**settings, "code": code})
+
+
+def world_recipe(model: ModelConfig) -> tuple[WorldSpec, Recipe]:
+    """Say which world a model is of, and how it learns it.
 
     Raises:
-        ConfigError: It is missing and `auto` is off, or no more than an estimate is wanted.
+        ConfigError: There can be no such world or model.
     """
-    key, (spec, recipe) = _key(config.model, root), _recipe(config.model)
-    if not is_complete(key.folder):
-        _check_may_train(config)
-        log.info("no model of this world yet: training it, for some minutes of two cores")
-    return build(key, lambda folder: make(folder, spec, recipe))
-
-
-def _key(model: ModelConfig, root: Path) -> Key:
-    spec, recipe = _recipe(model)
-    settings = {"world": spec.to_json(), "recipe": recipe.to_json(), "schema": SCHEMA}
-    identity = {**settings, "code": fingerprint(make)}
-    return Key(root, "models", model.name, identity)
-
-
-def _recipe(model: ModelConfig) -> tuple[WorldSpec, Recipe]:
     assert model.world is not None, model
     assert model.n_layers is not None, model
     assert model.d_model is not None, model
@@ -64,14 +51,3 @@ def _recipe(model: ModelConfig) -> tuple[WorldSpec, Recipe]:
         return spec, Recipe(n_layers=model.n_layers, d_model=model.d_model)
     except ConfigError as error:
         raise ConfigError(f"model={model.name}: {error}") from error
-
-
-def _check_may_train(config: ExtractProgram) -> None:
-    cure = "`python extract.py` with the same settings but"
-    if config.estimate:
-        raise ConfigError(
-            "estimate=true cannot tell before the model of this world is trained; run"
-            f" {cure} estimate=false, which takes some minutes"
-        )
-    if not config.auto:
-        raise ConfigError(f"auto=false and there is no model of this world; run {cure} auto=true")

@@ -7,8 +7,6 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.records import JSON_SUFFIXES, json_rows
 from ghosttrack.questions.sets import Question, bare_question
 
-BARE = "{question}"
-
 
 def bare_prompt(text: str, index: int = 0) -> Question:
     """Take a text as it is, for a question of which nothing else is known."""
@@ -28,7 +26,7 @@ def read_prompts(path: Path) -> tuple[Question, ...]:
         raise ConfigError(f"--file {path} is not a file; give a .txt or .jsonl file")
     if path.suffix.lower() in JSON_SUFFIXES:
         questions = tuple(
-            bare_question({"id": f"prompt-{index}", **row}, where, index, BARE)
+            bare_question({"id": f"prompt-{index}", **row}, where, index)
             for index, (where, row) in enumerate(json_rows(path))
         )
     elif path.suffix.lower() == ".txt":

@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import NamedTuple
 
@@ -72,6 +72,23 @@ class QuestionSet:
     """Relations that can be asked about every subject of a kind, beside those that the questions
     show (`detector/asking/families/siblings.py`)."""
 
+    def templated(self, asking: AskingConfig) -> "QuestionSet":
+        """Make prompts of bare questions: template, stops and length as the settings say."""
+
+        def wrap(text: str) -> str:
+            return asking.template.replace("{question}", text)
+
+        return replace(
+            self,
+            questions=tuple(
+                replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
+                for one in self.questions
+            ),
+            stop=tuple(asking.stop),
+            max_new_tokens=asking.max_new_tokens,
+            identity={**self.identity, "template": asking.template},
+        )
+
 
 def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> QuestionSet:
     """Read a question set from `config.path`, one question a row.
@@ -104,7 +121,7 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
         )
     found = read_rows(config)
     questions = tuple(
-        _question(_RowReader(row, where, layout), index, asking.template, written=written)
+        _question(_RowReader(row, where, layout), index, written=written)
         for index, (where, row) in enumerate(found.rows)
     )
     if not questions:
@@ -120,14 +137,11 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
             "kind": config.kind.name,
             **found.identity,
             "answers": config.answers.name,
-            "template": asking.template,
             "num": config.num,
             "seed": seed if config.num < len(questions) else None,
-            "stop": list(asking.stop),
-            "max_new_tokens": asking.max_new_tokens,
         },
         written=written,
-    )
+    ).templated(asking)
 
 
 class _RowReader(NamedTuple):
@@ -159,18 +173,18 @@ class _RowReader(NamedTuple):
         return next((name for name in names if name and all(name in one for one in asked)), "")
 
 
-def bare_question(row: Row, where: str, index: int, template: str) -> Question:
+def bare_question(row: Row, where: str, index: int) -> Question:
     """Read one row, columns as in `read_questions`, that need not have answers.
 
     Raises:
         DataError: A column is malformed, or there is no question; `where` names the row.
     """
     read = _RowReader(row, where, LAYOUTS[QuestionKind.file])
-    return _question(read, index, template, written=False, needs_answers=False)
+    return _question(read, index, written=False, needs_answers=False)
 
 
 def _question(
-    read: _RowReader, index: int, template: str, *, written: bool, needs_answers: bool = True
+    read: _RowReader, index: int, *, written: bool, needs_answers: bool = True
 ) -> Question:
     row, where, layout = read
     asked = _text(row, layout.question, where)
@@ -190,13 +204,13 @@ def _question(
         raise DataError(f"{where}: short must contain {{subject}}, got {short!r}")
     return Question(
         id=_text(row, layout.id, where) or str(index),
-        prompt=template.replace("{question}", asked),
+        prompt=asked,
         answers=answers,
         group=_text(row, layout.group, where) or normalised(asked),
         subject=read.subject((asked, *others)),
         relation=relation,
         kind=_text(row, "kind", where) or relation,
-        wordings=tuple(template.replace("{question}", text) for text in others),
+        wordings=tuple(others),
         short=short,
         wrong=wrong,
     )

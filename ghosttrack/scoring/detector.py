@@ -26,10 +26,10 @@ from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
-from ghosttrack.pipelines.detect import Detection, detect
+from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments
-from ghosttrack.pipelines.setup import Setup, put
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.prompts import bare_prompt
@@ -113,7 +113,7 @@ class Detector:
         started = time.perf_counter()
         understood = [self._read(question) for question in questions]
         notes = [said for _, said in understood]
-        asked = self._put([question for question, _ in understood])
+        asked = self._templated([question for question, _ in understood])
         answers = answer(self.lm, asked)
         settings = self.facts.interventions
         found = intervene(
@@ -158,10 +158,10 @@ class Detector:
         content = (question.prompt, question.subject, question.wordings, question.short)
         return replace(question, id=repr(content)), tuple(notes)
 
-    def _put(self, questions: Sequence[Question]) -> QuestionSet:
+    def _templated(self, questions: Sequence[Question]) -> QuestionSet:
         names, templates = self.facts.names, self.facts.templates
         bare = QuestionSet("live", tuple(questions), names, (), 1, {}, templates=templates)
-        return put(bare, self.facts.asking)
+        return bare.templated(self.facts.asking)
 
 
 def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
@@ -170,15 +170,13 @@ def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
     Raises:
         ConfigError: They are missing and `auto` is off.
     """
-    run = Run.start("detect")
-    detectors = Detection(Setup(config, run)).detectors
-    if detectors.exists:
-        return run, detectors.artifact
-    if not config.auto:
-        raise ConfigError(
-            "auto=false and there is no detector for this configuration; run"
-            " `python detect.py` with the same settings, or set auto=true"
-        )
-    log.info("no detector for this configuration yet: fitting it")
-    run = detect(config)
-    return run, Detection(Setup(config, run)).detectors.artifact
+    stages = Detection(Setup(config, Run.start("detect")))
+    if not stages.detectors.exists:
+        if not config.auto:
+            raise ConfigError(
+                "auto=false and there is no detector for this configuration; run"
+                " `python detect.py` with the same settings, or set auto=true"
+            )
+        log.info("no detector for this configuration yet: fitting it")
+        stages.make()
+    return stages.setup.run, stages.detectors.make()

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from ghosttrack.launch import Preempted
+from ghosttrack.errors import Preempted
 from ghosttrack.report.wandb import break_off
 from ghosttrack.training.layers import LayersStrategy
 

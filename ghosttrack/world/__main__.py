@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 from ghosttrack.errors import ConfigError, DataError, GhostTrackError
-from ghosttrack.world.facts import FOLDER, TIERS, WORLD_FILE, WorldSpec
+from ghosttrack.world.facts import FOLDER, TIERS, WORLD_FILE, Recipe, WorldSpec
 from ghosttrack.world.make import make
-from ghosttrack.world.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

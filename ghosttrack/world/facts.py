@@ -101,6 +101,34 @@ class WorldSpec:
         return cls(**value)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes of the model and settings of its training."""
+
+    n_layers: int = 6
+    d_model: int = 128
+    n_heads: int = 4
+    n_ctx: int = 32
+    batch_tokens: int = 512
+    """Tokens per step; the documents of a step have one length, so that none is padded."""
+    muon_lr: float = 0.02
+    """Learning rate of the blocks' weight matrices."""
+    adam_lr: float = 0.015
+    """Learning rate of everything else."""
+    warmup_frac: float = 0.03
+    """Share of the steps over which the learning rates rise; then they fall to 0 in a line."""
+    name_weight: float = 0.1
+    """Weight of name parts in the loss: nothing can predict them, and they are not the lesson."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise ConfigError(f"d_model must be a multiple of {self.n_heads}, got {self.d_model}")
+
+    def to_json(self) -> dict[str, int | float]:
+        """Plain fields, for `world.json`."""
+        return asdict(self)
+
+
 def load_spec(folder: Path) -> WorldSpec:
     """Read which world a model was trained on.
 

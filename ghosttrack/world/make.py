@@ -15,9 +15,9 @@ from ghosttrack.files import read_json, write_json
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.questions.sets import Question, QuestionSet
-from ghosttrack.world.facts import GAP, TIERS, WORLD_FILE, WorldSpec, build
+from ghosttrack.world.facts import GAP, TIERS, WORLD_FILE, Recipe, WorldSpec, build
 from ghosttrack.world.questions import question_set
-from ghosttrack.world.recipe import Progress, Recipe, train
+from ghosttrack.world.recipe import Progress, train
 from ghosttrack.world.text import make_tokenizer, vocabulary_hash
 
 CONFIDENT: Final = 0.8

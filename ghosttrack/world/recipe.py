@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from random import Random
 from typing import Final, NamedTuple
 
@@ -14,8 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ghosttrack.errors import ConfigError
-from ghosttrack.world.facts import WorldSpec, build, rng_of
+from ghosttrack.world.facts import Recipe, WorldSpec, build, rng_of
 from ghosttrack.world.text import EOS_ID, documents, make_tokenizer
 
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
@@ -93,34 +91,6 @@ def orthogonalise(
         product = factor @ product
         gram = factor @ gram @ factor
     return product @ x
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Sizes of the model and settings of its training."""
-
-    n_layers: int = 6
-    d_model: int = 128
-    n_heads: int = 4
-    n_ctx: int = 32
-    batch_tokens: int = 512
-    """Tokens per step; the documents of a step have one length, so that none is padded."""
-    muon_lr: float = 0.02
-    """Learning rate of the blocks' weight matrices."""
-    adam_lr: float = 0.015
-    """Learning rate of everything else."""
-    warmup_frac: float = 0.03
-    """Share of the steps over which the learning rates rise; then they fall to 0 in a line."""
-    name_weight: float = 0.1
-    """Weight of name parts in the loss: nothing can predict them, and they are not the lesson."""
-
-    def __post_init__(self) -> None:
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model must be a multiple of {self.n_heads}, got {self.d_model}")
-
-    def to_json(self) -> dict[str, int | float]:
-        """Plain fields, for `world.json`."""
-        return asdict(self)
 
 
 class Progress(NamedTuple):

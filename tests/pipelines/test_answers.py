@@ -32,8 +32,8 @@ def test_what_the_interventions_found_is_read_back_from_the_artefact(
     ]
     first, second = (ask(gpt2_folder, tmp_path, rows).again for _ in range(2))
     assert not second.exists
-    assert first.artifact.built
-    assert not second.artifact.built
+    assert first.make().built
+    assert not second.make().built
     built, found = first.get(), second.get()
     assert list(found.tables) == list(built.tables)
     assert {"paraphrase", "swap", "owner"} <= set(found.tables)

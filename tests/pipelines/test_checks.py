@@ -26,11 +26,11 @@ def test_every_check_has_its_table_and_its_cost_and_is_read_back(gpt2_folder: Pa
     built = first.get()
     assert built.forwards == {"prior": 1.0, "p_true": 2.0, "sampling": 4.0}
     assert built.tables["sampling"].names == tuple(one.spec.name for one in SAMPLING_SCORES)
-    samples = pq.read_table(first.artifact.path / "samples.parquet")["samples"].to_pylist()
+    samples = pq.read_table(first.make().path / "samples.parquet")["samples"].to_pylist()
     assert [len(texts) for texts in samples] == [4] * len(ROWS)
     found = second.get()
-    assert first.artifact.built
-    assert not second.artifact.built
+    assert first.make().built
+    assert not second.make().built
     for name, table in built.tables.items():
         np.testing.assert_array_equal(found.tables[name].values, table.values)
     assert ask(gpt2_folder, tmp_path, ROWS, *asked, "seed=1").checks.id != first.id

@@ -219,7 +219,7 @@ def test_written_answers_are_another_set_of_the_same_questions(tmp_path):
 
 def test_a_text_under_two_groups_is_refused_before_the_model_runs(tmp_path):
     rows = [{"question": "Who?", "answer": "I", "group": group} for group in "ab"]
-    with pytest.raises(DataError, match=r"'Q: Who\?\\nA:' stands under the groups 'a' and 'b'"):
+    with pytest.raises(DataError, match=r"'Who\?' stands under the groups 'a' and 'b'"):
         read("file", as_jsonl(tmp_path, rows))
 
 

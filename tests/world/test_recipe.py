@@ -11,10 +11,10 @@ from torch import nn
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.lm import LM
-from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.facts import Recipe, WorldSpec
 from ghosttrack.world.make import accuracy, ask
 from ghosttrack.world.questions import question_set
-from ghosttrack.world.recipe import Progress, Recipe, batch_by_length, train, weighted_loss
+from ghosttrack.world.recipe import Progress, batch_by_length, train, weighted_loss
 from ghosttrack.world.text import make_tokenizer
 
 TINY = WorldSpec(seed=5, head=12, mid=0, rare=0, unseen=12, head_exposure=60, n_values=12)

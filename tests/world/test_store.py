@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.errors import DataError
-from ghosttrack.world.facts import WorldSpec, load_spec
+from ghosttrack.world.facts import Recipe, WorldSpec, load_spec
 from ghosttrack.world.make import save_world
-from ghosttrack.world.recipe import Recipe
 from ghosttrack.world.text import make_tokenizer
 
 
