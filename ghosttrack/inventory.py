@@ -204,7 +204,9 @@ def _size(folder: Path) -> int:
 
 
 def _is_free(lock: Path) -> bool:
-    """Tell whether nobody builds the artefact that a lock is of."""
+    """Tell whether nobody builds the artefact that a lock is of; asking leaves no lock behind."""
+    if not lock.is_file():
+        return True
     try:
         with FileLock(lock).acquire(timeout=0):
             return True

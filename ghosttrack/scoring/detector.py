@@ -37,7 +37,7 @@ from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
-from ghosttrack.scoring.judge import Measured, RankedDetectors, read_words, track_view
+from ghosttrack.scoring.predict import AnswerFeatures, RankedDetectors, read_words, track_view
 from ghosttrack.world.facts import WorldSpec, load_spec
 from ghosttrack.world.questions import recognise
 
@@ -125,8 +125,8 @@ class Detector:
             for one, ids in zip(asked.questions, answers.token_ids, strict=True)
         ]
         streamed = stream(self.lm, self.instruments, spoken)
-        measured = Measured(asked, answers, found, streamed)
-        judgements = self.detectors.judge(self.lm, measured, notes)
+        features = AnswerFeatures(asked, answers, found, streamed)
+        judgements = self.detectors.predict(self.lm, features, notes)
         share = (time.perf_counter() - started) / len(judgements)
         judgements = tuple(replace(one, seconds=share) for one in judgements)
         return Shown(judgements, track_view(self.lm, streamed), streamed.first)

@@ -1,4 +1,4 @@
-"""From what was measured on new answers to judgements of them."""
+"""From the features of new answers to judgements of them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ ONE_PASS = frozenset({"output", "lens", "tracks"})
 """Tables that there is a row of at every token."""
 
 
-class Measured(NamedTuple):
-    """What was measured on a batch of answers."""
+class AnswerFeatures(NamedTuple):
+    """What detectors read of a batch of answers."""
 
     questions: QuestionSet
     answers: Answers
@@ -75,37 +75,37 @@ class RankedDetectors:
         judges = tuple(_judge(one, worth.get(one.name)) for one in fitted)
         return cls(tuple(fitted), judges, {spec.name: spec for spec in specs})
 
-    def judge(
-        self, lm: LM, measured: Measured, notes: Sequence[tuple[str, ...]]
+    def predict(
+        self, lm: LM, features: AnswerFeatures, notes: Sequence[tuple[str, ...]]
     ) -> tuple[Judgement, ...]:
         """Judge every answer of a batch, each by the first detector that it can feed."""
-        tables = measured.tables
+        tables = features.tables
         values = [one.values(tables) for one in self.fitted]
         lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
         one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
         of_tokens = np.array([one.name == STREAMING for one in self.fitted])
-        hypotheses = compete(lm, measured)
+        hypotheses = compete(lm, features)
         judged = []
-        for row, question in enumerate(measured.questions.questions):
+        for row, question in enumerate(features.questions.questions):
             assert not lacks[:, row].all(), "not even output scores"
             best = int(np.argmin(lacks[:, row] | of_tokens))
             streamer = int(np.argmin(lacks[:, row] | ~one_pass))
-            about = About(question.subject, measured.found.rivals[row])
+            about = About(question.subject, features.found.rivals[row])
             one, held = self.fitted[best], values[best][row]
             judged.append(
                 Judgement(
                     prompt=question.prompt,
                     subject=question.subject,
-                    answer=measured.answers.texts[row],
-                    own_prob=float(measured.answers.prob[row]),
+                    answer=features.answers.texts[row],
+                    own_prob=float(features.answers.prob[row]),
                     probability=float(one.prob(held[None])[0]),
                     judge=self.judges[best],
                     streamer=self.judges[streamer],
-                    tokens=_tokens(lm, measured, row, self.fitted[streamer]),
+                    tokens=_tokens(lm, features, row, self.fitted[streamer]),
                     hypotheses=hypotheses[row],
                     explanation=explain(one, held, self.specs, about),
                     owner=about.rival,
-                    owner_gap=float(measured.found.gaps[row]),
+                    owner_gap=float(features.found.gaps[row]),
                     references=question.answers,
                     notes=(*notes[row], *self._passed_over(values, row, best)),
                 )
@@ -132,12 +132,12 @@ class RankedDetectors:
         return said
 
 
-def compete(lm: LM, measured: Measured) -> list[tuple[Hypothesis, ...]]:
+def compete(lm: LM, features: AnswerFeatures) -> list[tuple[Hypothesis, ...]]:
     """Spell the likeliest answers out, each begun with another token, and name what promotes them.
 
     Tracks are those at the last token of the prompt.
     """
-    questions, stream = measured.questions, measured.stream
+    questions, stream = features.questions, features.stream
     prompts = [lm.encode(question.prompt) for question in questions.questions]
     begun = [
         (row, token)
@@ -156,7 +156,7 @@ def compete(lm: LM, measured: Measured) -> list[tuple[Hypothesis, ...]]:
                 prob=float(np.exp(said.logprobs.sum())),
                 push=sum(one.push for one in mine),
                 promoters=tuple(mine[:N_PROMOTERS]),
-                is_answer=tuple(whole) == measured.answers.token_ids[row],
+                is_answer=tuple(whole) == features.answers.token_ids[row],
             )
         )
     return [tuple(sorted(one, key=lambda held: -held.prob)) for one in found]
@@ -187,14 +187,16 @@ def _judge(fitted: FittedDetector, row: Mapping[str, Any] | None) -> Judge:
     return Judge(fitted.name, auroc, low, high, fitted.threshold, fitted.prevalence)
 
 
-def _tokens(lm: LM, measured: Measured, row: int, fitted: FittedDetector) -> tuple[TokenRisk, ...]:
+def _tokens(
+    lm: LM, features: AnswerFeatures, row: int, fitted: FittedDetector
+) -> tuple[TokenRisk, ...]:
     """Judge each token of one answer from what was known when it was there."""
-    ids = measured.answers.token_ids[row]
-    start = int(measured.stream.first[row])
+    ids = features.answers.token_ids[row]
+    start = int(features.stream.first[row])
     rows = np.arange(start, start + len(ids))
-    tables = {name: table.take(rows) for name, table in measured.stream.tables.items()}
+    tables = {name: table.take(rows) for name, table in features.stream.tables.items()}
     risks = fitted.prob(fitted.values(tables))
-    probs = np.exp(measured.answers.logprobs[row])
+    probs = np.exp(features.answers.logprobs[row])
     return tuple(
         TokenRisk(lm.decode([token]).strip(), float(prob), float(risk))
         for token, prob, risk in zip(ids, probs, risks, strict=True)
