@@ -91,9 +91,10 @@ class Detection:
         if config.bank is None:
             self.bank.announce(auto=config.auto)
         self.bank.make()  # first, as training takes longest
-        answers = self.answers.get()
-        check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
-        for stage in (self.again, self.checks, self.tracks, self.detectors):
+        if not self.evaluation.exists:
+            answers = self.answers.get()
+            check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
+        for stage in (self.answers, self.again, self.checks, self.tracks, self.detectors):
             stage.make()
         conclude(run, self.evaluation.make())
 

@@ -8,7 +8,7 @@ count by what is used of them, as their values enter identities anyway.
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,7 +151,7 @@ def _source(module: str) -> ModuleSource | None:
     if text is None:
         return None
     tree = ast.parse(text)
-    source = ModuleSource({}, dict(_imports(tree)))
+    source = ModuleSource({}, dict(_imports(tree.body)))
     for statement in _top_level(tree.body):
         for name in _defines(statement):
             source.trees.setdefault(name, []).append(statement)
@@ -162,13 +162,16 @@ def _source(module: str) -> ModuleSource | None:
     return source
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
-    """List what a module imports, inside of functions as well."""
-    for node in ast.walk(tree):
+def _imports(body: Iterable[ast.AST]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """List what statements import, inside of functions as well."""
+    for node in body:
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from ((one.asname or one.name, (node.module, one.name)) for one in node.names)
         elif isinstance(node, ast.Import):
             yield from ((one.asname, (one.name, "")) for one in node.names if one.asname)
+        else:
+            for inner in ("body", "orelse", "handlers", "finalbody", "cases"):
+                yield from _imports(getattr(node, inner, ()))
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -196,35 +199,48 @@ def _definitions(module: str, name: str) -> list[Definition]:
 
 
 def _definition(tree: ast.stmt) -> Definition:
-    digest = hashlib.sha256("".join(_text(tree)).encode()).hexdigest()
+    words: list[str] = []
     names, attributes, used = set[str](), set[tuple[str, str]](), set[str]()
-    for node in ast.walk(tree):
+    for node in _spell(tree, words):
         if isinstance(node, ast.Name):
             names.add(node.id)
         elif isinstance(node, ast.Attribute):
             used.add(node.attr)
             if isinstance(node.value, ast.Name):
                 attributes.add((node.value.id, node.attr))
+    digest = hashlib.sha256("".join(words).encode()).hexdigest()
     return Definition(digest, frozenset(names), frozenset(attributes), frozenset(used))
 
 
-def _text(value: Any) -> Iterator[str]:  # noqa: ANN401 - a node, or what stands in its fields
-    """Spell a tree without places, comments, docstrings, and what a Python version adds empty."""
-    if isinstance(value, ast.AST):
-        yield f"({type(value).__name__}"
-        for field, held in ast.iter_fields(value):
-            if field not in ("ctx", "type_comment") and held not in (None, []):
-                yield f" {field}="
-                yield from _text(held)
-        yield ")"
-    elif isinstance(value, list):
-        yield "["
-        for item in value:
-            if not _is_docstring(item):
-                yield from _text(item)
-        yield "]"
-    else:
-        yield repr(value)
+def _spell(tree: ast.AST, words: list[str]) -> list[ast.AST]:
+    """Spell a tree without places, comments, docstrings, and what a Python version adds empty.
+
+    Returns:
+        The nodes that were spelt.
+    """
+    nodes: list[ast.AST] = []
+
+    def spell(value: Any) -> None:  # noqa: ANN401 - a node, or what stands in its fields
+        if isinstance(value, ast.AST):
+            nodes.append(value)
+            words.append(f"({type(value).__name__}")
+            for field in value._fields:
+                held = getattr(value, field, None)
+                if field not in ("ctx", "type_comment") and held not in (None, []):
+                    words.append(f" {field}=")
+                    spell(held)
+            words.append(")")
+        elif isinstance(value, list):
+            words.append("[")
+            for item in value:
+                if not _is_docstring(item):
+                    spell(item)
+            words.append("]")
+        else:
+            words.append(repr(value))
+
+    spell(tree)
+    return nodes
 
 
 def _is_docstring(node: object) -> bool:
