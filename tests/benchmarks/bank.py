@@ -38,6 +38,7 @@ from ghosttrack.sae.loss import BankLoss
 from ghosttrack.sae.optimiser import UnitNormAdam
 from ghosttrack.sae.products import choose
 from tests.models.conftest import model_config
+from tests.sae.support import sae_config
 from tests.support.tiny import tiny_tokenizer
 
 STUDY_TOKENS = 10_000_000 * 20
@@ -69,19 +70,13 @@ Step = Callable[[], object]
 
 
 def settings(shape: Shape, kernels: str, architecture: str) -> SAEConfig:
-    return SAEConfig(
+    return sae_config(
         architecture=Architecture[architecture],
         d_sae=shape.d_sae,
         k=shape.k,
         batch_size=shape.batch,
-        base_lr=2e-4,
-        warmup_frac=0.05,
-        decay_frac=0.2,
-        clip_norm=1.0,
-        auxk_coef=1 / 32,
         dead_after_tokens=10**12,  # none dies: AuxK is no part of what is compared
         kernels=KernelChoice[kernels],
-        seed=0,
     )
 
 

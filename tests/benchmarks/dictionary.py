@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.config import Architecture, KernelChoice, SAEConfig
+from ghosttrack.sae.config import SAEConfig
 from ghosttrack.sae.init import initialise
 from ghosttrack.sae.loss import BankLoss
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
 from ghosttrack.sae.select import rows_sum
+from tests.sae.support import sae_config
 
 COSINE = 0.9
 
@@ -77,20 +78,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--base-lr", type=float, default=5e-4)
     args = parser.parse_args()
-    config = SAEConfig(
-        architecture=Architecture.topk,
-        d_sae=args.d_sae,
-        k=args.k,
-        batch_size=args.batch_size,
-        base_lr=args.base_lr,
-        warmup_frac=0.05,
-        decay_frac=0.2,
-        clip_norm=1.0,
-        auxk_coef=1 / 32,
-        dead_after_tokens=500_000,
-        kernels=KernelChoice.auto,
-        seed=0,
-    )
+    sizes = {name: getattr(args, name) for name in ("d_sae", "k", "batch_size", "base_lr")}
+    config = sae_config(**sizes, warmup_frac=0.05, dead_after_tokens=500_000)
     torch.manual_seed(0)
     world = World(2000, 768, 20, args.device)
     bank = Bank(["layer_0"], 768, config.d_sae, config.k)
@@ -98,7 +87,7 @@ def main() -> None:
     fvu = train(world, bank, config, args.tokens // config.batch_size)
     seconds = time.perf_counter() - started
     result = {
-        **{name: getattr(args, name) for name in ("tokens", "d_sae", "k", "batch_size", "base_lr")},
+        **{"tokens": args.tokens, **sizes},
         "found": round(world.found(bank), 4),
         "fvu": round(sum(fvu) / len(fvu), 5),
         "seconds": round(seconds, 1),

@@ -1,20 +1,14 @@
 """A tiny model, a corpus for it and settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ghosttrack.data.config import (
-    BadFiles,
-    CorpusKind,
-    FileText,
-    Packing,
-    StoreConfig,
-    StoreDtype,
-)
+from ghosttrack.data.config import BadFiles, CorpusKind, FileText, Packing, StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import ShardFile
@@ -80,14 +74,37 @@ def tiny_corpus(lm: LM, folder: Path) -> CorpusWindows:
     return read_corpus(folder)
 
 
+def open_lm(folder: Path) -> LM:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return LM(model, AutoTokenizer.from_pretrained(folder), prepend_bos=True, identity={})
+
+
+def watched(lm: LM, look: Callable[[Tensor], None]) -> LM:
+    """The same model, with a look at the windows before it reads them."""
+
+    class Watched(LM):
+        def residuals(self, ids, *args, **kwargs):
+            look(ids)
+            return super().residuals(ids, *args, **kwargs)
+
+    return Watched(lm.model, lm.tokenizer, prepend_bos=True, identity={})
+
+
+def with_room_for(lm: LM, most: int, tried: list[int] | None = None) -> LM:
+    """The same model on a device that takes so many windows at a time."""
+
+    def look(ids: Tensor) -> None:
+        if tried is not None:
+            tried.append(len(ids))
+        if len(ids) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return watched(lm, look)
+
+
 @pytest.fixture(scope="session")
 def lm(gpt2_folder: Path) -> LM:
-    return LM(
-        AutoModelForCausalLM.from_pretrained(gpt2_folder),
-        AutoTokenizer.from_pretrained(gpt2_folder),
-        prepend_bos=True,
-        identity={},
-    )
+    return open_lm(gpt2_folder)
 
 
 @pytest.fixture(scope="session")

@@ -146,15 +146,14 @@ def test_one_document_cannot_be_both_parts():
         cut(["abcdef"], corpus_config())
 
 
-@pytest.mark.parametrize(("context", "skip_first"), [(1, 0), (2, 2)])
-def test_windows_that_keep_nothing_are_refused(context, skip_first):
-    with pytest.raises(ConfigError, match=r"^corpus\.context="):
+@pytest.mark.parametrize(
+    ("context", "skip_first", "message"),
+    [(1, 0, ""), (2, 2, ""), (65, 1, "65 exceeds .* 64")],
+    ids=["no room for a token", "nothing kept", "beyond the model's"],
+)
+def test_an_impossible_context_is_refused(context, skip_first, message):
+    with pytest.raises(ConfigError, match=rf"^corpus\.context={message}"):
         cut(["abc"], corpus_config(context=context), skip_first)
-
-
-def test_a_context_beyond_the_models_is_refused():
-    with pytest.raises(ConfigError, match=r"corpus\.context=65 exceeds .* 64"):
-        cut(["abc"], corpus_config(context=65))
 
 
 @pytest.mark.parametrize("n_whole", [0, 1, 2])

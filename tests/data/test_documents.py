@@ -134,11 +134,7 @@ def test_a_large_row_group_is_not_held_whole(tmp_path):
 BAD = [
     ("a.txt", b"first\n\xff\xfe\n", r"a\.txt:2: not UTF-8 \(byte 0xff\); save the file as UTF-8"),
     ("a.txt", b"first\n" + "x".encode("utf-16-le"), r"a\.txt:2: not UTF-8 \(byte 0x00\)"),
-    (
-        "a.txt.gz",
-        gzip.compress(b"first\n\xe4\n"),
-        r"a\.txt\.gz:2: not UTF-8 \(byte 0xe4\)",
-    ),
+    ("a.txt.gz", gzip.compress(b"first\n\xe4\n"), r"a\.txt\.gz:2: not UTF-8 \(byte 0xe4\)"),
     ("a.txt.gz", b"first\n", r"a\.txt\.gz: cannot be decompressed \(zlib .*; compress it anew"),
     ("a.txt.zst", b"first\n", r"a\.txt\.zst: cannot be decompressed \(ZSTD .*; compress it anew"),
     ("a.txt", b"\n \n", r"a\.txt: holds no text"),

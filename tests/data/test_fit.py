@@ -1,26 +1,16 @@
 import pytest
-import torch
 
 from ghosttrack.data import forward
 from ghosttrack.data.forward import largest_batch
-from ghosttrack.models.lm import LM
-from tests.data.conftest import extractor, store_config
+from tests.data.conftest import extractor, store_config, watched, with_room_for
 
 CONTEXT = 16
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 12, 100, 256])
 def test_the_largest_batch_that_the_device_takes_is_found_to_an_eighth(lm, most):
-    tried = []
-
-    class Small(LM):
-        def residuals(self, ids, *args, **kwargs):
-            tried.append(len(ids))
-            if len(ids) > most:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().residuals(ids, *args, **kwargs)
-
-    small = Small(lm.model, lm.tokenizer, prepend_bos=True, identity={})
+    tried: list[int] = []
+    small = with_room_for(lm, most, tried)
     found = largest_batch(extractor(small, [0], store_config()), CONTEXT)
     assert most - most // forward.EXACTNESS - 1 <= found <= most
     assert found in tried
@@ -36,10 +26,9 @@ def test_a_host_is_not_asked_for_more_than_it_has_free(lm, monkeypatch):
 
 
 def test_another_fault_is_not_taken_for_want_of_memory(lm):
-    class Broken(LM):
-        def residuals(self, *args, **kwargs):
-            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    def fail(_ids):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    broken = Broken(lm.model, lm.tokenizer, prepend_bos=True, identity={})
+    broken = watched(lm, fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         largest_batch(extractor(broken, [0], store_config()), CONTEXT)

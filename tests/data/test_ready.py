@@ -143,7 +143,9 @@ def test_json_is_read_in_the_memory_of_a_few_samples(tmp_path):
 
 
 def save(path: Path, value: object) -> None:
-    if path.suffix == ".json":
+    if isinstance(value, bytes):
+        path.write_bytes(value)
+    elif path.suffix == ".json":
         path.write_text(value if isinstance(value, str) else json.dumps(value))
     elif path.suffix == ".npy":
         np.save(path, value)
@@ -192,22 +194,21 @@ def test_what_is_not_accepted_is_answered_in_one_line(tmp_path, name, value, mes
     assert "\n" not in str(error.value)
 
 
-def test_a_name_in_two_files_is_refused(tmp_path):
-    np.save(tmp_path / "layer_0.npy", np.zeros((3, 4)))
-    torch.save({"layer_0": torch.zeros(3, 4)}, tmp_path / "b.pt")
-    with pytest.raises(DataError, match=r"layer_0\.npy: layer_0 is in another file of its folder"):
-        ready_hooks(tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "value", "message"),
     [
-        pytest.param("empty.npy", b"", id="nothing in it"),
-        pytest.param("metadata.json", b"[1]", id="metadata that is a list"),
+        pytest.param("empty.npy", b"", "malformed", id="nothing in it"),
+        pytest.param("metadata.json", b"[1]", "malformed", id="metadata that is a list"),
+        pytest.param(
+            "b.pt",
+            {"layer_0": torch.zeros(4, 3)},
+            r"layer_0\.npy: layer_0 is in another file of its folder",
+            id="a name in two files",
+        ),
     ],
 )
-def test_what_is_malformed_is_one_line(tmp_path, name, content):
+def test_a_folder_with_a_file_that_fits_no_layout_is_refused(tmp_path, name, value, message):
     np.save(tmp_path / "layer_0.npy", np.zeros((4, 3), np.float32))
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match="malformed"):
+    save(tmp_path / name, value)
+    with pytest.raises(DataError, match=message):
         ready_hooks(tmp_path)

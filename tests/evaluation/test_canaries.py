@@ -16,16 +16,7 @@ N = 800
 
 def data(seed: int = 0, **tables: Table) -> EvaluationData:
     answers = made_up_answers(N, 400, seed)
-    return EvaluationData(
-        answers=answers,
-        tables={"output": answers.output, **tables},
-        probes=np.empty((0, N, 4)),
-        latents=(),
-        layers=(),
-        forwards={},
-        directions={},
-        persistence={},
-    )
+    return EvaluationData(answers, {"output": answers.output, **tables}, forwards={})
 
 
 def folds_of(given: EvaluationData) -> tuple[Fold, ...]:

@@ -91,6 +91,12 @@ def whole_data() -> EvaluationData:
     )
 
 
+def with_tables(*names: str) -> EvaluationData:
+    """The same answers with these tables of statistics alone, but for probes and latents."""
+    data = whole_data()
+    return data._replace(tables={name: data.tables[name] for name in names})
+
+
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
     return evaluate(whole_data(), SETTINGS, 0, n_jobs=1)
@@ -244,11 +250,10 @@ def test_a_detector_that_there_is_not_is_one_clear_line():
 
 
 def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed_few():
-    full = whole_data()
-    planned = available(full, ["headline", "label_free"])
+    planned = available(whole_data(), ["headline", "label_free"])
     names = {spec.name for spec in planned.specs} | set(planned.left_out)
     assert names == {*HEADLINE, "label_free"}
-    few = full._replace(tables={"output": full.tables["output"], "owner": full.tables["owner"]})
+    few = with_tables("output", "owner")
     for mine, every in zip(available(few, ["headline"]), available(few), strict=True):
         assert [getattr(one, "name", one) for one in mine] == [
             getattr(one, "name", one) for one in every
@@ -256,11 +261,10 @@ def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed
 
 
 def test_kinds_of_question_are_held_out_with_their_entities():
-    full = whole_data()
-    data = full._replace(tables={name: full.tables[name] for name in ("output", "owner")})
+    data = with_tables("output", "owner")
     settings = replace(SETTINGS, held_out=HeldOut.relation, compare=["owner", "output"])
     result = evaluate(data, settings, 0, n_jobs=1)
-    relations, groups = np.array(full.answers.relations), np.array(full.answers.groups)
+    relations, groups = np.array(data.answers.relations), np.array(data.answers.groups)
     assert {row.detector for row in result.rows} == {"owner", "output"}
     for fold in range(SETTINGS.n_folds):
         held_out = result.folds == fold
@@ -271,9 +275,9 @@ def test_kinds_of_question_are_held_out_with_their_entities():
 
 @pytest.mark.long
 def test_workers_change_no_number():
-    full = whole_data()
-    tables = {name: full.tables[name] for name in ("output", "owner")}
-    few = full._replace(tables=tables, probes=np.empty((0, N, 8)), latents=(), persistence={})
+    few = with_tables("output", "owner")._replace(
+        probes=np.empty((0, N, 8)), latents=(), persistence={}
+    )
     one, two = (evaluate(few, SETTINGS, 0, n_jobs=n_jobs).to_json() for n_jobs in (1, 2))
     assert one == two
 
@@ -289,9 +293,9 @@ def test_a_preset_whose_columns_are_not_there_is_left_out():
 
 
 def test_what_the_data_cannot_feed_is_left_out_by_name():
-    full = whole_data()
-    bare = full._replace(
-        tables={"output": full.tables["output"], "tracks": Table(("flat",), np.ones((N, 1)))},
+    bare = with_tables("output")
+    bare = bare._replace(
+        tables={**bare.tables, "tracks": Table(("flat",), np.ones((N, 1)))},
         probes=np.empty((0, N, 8)),
         latents=(),
         tokens=None,
@@ -318,18 +322,15 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
 
 def test_a_question_under_two_groups_is_refused():
     full = whole_data()
-    prompts = ("the same question",) * N
-    doubled = made_up_answers(N, 200).__class__(**{**vars(full.answers), "prompts": prompts})
+    doubled = replace(full.answers, prompts=("the same question",) * N)
     with pytest.raises(DataError, match="the text 'the same question' stands under the"):
         evaluate(full._replace(answers=doubled), SETTINGS, 0, n_jobs=1)
 
 
 def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
-    full = whole_data()
-    unknown = made_up_answers(N, 200).__class__(
-        **{**vars(full.answers), "prob": np.full(N, np.nan), "relations": ("",) * N}
-    )
-    sampling = table(full.answers.labels, (1.0,), "s", 5)
+    answers = whole_data().answers
+    unknown = replace(answers, prob=np.full(N, np.nan), relations=("",) * N)
+    sampling = table(answers.labels, (1.0,), "s", 5)
     given = EvaluationData(unknown, {"sampling": sampling}, {"sampling": 10.0})
     result = evaluate(given, SETTINGS, 0, n_jobs=1)
     assert result.subsets == ("all",)
@@ -352,7 +353,7 @@ def test_canaries_may_tell_relations_apart_where_these_are_uneven():
     }  # fmt: skip
     fields["relations"] = tuple("hard" if one else "easy" for one in is_hard[order])
     output = Table(drawn.output.names, drawn.output.values[order])
-    data = EvaluationData(drawn.__class__(**fields, output=output), {"output": output}, {})
+    data = EvaluationData(replace(drawn, **fields, output=output), {"output": output}, {})
     on_all, inside = (
         evaluate(data._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
         for uneven in (False, True)

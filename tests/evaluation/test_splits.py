@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,6 @@ def test_fewer_kinds_than_folds_are_one_clear_line():
 def test_a_wording_is_what_stands_around_the_subject():
     answers = made_up_answers(40, 20)
     prompts = tuple(f"Where was {subject} born?" for subject in answers.subjects)
-    same = answers.__class__(**{**vars(answers), "prompts": prompts, "relations": ("born",) * 40})
+    same = replace(answers, prompts=prompts, relations=("born",) * 40)
     assert set(kinds_of_question(same, HeldOut.wording)) == {"born: Where was {} born?"}
     assert kinds_of_question(answers, HeldOut.relation) == answers.relations

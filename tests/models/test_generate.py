@@ -21,17 +21,20 @@ def _naive(lm: LM, prompt: list[int], n_tokens: int) -> list[int]:
     return ids[len(prompt) :]
 
 
-def _without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No token ends an answer."""
     monkeypatch.setattr("ghosttrack.models.generate._end_ids", lambda _: frozenset())
 
 
-def test_greedy_answers_are_those_of_a_loop_without_cache(lm: LM, monkeypatch: pytest.MonkeyPatch):
-    _without_end(monkeypatch)
+@pytest.mark.usefixtures("endless")
+def test_greedy_answers_are_those_of_a_loop_without_cache(lm: LM):
     answers = generate(lm, PROMPTS, SIX)
     assert [answer.prompt for answer in answers] == [0, 1, 2, 3, 4]
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         assert answer.token_ids == _naive(lm, prompt, 6)
         assert not answer.ended
+    assert generate(lm, [], SIX) == []
 
 
 def test_the_numbers_of_a_greedy_answer_are_its_teacher_forced_scores(lm: LM):
@@ -85,8 +88,8 @@ def _first_change(lm: LM) -> tuple[Generation, int, str]:
     raise AssertionError("the tiny model repeats one word everywhere")
 
 
-def test_an_answer_ends_before_the_text_that_stops_it(gpt2: LM, monkeypatch: pytest.MonkeyPatch):
-    _without_end(monkeypatch)
+@pytest.mark.usefixtures("endless")
+def test_an_answer_ends_before_the_text_that_stops_it(gpt2: LM):
     whole, n_before, stop = _first_change(gpt2)
     cut = generate(gpt2, PROMPTS, SIX._replace(stop=(stop, "never said")))[whole.prompt]
     assert cut.ended
@@ -96,8 +99,8 @@ def test_an_answer_ends_before_the_text_that_stops_it(gpt2: LM, monkeypatch: pyt
     assert len(cut.entropies) == len(cut.max_probs) == len(cut.margins) == n_before
 
 
-def test_a_stop_that_two_tokens_spell_takes_both_out(gpt2: LM, monkeypatch: pytest.MonkeyPatch):
-    _without_end(monkeypatch)
+@pytest.mark.usefixtures("endless")
+def test_a_stop_that_two_tokens_spell_takes_both_out(gpt2: LM):
     whole, n, _ = _first_change(gpt2)
     stop = gpt2.decode(whole.token_ids[n - 1 : n + 1])
     cut = generate(gpt2, PROMPTS, SIX._replace(stop=(stop,)))[whole.prompt]
@@ -105,7 +108,7 @@ def test_a_stop_that_two_tokens_spell_takes_both_out(gpt2: LM, monkeypatch: pyte
     assert len(cut.token_ids) <= n - 1
 
 
-def test_eos_ends_an_answer_and_is_no_part_of_it(gpt2: LM, monkeypatch: pytest.MonkeyPatch):
+def test_eos_ends_an_answer_and_is_no_part_of_it(gpt2: LM, monkeypatch):
     whole, n_before, _ = _first_change(gpt2)
     end = whole.token_ids[n_before]
     monkeypatch.setattr(gpt2.model.generation_config, "eos_token_id", [end, 0])
@@ -115,17 +118,11 @@ def test_eos_ends_an_answer_and_is_no_part_of_it(gpt2: LM, monkeypatch: pytest.M
     assert all(end not in answer.token_ids for answer in answers)
 
 
-def test_a_model_that_stops_at_once_gives_an_empty_answer(
-    gpt2: LM, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_model_that_stops_at_once_gives_an_empty_answer(gpt2: LM, monkeypatch):
     first = _naive(gpt2, PROMPTS[0], 1)
     monkeypatch.setattr(gpt2.model.generation_config, "eos_token_id", first)
     answer = generate(gpt2, PROMPTS[:1], SIX)[0]
     assert answer == Generation(0, 0, "", [], [], [], [], [], ended=True)
-
-
-def test_no_prompts_give_no_answers(gpt2: LM):
-    assert generate(gpt2, [], SIX) == []
 
 
 def test_a_prompt_that_leaves_no_room_is_named(gpt2: LM):

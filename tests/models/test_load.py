@@ -12,14 +12,7 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models import hub
 from ghosttrack.models.config import Dtype
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import (
-    Sizes,
-    load_lm,
-    model_identity,
-    resolve_device,
-    sizes,
-    untrained,
-)
+from ghosttrack.models.load import Sizes, load_lm, model_identity, resolve_device, sizes, untrained
 from tests.models.conftest import FAMILIES, model_config
 from tests.support import tiny
 
@@ -69,18 +62,16 @@ def test_a_path_goes_before_the_preset_and_brings_its_own_sizes(folders: dict[st
     assert load_lm(config, NOWHERE, "cpu").n_layers == tiny.N_LAYERS
 
 
-def test_a_preset_of_other_sizes_is_refused_with_both(folders: dict[str, Path]):
-    with pytest.raises(
-        ConfigError, match=r"model\.n_layers=12 and model\.d_model=32.* has 3 and 32"
-    ):
-        load_lm(model_config(n_layers=12), folders["gpt2"], "cpu")
-
-
-def test_a_context_longer_than_the_model_reads_is_refused(folders: dict[str, Path]):
-    with pytest.raises(
-        ConfigError, match=r"model\.context=65, but .* 64 tokens; set model\.context=64"
-    ):
-        load_lm(model_config(context=65), folders["gpt2"], "cpu")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_layers": 12}, r"model\.n_layers=12 and model\.d_model=32.* has 3 and 32"),
+        ({"context": 65}, r"model\.context=65, but .* 64 tokens; set model\.context=64"),
+    ],
+)
+def test_settings_that_are_not_the_models_are_refused(folders, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_lm(model_config(**changes), folders["gpt2"], "cpu")
 
 
 def test_a_model_that_knows_no_longest_text_takes_any_context(tmp_path: Path):
@@ -133,11 +124,6 @@ def test_another_weight_tokenizer_or_config_is_another_identity(copy: Path):
     after = load_lm(model_config(), copy, "cpu").identity
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {"weights", "tokenizer", "config"}
-
-
-def test_identity_is_known_without_loading_the_model(folders: dict[str, Path]):
-    lm = load_lm(model_config(), folders["phi"], "cpu")
-    assert model_identity(model_config(), folders["phi"]) == lm.identity
 
 
 def test_an_untrained_model_has_the_shape_but_nothing_of_the_weights(lm: LM):
@@ -205,12 +191,6 @@ def _reweigh(folder: Path, name: str, change) -> None:
     changed = {**weights, name: change(weights[name])}
     kept = {name: weight for name, weight in changed.items() if weight is not None}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
-
-
-def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"model\.path: .*empty does not hold a model"):
-        load_lm(model_config(path=str(tmp_path / "empty")), NOWHERE)
 
 
 @pytest.mark.parametrize(

@@ -57,51 +57,38 @@ def test_scores_are_those_of_full_logits_row_by_row(
         assert found.argmax_agrees == (greedy == answer)
 
 
-def test_equal_pairs_are_run_once(gpt2: LM):
-    rows: list[int] = []
-    hook = gpt2.parts.blocks[0].register_forward_pre_hook(
-        lambda _, inputs: rows.append(inputs[0].shape[0])
-    )
-    scores = score(gpt2, [[1, 2], [1, 2], [3, 4], [1, 2]], [[5], [5], [5], [6]])
-    hook.remove()
-    assert rows == [2]  # [1 2] for three pairs, [3 4] for one
-    np.testing.assert_array_equal(scores[0].logprobs, scores[1].logprobs)
-    assert scores[0].logprobs[0] != scores[3].logprobs[0]
-
-
-def test_a_pass_serves_every_beginning_of_its_text(gpt2: LM):
-    rows: list[tuple[int, ...]] = []
-    hook = gpt2.parts.blocks[0].register_forward_pre_hook(
-        lambda _, inputs: rows.append(tuple(inputs[0].shape[:2]))
-    )
-    prompts, answers = [[1], [1, 2], [1], [7]], [[9], [5, 6], [2, 8], [3]]
+@pytest.mark.parametrize(
+    ("prompts", "answers", "part", "shapes"),
+    [
+        pytest.param(
+            [[1, 2], [1, 2], [3, 4], [1, 2]], [[5], [5], [5], [6]], "block", [(2, 2)],
+            id="equal prompts are read once",
+        ),
+        pytest.param(
+            [[1], [1, 2], [1], [7]], [[9], [5, 6], [2, 8], [3]], "block", [(1, 1), (1, 3)],
+            id="[1 2 5] serves what begins with [1 2] and [1]",
+        ),
+        pytest.param(
+            [[1, 2, 3], [1, 2], [1]], [[4], [3, 4], [2]], "block", [(1, 3)],
+            id="no pass is padded and none reads an answer's last token",
+        ),
+        pytest.param(
+            [[1, 2, 3, 4, 5], [6, 7, 8, 9]], [[1], [2, 3]], "head", [(3,)],
+            id="the head runs at answer positions only",
+        ),
+    ],
+)  # fmt: skip
+def test_no_token_is_read_twice_or_for_nothing(gpt2: LM, prompts, answers, part, shapes):
+    module = gpt2.parts.head if part == "head" else gpt2.parts.blocks[0]
+    ran: list[tuple[int, ...]] = []
+    hook = module.register_forward_pre_hook(lambda _, inputs: ran.append(inputs[0].shape[:-1]))
     together = score(gpt2, prompts, answers)
     hook.remove()
-    assert rows == [(1, 1), (1, 3)]  # [7]; [1 2 5] begins with [1 2] and [1]
+    assert ran == shapes
     for prompt, answer, found in zip(prompts, answers, together, strict=True):
         (alone,) = score(gpt2, [prompt], [answer])
         np.testing.assert_allclose(found.logprobs, alone.logprobs, atol=1e-5)
         np.testing.assert_allclose(found.entropies, alone.entropies, atol=1e-5)
-
-
-def test_no_pass_is_padded_and_none_reads_an_answers_last_token(gpt2: LM):
-    shapes: list[tuple[int, ...]] = []
-    hook = gpt2.parts.blocks[0].register_forward_pre_hook(
-        lambda _, inputs: shapes.append(tuple(inputs[0].shape[:2]))
-    )
-    score(gpt2, [[1, 2, 3], [1, 2], [1]], [[4], [3, 4], [2]])
-    hook.remove()
-    assert shapes == [(1, 3)]  # [1 2 3] reads [1 2, 3] and [1] too
-
-
-def test_the_head_runs_at_answer_positions_only(gpt2: LM):
-    counts: list[int] = []
-    hook = gpt2.parts.head.register_forward_pre_hook(
-        lambda _, inputs: counts.append(inputs[0].shape[:-1].numel())
-    )
-    score(gpt2, [[1, 2, 3, 4, 5], [6, 7, 8, 9]], [[1], [2, 3]])
-    hook.remove()
-    assert counts == [3]
 
 
 def test_an_answer_that_does_not_fit_is_named(gpt2: LM):

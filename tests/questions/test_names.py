@@ -32,6 +32,6 @@ def test_parts_are_exchanged_one_at_a_time():
 
 def test_strangers_share_no_word():
     assert set(strangers(ANN, NAMES, 10, np.random.default_rng(0))) == {
-        *("Bob Mey", "Cid van Oss", "Prince"),
+        *("Bob Mey", "Cid van Oss", "Prince")
     }
     assert len(strangers(ANN, NAMES, 2, np.random.default_rng(0))) == 2

@@ -37,14 +37,11 @@ def test_json_lines_bring_what_is_known_of_a_prompt(tmp_path: Path):
         ("a.txt", "\n \n", DataError, "holds no prompts"),
         ("a.jsonl", '{"prompt": "x"}\n', DataError, "a.jsonl:1: no `question`"),
         ("a.jsonl", "no\n", DataError, "a.jsonl:1: not JSON"),
+        ("nowhere.txt", None, ConfigError, r"--file .*nowhere.txt is not a file"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, name, text, error, message):
-    (tmp_path / name).write_text(text)
+    if text is not None:
+        (tmp_path / name).write_text(text)
     with pytest.raises(error, match=message):
         read_prompts(tmp_path / name)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"--file .*nowhere.txt is not a file"):
-        read_prompts(tmp_path / "nowhere.txt")

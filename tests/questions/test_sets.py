@@ -145,6 +145,7 @@ def test_identity_follows_the_content_and_not_the_place(tmp_path):
         ("a.csv", 'question,answers\nq,"[1, ]"\n', r"a\.csv:2: answers is not a JSON list"),
         ("a.csv", 'question,answers\n"q\nr",a\ns\n', r"a\.csv:4: 1 cells where the header has 2"),
         ("a.csv", 'question,answers\nq,"a\n', r"a\.csv:2: not CSV"),
+        ("a.csv", b"question,answers\nq,a\ncaf\xe9,b\n", r"a\.csv:3: not UTF-8"),
         ("a.csv", "question,answers\n", r"a\.csv: holds no questions"),
         ("a.jsonl", "", r"a\.jsonl: holds no questions"),
         (
@@ -157,22 +158,13 @@ def test_identity_follows_the_content_and_not_the_place(tmp_path):
             '{"question": "q", "answer": "a", "short": "is"}\n',
             r":1: short must contain \{subject\}",
         ),
-        (
-            "a.csv",
-            "id,question,answer\n1,q,a\n1,r,b\n",
-            r"a\.csv: id '1' stands for two questions",
-        ),
+        ("a.csv", "id,question,answer\n1,q,a\n1,r,b\n", r"a\.csv: id '1' stands for two questions"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        load(write(tmp_path / name, content))
-
-
-def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"question,answers\nq,a\ncaf\xe9,b\n")
-    with pytest.raises(DataError, match=r"a\.csv:3: not UTF-8"):
-        load(tmp_path / "a.csv")
+        load(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "a.xlsx"])

@@ -3,7 +3,7 @@
 import pytest
 
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.config import Architecture, KernelChoice
+from ghosttrack.sae.config import Architecture
 from tests.benchmarks.dictionary import World, train
 from tests.sae.support import sae_config
 
@@ -31,7 +31,6 @@ def test_a_bank_finds_the_features_that_made_its_activations(architecture):
         batch_size=512,
         base_lr=1e-3,
         dead_after_tokens=10_000,
-        kernels=KernelChoice.auto,
         **changes,
     )
     world = World(n_features=100, d_model=48, n_active=4, device="cpu")

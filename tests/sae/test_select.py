@@ -62,12 +62,6 @@ def test_what_is_not_finite_stays_visible_and_inside_its_row(bad, where):
     assert ((kept[others] > 0).sum(1) == 5).all()
 
 
-def test_two_stages_select_what_one_does_at_the_shapes_of_the_default_bank(monkeypatch):
-    monkeypatch.setattr(jit, "AVAILABLE", False)
-    pre = torch.randn(1, 64, 512)
-    assert torch.equal(strongest(pre, 16).values.sort().values, pre.topk(16).values.sort().values)
-
-
 @pytest.mark.parametrize("n", [1, 40, 700, 3000])
 def test_the_cut_of_a_batch_is_its_nth_largest_entry_per_hook_point(n):
     pre = torch.randn(2, 50, 64, generator=torch.Generator().manual_seed(n))
@@ -101,39 +95,35 @@ def test_rows_sum_by_hand():
     assert rows_sum(values, indices, rows).tolist() == [[[3.0, 2.0]], [[5.0, 13.0]]]
 
 
-def test_threads_without_a_row_add_nothing(monkeypatch):
+@pytest.fixture(params=[1, 3])
+def shared(request, monkeypatch):
+    """Work is shared by so many threads, however little it is."""
     monkeypatch.setattr(compiled, "SHARED_FROM", 1)
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        error, acts = torch.tensor([[3.0, 1.0], [1.0, 2.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-        gated = compiled.gate(error.clone(), acts)
-        squared, total = compiled.residual(error, torch.ones(2, 2), 0.5)
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("shared")
+def test_threads_without_a_row_add_nothing():
+    error, acts = torch.tensor([[3.0, 1.0], [1.0, 2.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    gated = compiled.gate(error.clone(), acts)
+    squared, total = compiled.residual(error, torch.ones(2, 2), 0.5)
     assert gated.total.tolist() == [4.0, 0.0]
     assert gated.fired.tolist() == [True, False]
     assert squared == 5.0  # 2, 0 and 0, 1
     assert total.tolist() == [1.0, 0.5]
 
 
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_threads_share_the_work_and_change_nothing(n_threads, monkeypatch):
-    monkeypatch.setattr(compiled, "SHARED_FROM", 1)
-    before = torch.get_num_threads()
-    pre, rows = torch.randn(50, 64), torch.randn(64, 24)
-    inputs = torch.randn(50, 24)
-    torch.set_num_threads(n_threads)
-    try:
-        values, indices = compiled.select(pre, 6)
-        at = compiled.SparseRows(
-            torch.arange(0, 301, 6), values.relu().flatten(), indices.flatten()
-        )
-        gradient, d_values = compiled.decode(at, rows, inputs, 0.5)
-        by_latent = compiled.transpose(at, d_values, 64)
-        sums = compiled.accumulate(by_latent, by_latent.values, inputs)
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.usefixtures("shared")
+def test_threads_share_the_work_and_change_nothing():
+    pre, rows, inputs = (torch.randn(*shape) for shape in ((50, 64), (64, 24), (50, 24)))
+    values, indices = compiled.select(pre, 6)
+    at = compiled.SparseRows(torch.arange(0, 301, 6), values.relu().flatten(), indices.flatten())
+    gradient, d_values = compiled.decode(at, rows, inputs, 0.5)
+    by_latent = compiled.transpose(at, d_values, 64)
+    sums = compiled.accumulate(by_latent, by_latent.values, inputs)
     dense = torch.zeros_like(pre).scatter(1, indices, values.relu())
     torch.testing.assert_close(gradient, 0.5 * (dense @ rows - inputs))
     torch.testing.assert_close(sums, dense.T @ inputs)

@@ -1,7 +1,6 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,8 +8,7 @@ from ghosttrack.tracking.kalman import Filter
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import Tracker, link
 from tests.benchmarks.tracker import Live, plain_born, plain_gain, plain_update
-from tests.tracking.planted import PlantedSpec, score
-from tests.tracking.worlds import flat_tracker, planted, seen
+from tests.tracking.worlds import drawn, flat_tracker, seen
 
 D_SAE = 5
 CASES = st.tuples(st.integers(0, 2**32), st.integers(0, 1))
@@ -20,11 +18,7 @@ CASES = st.tuples(st.integers(0, 2**32), st.integers(0, 1))
 def trellis(seed, max_misses, n_layers=3, n_slots=3, n_samples=3) -> tuple[Observations, Tracker]:
     """Samples of a world in which every link, miss, birth and magnitude has a say."""
     rng = np.random.default_rng(seed)
-    latents = np.stack(
-        [[rng.permutation(D_SAE)[:n_slots] for _ in range(n_layers)] for _ in range(n_samples)]
-    )
-    latents = np.where(rng.random(latents.shape) < 0.85, latents, -1)
-    observations = Observations(latents, rng.normal(size=latents.shape))
+    observations = drawn(rng, n_samples, n_layers, n_slots, D_SAE, share=0.85)
     ratios = rng.normal(size=(D_SAE, D_SAE))
     tracker = flat_tracker(n_layers, D_SAE, ratios, max_misses=max_misses, association="murty")
     n_pairs = len(tracker.graph.miss)
@@ -169,12 +163,3 @@ def test_a_later_layer_puts_right_what_an_earlier_one_decided():
     assert one.track_of[0].tolist() == [[0, 1], [0, -1], [0, 2]]
     assert two.track_of[0].tolist() == [[0, 1], [1, -1], [1, 0]]
     assert (one.link_cost.sum(), two.link_cost.sum()) == (-5.0, -8.5)
-
-
-@pytest.mark.slow
-def test_planted_tracks_are_recovered_at_moderate_clutter():
-    fitted = planted(PlantedSpec())
-    tracker = fitted.tracker._replace(
-        settings=fitted.tracker.settings._replace(association="murty")
-    )
-    assert min(score(fitted.test.truth, link(fitted.test.observations, *tracker))) >= 0.95

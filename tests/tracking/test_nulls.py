@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 
 from ghosttrack.tracking import nulls
-from ghosttrack.tracking.nulls import FREQUENCY_BIN, null_tracks
+from ghosttrack.tracking.nulls import FREQUENCY_BIN
 from ghosttrack.tracking.tracker import link
-from tests.tracking.worlds import planted
+from tests.tracking.worlds import null_of, planted
 
 KINDS = ["none", "shuffled", "random_dictionary", "permuted_layers"]
 
 
 @cache
 def run(kind, seed=0):
-    fitted = planted()
-    return null_tracks(
-        kind, fitted.test.observations, fitted.tracker, fitted.world.directions, fitted.text, seed
-    )
+    return null_of(planted(), kind, seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,13 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghosttrack.tracking import candidates
-from ghosttrack.tracking.graph import AssociationGraph
-from ghosttrack.tracking.nulls import null_tracks
 from ghosttrack.tracking.observations import Observations
-from ghosttrack.tracking.tracker import Tracker, fit_tracker, link
+from ghosttrack.tracking.tracker import fit_tracker, link
 from tests.benchmarks.tracker import plain_tracks, same_tracks
 from tests.tracking.planted import PlantedSpec, score
-from tests.tracking.worlds import SETTINGS, flat_tracker, planted, seen
+from tests.tracking.worlds import SETTINGS, drawn, flat_tracker, null_of, planted, seen
 
 SAME_INDEX = np.where(np.eye(4, dtype=bool), 3.0, -9.0)
 
@@ -22,14 +20,9 @@ SCENES = st.tuples(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 6), 
 def trellis(seed, n_layers, n_slots, max_misses):
     """A few samples of a small world, and a tracker with random ratios, as hard as can be."""
     rng = np.random.default_rng(seed)
-    d_sae = 6
-    ratios = rng.normal(size=(d_sae, d_sae))
-    latents = np.stack(
-        [[rng.permutation(d_sae)[:n_slots] for _ in range(n_layers)] for _ in range(4)]
-    )
-    latents = np.where(rng.random(latents.shape) < 0.7, latents, -1)
-    observations = Observations(latents, rng.normal(size=latents.shape))
-    return observations, flat_tracker(n_layers, d_sae, ratios, max_misses=max_misses)
+    ratios = rng.normal(size=(6, 6))
+    observations = drawn(rng, 4, n_layers, n_slots, d_sae=6, share=0.7)
+    return observations, flat_tracker(n_layers, 6, ratios, max_misses=max_misses)
 
 
 @given(SCENES)
@@ -92,31 +85,29 @@ def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(parts.parent, whole.parent)
 
 
-def test_planted_tracks_are_recovered_at_moderate_clutter():
-    fitted = planted()
-    result = score(fitted.test.truth, link(fitted.test.observations, *fitted.tracker))
-    assert result.idf1 >= 0.95
-    assert result.mota >= 0.95
+@pytest.mark.parametrize(
+    ("spec", "association"),
+    [
+        pytest.param(PlantedSpec(), "hungarian", id="moderate clutter"),
+        pytest.param(PlantedSpec(), "murty", id="by murty", marks=pytest.mark.slow),
+        pytest.param(
+            PlantedSpec(n_concepts=600, n_fillers=600, crowding=0.5, clutter=8),
+            "hungarian",
+            id="look-alikes",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_planted_tracks_are_recovered(spec, association):
+    fitted = planted(spec)
+    chosen = fitted.tracker.settings._replace(association=association)
+    tracks = link(fitted.test.observations, *fitted.tracker._replace(settings=chosen))
+    assert min(score(fitted.test.truth, tracks)) >= 0.95
 
 
 def test_shuffled_links_recover_almost_nothing():
     fitted = planted()
-    null = null_tracks(
-        "shuffled",
-        fitted.test.observations,
-        fitted.tracker,
-        fitted.world.directions,
-        fitted.text,
-        0,
-    )
-    assert score(fitted.test.truth, null.tracks).idf1 < 0.25
-
-
-@pytest.mark.slow
-def test_planted_tracks_are_recovered_among_look_alikes():
-    fitted = planted(PlantedSpec(n_concepts=600, n_fillers=600, crowding=0.5, clutter=8))
-    result = score(fitted.test.truth, link(fitted.test.observations, *fitted.tracker))
-    assert min(result) >= 0.95
+    assert score(fitted.test.truth, null_of(fitted, "shuffled").tracks).idf1 < 0.25
 
 
 def test_no_tracks_are_found_in_clutter_alone():
@@ -180,10 +171,3 @@ def test_identity_follows_the_index_whatever_the_direction():
     there = latents >= 0
     mixed = np.unique(np.stack([tracks.track_of[there], latents[there]]), axis=1)
     assert mixed.shape[1] == len(tracks)
-
-
-def test_a_tracker_that_comes_back_from_its_arrays_tracks_alike():
-    fitted = planted()
-    back = Tracker(AssociationGraph.from_arrays(fitted.tracker.graph.arrays()), SETTINGS)
-    before, after = (link(fitted.test.observations, *one) for one in (fitted.tracker, back))
-    np.testing.assert_array_equal(after.track_of, before.track_of)

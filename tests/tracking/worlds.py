@@ -8,6 +8,7 @@ import numpy as np
 from ghosttrack.tracking.candidates import layer_pairs
 from ghosttrack.tracking.graph import AssociationGraph
 from ghosttrack.tracking.kalman import silent
+from ghosttrack.tracking.nulls import NullTracks, null_tracks
 from ghosttrack.tracking.observations import Observations, TrackerSettings
 from ghosttrack.tracking.tracker import Tracker, fit_tracker
 from tests.tracking.planted import PlantedSamples, PlantedSpec, PlantedWorld, plant, sample
@@ -39,6 +40,23 @@ def planted(spec: PlantedSpec = MODERATE) -> Planted:
     text = sample(world, 1000, rng).observations
     tracker = fit_tracker(world.directions, text, SETTINGS)
     return Planted(world, text, sample(world, 200, rng), tracker)
+
+
+def null_of(fitted: Planted, kind: str, seed: int = 0) -> NullTracks:
+    """Tracks of the test samples under a null."""
+    world, text, test, tracker = fitted
+    return null_tracks(kind, test.observations, tracker, world.directions, text, seed)
+
+
+def drawn(
+    rng: np.random.Generator, n_samples: int, n_layers: int, n_slots: int, d_sae: int, share: float
+) -> Observations:
+    """Random latents of random magnitude in this share of all slots."""
+    latents = rng.permuted(np.broadcast_to(np.arange(d_sae), (n_samples, n_layers, d_sae)), axis=2)[
+        ..., :n_slots
+    ]
+    latents = np.where(rng.random(latents.shape) < share, latents, -1)
+    return Observations(latents, rng.normal(size=latents.shape))
 
 
 def flat_tracker(n_layers: int, d_sae: int, ratios: np.ndarray, **settings) -> Tracker:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
+from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
 from ghosttrack.world.make import Verdict, ask
 from ghosttrack.world.questions import question_set
+from tests.models.conftest import model_config
 
 
 @pytest.fixture(scope="session")
@@ -37,18 +38,4 @@ def verdicts(shipped_lm: LM, shipped_questions: QuestionSet) -> list[Verdict]:
 
 
 def shipped_config() -> ModelConfig:
-    return ModelConfig(
-        name="ghostworld",
-        hub=None,
-        path=None,
-        revision=None,
-        n_layers=6,
-        d_model=128,
-        context=32,
-        d_sae=512,
-        extract_batch_size=256,
-        training=TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
-        dtype=Dtype.fp32,
-        prepend_bos=True,
-        trust_remote_code=False,
-    )
+    return model_config(name="ghostworld", n_layers=6, d_model=128, context=32)

@@ -21,8 +21,7 @@ TINY = WorldSpec(seed=5, head=12, mid=0, rare=0, unseen=12, head_exposure=60, n_
 
 
 @given(
-    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1),
-    st.integers(1, 20),
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1), st.integers(1, 20)
 )
 def test_every_row_is_in_one_batch_of_its_length(rows: list[list[int]], most: int) -> None:
     batches = batch_by_length(rows, most, Random(0))
