@@ -31,24 +31,18 @@ from jaxtyping import Float, Float32, Int32, Int64
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ghosttrack.data.config import StoreConfig, StoreDtype
+from ghosttrack.data.config import StoreConfig
 from ghosttrack.data.progress import Meter
-from ghosttrack.data.shards import ShardFile
-from ghosttrack.data.store import (
-    ERRORS,
-    PARTS,
-    Loss,
-    ShardFacts,
-    check_room,
-    disk_bytes,
-    put_rows,
-    rows_layout,
-    torch_dtype,
-    write_facts,
-)
+from ghosttrack.data.store import PARTS, RowFormat, ShardFacts, torch_dtype, write_facts
+from ghosttrack.data.store_write import check_room, write_shard
 from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json
 
+HELDOUT_FRAC = 0.2
+"""Share of the problems that is kept apart for metrics."""
+SPOOL = ".spool"
+BLOCK_ROWS = 512
+"""Rows of all hook points that are in memory at a time."""
 METADATA = "metadata.json"
 FACTS = ("layers", "positions", "problem_ids")
 LAYER = re.compile(r"layer_(\d+)")
@@ -273,13 +267,6 @@ def _spooled(path: Path, layers: Sequence[int], spool: Path) -> dict[str, Any]:
     }
 
 
-HELDOUT_FRAC = 0.2
-"""Share of the problems that is kept apart for metrics."""
-SPOOL = ".spool"
-BLOCK_ROWS = 512
-"""Rows of all hook points that are in memory at a time."""
-
-
 def convert(folder: Path, path: Path, layers: Sequence[int], store: StoreConfig, seed: int) -> None:
     """Write ready-made activations as a store, in bounded memory.
 
@@ -300,8 +287,8 @@ def convert(folder: Path, path: Path, layers: Sequence[int], store: StoreConfig,
     spool = folder / SPOOL
     ready = read_ready(path, layers, spool)
     d_model = next(iter(ready.acts.values())).shape[1]
-    n_rows = len(ready.problems)
-    check_room(folder, disk_bytes(n_rows, len(ready.acts), d_model, store.dtype), store)
+    form, n_rows = RowFormat(list(ready.acts), d_model, store.dtype), len(ready.problems)
+    check_room(folder, n_rows, form)
     ids = {problem: place for place, problem in enumerate(sorted(set(ready.problems)))}
     problems = np.array([ids[problem] for problem in ready.problems], dtype=np.int32)
     if len(ids) < 2:
@@ -312,11 +299,13 @@ def convert(folder: Path, path: Path, layers: Sequence[int], store: StoreConfig,
             for first in range(0, len(rows), store.shard_tokens):
                 chosen = rows[first : first + store.shard_tokens]
                 name = f"{part}-{first // store.shard_tokens:05d}.safetensors"
-                _write(folder / name, path, ready, chosen, problems[chosen], store)
+                index = {"document_ids": problems[chosen]}
+                write_shard(
+                    folder / name, form, index, _blocks(path, ready, chosen, store), progress
+                )
                 shards.append(ShardFacts(name, part, len(chosen)))
-                progress.advance(len(chosen))
     spool.unlink(missing_ok=True)
-    write_facts(folder, list(ready.acts), d_model, store.dtype, shards)
+    write_facts(folder, form, shards)
 
 
 def split(
@@ -335,39 +324,18 @@ def split(
     return np.flatnonzero(~is_heldout), np.flatnonzero(is_heldout)
 
 
-def _write(
-    target: Path,
-    source: Path,
-    ready: Ready,
-    rows: Int64[np.ndarray, " row"],
-    problems: Int32[np.ndarray, " row"],
-    store: StoreConfig,
-) -> None:
-    """Write a shard, a block of rows of all hook points at a time."""
-    hooks, dtype = list(ready.acts), torch_dtype(store.dtype)
-    d_model = ready.acts[hooks[0]].shape[1]
-    layout = dict(rows_layout(hooks, len(rows), d_model, store.dtype))
-    layout["document_ids"] = (torch.int32, (len(rows),))
-    loss = Loss(len(hooks), d_model)
-    if store.dtype is StoreDtype.int8:
-        layout[ERRORS] = (torch.float32, (len(hooks), 2 + d_model))
-    with ShardFile(target, layout) as file:
-        file.put("document_ids", 0, torch.from_numpy(problems))
-        for first in range(0, len(rows), BLOCK_ROWS):
-            block = torch.from_numpy(rows[first : first + BLOCK_ROWS])
-            acts = torch.stack([ready.acts[hook][block].to(dtype) for hook in hooks])
-            _check(source, hooks, acts, store)
-            put_rows(file, hooks, first, acts, store.dtype, loss)
-        if store.dtype is StoreDtype.int8:
-            file.put(ERRORS, 0, loss.row())
-
-
-def _check(
-    source: Path, hooks: list[str], acts: Float[Tensor, "hook row d_model"], store: StoreConfig
-) -> None:
-    for hook, rows in zip(hooks, acts, strict=True):
-        if not bool(rows.isfinite().all()):
-            raise DataError(
-                f"{source}: {hook} holds what is not a finite {store.dtype.name};"
-                " remove it, or set store.dtype=bf16 where it is too large"
-            )
+def _blocks(
+    source: Path, ready: Ready, rows: Int64[np.ndarray, " row"], store: StoreConfig
+) -> Iterator[Float[Tensor, "hook row d_model"]]:
+    """Read some rows of all hook points, a block at a time."""
+    dtype = torch_dtype(store.dtype)
+    for first in range(0, len(rows), BLOCK_ROWS):
+        block = torch.from_numpy(rows[first : first + BLOCK_ROWS])
+        acts = torch.stack([held[block].to(dtype) for held in ready.acts.values()])
+        for hook, found in zip(ready.acts, acts, strict=True):
+            if not bool(found.isfinite().all()):
+                raise DataError(
+                    f"{source}: {hook} holds what is not a finite {store.dtype.name};"
+                    " remove it, or set store.dtype=bf16 where it is too large"
+                )
+        yield acts

@@ -1,92 +1,29 @@
 """What an activation store holds, and shuffled batches from it."""
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int8, Int64, Shaped, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
-from ghosttrack.data.config import StoreConfig, StoreDtype
-from ghosttrack.data.shards import Layout, ShardFile, map_shard, stored_tensors
+from ghosttrack.data.config import StoreDtype
+from ghosttrack.data.shards import SCALE, Quantised, map_shard, stored_tensors, variance_lost
 from ghosttrack.data.source import ActivationSource, Deal, Tokens
-from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.errors import DataError
 from ghosttrack.files import read_json, write_json
 
-SCALE = ".scale"
-"""Ending of the name of the tensor that holds the scales of another's rows."""
-LEVELS = 127
-"""Of either sign: a row's largest value is this many times its scale."""
+BLOCK_ROWS = 512
+"""Rows read together; enough that a disk reads in sequence, few enough that documents mix."""
+CHUNK_BYTES = 2**31
+"""Activations shuffled among at a time, all hook points and ranks together.
 
-
-class Quantised(NamedTuple):
-    """Rows of whole numbers; times their scale they are what was given, to half a scale."""
-
-    values: Int8[Tensor, "*row d_model"]
-    scales: Float32[Tensor, "*row"]
-
-    def restored(self) -> Float32[Tensor, "*row d_model"]:
-        """Return the rows as they will be read."""
-        return self.values.float() * self.scales[..., None]
-
-
-def quantise(acts: Float[Tensor, "*row d_model"]) -> Quantised:
-    """Round each row to 255 levels between minus and plus its largest magnitude.
-
-    >>> values, scales = quantise(torch.tensor([[-2.54, 0.0, 1.27]]))
-    >>> values.tolist(), round(scales.item(), 4)
-    ([[-127, 0, 64]], 0.02)
-    """
-    acts = acts.float()
-    scales = acts.abs().amax(-1) / LEVELS
-    values = (acts / scales.clamp_min(torch.finfo(torch.float32).tiny)[..., None]).round()
-    return Quantised(values.to(torch.int8), scales)
-
-
-class Loss:
-    """What a shard's rows lose, batch by batch; its answer does not depend on the batches.
-
-    Args:
-        n_hooks: Hook points.
-        d_model: Their width.
-    """
-
-    def __init__(self, n_hooks: int, d_model: int) -> None:
-        self.n_rows = 0
-        self.errors = torch.zeros(n_hooks, dtype=torch.float64)
-        self.squares = torch.zeros(n_hooks, dtype=torch.float64)
-        self.sums = torch.zeros(n_hooks, d_model, dtype=torch.float64)
-
-    def add(self, acts: Float[Tensor, "hook row d_model"], stored: Quantised) -> None:
-        """Take some rows, as they were and as they are stored."""
-        exact = acts.double()
-        self.n_rows += acts.shape[1]
-        self.errors += (exact - stored.restored()).square().sum((1, 2)).cpu()
-        self.squares += exact.square().sum((1, 2)).cpu()
-        self.sums += exact.sum(1).cpu()
-
-    def row(self) -> Float32[Tensor, "hook width"]:
-        """Give squared errors, squared distances from the shard's mean, and that mean."""
-        mean = self.sums / self.n_rows
-        spread = self.squares - self.n_rows * mean.square().sum(1)
-        return torch.cat([self.errors[:, None], spread[:, None], mean], dim=1).float()
-
-
-def variance_lost(
-    shards: Float32[Tensor, "shard hook width"], n_rows: Float[Tensor, " shard"]
-) -> Float[Tensor, " hook"]:
-    """Put shards' `Loss.row` together: squared errors over squared distances from the mean."""
-    errors, spread, means = shards.double().split([1, 1, shards.shape[2] - 2], dim=2)
-    weights = n_rows.double()[:, None, None]
-    mean = (weights * means).sum(0) / weights.sum()
-    between = weights * (means - mean).square().sum(2, keepdim=True)
-    return errors.sum((0, 2)) / (spread + between).sum((0, 2))
-
-
+A larger store is read in such chunks, two of which are in memory: one that is handed out and the
+next one. The order of a store's tokens follows from this number.
+"""
 PARTS = ("train", "heldout")
 INDEX = ("token_ids", "document_ids", "positions")
 """Tensors `[tokens]` int32 beside the activations: where each row comes from."""
@@ -115,38 +52,27 @@ def disk_bytes(n_tokens: int, n_hooks: int, d_model: int, dtype: StoreDtype) -> 
     >>> disk_bytes(10_000_000, 24, 1024, StoreDtype.int8)
     246840000000
     """
-    layout = rows_layout([""], 1, d_model, dtype)
+    layout = RowFormat([""], d_model, dtype).layout(1)
     of_hook = sum(kind.itemsize * math.prod(shape) for kind, shape in layout.values())
     return n_tokens * (n_hooks * of_hook + len(INDEX) * torch.int32.itemsize)
 
 
-def rows_layout(hooks: Sequence[str], n_rows: int, d_model: int, dtype: StoreDtype) -> Layout:
-    """Lay out a shard's activations: of each hook point its rows, and their scales for int8."""
-    layout = {hook: (getattr(torch, dtype.value), (n_rows, d_model)) for hook in hooks}
-    if dtype is StoreDtype.int8:
-        layout |= {hook + SCALE: (torch.float32, (n_rows,)) for hook in hooks}
-    return layout
+class RowFormat(NamedTuple):
+    """How the rows of a store lie in its shards."""
 
+    hooks: Sequence[str]
+    d_model: int
+    dtype: StoreDtype
 
-def put_rows(
-    file: ShardFile,
-    hooks: Sequence[str],
-    row: int,
-    acts: Float[Tensor, "hook row d_model"],
-    dtype: StoreDtype,
-    loss: Loss,
-) -> None:
-    """Write rows of some hook points from row `row` on; add to `loss` what int8 loses."""
-    d_model = acts.shape[2]
-    if dtype is not StoreDtype.int8:
-        for hook, rows in zip(hooks, acts.cpu(), strict=True):
-            file.put(hook, row * d_model, rows)
-        return
-    stored = quantise(acts)
-    for hook, rows, scales in zip(hooks, stored.values.cpu(), stored.scales.cpu(), strict=True):
-        file.put(hook, row * d_model, rows)
-        file.put(hook + SCALE, row, scales)
-    loss.add(acts, stored)
+    def layout(self, n_rows: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Lay out rows: those of each hook point, and their scales for int8."""
+        shape = (n_rows, self.d_model)
+        layout: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            hook: (getattr(torch, self.dtype.value), shape) for hook in self.hooks
+        }
+        if self.dtype is StoreDtype.int8:
+            layout |= {hook + SCALE: (torch.float32, (n_rows,)) for hook in self.hooks}
+        return layout
 
 
 class ShardFacts(NamedTuple):
@@ -157,38 +83,17 @@ class ShardFacts(NamedTuple):
     n_rows: int
 
 
-def write_facts(
-    folder: Path,
-    hooks: Sequence[str],
-    d_model: int,
-    dtype: StoreDtype,
-    shards: Sequence[ShardFacts],
-) -> None:
+def write_facts(folder: Path, form: RowFormat, shards: Sequence[ShardFacts]) -> None:
     """Write `store.json`: what the shards beside it hold, and what int8 loses by hook point."""
-    facts: dict[str, object] = {"hooks": list(hooks), "d_model": d_model, "dtype": dtype.name}
-    if dtype is StoreDtype.int8:
+    facts: dict[str, object] = {**form._asdict(), "dtype": form.dtype.name}
+    if form.dtype is StoreDtype.int8:
         rows = torch.stack([map_shard(folder / one.file)[ERRORS] for one in shards])
         lost = variance_lost(rows, torch.tensor([float(one.n_rows) for one in shards]))
-        facts["fvu"] = dict(zip(hooks, lost.tolist(), strict=True))
+        facts["fvu"] = dict(zip(form.hooks, lost.tolist(), strict=True))
     rows = {f"n_{part}": sum(one.n_rows for one in shards if one.part == part) for part in PARTS}
     write_json(
         folder / "store.json", {**facts, **rows, "shards": [one._asdict() for one in shards]}
     )
-
-
-def check_room(folder: Path, needed: int, store: StoreConfig) -> None:
-    """Refuse a store that does not fit on its disk.
-
-    Raises:
-        ConfigError: Fewer than `needed` bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ConfigError(
-            f"store.dtype={store.dtype.name}: the store needs {needed / 1e9:.2f} GB more and"
-            f" {folder} has {free / 1e9:.2f} GB free; choose fewer layers or, for text, lower"
-            " corpus.num_tokens or set train.source=stream"
-        )
 
 
 class ActivationStore:
@@ -214,16 +119,6 @@ class ActivationStore:
         self.n_train: int = facts["n_train"]
         self.n_heldout: int = facts["n_heldout"]
         self.shards = [ShardFacts(**one) for one in facts["shards"]]
-
-
-BLOCK_ROWS = 512
-"""Rows read together; enough that a disk reads in sequence, few enough that documents mix."""
-CHUNK_BYTES = 2**31
-"""Activations shuffled among at a time, all hook points and ranks together.
-
-A larger store is read in such chunks, two of which are in memory: one that is handed out and the
-next one. The order of a store's tokens follows from this number.
-"""
 
 
 class StorePart:

@@ -1,38 +1,37 @@
 """A model's activations over a corpus, written as a store."""
 
 import os
+import shutil
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Float, Int32, Int64
+from torch import Tensor
 
 from ghosttrack.artifacts import POLL_S
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.progress import Meter
-from ghosttrack.data.shards import UNFINISHED, Layout, ShardFile, clear_unfinished
+from ghosttrack.data.shards import SCALE, UNFINISHED, Loss, ShardFile, clear_unfinished, quantise
 from ghosttrack.data.source import prefetch
 from ghosttrack.data.store import (
     ERRORS,
-    INDEX,
     PARTS,
-    Loss,
+    RowFormat,
     ShardFacts,
-    check_room,
     disk_bytes,
     hook_names,
-    put_rows,
-    rows_layout,
     write_facts,
 )
 from ghosttrack.data.windows import StoredWindows, Windows
+from ghosttrack.errors import ConfigError
 from ghosttrack.processes import ALONE, Place
 
 
@@ -90,31 +89,95 @@ def write_store(
         for part, windows in zip(PARTS, corpus, strict=True)
         for shard in plan(part, windows, store.shard_tokens)
     ]
-    _write_missing(folder, extractor, plans, store, place)
+    form = RowFormat(hook_names(extractor.layers), extractor.lm.d_model, store.dtype)
+    _write_missing(folder, extractor, form, plans, place)
     if place.rank == 0:
         shards = [ShardFacts(shard.name, shard.part, shard.n_rows) for _, shard in plans]
         while not all((folder / shard.file).is_file() for shard in shards):
             time.sleep(POLL_S)
         for stale in folder.glob(f".*{UNFINISHED}"):
             stale.unlink()  # of another machine's dead process
-        hooks = hook_names(extractor.layers)
-        write_facts(folder, hooks, extractor.lm.d_model, store.dtype, shards)
+        write_facts(folder, form, shards)
 
 
-def _check_room(
-    folder: Path, extractor: Extractor, missing: Sequence[Shard], store: StoreConfig
+def check_room(folder: Path, n_rows: int, form: RowFormat) -> None:
+    """Refuse rows that do not fit on the disk; what dead processes left there is removed.
+
+    Raises:
+        ConfigError: Too few bytes are free.
+    """
+    needed = disk_bytes(n_rows, len(form.hooks), form.d_model, form.dtype)
+    needed -= clear_unfinished(folder)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigError(
+            f"store.dtype={form.dtype.name}: the store needs {needed / 1e9:.2f} GB more and"
+            f" {folder} has {free / 1e9:.2f} GB free; choose fewer layers or, for text, lower"
+            " corpus.num_tokens or set train.source=stream"
+        )
+
+
+def write_shard(
+    path: Path,
+    form: RowFormat,
+    index: Mapping[str, Int32[np.ndarray, " row"]],
+    batches: Iterable[Float[Tensor, "hook row d_model"]],
+    progress: Meter,
+    closer: Executor | None = None,
+) -> Future[None] | None:
+    """Write a shard batch by batch, and beside the activations where each row comes from.
+
+    Args:
+        path: The file.
+        form: What rows are.
+        index: The tensors beside the activations.
+        batches: All rows, in order.
+        progress: Told of each batch.
+        closer: Where waiting for the disk is done, if not here; then what is returned tells when.
+    """
+    n_rows = len(index["document_ids"])
+    layout = form.layout(n_rows) | {name: (torch.int32, (n_rows,)) for name in index}
+    if form.dtype is StoreDtype.int8:
+        layout[ERRORS] = (torch.float32, (len(form.hooks), 2 + form.d_model))
+    loss, row = Loss(len(form.hooks), form.d_model), 0
+    with ShardFile(path, layout, closer) as file:
+        for acts in batches:
+            _put_rows(file, form, row, acts, loss)
+            row += acts.shape[1]
+            progress.advance(acts.shape[1])
+        assert row == n_rows, f"{row} rows where {n_rows} were planned"
+        for name, column in index.items():
+            file.put(name, 0, torch.from_numpy(column))
+        if form.dtype is StoreDtype.int8:
+            file.put(ERRORS, 0, loss.row())
+    return file.closed
+
+
+def _put_rows(
+    file: ShardFile,
+    form: RowFormat,
+    row: int,
+    acts: Float[Tensor, "hook row d_model"],
+    loss: Loss,
 ) -> None:
-    """Refuse what does not fit, all processes' shards together."""
-    n_tokens = sum(shard.n_rows for shard in missing)
-    needed = disk_bytes(n_tokens, len(extractor.layers), extractor.lm.d_model, store.dtype)
-    check_room(folder, needed - clear_unfinished(folder), store)
+    """Write rows from row `row` on; add to `loss` what int8 loses."""
+    if form.dtype is not StoreDtype.int8:
+        for hook, rows in zip(form.hooks, acts.cpu(), strict=True):
+            file.put(hook, row * form.d_model, rows)
+        return
+    stored = quantise(acts)
+    parts = zip(form.hooks, stored.values.cpu(), stored.scales.cpu(), strict=True)
+    for hook, rows, scales in parts:
+        file.put(hook, row * form.d_model, rows)
+        file.put(hook + SCALE, row, scales)
+    loss.add(acts, stored)
 
 
 def _write_missing(
     folder: Path,
     extractor: Extractor,
+    form: RowFormat,
     plans: Sequence[tuple[StoredWindows, Shard]],
-    store: StoreConfig,
     place: Place,
 ) -> None:
     """Write this process' shards that are not there; one is closed while the next is filled."""
@@ -122,11 +185,11 @@ def _write_missing(
         present = set(os.listdir(folder))  # noqa: PTH208 - one look, not one per shard
     except FileNotFoundError:
         return  # nothing was missing, and the first process has committed the store
-    _check_room(folder, extractor, [one for _, one in plans if one.name not in present], store)
+    check_room(folder, sum(one.n_rows for _, one in plans if one.name not in present), form)
     mine = plans[place.rank :: place.world_size]
     missing = [(windows, shard) for windows, shard in mine if shard.name not in present]
     n_tokens, n_missing = (sum(shard.n_rows for _, shard in some) for some in (mine, missing))
-    token_bytes = disk_bytes(1, len(extractor.layers), extractor.lm.d_model, store.dtype)
+    token_bytes = disk_bytes(1, len(form.hooks), form.d_model, form.dtype)
     title = "extracting activations"
     if place.world_size > 1:
         title += f" (process {place.rank + 1} of {place.world_size})"
@@ -135,44 +198,16 @@ def _write_missing(
         ThreadPoolExecutor(1) as closer,
     ):
         closed: Future[None] | None = None
-        for windows, shard in missing:
-            file = ShardFile(folder / shard.name, _layout(extractor, shard, store), closer)
-            _fill(file, extractor, windows.read(shard.windows), store, progress)
+        for stored, shard in missing:
+            windows = stored.read(shard.windows)
+            index = _index(windows, extractor.skip_first)
+            with closing(prefetch(extractor.run(windows), 1)) as passes:
+                written = write_shard(folder / shard.name, form, index, passes, progress, closer)
             if closed is not None:
                 closed.result()
-            closed = file.closed
+            closed = written
         if closed is not None:
             closed.result()
-
-
-def _layout(extractor: Extractor, shard: Shard, store: StoreConfig) -> Layout:
-    hooks = hook_names(extractor.layers)
-    layout = dict(rows_layout(hooks, shard.n_rows, extractor.lm.d_model, store.dtype))
-    layout |= {name: (torch.int32, (shard.n_rows,)) for name in INDEX}
-    if store.dtype is StoreDtype.int8:
-        layout[ERRORS] = (torch.float32, (len(hooks), 2 + extractor.lm.d_model))
-    return layout
-
-
-def _fill(
-    file: ShardFile,
-    extractor: Extractor,
-    windows: Windows,
-    store: StoreConfig,
-    progress: Meter,
-) -> None:
-    hooks, row = hook_names(extractor.layers), 0
-    loss = Loss(len(hooks), extractor.lm.d_model)
-    with file, closing(prefetch(extractor.run(windows), 1)) as passes:
-        for acts in passes:
-            put_rows(file, hooks, row, acts, store.dtype, loss)
-            row += acts.shape[1]
-            progress.advance(acts.shape[1])
-        for name, column in _index(windows, store.skip_first).items():
-            assert len(column) == row, f"{row} rows where {len(column)} were planned"
-            file.put(name, 0, torch.from_numpy(column))
-        if store.dtype is StoreDtype.int8:
-            file.put(ERRORS, 0, loss.row())
 
 
 def _index(windows: Windows, skip_first: int) -> dict[str, Int32[np.ndarray, " token"]]:

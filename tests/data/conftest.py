@@ -12,7 +12,7 @@ from ghosttrack.data.config import BadFiles, CorpusKind, FileText, Packing, Stor
 from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import ShardFile
-from ghosttrack.data.store import ShardFacts, torch_dtype, write_facts
+from ghosttrack.data.store import RowFormat, ShardFacts, torch_dtype, write_facts
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS
 
@@ -65,7 +65,7 @@ def plain_store(
                 file.put(hook, 0, rows[:, None].expand(n_rows, d_model))
         shards.append(shard)
         row += n_rows
-    write_facts(folder, hooks, d_model, StoreDtype.fp32, shards)
+    write_facts(folder, RowFormat(hooks, d_model, StoreDtype.fp32), shards)
 
 
 def tiny_corpus(lm: LM, folder: Path) -> CorpusWindows:
