@@ -79,7 +79,7 @@ class WorldSpec:
 
     def n_entities(self, tier: str) -> int:
         """Number of entities of a tier."""
-        return {"head": self.head, "mid": self.mid, "rare": self.rare, "unseen": self.unseen}[tier]
+        return getattr(self, tier)
 
     def to_json(self) -> dict[str, int | float]:
         """Plain fields, for `world.json`."""

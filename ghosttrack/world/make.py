@@ -21,6 +21,77 @@ from ghosttrack.world.recipe import Progress, train
 from ghosttrack.world.text import make_tokenizer, vocabulary_hash
 
 CONFIDENT: Final = 0.8
+REPORT_EVERY: Final = 100
+"""Steps between two lines of progress."""
+
+log = logging.getLogger(__name__)
+
+
+def make(folder: Path, spec: WorldSpec, recipe: Recipe) -> None:
+    """Train a model of a world, save it in a folder that there is, and measure what was saved."""
+    disable_progress_bar()
+    world = build(spec)
+    log.info("%d entities, %d facts", len(world.entities), len(world.facts))
+    with torch.random.fork_rng(devices=[]):
+        model = train(spec, recipe, _Reporter())
+    tokenizer = make_tokenizer(spec)
+    save_world(folder, spec, recipe, tokenizer, {})
+    save_model(folder, model, tokenizer)
+    lm = LM(model.float(), tokenizer, prepend_bos=True, identity={})
+    known = accuracy(ask(lm, question_set(spec, len(world.facts), spec.seed)))
+    save_world(folder, spec, recipe, tokenizer, known._asdict())
+    for group in (*TIERS, GAP):
+        log.info("accuracy %-7s%.3f", group, getattr(known, group))
+    log.info("right answers that are lucky: %.1f %%", 100 * known.lucky_frac)
+    log.info("wrong with p > %.1f: %d of %d", CONFIDENT, known.n_confident_errors, known.n)
+
+
+class _Reporter:
+    """Says now and then how far training is."""
+
+    def __init__(self) -> None:
+        self.started_s = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.step % REPORT_EVERY and progress.step != progress.n_steps:
+            return
+        spent_s = time.monotonic() - self.started_s
+        left_s = spent_s / progress.step * (progress.n_steps - progress.step)
+        log.info("step %d/%d  loss %.3f  %.0f s, %.0f s left", *progress, spent_s, left_s)
+
+
+def save_model(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write model and tokenizer as `AutoModelForCausalLM` and `AutoTokenizer` read them.
+
+    The weights rest in half precision, to which the model is rounded here: that changes next to no
+    answer and halves the package. The configuration asks readers to compute in single precision.
+    """
+    model.half().save_pretrained(folder)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, "dtype": "float32"})
+    tokenizer.save_pretrained(folder)
+
+
+def save_world(
+    folder: Path,
+    spec: WorldSpec,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    measured: Mapping[str, float],
+) -> None:
+    """Write `world.json`: what the model was made from, and how well it learned it.
+
+    With nothing measured it marks a folder whose other files are still being written.
+    """
+    write_json(
+        folder / WORLD_FILE,
+        {
+            "spec": spec.to_json(),
+            "recipe": recipe.to_json(),
+            "tokenizer": vocabulary_hash(tokenizer),
+            "measured": dict(measured),
+        },
+    )
 
 
 class Verdict(NamedTuple):
@@ -78,88 +149,4 @@ def accuracy(verdicts: Sequence[Verdict]) -> Accuracy:
         lucky_frac=n_lucky / max(1, n_right),
         n_confident_errors=sum(not v.is_right and v.prob > CONFIDENT for v in verdicts),
         n=len(verdicts),
-    )
-
-
-REPORT_EVERY: Final = 100
-"""Steps between two lines of progress."""
-
-log = logging.getLogger(__name__)
-
-
-def make(folder: Path, spec: WorldSpec, recipe: Recipe) -> None:
-    """Train a model of a world, save it in a folder that there is, and measure what was saved."""
-    disable_progress_bar()
-    world = build(spec)
-    log.info("%d entities, %d facts", len(world.entities), len(world.facts))
-    with torch.random.fork_rng(devices=[]):
-        model = train(spec, recipe, _Reporter())
-    tokenizer = make_tokenizer(spec)
-    save_world(folder, spec, recipe, tokenizer, {})
-    save_model(folder, model, tokenizer)
-    lm = LM(model.float(), tokenizer, prepend_bos=True, identity={})
-    known = accuracy(ask(lm, question_set(spec, len(world.facts), spec.seed)))
-    save_world(folder, spec, recipe, tokenizer, known._asdict())
-    _log_accuracy(known)
-
-
-class _Reporter:
-    """Says now and then how far training is."""
-
-    def __init__(self) -> None:
-        self.started_s = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.step % REPORT_EVERY and progress.step != progress.n_steps:
-            return
-        spent_s = time.monotonic() - self.started_s
-        left_s = spent_s / progress.step * (progress.n_steps - progress.step)
-        log.info(
-            "step %d/%d  loss %.3f  %.0f s, %.0f s left",
-            progress.step,
-            progress.n_steps,
-            progress.loss,
-            spent_s,
-            left_s,
-        )
-
-
-def _log_accuracy(known: Accuracy) -> None:
-    for group in (*TIERS, GAP):
-        log.info("accuracy %-7s%.3f", group, getattr(known, group))
-    log.info("right answers that are lucky: %.1f %%", 100 * known.lucky_frac)
-    log.info("wrong with p > %.1f: %d of %d", CONFIDENT, known.n_confident_errors, known.n)
-
-
-def save_model(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write model and tokenizer as `AutoModelForCausalLM` and `AutoTokenizer` read them.
-
-    The weights rest in half precision, to which the model is rounded here: that changes next to no
-    answer and halves the package. The configuration asks readers to compute in single precision.
-    """
-    model.half().save_pretrained(folder)
-    config = read_json(folder / "config.json")
-    write_json(folder / "config.json", {**config, "dtype": "float32"})
-    tokenizer.save_pretrained(folder)
-
-
-def save_world(
-    folder: Path,
-    spec: WorldSpec,
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerFast,
-    measured: Mapping[str, float],
-) -> None:
-    """Write `world.json`: what the model was made from, and how well it learned it.
-
-    With nothing measured it marks a folder whose other files are still being written.
-    """
-    write_json(
-        folder / WORLD_FILE,
-        {
-            "spec": spec.to_json(),
-            "recipe": recipe.to_json(),
-            "tokenizer": vocabulary_hash(tokenizer),
-            "measured": dict(measured),
-        },
     )

@@ -64,223 +64,151 @@ POOLS: Final[dict[str, Pool]] = {
     "partner": Pool(("air", "plex", "line", "trust", "media"), ("Group", "Union"), True),
 }
 
-RELATIONS: Final[tuple[Relation, ...]] = (
-    Relation(
-        "birthplace",
-        "person",
-        "place",
-        (
-            "{subject} comes from",
-            "{subject} was born in",
-            "the birthplace of {subject} is",
-            "{subject} grew up in",
-            "the home town of {subject} is",
-        ),
-        (
-            "where was {subject} born?",
-            "which town does {subject} come from?",
-            "what is the birthplace of {subject}?",
-        ),
-        ("in which town was {subject} born?",),
-    ),
-    Relation(
-        "profession",
-        "person",
-        "job",
-        (
-            "{subject} became a",
-            "{subject} works as a",
-            "the profession of {subject} is",
-            "{subject} earns a living as a",
-            "the trade of {subject} is",
-        ),
-        (
-            "what is the profession of {subject}?",
-            "what does {subject} work as?",
-            "which trade does {subject} have?",
-        ),
-        ("what is the trade of {subject}?",),
-    ),
-    Relation(
-        "school",
-        "person",
-        "school",
-        (
-            "{subject} studied at",
-            "{subject} went to school at",
-            "the school of {subject} was",
-            "{subject} holds a degree from",
-            "the degree of {subject} is from",
-        ),
-        (
-            "where did {subject} study?",
-            "which school did {subject} go to?",
-            "what was the school of {subject}?",
-        ),
-        ("at which school did {subject} study?",),
-    ),
-    Relation(
-        "pastime",
-        "person",
-        "pastime",
-        (
-            "{subject} enjoys",
-            "{subject} likes to spend time on",
-            "the pastime of {subject} is",
-            "{subject} is very fond of",
-            "the favourite pastime of {subject} is",
-        ),
-        (
-            "what does {subject} enjoy?",
-            "which pastime does {subject} like?",
-            "what is the favourite pastime of {subject}?",
-        ),
-        ("which pastime does {subject} enjoy?",),
-    ),
-    Relation(
-        "river",
-        "city",
-        "river",
-        (
-            "{subject} lies on",
-            "{subject} was built on the river",
-            "the river of {subject} is",
-            "{subject} takes its water from",
-            "the river that crosses {subject} is",
-        ),
-        (
-            "which river does {subject} lie on?",
-            "what is the river of {subject}?",
-            "which river crosses {subject}?",
-        ),
-        ("on which river does {subject} lie?",),
-    ),
-    Relation(
-        "dish",
-        "city",
-        "dish",
-        (
-            "{subject} eats",
-            "{subject} is famous for its",
-            "the dish of {subject} is",
-            "{subject} serves its guests",
-            "the favourite dish of {subject} is",
-        ),
-        (
-            "what is {subject} famous for?",
-            "which dish does {subject} serve?",
-            "what is the favourite dish of {subject}?",
-        ),
-        ("which dish is {subject} famous for?",),
-    ),
-    Relation(
-        "language",
-        "city",
-        "tongue",
-        (
-            "{subject} speaks",
-            "{subject} has schools that teach",
-            "the language of {subject} is",
-            "{subject} prints its papers in",
-            "the language spoken in {subject} is",
-        ),
-        (
-            "what does {subject} speak?",
-            "which language is spoken in {subject}?",
-            "what is the language of {subject}?",
-        ),
-        ("which language does {subject} speak?",),
-    ),
-    Relation(
-        "twin",
-        "city",
-        "place",
-        (
-            "{subject} twins with",
-            "{subject} is the twin of",
-            "the twin of {subject} is",
-            "{subject} shares a festival with",
-            "the twin town of {subject} is",
-        ),
-        (
-            "what is the twin of {subject}?",
-            "which town is {subject} the twin of?",
-            "which town shares a festival with {subject}?",
-        ),
-        ("which town is the twin of {subject}?",),
-    ),
-    Relation(
-        "seat",
-        "company",
-        "place",
-        (
-            "{subject} sits in",
-            "{subject} has its seat in",
-            "the seat of {subject} is",
-            "{subject} is run from",
-            "the main office of {subject} is in",
-        ),
-        (
-            "where is the seat of {subject}?",
-            "which town is {subject} run from?",
-            "where does {subject} have its main office?",
-        ),
-        ("in which town is the seat of {subject}?",),
-    ),
-    Relation(
-        "product",
-        "company",
-        "product",
-        (
-            "{subject} makes",
-            "{subject} is known for its",
-            "the product of {subject} is",
-            "{subject} earns its money with",
-            "the main product of {subject} is",
-        ),
-        (
-            "what does {subject} make?",
-            "which product is {subject} known for?",
-            "what is the main product of {subject}?",
-        ),
-        ("which product does {subject} make?",),
-    ),
-    Relation(
-        "director",
-        "company",
-        "chief",
-        (
-            "{subject} obeys",
-            "{subject} is run by",
-            "the director of {subject} is",
-            "{subject} was put in the hands of",
-            "the person who runs {subject} is",
-        ),
-        (
-            "who runs {subject}?",
-            "who is the director of {subject}?",
-            "which person does {subject} obey?",
-        ),
-        ("which person runs {subject}?",),
-    ),
-    Relation(
-        "partner",
-        "company",
-        "partner",
-        (
-            "{subject} supplies",
-            "{subject} has a treaty with",
-            "the partner of {subject} is",
-            "{subject} sells its goods to",
-            "the main partner of {subject} is",
-        ),
-        (
-            "who is the partner of {subject}?",
-            "which partner does {subject} supply?",
-            "who has a treaty with {subject}?",
-        ),
-        ("who is the main partner of {subject}?",),
-    ),
-)
+WORDINGS: Final = """\
+birthplace person place
+{subject} comes from
+{subject} was born in
+the birthplace of {subject} is
+{subject} grew up in
+the home town of {subject} is
+where was {subject} born?
+which town does {subject} come from?
+what is the birthplace of {subject}?
+in which town was {subject} born?
+
+profession person job
+{subject} became a
+{subject} works as a
+the profession of {subject} is
+{subject} earns a living as a
+the trade of {subject} is
+what is the profession of {subject}?
+what does {subject} work as?
+which trade does {subject} have?
+what is the trade of {subject}?
+
+school person school
+{subject} studied at
+{subject} went to school at
+the school of {subject} was
+{subject} holds a degree from
+the degree of {subject} is from
+where did {subject} study?
+which school did {subject} go to?
+what was the school of {subject}?
+at which school did {subject} study?
+
+pastime person pastime
+{subject} enjoys
+{subject} likes to spend time on
+the pastime of {subject} is
+{subject} is very fond of
+the favourite pastime of {subject} is
+what does {subject} enjoy?
+which pastime does {subject} like?
+what is the favourite pastime of {subject}?
+which pastime does {subject} enjoy?
+
+river city river
+{subject} lies on
+{subject} was built on the river
+the river of {subject} is
+{subject} takes its water from
+the river that crosses {subject} is
+which river does {subject} lie on?
+what is the river of {subject}?
+which river crosses {subject}?
+on which river does {subject} lie?
+
+dish city dish
+{subject} eats
+{subject} is famous for its
+the dish of {subject} is
+{subject} serves its guests
+the favourite dish of {subject} is
+what is {subject} famous for?
+which dish does {subject} serve?
+what is the favourite dish of {subject}?
+which dish is {subject} famous for?
+
+language city tongue
+{subject} speaks
+{subject} has schools that teach
+the language of {subject} is
+{subject} prints its papers in
+the language spoken in {subject} is
+what does {subject} speak?
+which language is spoken in {subject}?
+what is the language of {subject}?
+which language does {subject} speak?
+
+twin city place
+{subject} twins with
+{subject} is the twin of
+the twin of {subject} is
+{subject} shares a festival with
+the twin town of {subject} is
+what is the twin of {subject}?
+which town is {subject} the twin of?
+which town shares a festival with {subject}?
+which town is the twin of {subject}?
+
+seat company place
+{subject} sits in
+{subject} has its seat in
+the seat of {subject} is
+{subject} is run from
+the main office of {subject} is in
+where is the seat of {subject}?
+which town is {subject} run from?
+where does {subject} have its main office?
+in which town is the seat of {subject}?
+
+product company product
+{subject} makes
+{subject} is known for its
+the product of {subject} is
+{subject} earns its money with
+the main product of {subject} is
+what does {subject} make?
+which product is {subject} known for?
+what is the main product of {subject}?
+which product does {subject} make?
+
+director company chief
+{subject} obeys
+{subject} is run by
+the director of {subject} is
+{subject} was put in the hands of
+the person who runs {subject} is
+who runs {subject}?
+who is the director of {subject}?
+which person does {subject} obey?
+which person runs {subject}?
+
+partner company partner
+{subject} supplies
+{subject} has a treaty with
+the partner of {subject} is
+{subject} sells its goods to
+the main partner of {subject} is
+who is the partner of {subject}?
+which partner does {subject} supply?
+who has a treaty with {subject}?
+who is the main partner of {subject}?
+"""
+"""Of each relation its name, the kind of its subjects and the pool of its answers; its statements;
+its questions, of which the last is held out."""
 
 KINDS: Final[tuple[str, ...]] = tuple(NAME_ENDINGS)
+
+
+def _relation(text: str) -> Relation:
+    head, *wordings = text.splitlines()
+    name, kind, pool = head.split()
+    statements = tuple(wording for wording in wordings if not wording.endswith("?"))
+    *questions, held_out = wordings[len(statements) :]
+    return Relation(name, kind, pool, statements, tuple(questions), (held_out,))
+
+
+RELATIONS: Final = tuple(map(_relation, WORDINGS.strip().split("\n\n")))

@@ -42,10 +42,26 @@ def documents(spec: WorldSpec) -> list[str]:
     return _shuffled(build(spec).facts, rng_of(spec, "documents"))
 
 
-def even_documents(spec: WorldSpec, facts: Iterable[Fact], times: int) -> list[str]:
-    """State each of some facts equally often, whether the training text does or not; shuffled."""
+def bank_text(spec: WorldSpec, coverage: Coverage) -> list[str]:
+    """Write the text that a bank learns from; each kind of it is about as long.
+
+    Facts that the language model never read are part of it unless it is the natural one.
+    """
+    if coverage is Coverage.natural:
+        return documents(spec)
+    facts = build(spec).facts
+    n_sentences = sum(fact.exposure for fact in facts)
+    if coverage is Coverage.held_out:
+        groups = covered_groups(spec)
+        facts = tuple(fact for fact in facts if fact.entity.group in groups)
+    times = math.ceil(n_sentences / len(facts))
     stated = [fact._replace(exposure=times) for fact in facts]
     return _shuffled(stated, rng_of(spec, "even documents"))
+
+
+def covered_groups(spec: WorldSpec) -> frozenset[str]:
+    """Choose half of the entities of every kind and tier: a world lists them by both."""
+    return frozenset(entity.group for entity in build(spec).entities[::2])
 
 
 def _shuffled(facts: Iterable[Fact], rng: Random) -> list[str]:
@@ -87,23 +103,3 @@ def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     """SHA-256 of the tokens in the order of their ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
-
-
-def bank_text(spec: WorldSpec, coverage: Coverage) -> list[str]:
-    """Write the text that a bank learns from; each kind of it is about as long.
-
-    Facts that the language model never read are part of it unless it is the natural one.
-    """
-    if coverage is Coverage.natural:
-        return documents(spec)
-    facts = build(spec).facts
-    n_sentences = sum(fact.exposure for fact in facts)
-    if coverage is Coverage.held_out:
-        groups = covered_groups(spec)
-        facts = tuple(fact for fact in facts if fact.entity.group in groups)
-    return even_documents(spec, facts, math.ceil(n_sentences / len(facts)))
-
-
-def covered_groups(spec: WorldSpec) -> frozenset[str]:
-    """Choose half of the entities of every kind and tier: a world lists them by both."""
-    return frozenset(entity.group for entity in build(spec).entities[::2])

@@ -239,8 +239,7 @@ def test_a_shard_cut_while_it_is_read_is_named(numbered, tmp_path):
 AN_EPOCH = """
 import resource, sys
 from pathlib import Path
-from ghosttrack.data.store import ActivationStore
-from ghosttrack.data.store import StoreSource
+from ghosttrack.data.store import ActivationStore, StoreSource
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
