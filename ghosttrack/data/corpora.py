@@ -104,7 +104,7 @@ def write_corpus(
     """
     cut = _cut(framing, config, skip_first)
     parting = _Parting(cut, config)
-    with closing(TokenFile(folder)) as file, Meter("tokenising", parting.n_wanted) as progress:
+    with closing(TokenFile(folder)) as file, Meter("tokenising", sum(parting.wanted)) as progress:
         n_read, is_appending = 0, False
         for batch in _batches(shuffled(documents, seed)):
             n_read += len(batch)
@@ -204,16 +204,7 @@ class _Parting:
         self.packing = config.packing
         self.wanted = [config.heldout_tokens, config.num_tokens]
         self.edges = [0, 0]
-        self._begin()
-
-    def _begin(self) -> None:
-        self.n_text = 0
-        self.n_kept = 0
-
-    @property
-    def n_wanted(self) -> int:
-        """Tokens of both parts."""
-        return sum(self.wanted)
+        self.n_text = self.n_kept = 0
 
     @property
     def is_full(self) -> bool:
@@ -227,7 +218,7 @@ class _Parting:
             if part == 1:
                 return
             self.edges.append(self.edges[-1])
-            self._begin()
+            self.n_text = self.n_kept = 0
         self.edges[-1] += 1
         self.n_text += n_tokens
         if self.packing is Packing.blocks:

@@ -6,7 +6,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,18 @@ from ghosttrack.files import hash_path
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BUFFER_BYTES = 2**16
+SUFFIXES = (
+    *(f"{text}{compression}" for text in (".txt", ".jsonl") for compression in ("", *COMPRESSIONS)),
+    ".parquet",
+)
+END_OF_TEXT = "<|endoftext|>"
+TITLE = re.compile(r"\s*= [^=]+ =\s*")
+"""An article's heading in WikiText; sections have more `=`."""
+SNIFF_LINES = 10_000
+BATCH_ROWS = 128
+"""Rows of a table that are in memory at a time."""
+
+log = logging.getLogger(__name__)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -41,6 +53,26 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         # Arrow's own errors carry no strerror.
         reason = error.strerror or f"cannot be decompressed ({error}); compress it anew"
         raise DataError(f"{where}: {reason}") from error
+
+
+def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield ("file:line", object) of every line of JSON Lines that is not blank.
+
+    Raises:
+        DataError: A line is no JSON object; says which.
+    """
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = str(error).split(": line")[0]
+            raise DataError(f"{where}: not JSON ({reason}); write one object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: not a JSON object; write one object a line")
+        yield where, row
 
 
 @contextmanager
@@ -64,20 +96,6 @@ def _decoded(raw: bytes, path: Path, number: int) -> str:
             return text
         byte = 0  # UTF-16 of plain English is UTF-8 with these in between
     raise DataError(f"{path}:{number}: not UTF-8 (byte {byte:#04x}); save the file as UTF-8")
-
-
-SUFFIXES = (
-    *(f"{text}{compression}" for text in (".txt", ".jsonl") for compression in ("", *COMPRESSIONS)),
-    ".parquet",
-)
-END_OF_TEXT = "<|endoftext|>"
-TITLE = re.compile(r"\s*= [^=]+ =\s*")
-"""An article's heading in WikiText; sections have more `=`."""
-SNIFF_LINES = 10_000
-BATCH_ROWS = 128
-"""Rows of a table that are in memory at a time."""
-
-log = logging.getLogger(__name__)
 
 
 class Text(ABC):
@@ -141,7 +159,7 @@ class TextFiles(Text):
     def _files(self) -> list[Path]:
         if self.path.is_dir():
             found = sorted(item for item in self.path.rglob("*") if item.is_file())
-            files = [item for item in found if not _is_hidden(item.relative_to(self.path))]
+            files = [item for item in found if "/." not in f"/{item.relative_to(self.path)}"]
         else:
             files = [self.path] if self.path.is_file() else []
         if kept := [item for item in files if _suffix(item)]:
@@ -182,10 +200,6 @@ def _suffix(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _documents(path: Path, column: str) -> Iterator[str]:
     suffix = _suffix(path)
     if suffix == ".parquet":
@@ -194,7 +208,7 @@ def _documents(path: Path, column: str) -> Iterator[str]:
 
 
 def _txt_documents(path: Path) -> Iterator[str]:
-    head = _head(path)
+    head = list(_head(path))
     first = next((line for line in head if line.strip()), "")
     if END_OF_TEXT in (line.strip() for line in head):
         return _parted(path, lambda line: line.strip() == END_OF_TEXT, keep=False)
@@ -203,15 +217,10 @@ def _txt_documents(path: Path) -> Iterator[str]:
     return (line for _, line in lines(path))
 
 
-def _head(path: Path) -> list[str]:
-    """Read the first lines, up to a bad one: what comes before it counts."""
-    head = []
-    try:
-        for _, line in islice(lines(path), SNIFF_LINES):
-            head.append(line)
-    except DataError:
-        return head
-    return head
+def _head(path: Path) -> Iterator[str]:
+    """Yield the first lines, up to a bad one: what comes before it counts."""
+    with suppress(DataError):
+        yield from (line for _, line in islice(lines(path), SNIFF_LINES))
 
 
 def _parted(path: Path, parts: Callable[[str], bool], *, keep: bool) -> Iterator[str]:
@@ -227,29 +236,17 @@ def _parted(path: Path, parts: Callable[[str], bool], *, keep: bool) -> Iterator
 
 
 def _jsonl_documents(path: Path, column: str) -> Iterator[str]:
-    for number, line in lines(path):
-        if line.strip():
-            yield _json_text(line, column, f"{path}:{number}")
-
-
-def _json_text(line: str, column: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split(": line")[0]
-        raise DataError(f"{where}: not JSON ({reason}); write one object a line") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object; write one a line")
-    text = row.get(column, 0)
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise _no_text(where, column, list(row))
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: not Unicode ({error.reason}); mend the escape") from error
-    return text
+    for where, row in json_rows(path):
+        text = row.get(column, 0)
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            raise _no_text(where, column, list(row))
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{where}: not Unicode ({error.reason}); mend the escape") from error
+        yield text
 
 
 def _parquet_documents(path: Path, column: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -80,12 +79,7 @@ class ShardFile:
         self.file = self.temporary.open("wb")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.file.close()
             self.temporary.unlink()

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ghosttrack.data.documents import lines
+from ghosttrack.data.documents import json_rows, lines
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.questions.records import JSON_SUFFIXES, json_rows
+from ghosttrack.questions.records import JSON_SUFFIXES
 from ghosttrack.questions.sets import Question, bare_question
 
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.data.documents import lines
+from ghosttrack.data.documents import json_rows, lines
 from ghosttrack.errors import DataError
-from ghosttrack.questions.records import json_rows
 from ghosttrack.questions.sets import normalised
 
 RESULTS = "_results.jsonl"

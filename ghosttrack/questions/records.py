@@ -1,7 +1,6 @@
 """Rows of a question set as they lie in files or datasets, each with the place where it stands."""
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES, lines
+from ghosttrack.data.documents import BATCH_ROWS, BUFFER_BYTES, json_rows, lines
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.files import sha256_file
 from ghosttrack.questions.config import FileQuestions, PublishedQuestions
@@ -80,27 +79,6 @@ def _named(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
             kept |= {key: field for key, field in fields.items() if field not in (None, "", [])}
         if kept:
             yield where, kept
-
-
-def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield ("file:line", object) of every line of JSON Lines that is not blank.
-
-    Raises:
-        DataError: A line is no JSON object; says which.
-    """
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: not JSON ({error.msg}, column {error.colno});"
-                " write one object a line"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: not a JSON object; write one object a line")
-        yield f"{path}:{number}", row
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
