@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ghosttrack.data.config import CORPORA, CorpusConfig, ExtractConfig, StoreConfig
-from ghosttrack.detector.asking.config import InterventionsConfig
-from ghosttrack.detector.config import DetectorConfig
+from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig

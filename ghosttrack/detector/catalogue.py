@@ -14,13 +14,10 @@ from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
 from ghosttrack.detector.answers.self_checks import P_TRUE_SPECS, PRIOR_SPECS
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.roster import intervention_specs
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.positions import PEAK_STATISTICS
-from ghosttrack.detector.tracks.statistics import (
-    LENS_STATISTICS,
-    TRACK_STATISTICS,
-)
+from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 
 SUBJECT_KNOWN = StatisticSpec(
     *("subject_known", "knownness", "mean z of latents at the subject that tell right from wrong"),

@@ -1,10 +1,53 @@
-"""What a fitted detector says of one answer, in the form that programs, pages and callers read."""
+"""What a fitted detector says of one answer, and why, for programs, pages and callers.
 
+The reasons are the scorer's own parts (`fitted`), column by column and in words: with the base they
+add up to the log-odds before calibration, which rises with them and changes no order.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import exp, isfinite, nan
 from typing import NamedTuple
 
-from ghosttrack.detector.learners.explain import Explanation
+import numpy as np
+from jaxtyping import Float
+
+from ghosttrack.detector.learners.fitted import QUANTILES, FittedDetector
+from ghosttrack.detector.table import StatisticSpec
+
+
+class Reason(NamedTuple):
+    """One column's part in a score."""
+
+    name: str
+    family: str
+    value: float
+    """NaN where the answer has none."""
+    effect: float
+    """Log-odds that it adds: above 0 it raised the risk."""
+    text: str
+    """What the value says, in words."""
+    right: str
+    """From where to where the middle half of the right answers lies that the detector was fitted
+    on; "" where none has a value."""
+    hallucinated: str
+    """The same of hallucinated ones."""
+
+
+class Explanation(NamedTuple):
+    """All parts of a score: `base + sum of effects`."""
+
+    base: float
+    reasons: tuple[Reason, ...]
+    """One per column, the greatest effect first."""
+
+    @property
+    def families(self) -> dict[str, float]:
+        """Log-odds by family of columns, the greatest first."""
+        sums: dict[str, float] = {}
+        for reason in self.reasons:
+            sums[reason.family] = sums.get(reason.family, 0.0) + reason.effect
+        return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
 
 
 class TokenRisk(NamedTuple):
@@ -101,3 +144,169 @@ class Judgement:
     def has_owner_test(self) -> bool:
         """Whether other subjects were asked about."""
         return bool(self.owner) and isfinite(self.owner_gap)
+
+
+class About(NamedTuple):
+    """Who is spoken of."""
+
+    subject: str = ""
+    rival: str = ""
+    """The other subject to whom the answer fits best."""
+
+    @property
+    def own(self) -> str:
+        """The subject, as a sentence names it."""
+        return self.subject or "its subject"
+
+    @property
+    def other(self) -> str:
+        """The rival, as a sentence names it."""
+        return self.rival or "another name"
+
+
+class Sentence(NamedTuple):
+    """How a column is spoken of."""
+
+    words: Callable[[float, About], str]
+    """What its value says."""
+    shown: Callable[[float], str]
+    """The value alone, in the unit of the words."""
+
+
+def explain(
+    fitted: FittedDetector,
+    values: Float[np.ndarray, " column"],
+    specs: Mapping[str, StatisticSpec],
+    about: About,
+) -> Explanation:
+    """Say what each of the detector's columns added to an answer's score.
+
+    Args:
+        fitted: The detector.
+        values: Of the answer, in the order of its columns.
+        specs: By name; a column without one is named as it is.
+        about: Names for the sentences.
+    """
+    base, of = fitted.scorer.parts(values[None])
+    middle = [QUANTILES.index(0.25), QUANTILES.index(0.75)]
+    usual = fitted.quantiles[:, middle]
+    reasons = []
+    for at, column in enumerate(fitted.columns):
+        table, _, name = column.partition(":")
+        value, spec = float(values[at]), specs.get(name)
+        right, hallucinated = (_usual(name, *usual[label, :, at].tolist()) for label in (0, 1))
+        reasons.append(
+            Reason(
+                name=name,
+                family=spec.family if spec else table,
+                value=value,
+                effect=float(of[0, at]),
+                text=say(name, value, spec.definition if spec else name, about),
+                right=right,
+                hallucinated=hallucinated,
+            )
+        )
+    return Explanation(base, tuple(sorted(reasons, key=lambda reason: -abs(reason.effect))))
+
+
+def say(name: str, value: float, definition: str, about: About) -> str:
+    """Put a column's value into words; by its definition where no sentence is known.
+
+    >>> say("paraphrase_min", -3.0, "", About())
+    'the wording that suits it least gives the answer 5 %'
+    >>> say("half_life", 0.25, "layers until half of the mass is gone, / L/2", About())
+    'layers until half of the mass is gone, / L/2: 0.25'
+    """
+    if np.isnan(value):
+        return f"{definition}: not defined here"
+    if name in SENTENCES:
+        return SENTENCES[name].words(value, about)
+    return f"{definition}: {_plain(value)}"
+
+
+def _usual(name: str, low: float, high: float) -> str:
+    if np.isnan(low):
+        return ""
+    shown = SENTENCES[name].shown if name in SENTENCES else _plain
+    return f"{shown(low)} to {shown(high)}"
+
+
+def percent(prob: float) -> str:
+    """Write a probability as people read it.
+
+    >>> percent(0.0), percent(0.0004), percent(0.016), percent(0.5), percent(0.9996)
+    ('under 0.01 %', '0.04 %', '1.6 %', '50 %', '99.96 %')
+    """
+    if not 1e-4 <= prob <= 1 - 1e-4:
+        return "under 0.01 %" if prob < 0.5 else "over 99.99 %"
+    edge = min(prob, 1 - prob)
+    digits = 0 if edge >= 0.02 else 1 if edge >= 0.005 else 2
+    return f"{100 * prob:.{digits}f} %"
+
+
+def times(log_ratio: float) -> str:
+    """Write a ratio as people read it.
+
+    >>> times(0.5), times(-5.0), times(30.0)
+    ('1.6', '148', 'over 1000')
+    """
+    ratio = exp(min(abs(log_ratio), 20.0))
+    return "over 1000" if ratio > 1000 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def _gap(value: float, about: About) -> str:
+    if value < 0:
+        return f"the answer fits another name, {about.other}, {times(value)} times better"
+    return f"of all other names {about.other} fits the answer best, {times(value)} times worse"
+
+
+def _pmi(value: float, about: About) -> str:
+    than = "likelier" if value > 0 else "less likely"
+    return f"the answer is {times(value)} times {than} for {about.own} than for others on average"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _better(value: float) -> str:
+    return f"{times(value)}× {'better' if value < 0 else 'worse'}"
+
+
+def _ratio(value: float) -> str:
+    return f"{exp(min(value, 20.0)):.2g}×"
+
+
+def _exp(value: float) -> str:
+    return percent(exp(min(value, 0.0)))
+
+
+def _whole_percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _prob(sentence: str) -> Sentence:
+    return Sentence(lambda value, _: sentence.format(_exp(value)), _exp)
+
+
+def _share(sentence: str) -> Sentence:
+    return Sentence(lambda value, _: sentence.format(_whole_percent(value)), _whole_percent)
+
+
+SENTENCES: Mapping[str, Sentence] = {
+    "owner_gap": Sentence(_gap, _better),
+    "owner_pmi": Sentence(_pmi, _ratio),
+    "owner_rank": _share("{} of the other names tried give the answer more strongly"),
+    "paraphrase_logmean": _prob("other wordings of the question give the answer {}"),
+    "paraphrase_min": _prob("the wording that suits it least gives the answer {}"),
+    "paraphrase_max": _prob("the wording that suits it best gives the answer {}"),
+    "paraphrase_agree": _share("{} of the other wordings lead to the same answer"),
+    "answer_logprob": _prob("the model gives its answer {}"),
+    "first_logprob": _prob("the model gives the answer's first token {}"),
+    "min_logprob": _prob("the model gives the answer's least likely token {}"),
+    "mean_logprob": _prob("the model gives the answer's tokens {} on (geometric) average"),
+    "commit_depth": _share("the lens settles on the answer after {} of the layers"),
+    "winner_share": _share("{} of the late support for the answer is one track's"),
+    "prior_share": _share("{} of the support is there without the subject"),
+}
+"""What values say, for columns whose number is not its own explanation."""

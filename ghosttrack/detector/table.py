@@ -1,8 +1,10 @@
-"""Named columns of numbers, one row per answer: what statistics write and classifiers read."""
+"""Named columns of numbers, one row per answer, and what each column says about itself."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,38 @@ import pyarrow.lib
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from ghosttrack.detector.spec import StatisticSpec
 from ghosttrack.errors import DataError
+
+Range = tuple[float, float]
+FRACTION: Range = (0.0, 1.0)
+SIGNED: Range = (-1.0, 1.0)
+POSITIVE: Range = (0.0, inf)
+REAL: Range = (-inf, inf)
+LOG_PROB: Range = (-inf, 0.0)
+
+
+class StatisticSpec(NamedTuple):
+    """One input column of the detector, described before any label is seen."""
+
+    name: str
+    family: str
+    definition: str
+    low: float
+    """Least value that it can take."""
+    high: float
+    """Greatest value that it can take."""
+    direction: int
+    """+1: higher where hallucinated is expected, -1: lower, 0: exploratory, no expectation."""
+
+
+def define(
+    family: str, *rows: tuple[str, Range, int, str], prefix: str = ""
+) -> tuple[StatisticSpec, ...]:
+    """Read a family's rows of name, less the prefix, range, expected direction and definition."""
+    return tuple(
+        StatisticSpec(prefix + name, family, definition, low, high, direction)
+        for name, (low, high), direction, definition in rows
+    )
 
 
 @dataclass(frozen=True)
@@ -36,9 +68,7 @@ class Table:
 
     @classmethod
     def of(
-        cls,
-        specs: Sequence[StatisticSpec],
-        columns: Mapping[str, Float[np.ndarray, " sample"]],
+        cls, specs: Sequence[StatisticSpec], columns: Mapping[str, Float[np.ndarray, " sample"]]
     ) -> "Table":
         """Set columns side by side in the order of their specs; each has one."""
         names = tuple(spec.name for spec in specs)
@@ -94,12 +124,21 @@ class Table:
         Raises:
             DataError: The file is missing, no Parquet, or holds a column that is not numbers.
         """
-        try:
-            stored = pq.read_table(path)
-        except (OSError, pyarrow.lib.ArrowInvalid) as fault:
-            raise DataError(f"{path}: cannot be read as a table of numbers: {fault}") from fault
+        stored = read_parquet(path, "a table of numbers")
         for field in stored.schema:
             if not pa.types.is_floating(field.type):
                 raise DataError(f"{path}: column {field.name} holds {field.type}, not numbers")
         values = np.stack([column.to_numpy() for column in stored.columns], axis=1)
         return cls(tuple(stored.column_names), values)
+
+
+def read_parquet(path: Path, what: str) -> pa.Table:
+    """Read a file that should hold `what`.
+
+    Raises:
+        DataError: It is missing, or no Parquet.
+    """
+    try:
+        return pq.read_table(path)
+    except (OSError, pyarrow.lib.ArrowInvalid) as fault:
+        raise DataError(f"{path}: cannot be read as {what}: {fault}") from fault

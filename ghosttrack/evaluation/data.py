@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.learners.token_risk import MOST_TOKENS
+from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
     DEFAULT,

@@ -9,13 +9,18 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.detector.answers.surface import surface_table
+from ghosttrack.detector.answers.written import surface_table
 from ghosttrack.detector.learners.calibration import calibrate, threshold
-from ghosttrack.detector.learners.classifiers import Columns, Known, Learner, Option, screen
-from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
-from ghosttrack.detector.learners.inputs import Inputs
-from ghosttrack.detector.learners.scorers import fit_scorer
-from ghosttrack.detector.learners.token_risk import TokenClassifier
+from ghosttrack.detector.learners.classifiers import (
+    Columns,
+    Inputs,
+    Known,
+    Learner,
+    Option,
+    TokenClassifier,
+    screen,
+)
+from ghosttrack.detector.learners.fitted import FittedDetector, fit_scorer, quantiles
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.crossfit import (
     CrossFit,

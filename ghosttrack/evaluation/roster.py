@@ -9,7 +9,7 @@ To add a baseline, write its learner (a class in `detector/learners/`, with `opt
     )
 
 It is then evaluated, compared, drawn and checked by name like the others. What a learner can be
-made from is listed in `detector/learners/inputs.py`.
+made from is listed as `classifiers.Inputs`.
 """
 
 import difflib
@@ -22,18 +22,26 @@ import numpy as np
 from ghosttrack.detector.asking.families.owner import N_NEAR
 from ghosttrack.detector.asking.roster import RESCORED
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.learners.baselines import Distance, Latents, LinearProbe, Words
+from ghosttrack.detector.learners.baselines import (
+    Distance,
+    Latents,
+    LinearProbe,
+    SubjectKnown,
+    Words,
+)
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
+    MOST_TOKENS,
+    STREAMING,
     BestColumn,
     Columns,
+    Factory,
+    Inputs,
     LabelFree,
     Learner,
+    TokenClassifier,
 )
-from ghosttrack.detector.learners.inputs import Factory, Inputs
-from ghosttrack.detector.learners.subject_known import SubjectKnown
-from ghosttrack.detector.learners.token_risk import MOST_TOKENS, STREAMING, TokenClassifier
 from ghosttrack.errors import ConfigError
 
 NULL = "null:"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
-from ghosttrack.detector.answers.pairs import written_answers
+from ghosttrack.detector.answers.written import written_answers
 from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.config import restore
-from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.asking.families.siblings import templates_of
-from ghosttrack.detector.config import DetectorConfig, Position
+from ghosttrack.detector.config import DetectorConfig, InterventionsConfig, Position
 from ghosttrack.detector.learners.fitted import FittedDetector, load, save
 from ghosttrack.errors import whole
 from ghosttrack.evaluation.fitting import fit_whole

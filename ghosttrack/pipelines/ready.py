@@ -10,16 +10,16 @@ import numpy as np
 
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.options import (
+from ghosttrack.detector.answers.given import (
     OPTION_SPECS,
     OWNER_OPTION_SPECS,
+    given_answers,
     n_others,
     option_answers,
     owner_table,
     rivals,
 )
 from ghosttrack.detector.answers.output_scores import LOGPROB_SCORES
-from ghosttrack.detector.answers.ready import given_answers
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ import numpy as np
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import DetectorConfig, Null, Position
-from ghosttrack.detector.learners.token_risk import MOST_TOKENS
+from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import Evidence, attribute, gather, in_order_of
 from ghosttrack.detector.tracks.life_cycle import LengthNull

@@ -12,9 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk
-from ghosttrack.detector.learners.explain import percent
-from ghosttrack.detector.learners.token_risk import STREAMING
+from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk, percent
+from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.report.html import asset, environment, json_in_html
 from ghosttrack.report.material import TrackView
 from ghosttrack.report.tables import number, write_csv

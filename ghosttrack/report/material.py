@@ -9,8 +9,7 @@ from jaxtyping import Float
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.fitted import FittedDetector
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from markupsafe import Markup
 
 from ghosttrack.detector.catalogue import ARROWS, bounds
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc

@@ -6,7 +6,7 @@ from math import isfinite
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.learners.explain import About, Explanation, explain
+from ghosttrack.detector.judgement import About, Explanation, explain
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 
 N_ANSWERS = 60

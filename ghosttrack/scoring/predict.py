@@ -13,12 +13,18 @@ from jaxtyping import Float, Int
 from ghosttrack.artifacts import is_complete
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
-from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
-from ghosttrack.detector.learners.explain import About, explain
+from ghosttrack.detector.judgement import (
+    About,
+    Hypothesis,
+    Judge,
+    Judgement,
+    Promoter,
+    TokenRisk,
+    explain,
+)
+from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import FittedDetector
-from ghosttrack.detector.learners.token_risk import STREAMING
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
 from ghosttrack.detector.tracks.streaming import Stream
 from ghosttrack.files import read_json

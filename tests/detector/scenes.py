@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.attribution import Attribution, Evidence
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import fit_usual

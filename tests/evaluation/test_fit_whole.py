@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.scorers import scores
+from ghosttrack.detector.learners.fitted import scores
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.fitting import fit_whole

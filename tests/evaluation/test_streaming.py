@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.token_risk import TokenClassifier
+from ghosttrack.detector.learners.classifiers import TokenClassifier
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.fitting import fit_whole, prepare

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.evaluation.result import (
     UNDEFINED,
     CausalRate,

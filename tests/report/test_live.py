@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, Promoter, TokenRisk
-from ghosttrack.detector.learners.explain import Explanation, Reason
+from ghosttrack.detector.judgement import (
+    Explanation,
+    Hypothesis,
+    Judge,
+    Judgement,
+    Promoter,
+    Reason,
+    TokenRisk,
+)
 from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
 from tests.report import materials
 from tests.report.test_page import Page

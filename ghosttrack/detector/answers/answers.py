@@ -1,19 +1,18 @@
 """The model's own answers: what it said, how sure it was, and whether it was right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.lib
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 
 from ghosttrack.detector.answers.output_scores import output_scores
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import Table, read_parquet
 from ghosttrack.errors import DataError
 from ghosttrack.models.generate import GenerateSettings, Generation, generate
 from ghosttrack.models.lm import LM
@@ -22,17 +21,15 @@ from ghosttrack.questions.labels import RIGHT, WRITTEN, categorise
 from ghosttrack.questions.sets import Question, QuestionSet
 
 OUTPUT_PREFIX = "output:"
-STRING_FIELDS = (
-    "question_ids",
-    "groups",
-    "prompts",
-    "subjects",
-    "relations",
-    "tiers",
-    "texts",
-    "categories",
-)
-RAGGED_FIELDS = ("token_ids", "logprobs", "entropies", "margins")
+TEXT, TEXTS, REALS = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
+TYPES = {
+    **dict.fromkeys(("question_ids", "groups", "prompts", "subjects", "relations"), TEXT),
+    **dict.fromkeys(("tiers", "texts", "categories"), TEXT),
+    **{"references": TEXTS, "token_ids": pa.list_(pa.int64())},
+    **dict.fromkeys(("logprobs", "entropies", "margins"), REALS),
+    **{"labels": pa.int64(), "exposures": pa.int64(), "prob": pa.float64()},
+}
+"""Column of the file to its type: the fields of `Answers` but the output scores."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Answers:
     margins: tuple[tuple[float, ...], ...]
     """Log-probability of the best token minus that of the second."""
     output: Table
-    """Output scores; `outputs.OUTPUT_SCORES` defines them."""
+    """Output scores; `output_scores.OUTPUT_SCORES` defines them."""
 
     def __post_init__(self) -> None:
         lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
@@ -97,15 +94,7 @@ class Answers:
 
     def save(self, path: Path) -> None:
         """Write one Parquet file; output scores are its columns `output:<name>`."""
-        columns: dict[str, pa.Array] = {}
-        for name in STRING_FIELDS:
-            columns[name] = pa.array(getattr(self, name), pa.string())
-        columns["references"] = pa.array(self.references, pa.list_(pa.string()))
-        for name in RAGGED_FIELDS:
-            kind = pa.int64() if name == "token_ids" else pa.float64()
-            columns[name] = pa.array(getattr(self, name), pa.list_(kind))
-        for name in ("labels", "exposures", "prob"):
-            columns[name] = pa.array(getattr(self, name))
+        columns = {name: pa.array(getattr(self, name), kind) for name, kind in TYPES.items()}
         for name, column in zip(self.output.names, self.output.values.T, strict=True):
             columns[OUTPUT_PREFIX + name] = pa.array(column)
         pq.write_table(pa.table(columns), path)
@@ -117,27 +106,55 @@ class Answers:
         Raises:
             DataError: The file is missing, is no Parquet, or lacks a column.
         """
-        try:
-            stored = pq.read_table(path)
-        except (OSError, pyarrow.lib.ArrowInvalid) as fault:
-            raise DataError(f"{path}: cannot be read as answers: {fault}") from fault
-        wanted = [field.name for field in fields(cls) if field.name != "output"]
-        missing = sorted(set(wanted) - set(stored.column_names))
+        stored = read_parquet(path, "answers")
+        missing = sorted(set(TYPES) - set(stored.column_names))
         if missing:
             raise DataError(f"{path}: holds no answers: no column {', '.join(missing)}")
-        values: dict[str, object] = {}
-        for name in STRING_FIELDS:
-            values[name] = tuple(stored[name].to_pylist())
-        for name in (*RAGGED_FIELDS, "references"):
-            values[name] = tuple(tuple(row) for row in stored[name].to_pylist())
-        for name in ("labels", "exposures", "prob"):
-            values[name] = stored[name].to_numpy()
-        scores = tuple(name for name in stored.column_names if name.startswith(OUTPUT_PREFIX))
-        matrix = np.empty((stored.num_rows, len(scores)))
-        for column, name in enumerate(scores):
-            matrix[:, column] = stored[name].to_numpy()
+        values: dict[str, Any] = {}
+        for name, kind in TYPES.items():
+            if pa.types.is_primitive(kind):
+                values[name] = stored[name].to_numpy()
+            else:
+                rows = stored[name].to_pylist()
+                values[name] = tuple(tuple(row) if isinstance(row, list) else row for row in rows)
+        scores = [name for name in stored.column_names if name.startswith(OUTPUT_PREFIX)]
+        matrix = np.column_stack([stored[name].to_numpy() for name in scores])
         output = Table(tuple(name.removeprefix(OUTPUT_PREFIX) for name in scores), matrix)
-        return cls(**values, output=output)  # pyright: ignore[reportArgumentType]
+        return cls(**values, output=output)
+
+    @classmethod
+    def of(
+        cls,
+        questions: Sequence[Question],
+        texts: Sequence[str],
+        categories: Sequence[str],
+        output: Table,
+        logprob: str = "answer_logprob",
+    ) -> "Answers":
+        """Set answers without tokens beside what is known of their questions.
+
+        `logprob` names the output score that is the whole answer's log-probability.
+        """
+        none = ((),) * len(texts)
+        return cls(
+            question_ids=tuple(q.id for q in questions),
+            groups=tuple(q.group for q in questions),
+            prompts=tuple(q.prompt for q in questions),
+            subjects=tuple(q.subject for q in questions),
+            relations=tuple(q.relation for q in questions),
+            tiers=tuple(q.tier for q in questions),
+            exposures=np.array([q.exposure for q in questions], dtype=np.int64),
+            texts=tuple(texts),
+            references=tuple(q.answers for q in questions),
+            labels=np.array([category not in RIGHT for category in categories], dtype=np.int64),
+            categories=tuple(categories),
+            prob=np.exp(output.column(logprob)),
+            token_ids=none,
+            logprobs=none,
+            entropies=none,
+            margins=none,
+            output=output,
+        )
 
 
 class Response(NamedTuple):
@@ -150,30 +167,19 @@ class Response(NamedTuple):
     """Where it is known without comparing the text with the references."""
 
 
-def answer(lm: LM, questions: QuestionSet, *, batch_size: int = 256) -> Answers:
+def answer(lm: LM, questions: QuestionSet) -> Answers:
     """Let the model answer every question greedily, and judge what it said.
 
-    Args:
-        lm: The model that is examined.
-        questions: With right answers; `labels.categorise` says how they are compared.
-        batch_size: Prompts per forward pass; changes no result beyond rounding.
+    `labels.categorise` says how what it said is compared with right answers.
     """
     prompts = [question.prompt for question in questions.questions]
-    given = respond(lm, prompts, questions.max_new_tokens, questions.stop, batch_size=batch_size)
-    return assemble(questions.questions, given)
+    return assemble(questions.questions, respond(lm, prompts, questions))
 
 
-def respond(
-    lm: LM,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    stop: tuple[str, ...],
-    *,
-    batch_size: int = 256,
-) -> list[Response]:
-    """Let the model continue every prompt greedily; each answer has at least one token."""
+def respond(lm: LM, prompts: Sequence[str], questions: QuestionSet) -> list[Response]:
+    """Let the model continue prompts greedily, as the questions say; each answer has a token."""
     ids = lm.encode_all(prompts)
-    settings = GenerateSettings(max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size)
+    settings = GenerateSettings(max_new_tokens=questions.max_new_tokens, stop=questions.stop)
     return [_given(lm, ids[one.prompt], one) for one in generate(lm, ids, settings)]
 
 
@@ -182,38 +188,23 @@ def assemble(questions: Sequence[Question], given: Sequence[Response]) -> Answer
     pairs = zip(questions, given, strict=True)
     categories = [one.category or categorise(question, one.text) for question, one in pairs]
     scores = [one.scores for one in given]
-    return Answers(
-        question_ids=tuple(q.id for q in questions),
-        groups=tuple(q.group for q in questions),
-        prompts=tuple(q.prompt for q in questions),
-        subjects=tuple(q.subject for q in questions),
-        relations=tuple(q.relation for q in questions),
-        tiers=tuple(q.tier for q in questions),
-        exposures=np.array([q.exposure for q in questions], dtype=np.int64),
-        texts=tuple(one.text for one in given),
-        references=tuple(q.answers for q in questions),
-        labels=np.array([category not in RIGHT for category in categories], dtype=np.int64),
-        categories=tuple(categories),
-        prob=np.exp([float(one.logprobs.sum()) for one in scores]),
+    texts = [one.text for one in given]
+    return replace(
+        Answers.of(questions, texts, categories, output_scores(scores)),
         token_ids=tuple(one.token_ids for one in given),
         logprobs=tuple(tuple(one.logprobs.tolist()) for one in scores),
         entropies=tuple(tuple(one.entropies.tolist()) for one in scores),
         margins=tuple(tuple(one.margins.tolist()) for one in scores),
-        output=output_scores(scores),
     )
 
 
 def _given(lm: LM, prompt: list[int], generation: Generation) -> Response:
     if not generation.token_ids:
         return _silence(lm, prompt)
-    scores = TokenScores(
-        np.asarray(generation.logprobs, dtype=np.float64),
-        np.asarray(generation.entropies, dtype=np.float64),
-        np.asarray(generation.max_probs, dtype=np.float64),
-        np.asarray(generation.margins, dtype=np.float64),
-        argmax_agrees=True,
-    )
-    return Response(generation.text, tuple(generation.token_ids), scores)
+    measured = (generation.logprobs, generation.entropies, generation.max_probs)
+    scores = [np.asarray(one, dtype=np.float64) for one in (*measured, generation.margins)]
+    tokens = TokenScores(*scores, argmax_agrees=True)
+    return Response(generation.text, tuple(generation.token_ids), tokens)
 
 
 def _silence(lm: LM, prompt: list[int]) -> Response:

@@ -1,70 +1,76 @@
 """Output scores: what one pass over an answer says about it by token probabilities alone."""
 
 from collections.abc import Callable, Sequence
-from math import inf
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import (
+    FRACTION,
+    LOG_PROB,
+    POSITIVE,
+    Range,
+    StatisticSpec,
+    Table,
+    define,
+)
 from ghosttrack.models.score import TokenScores
 
+Said = TypeVar("Said")
 
-class OutputScore(NamedTuple):
-    """A score and how it is read off an answer's tokens."""
+
+@dataclass(frozen=True)
+class Score(Generic[Said]):
+    """A score and how it is read off what was said."""
 
     spec: StatisticSpec
-    of: Callable[[TokenScores], float]
+    of: Callable[[Said], float]
 
 
-def _score(
-    name: str,
-    definition: str,
-    bounds: tuple[float, float],
-    direction: int,
-    of: Callable[[TokenScores], float],
-) -> OutputScore:
-    return OutputScore(StatisticSpec(name, "output", definition, *bounds, direction), of)
+def scores(
+    family: str, *rows: tuple[str, Range, int, str, Callable[[Said], float]], prefix: str = ""
+) -> tuple[Score[Said], ...]:
+    """Read a family's rows as `define` does, each with its formula at the end."""
+    return tuple(Score(define(family, row[:4], prefix=prefix)[0], row[4]) for row in rows)
 
 
-LOG = (-inf, 0.0)
-NATS = (0.0, inf)
-FRACTION = (0.0, 1.0)
+def score_table(scores: Sequence[Score[Said]], said: Sequence[Said | None]) -> Table:
+    """Read every score off each answer; NaN for one of which nothing is known."""
+    values = np.full((len(said), len(scores)), np.nan)
+    for row, one in enumerate(said):
+        if one is not None:
+            values[row] = [score.of(one) for score in scores]
+    return Table(tuple(score.spec.name for score in scores), values)
 
-LOGPROB_SCORES: tuple[OutputScore, ...] = (
-    _score("mean_logprob", "mean token log-probability", LOG, -1, lambda t: t.logprobs.mean()),
-    _score("min_logprob", "least token log-probability", LOG, -1, lambda t: t.logprobs.min()),
-    _score("first_logprob", "first token's log-probability", LOG, -1, lambda t: t.logprobs[0]),
-    _score("answer_logprob", "whole answer's log-probability", LOG, -1, lambda t: t.logprobs.sum()),
-)
-"""Those that ask for no more than what an API tells of its answer."""
 
-OUTPUT_SCORES: tuple[OutputScore, ...] = (
-    *LOGPROB_SCORES,
-    _score("mean_entropy", "mean next-token entropy", NATS, +1, lambda t: t.entropies.mean()),
-    _score("max_entropy", "greatest next-token entropy", NATS, +1, lambda t: t.entropies.max()),
-    _score("first_entropy", "entropy at the first token", NATS, +1, lambda t: t.entropies[0]),
-    _score("min_margin", "least log-ratio of the two best", NATS, -1, lambda t: t.margins.min()),
-    _score("first_margin", "first token's log-ratio", NATS, -1, lambda t: t.margins[0]),
-    _score("min_max_prob", "least top probability", FRACTION, -1, lambda t: t.max_probs.min()),
+OUTPUT_SCORES: tuple[Score[TokenScores], ...] = scores(
+    "output",
+    ("mean_logprob", LOG_PROB, -1, "mean token log-probability", lambda t: t.logprobs.mean()),
+    ("min_logprob", LOG_PROB, -1, "least token log-probability", lambda t: t.logprobs.min()),
+    ("first_logprob", LOG_PROB, -1, "first token's log-probability", lambda t: t.logprobs[0]),
+    ("answer_logprob", LOG_PROB, -1, "whole answer's log-probability", lambda t: t.logprobs.sum()),
+    ("mean_entropy", POSITIVE, +1, "mean next-token entropy", lambda t: t.entropies.mean()),
+    ("max_entropy", POSITIVE, +1, "greatest next-token entropy", lambda t: t.entropies.max()),
+    ("first_entropy", POSITIVE, +1, "entropy at the first token", lambda t: t.entropies[0]),
+    ("min_margin", POSITIVE, -1, "least log-ratio of the two best", lambda t: t.margins.min()),
+    ("first_margin", POSITIVE, -1, "first token's log-ratio", lambda t: t.margins[0]),
+    ("min_max_prob", FRACTION, -1, "least top probability", lambda t: t.max_probs.min()),
 )
 """Every output score; the number of tokens is not among them, it names the kind of answer."""
+LOGPROB_SCORES = OUTPUT_SCORES[:4]
+"""Those that ask for no more than what an API tells of its answer."""
 
 
 def logprob_scores(answers: Sequence[Sequence[float]]) -> Table:
     """Read `LOGPROB_SCORES` off tokens' log-probabilities; NaN for an answer that has none."""
-    values = np.full((len(answers), len(LOGPROB_SCORES)), np.nan)
-    for row, logprobs in enumerate(answers):
-        if logprobs:
-            tokens = TokenScores(np.array(logprobs), *[np.empty(0)] * 3, argmax_agrees=True)
-            values[row] = [score.of(tokens) for score in LOGPROB_SCORES]
-    return Table(tuple(score.spec.name for score in LOGPROB_SCORES), values)
+    said = [
+        TokenScores(np.array(one), *[np.empty(0)] * 3, argmax_agrees=True) if one else None
+        for one in answers
+    ]
+    return score_table(LOGPROB_SCORES, said)
 
 
 def output_scores(answers: Sequence[TokenScores]) -> Table:
     """Read every output score off each answer; none is without tokens."""
-    values = [[score.of(tokens) for score in OUTPUT_SCORES] for tokens in answers]
-    shape = (len(answers), len(OUTPUT_SCORES))
-    names = tuple(score.spec.name for score in OUTPUT_SCORES)
-    return Table(names, np.asarray(values, dtype=np.float64).reshape(shape))
+    return score_table(OUTPUT_SCORES, answers)

@@ -9,17 +9,15 @@ shared words in the place of the entailment model; kernel language entropy (Niki
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from math import inf
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.answers.key_words import key_words, named_words
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.answers.output_scores import Score, score_table, scores
+from ghosttrack.detector.table import FRACTION, POSITIVE, Table
 from ghosttrack.questions.labels import words
 from ghosttrack.questions.ready_answers import ReadyAnswer
 
@@ -30,6 +28,14 @@ DENIALS_TEXT = (
 )
 DENIALS = frozenset(DENIALS_TEXT.split())
 """Words of which a refusal, a denial or a doubt has one."""
+FUNCTION_WORDS_TEXT = (
+    "a an the of in on at to for and or but by with from as about over after before during "
+    "between than then there into also is was were are be been has had have do did does not "
+    "no it its he his she her they their this that these those who which what when where s "
+)
+FUNCTION_WORDS = frozenset(FUNCTION_WORDS_TEXT.split())
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+TOKEN = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 NUMBER = re.compile(r"\d")
 
 WordSet = frozenset[str]
@@ -50,21 +56,10 @@ class SampledAnswers(NamedTuple):
     """Share of the key words of the first that stand anywhere in the second; NaN without any."""
 
 
-class SamplingScore(NamedTuple):
-    """A score and how it is read off what was said."""
-
-    spec: StatisticSpec
-    of: Callable[[SampledAnswers], float]
-
-
 def sampling_table(answers: Sequence[ReadyAnswer]) -> Table:
     """Compute every score; an answer without samples has none."""
-    values = np.full((len(answers), len(SAMPLING_SCORES)), np.nan)
-    for row, given in enumerate(answers):
-        if given.samples:
-            sampled = compare_samples(given)
-            values[row] = [score.of(sampled) for score in SAMPLING_SCORES]
-    return Table(tuple(score.spec.name for score in SAMPLING_SCORES), values)
+    sampled = [compare_samples(one) if one.samples else None for one in answers]
+    return score_table(SAMPLING_SCORES, sampled)
 
 
 def compare_samples(given: ReadyAnswer) -> SampledAnswers:
@@ -81,6 +76,43 @@ def compare_samples(given: ReadyAnswer) -> SampledAnswers:
         names=tuple(named_words(text) - asked for text in texts),
         cover=np.array([[_share(one, other) for other in held] for one in keys]),
     )
+
+
+def sentences(text: str) -> list[str]:
+    r"""Cut a text after its full stops and at its line breaks; an abbreviation's stop cuts too.
+
+    >>> sentences("Niamey. It lies in Niger!\nYes")
+    ['Niamey.', 'It lies in Niger!', 'Yes']
+    """
+    return [part for part in SENTENCE_END.split(text.strip()) if part]
+
+
+def key_words(text: str, question: frozenset[str]) -> frozenset[str]:
+    """List the words of a text's first sentence less function words and the question's words.
+
+    An answer mostly stands in its first sentence, what follows adorns it.
+
+    >>> sorted(key_words("The capital is Niamey. It is large.", frozenset({"capital"})))
+    ['niamey']
+    """
+    first = next(iter(sentences(text)), "")
+    return frozenset(words(first)) - FUNCTION_WORDS - question
+
+
+def named_words(text: str) -> frozenset[str]:
+    """List capitalised words that begin no sentence, and words with a digit, from anywhere.
+
+    >>> sorted(named_words("Born in Paris. Soon famous: 1,200 people knew Zola."))
+    ['1200', 'paris', 'zola']
+    """
+    return frozenset(word for token in _names(text) for word in words(token)) - FUNCTION_WORDS
+
+
+def _names(text: str) -> Iterator[str]:
+    for sentence in sentences(text):
+        for place, token in enumerate(TOKEN.findall(sentence)):
+            if (place and token[0].isupper()) or any(map(str.isdigit, token)):
+                yield token
 
 
 def _share(some: WordSet, of: WordSet) -> float:
@@ -195,53 +227,43 @@ def _spread(sampled: SampledAnswers) -> float:
     return float(lengths.std() / max(lengths.mean(), 1.0))
 
 
-def _score(
-    name: str,
-    definition: str,
-    high: float,
-    direction: int,
-    of: Callable[[SampledAnswers], float],
-) -> SamplingScore:
-    return SamplingScore(
-        StatisticSpec(f"sample_{name}", "sampling", definition, 0.0, high, direction), of
-    )
-
-
-SAMPLING_SCORES: tuple[SamplingScore, ...] = (
-    _score("overlap", "mean Jaccard of words, response and sample", 1.0, -1,
-           lambda h: _overlap(h.held)),
-    _score("pair_overlap", "mean Jaccard of words, two samples", 1.0, -1,
-           lambda h: _pair_overlap(h.held)),
-    _score("rouge", "mean ROUGE-L F1, response and sample", 1.0, -1, _rouge),
-    _score("named_overlap", "mean Jaccard of named words not in the question", 1.0, -1,
-           lambda h: _overlap(h.names)),
-    _score("named_support", "mean share of samples with a named word of the response", 1.0, -1,
-           lambda h: float(np.mean(_support(h.names[0], h.held)))),
-    _score("named_commonest", "share of samples with the named word that most name", 1.0, -1,
-           lambda h: _commonest(h.names)),
-    _score("number_support", "mean share of samples with a number of the response", 1.0, -1,
-           _number_support),
-    _score("key_overlap", "mean Jaccard of key words, response and sample", 1.0, -1,
-           lambda h: _overlap(h.keys)),
-    _score("key_pair_overlap", "mean Jaccard of key words, two samples", 1.0, -1,
-           lambda h: _pair_overlap(h.keys)),
-    _score("key_support", "mean share of samples with a key word of the response", 1.0, -1,
-           lambda h: float(np.mean(_support(h.keys[0], h.held)))),
-    _score("key_support_max", "greatest share of samples with a key word", 1.0, -1,
-           lambda h: max(_support(h.keys[0], h.held))),
-    _score("key_support_min", "least share of samples with a key word", 1.0, -1,
-           lambda h: min(_support(h.keys[0], h.held))),
-    _score("key_whole", "share of samples with all key words of the response", 1.0, -1, _covered),
-    _score("key_back", "mean share of a sample's key words in the response", 1.0, -1, _back),
-    _score("key_pairs", "mean share of a text's key words in another text", 1.0, -1, _pair_cover),
-    _score("key_commonest", "share of samples with the key word that most have", 1.0, -1,
-           lambda h: _commonest(h.keys)),
-    _score("same", "share of samples that say the same as the response", 1.0, -1,
-           lambda h: float(_same(h)[0, 1:].mean())),
-    _score("semantic_entropy", "entropy over texts that say the same", inf, +1, _semantic_entropy),
-    _score("kernel_entropy", "von Neumann entropy of key words' Jaccard", inf, +1, _kernel_entropy),
-    _score("exact_entropy", "entropy over texts that are the same", inf, +1, _exact_entropy),
-    _score("denials", "share of samples that deny, doubt or refuse", 1.0, +1, _denials),
-    _score("length_spread", "deviation of samples' lengths over their mean", inf, +1, _spread),
+SAMPLING_SCORES: tuple[Score[SampledAnswers], ...] = scores(
+    "sampling",
+    ("overlap", FRACTION, -1, "mean Jaccard of words, response and sample",
+     lambda h: _overlap(h.held)),
+    ("pair_overlap", FRACTION, -1, "mean Jaccard of words, two samples",
+     lambda h: _pair_overlap(h.held)),
+    ("rouge", FRACTION, -1, "mean ROUGE-L F1, response and sample", _rouge),
+    ("named_overlap", FRACTION, -1, "mean Jaccard of named words not in the question",
+     lambda h: _overlap(h.names)),
+    ("named_support", FRACTION, -1, "mean share of samples with a named word of the response",
+     lambda h: float(np.mean(_support(h.names[0], h.held)))),
+    ("named_commonest", FRACTION, -1, "share of samples with the named word that most name",
+     lambda h: _commonest(h.names)),
+    ("number_support", FRACTION, -1, "mean share of samples with a number of the response",
+     _number_support),
+    ("key_overlap", FRACTION, -1, "mean Jaccard of key words, response and sample",
+     lambda h: _overlap(h.keys)),
+    ("key_pair_overlap", FRACTION, -1, "mean Jaccard of key words, two samples",
+     lambda h: _pair_overlap(h.keys)),
+    ("key_support", FRACTION, -1, "mean share of samples with a key word of the response",
+     lambda h: float(np.mean(_support(h.keys[0], h.held)))),
+    ("key_support_max", FRACTION, -1, "greatest share of samples with a key word",
+     lambda h: max(_support(h.keys[0], h.held))),
+    ("key_support_min", FRACTION, -1, "least share of samples with a key word",
+     lambda h: min(_support(h.keys[0], h.held))),
+    ("key_whole", FRACTION, -1, "share of samples with all key words of the response", _covered),
+    ("key_back", FRACTION, -1, "mean share of a sample's key words in the response", _back),
+    ("key_pairs", FRACTION, -1, "mean share of a text's key words in another text", _pair_cover),
+    ("key_commonest", FRACTION, -1, "share of samples with the key word that most have",
+     lambda h: _commonest(h.keys)),
+    ("same", FRACTION, -1, "share of samples that say the same as the response",
+     lambda h: float(_same(h)[0, 1:].mean())),
+    ("semantic_entropy", POSITIVE, +1, "entropy over texts that say the same", _semantic_entropy),
+    ("kernel_entropy", POSITIVE, +1, "von Neumann entropy of key words' Jaccard", _kernel_entropy),
+    ("exact_entropy", POSITIVE, +1, "entropy over texts that are the same", _exact_entropy),
+    ("denials", FRACTION, +1, "share of samples that deny, doubt or refuse", _denials),
+    ("length_spread", POSITIVE, +1, "deviation of samples' lengths over their mean", _spread),
+    prefix="sample_",
 )  # fmt: skip
 """Every score of agreement; the response's own length is not among them, as for output scores."""

@@ -4,14 +4,10 @@ Sources: P(True), Kadavath 2022; the answer's prior, pointwise mutual informatio
 2021; other answers of its own, semantic entropy (Kuhn 2023) with clusters by words (`sampling.py`).
 """
 
-from collections.abc import Sequence
-from math import inf
-
 import numpy as np
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import FRACTION, LOG_PROB, REAL, Table, define
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
@@ -20,23 +16,19 @@ from ghosttrack.questions.sets import QuestionSet
 
 QUESTION, ANSWER = "{question}", "{answer}"
 VERDICTS = (" True", " False")
-PRIOR_SPECS = (
-    StatisticSpec("prior_logprob", "prior", "lp of the answer after no question", -inf, 0.0, +1),
-    StatisticSpec("pmi", "prior", "lp of the answer minus its prior", -inf, inf, -1),
-    StatisticSpec("mean_pmi", "prior", "the same per token", -inf, inf, -1),
+PRIOR_SPECS = define(
+    "prior",
+    ("prior_logprob", LOG_PROB, +1, "lp of the answer after no question"),
+    ("pmi", REAL, -1, "lp of the answer minus its prior"),
+    ("mean_pmi", REAL, -1, "the same per token"),
 )
-P_TRUE_SPECS = (
-    StatisticSpec("p_true", "p_true", "probability of True against False", 0.0, 1.0, -1),
-)
+P_TRUE_SPECS = define("p_true", ("p_true", FRACTION, -1, "probability of True against False"))
 
 
 def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
     """Score each answer after the prompt without its question; None where nothing is left of it.
 
-    Args:
-        lm: The model that gave the answers.
-        answers: To be scored again.
-        template: The prompt around a question.
+    `template` is the prompt around a question.
     """
     empty = lm.encode(template.replace(QUESTION, ""))
     if not empty:
@@ -54,11 +46,8 @@ def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
 def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
     """Ask the model whether each answer is true.
 
-    Args:
-        lm: The model that gave the answers.
-        answers: To be asked about.
-        template: The prompt around a question.
-        asking: Text with `{question}` and `{answer}` that " True" or " False" continues.
+    `template` is the prompt around a question, `asking` a text with `{question}` and `{answer}`
+    that " True" or " False" continues.
     """
     prompts = [
         lm.encode(asking.replace(QUESTION, bare(prompt, template)).replace(ANSWER, text))
@@ -75,24 +64,17 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
 def draw_samples(
     lm: LM, questions: QuestionSet, answers: Answers, n_samples: int, seed: int
 ) -> list[ReadyAnswer]:
-    """Let the model answer each question again, at temperature 1, all in one batch.
-
-    Args:
-        lm: The model that gave the answers.
-        questions: Say how an answer ends.
-        answers: Beside which the samples are set.
-        n_samples: Per answer.
-        seed: Of the draws.
-    """
+    """Let the model answer each question again, at temperature 1, all in one batch."""
     prompts = [lm.encode(prompt) for prompt in answers.prompts]
     settings = GenerateSettings(
         questions.max_new_tokens, questions.stop, temperature=1.0, samples=n_samples, seed=seed
     )
     texts = [one.text for one in generate(lm, prompts, settings)]
     rows = zip(answers.prompts, answers.texts, answers.groups, strict=True)
+    drawn = (tuple(texts[at : at + n_samples]) for at in range(0, len(texts), n_samples))
     return [
-        ReadyAnswer(prompt, text, (), None, _nth(texts, row, n_samples), (), group)
-        for row, (prompt, text, group) in enumerate(rows)
+        ReadyAnswer(prompt, text, (), None, samples, (), group)
+        for (prompt, text, group), samples in zip(rows, drawn, strict=True)
     ]
 
 
@@ -104,7 +86,3 @@ def bare(prompt: str, template: str) -> str:
     """
     before, _, after = template.partition(QUESTION)
     return prompt.removeprefix(before).removesuffix(after)
-
-
-def _nth(texts: Sequence[str], row: int, n_samples: int) -> tuple[str, ...]:
-    return tuple(texts[row * n_samples : (row + 1) * n_samples])

@@ -14,10 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.models.changes import Change
+from ghosttrack.detector.table import FRACTION, LOG_PROB, POSITIVE, StatisticSpec, define
+from ghosttrack.models.changes import Change, ChangeKind
 from ghosttrack.questions.sets import Question
 
+NOISE_DEPTHS, NOISE_SCALES = (0.0, 1 / 3, 2 / 3), (0.3, 1.0)
+"""Where noise enters, as a share of the blocks, and its length over the residual stream's."""
+N_NOISES = len(NOISE_DEPTHS) * len(NOISE_SCALES)
 Names = Mapping[str, tuple[str, ...]]
 
 
@@ -112,3 +115,50 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 def log_mean_exp(logprobs: Float[np.ndarray, " copy"]) -> float:
     """Log of the mean probability."""
     return float(np.logaddexp.reduce(logprobs)) - float(np.log(len(logprobs)))
+
+
+def noises(n_copies: int, n_layers: int) -> list[Change]:
+    """Noise at a few depths and scales, the shallowest first."""
+    grid = [(depth, scale) for depth in NOISE_DEPTHS for scale in NOISE_SCALES]
+    return [
+        Change(ChangeKind.noise, int(depth * n_layers), scale, seed=at)
+        for at, (depth, scale) in enumerate(grid[:n_copies])
+    ]
+
+
+def disturbance(
+    name: str,
+    order: int,
+    default: int,
+    what: str,
+    changes: Callable[[int, int], Sequence[Change]],
+    *,
+    at_subject: bool = False,
+) -> Rescoring:
+    """Make a family that disturbs the residual stream while the question stays as it is.
+
+    `changes` gives as many as there are copies, for so many blocks; they are made at the subject or
+    at all of the prompt.
+    """
+
+    def copies(question: Question, n_copies: int, context: CopyContext) -> tuple[Copy, ...]:
+        where = question.subject if at_subject else question.prompt
+        bare = Copy(question.prompt, question.subject, marked=where)
+        changed = changes(n_copies, context.n_layers) if where else ()
+        return tuple(bare._replace(change=change) for change in changed)
+
+    specs = define(
+        name,
+        ("survival", FRACTION, -1, f"share of passes with {what} that keep the greedy answer"),
+        ("logmean", LOG_PROB, -1, f"log of the answer's mean probability with {what}"),
+        ("sd", POSITIVE, +1, f"standard deviation of lp with {what}"),
+        prefix=f"{name}_",
+    )
+    needs = "a subject" if at_subject else "nothing"
+    return Rescoring(name, order, default, needs, specs, copies, _survival)
+
+
+def _survival(echo: Echo) -> Finding:
+    """Tell how well an answer stands being disturbed."""
+    lp = echo.logprobs
+    return Finding((float(echo.agrees.mean()), log_mean_exp(lp), float(lp.std())))

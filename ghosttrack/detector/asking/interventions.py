@@ -74,7 +74,7 @@ def intervene(
 
     Args:
         lm: The model that gave the answers.
-        questions: Holds the question of each answer, by id; the others say how else one can ask.
+        questions: Hold the question of each answer, by id; the others say how else one can ask.
         answers: To be scored again.
         families: Each with its number of copies, above 0 (`roster.requested`).
         seed: Of the drawn names, together with the question's id.
@@ -84,9 +84,7 @@ def intervene(
     by_id = {question.id: question for question in questions.questions}
     asked = [by_id[question_id] for question_id in answers.question_ids]
     siblings = find_siblings(asked, templates_of(questions), families.get(SIBLINGS, 0))
-    replies = respond(
-        lm, [one.prompt for one in siblings.questions], questions.max_new_tokens, questions.stop
-    )
+    replies = respond(lm, [one.prompt for one in siblings.questions], questions)
     reader = _CopyReader(lm, questions.names, seed)
     scoring = {one: n for one, n in families.items() if isinstance(one, Rescoring)}
     own = [reader.ask(one, n, asked, answers.token_ids) for one, n in scoring.items()]
@@ -96,15 +94,16 @@ def intervene(
         for one, n in scoring.items()
         if one.is_for_siblings and siblings_again
     ]
-    reader.run()
+    read = reader.run()
     rounds = {one.family.name: one for one in own if one.n_copies}
-    found = {name: one.find() for name, one in rounds.items()}
+    found = {name: one.find(read) for name, one in rounds.items()}
     tables = {name: _columns(rounds[name].family, part) for name, part in found.items()}
     cost = {name: one.n_copies for name, one in rounds.items()}
     if siblings.questions:
         lp = np.array([[reply.scores.logprobs.sum()] for reply in replies], dtype=np.float64)
+        their_columns = [_columns(one.family, one.find(read), PREFIX) for one in theirs]
         own_lp = Table(tuple(spec.name for spec in SIBLINGS.specs), lp)
-        tables[SIBLINGS.name] = siblings.mean(own_lp.concat(*map(_sibling_columns, theirs)))
+        tables[SIBLINGS.name] = siblings.mean(own_lp.concat(*their_columns))
         cost[SIBLINGS.name] = sum(map(len, spoken)) + sum(one.n_copies for one in theirs)
     left_out = [one.family.name for one in own if not one.n_copies]
     left_out += [SIBLINGS.name] if SIBLINGS in families and not siblings.questions else []
@@ -130,8 +129,8 @@ class _CopyReader:
         self.seed = seed
         self.prompts: dict[tuple[str, str], int] = {}
         self.answers: dict[Tokens, int] = {}
-        self.pairs: dict[Change | None, list[tuple[int, int]]] = defaultdict(list)
-        self.read: dict[Change | None, Totals] = {}
+        self.copies: list[tuple[Change | None, int, int]] = []
+        """Change, number of the prompt, number of the answer."""
 
     def ask(
         self,
@@ -144,15 +143,18 @@ class _CopyReader:
         places, asked = [], []
         for question, answer in zip(questions, answers, strict=True):
             rng = generator(self.seed, family.name, question.id)
-            copies = family.copies(
-                question, n_copies, CopyContext(self.names, rng, self.lm.n_layers)
-            )
-            places.append([self._take(copy, tuple(answer)) for copy in copies])
+            context = CopyContext(self.names, rng, self.lm.n_layers)
+            first, copies = len(self.copies), family.copies(question, n_copies, context)
+            for copy in copies:
+                prompt = self.prompts.setdefault((copy.prompt, copy.marked), len(self.prompts))
+                said = self.answers.setdefault(tuple(answer), len(self.answers))
+                self.copies.append((copy.change, prompt, said))
+            places.append(slice(first, len(self.copies)))
             asked.append(copies)
-        return _Round(family, self, places, asked)
+        return _Round(family, places, asked)
 
-    def run(self) -> None:
-        """Read everything that was taken in."""
+    def run(self) -> Totals:
+        """Read everything that was taken in, in the order of `copies`."""
         distinct = list(dict.fromkeys(text for text, _ in self.prompts))
         ids = dict(zip(distinct, self.lm.encode_all(distinct), strict=True))
         prompts = [tuple(ids[text]) for text, _ in self.prompts]
@@ -161,61 +163,46 @@ class _CopyReader:
             for text, part in self.prompts
         ]
         texts = Texts(prompts, list(self.answers), marked)
-        n_copies = sum(map(len, self.pairs.values()))
-        with Meter("asking again", n_copies, unit="copies") as meter:
-            for change, pairs in self.pairs.items():
-                self.read[change] = total(
-                    self.lm, texts, np.array(pairs), change=change, read=meter.advance
-                )
-
-    def echo(self, places: Sequence[tuple[Change | None, int]], copies: Sequence[Copy]) -> Echo:
-        """Give what was read for copies of one question."""
-        found = [(self.read[change], place) for change, place in places]
-        return Echo(
-            np.array([totals.logprobs[place] for totals, place in found]),
-            np.array([totals.agrees[place] for totals, place in found], dtype=bool),
-            np.array([totals.entropies[place] for totals, place in found]),
-            copies,
-        )
-
-    def _take(self, copy: Copy, answer: Tokens) -> tuple[Change | None, int]:
-        prompt = self.prompts.setdefault((copy.prompt, copy.marked), len(self.prompts))
-        pairs = self.pairs[copy.change]
-        pairs.append((prompt, self.answers.setdefault(answer, len(self.answers))))
-        return copy.change, len(pairs) - 1
+        by_change: dict[Change | None, list[int]] = defaultdict(list)
+        for row, (change, _, _) in enumerate(self.copies):
+            by_change[change].append(row)
+        n = len(self.copies)
+        read = Totals(np.empty(n), np.empty(n), np.empty(n, bool))
+        with Meter("asking again", n, unit="copies") as meter:
+            for change, rows in by_change.items():
+                pairs = np.array([self.copies[row][1:] for row in rows])
+                found = total(self.lm, texts, pairs, change=change, read=meter.advance)
+                for field, part in zip(read, found, strict=True):
+                    field[rows] = part
+        return read
 
 
 class _Round(NamedTuple):
     """One family's copies of all questions."""
 
     family: Rescoring
-    reader: _CopyReader
-    places: list[list[tuple[Change | None, int]]]
+    places: list[slice]
     """Where the reader holds the copies of each question."""
     asked: list[tuple[Copy, ...]]
     """Those copies."""
 
     @property
     def n_copies(self) -> int:
-        return sum(map(len, self.places))
+        return sum(map(len, self.asked))
 
-    def find(self) -> list[Finding]:
+    def find(self, read: Totals) -> list[Finding]:
         """Reduce every question's echo."""
-        nothing = Finding((np.nan,) * len(self.family.specs))
-        return [
-            self.family.reduce(self.reader.echo(places, copies)) if places else nothing
-            for places, copies in zip(self.places, self.asked, strict=True)
-        ]
+        found = []
+        for rows, copies in zip(self.places, self.asked, strict=True):
+            echo = Echo(read.logprobs[rows], read.agrees[rows], read.entropies[rows], copies)
+            nothing = Finding((np.nan,) * len(self.family.specs))
+            found.append(self.family.reduce(echo) if copies else nothing)
+        return found
 
 
-def _columns(family: Family, found: Sequence[Finding]) -> Table:
-    names = tuple(spec.name for spec in family.specs)
+def _columns(family: Family, found: Sequence[Finding], prefix: str = "") -> Table:
+    names = tuple(prefix + spec.name for spec in family.specs)
     return Table(names, np.array([one.values for one in found], dtype=np.float64))
-
-
-def _sibling_columns(asked: _Round) -> Table:
-    table = _columns(asked.family, asked.find())
-    return Table(tuple(PREFIX + name for name in table.names), table.values)
 
 
 def _rivals(

@@ -8,7 +8,7 @@ from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.families.siblings import FAMILY as SIBLINGS
 from ghosttrack.detector.asking.families.siblings import sibling_specs
 from ghosttrack.detector.asking.family import Family, Rescoring
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import StatisticSpec
 
 
 def _discover() -> tuple[Family, ...]:

@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
-from ghosttrack.detector.learners.classifiers import fit_logistic
+from ghosttrack.detector.learners.classifiers import Labels, fit_logistic
 
+PerSample = Float[np.ndarray, " sample"]
 LEAST_SLOPE = 0.05
 """Per standard deviation of the score. A detector that found nothing keeps its order, and its
 answers still differ by more than the base rates of two folds do."""
@@ -45,7 +46,7 @@ class Calibration(NamedTuple):
         """Platt or isotonic."""
         return "Platt" if self.steps is None else "isotonic"
 
-    def prob(self, scores: Float[np.ndarray, " sample"]) -> Float[np.ndarray, " sample"]:
+    def prob(self, scores: PerSample) -> PerSample:
         """Probability of hallucination, in [0, 1]."""
         platt = expit(self.slope * (scores - self.center) / self.scale + self.intercept)
         if self.steps is None:
@@ -53,11 +54,7 @@ class Calibration(NamedTuple):
         return PLATT_SHARE * platt + (1 - PLATT_SHARE) * np.interp(scores, *self.steps)
 
 
-def calibrate(
-    scores: Float[np.ndarray, " sample"],
-    labels: Int[np.ndarray, " sample"],
-    inner: Int[np.ndarray, " sample"],
-) -> Calibration:
+def calibrate(scores: PerSample, labels: Labels, inner: Labels) -> Calibration:
     """Fit Platt's or isotonic calibration, whichever predicts inner folds better.
 
     Args:
@@ -72,7 +69,7 @@ def calibrate(
     return _fit(losses[True] < losses[False], scores, labels)
 
 
-def threshold(prob: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]) -> float:
+def threshold(prob: PerSample, labels: Labels) -> float:
     """Choose the probability from which on an answer is called hallucinated.
 
     It maximises balanced accuracy: the threshold of best F1 would have a weak detector flag all.
@@ -82,19 +79,14 @@ def threshold(prob: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " samp
 
 
 def _held_out_loss(
-    isotonic: bool,
-    scores: Float[np.ndarray, " sample"],
-    labels: Int[np.ndarray, " sample"],
-    held_out: np.ndarray,
+    isotonic: bool, scores: PerSample, labels: Labels, held_out: np.ndarray
 ) -> float:
     fitted = _fit(isotonic, scores[~held_out], labels[~held_out])
     prob = np.clip(fitted.prob(scores[held_out]), LEAST_PROB, 1 - LEAST_PROB)
     return -float(np.log(np.where(labels[held_out] == 1, prob, 1 - prob)).sum())
 
 
-def _fit(
-    isotonic: bool, scores: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]
-) -> Calibration:
+def _fit(isotonic: bool, scores: PerSample, labels: Labels) -> Calibration:
     center, scale = float(scores.mean()), float(scores.std()) or 1.0
     z = ((scores - center) / scale)[:, None]
     platt = fit_logistic(z, labels, WEAK_PENALTY)
@@ -106,6 +98,6 @@ def _fit(
     )
 
 
-def _steps(scores: Float[np.ndarray, " sample"], labels: Int[np.ndarray, " sample"]) -> Steps:
+def _steps(scores: PerSample, labels: Labels) -> Steps:
     fitted = IsotonicRegression(out_of_bounds="clip").fit(scores, labels)
     return Steps(fitted.X_thresholds_, fitted.y_thresholds_)

@@ -4,10 +4,13 @@ scikit-learn is imported where it fits: a list of detectors alone does not need 
 """
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from scipy.special import logit
 
 from ghosttrack.detector.table import Table
@@ -15,12 +18,21 @@ from ghosttrack.detector.table import Table
 Labels = Int[np.ndarray, " sample"]
 Known = Int[np.ndarray, " known"]
 Asked = Int[np.ndarray, " asked"]
+Values = Float[np.ndarray, "row column"]
+RowLabels = Int[np.ndarray, " row"]
+PerColumn = Float[np.ndarray, " column"]
+Scores = Float[np.ndarray, " asked"]
 SAME_RHO = 0.999
 """Columns that correlate more than this say one thing twice."""
 LEAST_PROB = 1e-4
 """Forests give 0 and 1; the logit must stay finite."""
 MOST_Z = 10.0
 """Standardised values are cut here, lest one outlier rule a linear model."""
+STREAMING = "streaming"
+"""Risk by the tokens so far, output scores and tracks: after the last one; `streaming:<t>`: after
+t, or after the last where the answer is shorter."""
+MOST_TOKENS = 8
+"""Tokens of an answer that are looked at, from the first."""
 NEWTON_GOES_ON = r"(Line search of Newton solver|The inner solver of Newton)[\s\S]*resort to lbfgs"
 
 
@@ -45,20 +57,42 @@ class Learner(Protocol):
         ...
 
     def refine(self, option: Option) -> tuple[Option, ...]:
-        """Name the options to try beside the best of the first round."""
-        ...
+        """Name the options to try beside the best of the first round; by default none."""
+        return ()
 
     def fit_predict(
-        self,
-        option: Option,
-        labels: Int[np.ndarray, " sample"],
-        train: Known,
-        test: Asked,
-        seed: int,
-    ) -> Float[np.ndarray, " asked"]:
+        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
+    ) -> Scores:
         """Learn from the training rows' labels; score the test rows, hallucinated higher."""
         ...
 
+
+class Inputs(NamedTuple):
+    """Everything that was measured on the answers, with the columns that a detector reads."""
+
+    names: tuple[str, ...]
+    """Of the columns: `<column>`, or `<table>:<column>` where several tables are read."""
+    values: Values
+    """NaN where a column is not defined; rows are answers, or tokens where these are read."""
+    directions: Int[np.ndarray, " column"]
+    """Expected direction of each column, fixed before any label was seen; 0: none."""
+    residuals: Float[np.ndarray, "layer sample d_model"]
+    latents: tuple[csr_array, ...]
+    """One [sample d_sae] matrix per layer."""
+    subject_latents: tuple[csr_array, ...]
+    """As `latents`, at the last token of the subject's name."""
+    layers: tuple[int, ...]
+    """Block index of each layer."""
+    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+    """The answers."""
+    relations: tuple[str, ...]
+    token_answer: Int[np.ndarray, " token"]
+    """Number of the answer that each token is of."""
+
+
+Factory = Callable[[Inputs], Learner | None]
+"""Makes a learner from what is read; None where nothing that it can use is there."""
 
 LINEAR: tuple[Option, ...] = (
     Option("logistic regression, C=0.03", "logistic", strength=0.03),
@@ -68,7 +102,8 @@ FOREST: tuple[Option, ...] = (Option("random forest", "forest"),)
 BOOSTING: tuple[Option, ...] = (Option("gradient boosting", "boosting"),)
 
 
-class Columns(NamedTuple):
+@dataclass(frozen=True)
+class Columns(Learner):
     """Classify by columns; NaN is a value that trees use and linear models take for the mean."""
 
     values: Float[np.ndarray, "sample column"]
@@ -85,13 +120,8 @@ class Columns(NamedTuple):
         return self.challengers if option.kind == "boosting" else ()
 
     def fit_predict(
-        self,
-        option: Option,
-        labels: Int[np.ndarray, " sample"],
-        train: Known,
-        test: Asked,
-        seed: int,
-    ) -> Float[np.ndarray, " asked"]:
+        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
+    ) -> Scores:
         """Score by the logit of the predicted probability."""
         known, asked = self.values[train], self.values[test]
         if option.kind == "logistic":
@@ -100,7 +130,8 @@ class Columns(NamedTuple):
         return safe_logit(np.asarray(model.predict_proba(asked))[:, 1])
 
 
-class BestColumn(NamedTuple):
+@dataclass(frozen=True)
+class BestColumn(Learner):
     """Take one column as it is; which one, inner folds choose, its sign the training rows."""
 
     values: Float[np.ndarray, "sample column"]
@@ -110,18 +141,9 @@ class BestColumn(NamedTuple):
         """The columns."""
         return tuple(Option(name, place=place) for place, name in enumerate(self.names))
 
-    def refine(self, option: Option) -> tuple[Option, ...]:
-        """Nothing: one round decides."""
-        return ()
-
     def fit_predict(
-        self,
-        option: Option,
-        labels: Int[np.ndarray, " sample"],
-        train: Known,
-        test: Asked,
-        seed: int,
-    ) -> Float[np.ndarray, " asked"]:
+        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
+    ) -> Scores:
         """Score by the column, turned so that it rises with hallucination in training."""
         from scipy.stats import rankdata
 
@@ -131,7 +153,8 @@ class BestColumn(NamedTuple):
         return asked[:, option.place] if rises else -asked[:, option.place]
 
 
-class LabelFree(NamedTuple):
+@dataclass(frozen=True)
+class LabelFree(Learner):
     """score = mean_j direction_j * z_j; no label is looked at."""
 
     values: Float[np.ndarray, "sample column"]
@@ -142,24 +165,40 @@ class LabelFree(NamedTuple):
         """One."""
         return (Option("signs fixed in advance"),)
 
-    def refine(self, option: Option) -> tuple[Option, ...]:
-        """Nothing to choose."""
-        return ()
+    def fit_predict(
+        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
+    ) -> Scores:
+        """Score with mean and deviation of the training rows."""
+        asked = standardise(self.values[train], self.values[test])[1]
+        return asked @ self.directions / len(self.directions)
+
+
+@dataclass(frozen=True)
+class TokenClassifier(Learner):
+    """Classify tokens, and let an answer's risk be that of the last token it has so far.
+
+    Every token of a training answer is a row with the answer's label.
+    """
+
+    columns: Columns
+    """Of tokens, those of one answer after those of the one before."""
+    answer: Int[np.ndarray, " token"]
+    """Number of the answer that each token is of; each answer has at least one."""
+    n_tokens: int
+    """How many tokens of an answer are there."""
+
+    def options(self) -> tuple[Option, ...]:
+        """The classifiers that compete."""
+        return self.columns.options()
 
     def fit_predict(
-        self,
-        option: Option,
-        labels: Int[np.ndarray, " sample"],
-        train: Known,
-        test: Asked,
-        seed: int,
-    ) -> Float[np.ndarray, " asked"]:
-        """Score with mean and deviation of the training rows."""
-        return (
-            standardise(self.values[train], self.values[test])[1]
-            @ self.directions
-            / len(self.directions)
-        )
+        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
+    ) -> Scores:
+        """Score each answer at its token `n_tokens`, or at its last where it is shorter."""
+        rows = np.flatnonzero(np.isin(self.answer, train))
+        first, end = (np.searchsorted(self.answer, test, side) for side in ("left", "right"))
+        reached = np.minimum(first + self.n_tokens, end) - 1
+        return self.columns.fit_predict(option, labels[self.answer], rows, reached, seed)
 
 
 class Screened(NamedTuple):
@@ -223,9 +262,7 @@ def standardise(
     return z(known, center, scale), z(asked, center, scale)
 
 
-def moments(
-    known: Float[np.ndarray, "known column"],
-) -> tuple[Float[np.ndarray, " column"], Float[np.ndarray, " column"]]:
+def moments(known: Float[np.ndarray, "known column"]) -> tuple[PerColumn, PerColumn]:
     """Measure mean and deviation of what is finite; a deviation of 0 counts as 1."""
     defined = np.isfinite(known)
     n = np.maximum(defined.sum(axis=0), 1)
@@ -240,21 +277,14 @@ def safe_logit(prob: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
 
 
 def z(
-    values: Float[np.ndarray, "rows column"],
-    center: Float[np.ndarray, " column"],
-    scale: Float[np.ndarray, " column"],
+    values: Float[np.ndarray, "rows column"], center: PerColumn, scale: PerColumn
 ) -> Float[np.ndarray, "rows column"]:
     """Standardise, and cut at `MOST_Z`; what is not finite becomes the mean."""
     standardised = np.where(np.isfinite(values), (values - center) / scale, 0.0)
     return np.clip(standardised, -MOST_Z, MOST_Z)
 
 
-def fit_classifier(
-    option: Option,
-    values: Float[np.ndarray, "row column"],
-    labels: Int[np.ndarray, " row"],
-    seed: int,
-) -> Any:  # noqa: ANN401 - scikit-learn's
+def fit_classifier(option: Option, values: Values, labels: RowLabels, seed: int) -> Any:  # noqa: ANN401 - scikit-learn's
     """Fit the classifier that an option of `Columns` names."""
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
@@ -278,10 +308,7 @@ def fit_classifier(
 
 
 def fit_logistic(
-    values: Float[np.ndarray, "row column"],
-    labels: Int[np.ndarray, " row"],
-    strength: float,
-    solver: str = "newton-cholesky",
+    values: Values, labels: RowLabels, strength: float, solver: str = "newton-cholesky"
 ) -> Any:  # noqa: ANN401 - scikit-learn's
     """Fit a logistic regression; where Newton's steps end in rounding, L-BFGS goes on from there.
 

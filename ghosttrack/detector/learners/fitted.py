@@ -1,24 +1,229 @@
-"""A fitted detector at rest, in files that are read without executing anything."""
+"""A fitted detector: parameters alone, in files that are read without executing anything.
+
+Every scorer scores in log-odds, without scikit-learn, and says what each column adds:
+
+- logistic regression: coefficient times standardised value;
+- trees: along a row's path through a tree, the change of the mean training score from node to node
+  belongs to the column that the node asks about (Saabas 2014), summed over the trees. A forest
+  votes with probabilities: its parts are stretched so that they add up to log-odds.
+
+The parts and the base, the score of a row that says nothing, add up to the score exactly.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from safetensors.numpy import load_file, save_file
+from scipy.special import logit
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.learners.calibration import Calibration, Steps
-from ghosttrack.detector.learners.scorers import Contributions, Linear, Scorer, Trees, scores
+from ghosttrack.detector.learners.classifiers import (
+    LEAST_PROB,
+    Option,
+    PerColumn,
+    RowLabels,
+    Values,
+    fit_classifier,
+    moments,
+    safe_logit,
+    z,
+)
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json, write_json
 
 FACTS, ARRAYS = "detectors.json", "detectors.safetensors"
+PLAIN = ("name", "columns", "option", "threshold", "prevalence")
+"""Fields of a detector that JSON holds as they are."""
+PerRow = Float[np.ndarray, " row"]
+PerNode = Float[np.ndarray, " node"]
+NodeIndex = Int[np.ndarray, " node"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of every column among right and among hallucinated answers, to say what is usual."""
+MOST_LOGIT = float(logit(1 - LEAST_PROB))
+"""Where the classifiers cut their scores."""
+LEAF = -1
+
+
+class Contributions(NamedTuple):
+    """What a score is made of, in log-odds: `base + of.sum(axis=1)`."""
+
+    base: float
+    of: Values
+
+
+class Linear(NamedTuple):
+    """score = intercept + sum_j coef_j z_j with z_j = (value_j - center_j) / scale_j."""
+
+    center: PerColumn
+    scale: PerColumn
+    coef: PerColumn
+    intercept: Float[np.ndarray, ""]
+
+    def parts(self, values: Values) -> Contributions:
+        """Attribute the score to the columns."""
+        return Contributions(float(self.intercept), z(values, self.center, self.scale) * self.coef)
+
+    def check(self, n_columns: int) -> None:
+        """Make sure that there is one number per column."""
+        assert all(field.shape == (n_columns,) for field in self[:3]), "one number per column"
+
+
+class Trees(NamedTuple):
+    """Binary trees whose nodes stand in common arrays, children after their parents."""
+
+    roots: Int[np.ndarray, " tree"]
+    left: NodeIndex
+    """Child where the value is at most `cut`; -1 in a leaf."""
+    right: NodeIndex
+    column: NodeIndex
+    cut: PerNode
+    nan_left: Bool[np.ndarray, " node"]
+    """Where a row goes that lacks the value."""
+    value: PerNode
+    """Mean score of the training rows in the node: the tree's share of the sum over trees."""
+    start: Float[np.ndarray, ""]
+    """Added to the sum over trees."""
+    is_forest: Bool[np.ndarray, ""]
+    """The sum is a probability, of values compared in single precision; else log-odds."""
+
+    def parts(self, values: Values) -> Contributions:
+        """Attribute the score to the columns."""
+        base = float(self.start + self.value[self.roots].sum())
+        of = self._changes(values)
+        if not self.is_forest:
+            return Contributions(base, of)
+        votes = base + of.sum(axis=1)
+        rise = safe_logit(votes) - safe_logit(np.array([base]))
+        away = np.abs(votes - base) > np.finfo(np.float32).eps
+        flat = 1 / (base * (1 - base)) if 0 < base < 1 else 0.0
+        stretch = np.where(away, rise / np.where(away, votes - base, 1.0), flat)
+        return Contributions(float(safe_logit(np.array([base]))[0]), of * stretch[:, None])
+
+    def _changes(self, values: Values) -> Values:
+        """Walk all trees at once, and add each step's change of the mean score to its column."""
+        narrow = values.astype(np.float32).astype(np.float64) if self.is_forest else values
+        changes = np.zeros(values.shape)
+        row = np.repeat(np.arange(len(values)), len(self.roots))
+        node = np.tile(self.roots, len(values))
+        while len(node):
+            inner = self.left[node] != LEAF
+            row, node = row[inner], node[inner]
+            column = self.column[node]
+            asked = narrow[row, column]
+            goes_left = np.where(np.isnan(asked), self.nan_left[node], asked <= self.cut[node])
+            child = np.where(goes_left, self.left[node], self.right[node])
+            np.add.at(changes, (row, column), self.value[child] - self.value[node])
+            node = child
+        return changes
+
+    def check(self, n_columns: int) -> None:
+        """Make sure that every path ends, at nodes and columns that there are."""
+        n_nodes = len(self.value)
+        assert all(len(field) == n_nodes for field in self[1:7]), "one entry per node"
+        inner = np.flatnonzero(self.left != LEAF)
+        for child in (self.left[inner], self.right[inner]):
+            assert (child > inner).all(), "a child before its parent"
+            assert (child < n_nodes).all(), "a child that is not there"
+        assert ((self.column[inner] >= 0) & (self.column[inner] < n_columns)).all(), "no column"
+        assert ((self.roots >= 0) & (self.roots < n_nodes)).all(), "a root that is not there"
+
+
+Scorer = Linear | Trees
 KINDS: Mapping[str, type[Linear] | type[Trees]] = {"linear": Linear, "trees": Trees}
+
+
+def scores(scorer: Scorer, values: Values) -> PerRow:
+    """Score in log-odds, at most `MOST_LOGIT` away from 0."""
+    base, of = scorer.parts(values)
+    return np.clip(base + of.sum(axis=1), -MOST_LOGIT, MOST_LOGIT)
+
+
+def fit_scorer(option: Option, values: Values, labels: RowLabels, seed: int) -> Scorer:
+    """Learn what `Columns.fit_predict` learns, and keep the parameters alone."""
+    if option.kind == "logistic":
+        center, scale = moments(values)
+        model = fit_classifier(option, z(values, center, scale), labels, seed)
+        assert isinstance(model, LogisticRegression), model
+        return Linear(center, scale, model.coef_[0], np.array(np.ravel(model.intercept_)[0]))
+    model = fit_classifier(option, values, labels, seed)
+    if isinstance(model, RandomForestClassifier):
+        return _forest(model)
+    assert isinstance(model, HistGradientBoostingClassifier), model
+    return _boosting(model)
+
+
+def _forest(model: RandomForestClassifier) -> Trees:
+    """Take each tree's nodes; its vote counts as one of many."""
+    held = [one.tree_ for one in model.estimators_]
+    return _join(
+        [
+            (
+                *(tree.children_left, tree.children_right, np.maximum(tree.feature, 0)),
+                *(tree.threshold, tree.missing_go_to_left, tree.value[:, 0, 1] / len(held)),
+            )
+            for tree in held
+        ],
+        start=0.0,
+        is_forest=True,
+    )
+
+
+def _boosting(model: HistGradientBoostingClassifier) -> Trees:
+    """Take each tree's nodes."""
+    trees = []
+    for (stage,) in model._predictors:
+        nodes = stage.nodes
+        left, right = (
+            np.where(nodes["is_leaf"], LEAF, nodes[side].astype(np.int64))
+            for side in ("left", "right")
+        )
+        trees.append(
+            (
+                *(left, right, nodes["feature_idx"], nodes["num_threshold"]),
+                *(nodes["missing_go_to_left"], _means(nodes, left, right)),
+            )
+        )
+    return _join(trees, start=float(model._baseline_prediction.item()), is_forest=False)
+
+
+def _means(nodes: Shaped[np.ndarray, " node"], left: NodeIndex, right: NodeIndex) -> PerNode:
+    """Give every node the mean score of its leaves, weighted by their rows."""
+    value, count = nodes["value"].astype(np.float64), nodes["count"].astype(np.float64)
+    for node in np.flatnonzero(left != LEAF)[::-1]:  # children stand after their parents
+        both = [left[node], right[node]]
+        value[node] = np.average(value[both], weights=count[both])
+    return value
+
+
+def _join(
+    trees: Sequence[tuple[Shaped[np.ndarray, " _"], ...]], start: float, is_forest: bool
+) -> Trees:
+    """Set the trees' nodes in common arrays; each has `left` to `value` of `Trees`."""
+    sizes = [len(one[0]) for one in trees]
+    roots = np.cumsum([0, *sizes[:-1]])
+    left, right, column, cut, nan_left, value = map(np.concatenate, zip(*trees, strict=True))
+    left, right = (
+        np.where(child == LEAF, LEAF, child + np.repeat(roots, sizes)).astype(np.int64)
+        for child in (left, right)
+    )
+    return Trees(
+        roots=roots.astype(np.int64),
+        left=left,
+        right=right,
+        column=column.astype(np.int64),
+        cut=cut.astype(np.float64),
+        nan_left=nan_left.astype(bool),
+        value=value,
+        start=np.array(start),
+        is_forest=np.array(is_forest),
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +258,7 @@ class FittedDetector:
         """Tables that it reads."""
         return tuple(dict.fromkeys(column.partition(":")[0] for column in self.columns))
 
-    def values(self, tables: Mapping[str, Table]) -> Float[np.ndarray, "row column"]:
+    def values(self, tables: Mapping[str, Table]) -> Values:
         """Look its columns up; NaN where a table or a column is missing or not finite."""
         n_rows = len(next(iter(tables.values())))
         found = np.full((n_rows, len(self.columns)), np.nan)
@@ -63,22 +268,16 @@ class FittedDetector:
                 found[:, at] = tables[table].column(name)
         return np.where(np.isfinite(found), found, np.nan)
 
-    def lacks(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, " row"]:
+    def lacks(self, values: Values) -> Bool[np.ndarray, " row"]:
         """Tell which rows miss a value that no answer missed on which the detector was fitted."""
         return np.logical_or.reduce(np.isnan(values) & ~self.has_holes, axis=1)
 
-    def parts(self, values: Float[np.ndarray, "row column"]) -> Contributions:
-        """Say what each column adds to the log-odds, before calibration."""
-        return self.scorer.parts(values)
-
-    def prob(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, " row"]:
+    def prob(self, values: Values) -> PerRow:
         """Calibrated probability of hallucination."""
         return self.calibration.prob(scores(self.scorer, values))
 
 
-def quantiles(
-    values: Float[np.ndarray, "row column"], labels: Int[np.ndarray, " row"]
-) -> Float[np.ndarray, "label quantile column"]:
+def quantiles(values: Values, labels: RowLabels) -> Float[np.ndarray, "label quantile column"]:
     """Measure `QUANTILES` of each column among right and hallucinated answers."""
     found = np.full((2, len(QUANTILES), values.shape[1]), np.nan)
     for label in (0, 1):
@@ -103,15 +302,8 @@ def save(folder: Path, detectors: Sequence[FittedDetector]) -> None:
             "quantiles": one.quantiles,
         }
         arrays |= {f"{place}.{name}": np.array(held, order="C") for name, held in parts.items()}
-        facts.append(
-            {
-                **{name: getattr(one, name) for name in ("name", "option", "threshold")},
-                "prevalence": one.prevalence,
-                "columns": list(one.columns),
-                "scorer": kind,
-                "calibration": calibration,
-            }
-        )
+        own = {name: getattr(one, name) for name in PLAIN}
+        facts.append({**own, "scorer": kind, "calibration": calibration})
     save_file(arrays, folder / ARRAYS)
     write_json(folder / FACTS, facts)
 
@@ -137,17 +329,10 @@ def _load_one(
     scorer.check(len(facts["columns"]))
     steps = _below(arrays, "steps.")
     calibration = Calibration(**facts["calibration"], steps=Steps(**steps) if steps else None)
-    return FittedDetector(
-        name=facts["name"],
-        columns=tuple(facts["columns"]),
-        scorer=scorer,
-        option=facts["option"],
-        calibration=calibration,
-        threshold=facts["threshold"],
-        prevalence=facts["prevalence"],
-        has_holes=arrays["has_holes"],
-        quantiles=arrays["quantiles"],
-    )
+    held: dict[str, Any] = {name: facts[name] for name in PLAIN}
+    held["columns"] = tuple(held["columns"])
+    held |= {name: arrays[name] for name in ("has_holes", "quantiles")}
+    return FittedDetector(scorer=scorer, calibration=calibration, **held)
 
 
 def _below(

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 
 from ghosttrack.detector.tracks.novelty import Usual, novelty
-from ghosttrack.detector.tracks.observe import Observed, Standard, observe, strengths_of
+from ghosttrack.detector.tracks.observe import Observed, Slots, Standard, observe, strengths_of
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings
-from ghosttrack.sae.bank import Acts, Bank
+from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks
 
@@ -40,7 +40,7 @@ class Evidence(NamedTuple):
     """In (0, 1], ascending."""
     observed: Observed
     attribution: Attribution
-    presence: Float[np.ndarray, "sample layer obs"]
+    presence: Slots
     """What is left of each observation's strength when the subject is masked, in [0, 1]; NaN where
     no subject was found."""
     novelty: Mapping[str, Float[np.ndarray, " sample"]]
@@ -70,18 +70,17 @@ def gather(
 
 def attribute(lm: LM, bank: Bank, readings: Readings, observed: Observed, usual: Usual) -> Evidence:
     """Do the same with observations that are there already, in the order of the readings."""
-    candidates = torch.from_numpy(readings.candidates)
-    readouts = lm.readout(candidates).float().cpu().numpy()
+    readouts, emitted = _readouts(lm, readings)
     directions = bank.directions.detach().cpu().numpy()
     logits = direct_logits(observed, directions, readouts, readings.scales)
-    base = _decoder_bias(bank)[-1]
+    base = (bank.b_dec / bank.scale[:, None])[-1].detach().cpu().numpy()  # without any latent
     bias = readouts @ base / readings.scales[:, None] + readings.offsets
-    emitted = (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
     attribution = Attribution(logits, bias - bias.mean(axis=1, keepdims=True), emitted)
     new = novelty(bank, readings.residuals, observed.observations.latents, usual)
     presence = _presence(bank, readings, observed)
-    near = float(usual.near)
-    return Evidence(readings.depths, observed, attribution, presence, new, directions, near)
+    return Evidence(
+        readings.depths, observed, attribution, presence, new, directions, float(usual.near)
+    )
 
 
 def answer_reader(lm: LM, readings: Readings) -> Float[np.ndarray, "sample d_model"]:
@@ -89,18 +88,23 @@ def answer_reader(lm: LM, readings: Readings) -> Float[np.ndarray, "sample d_mod
 
     Centred over the candidates, as `direct_logits` is.
     """
-    readouts = lm.readout(torch.from_numpy(readings.candidates)).float().cpu().numpy()
-    emitted = (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
+    readouts, emitted = _readouts(lm, readings)
     centred = readouts[np.arange(len(readouts)), emitted] - readouts.mean(axis=1)
     return centred / readings.scales[:, None]
+
+
+def _readouts(
+    lm: LM, readings: Readings
+) -> tuple[Float[np.ndarray, "sample candidate d_model"], Int[np.ndarray, " sample"]]:
+    """Directions that read candidates' logits, and which candidate was emitted."""
+    readouts = lm.readout(torch.from_numpy(readings.candidates)).float().cpu().numpy()
+    return readouts, (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
 
 
 def in_order_of(observations: Observations, evidence: Evidence) -> Evidence:
     """Put the evidence's layers in the order in which a null tracked them; depths stay.
 
-    Args:
-        observations: The evidence's own, their layers perhaps in another order.
-        evidence: As gathered.
+    `observations` are its own, their layers perhaps in another order.
     """
     latents, magnitudes = evidence.observed.observations
     order = [
@@ -129,11 +133,8 @@ def direct_logits(
 ) -> Float[np.ndarray, "sample layer obs candidate"]:
     """Attribute observations to candidates; centred over candidates, 0 in empty slots.
 
-    Args:
-        observed: Observations with their acts.
-        directions: Unit decoder rows of each layer.
-        readouts: Directions whose dot product with a residual makes the candidates' logits.
-        scales: The final norm's divisor.
+    The dot product of a residual with a readout makes a candidate's logit; `scales` are the final
+    norm's divisors.
     """
     latents, acts = observed.observations.latents, observed.acts
     centred = (readouts - readouts.mean(axis=1, keepdims=True)) / scales[:, None, None]
@@ -175,9 +176,7 @@ def promoted_tokens(
     return [names[token] for token in tokens.tolist()]
 
 
-def _presence(
-    bank: Bank, readings: Readings, observed: Observed
-) -> Float[np.ndarray, "sample layer obs"]:
+def _presence(bank: Bank, readings: Readings, observed: Observed) -> Slots:
     """Compare each latent's strength with its strength under the mask: min(1, masked / own)."""
     presence = np.full(observed.strengths.shape, np.nan, dtype=np.float32)
     has_subject = np.isfinite(readings.masked).all(axis=(0, 2))
@@ -188,15 +187,3 @@ def _presence(
     masked = strengths_of(bank, readings.masked[:, has_subject], latents)
     presence[has_subject] = np.minimum(masked, own) / np.where(own > 0, own, 1.0)
     return presence
-
-
-def _decoder_bias(bank: Bank) -> Float[np.ndarray, "layer d_model"]:
-    """What the bank writes when no latent fires, in the residual stream's units."""
-    n_layers = len(bank.hooks)
-    device = bank.W_enc.device
-    nothing = Acts(
-        torch.zeros(n_layers, 1, 1, device=device),
-        torch.zeros(n_layers, 1, 1, dtype=torch.int64, device=device),
-    )
-    with torch.no_grad():
-        return bank.decode(nothing)[:, 0].cpu().numpy()

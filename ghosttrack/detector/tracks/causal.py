@@ -78,11 +78,7 @@ def passages(
 ) -> Passages:
     """End each window at a position drawn at random, with `least` tokens or more before it.
 
-    Args:
-        ids: Padded on the right.
-        lengths: Tokens of each window; those too short are left out.
-        least: At least 0.
-        seed: Of the draw.
+    `ids` are padded on the right; windows that are too short are left out.
     """
     rng = np.random.default_rng(seed)
     usable = np.flatnonzero(lengths > least)
@@ -95,11 +91,6 @@ def causal_links(reader: Reader, text: Passages, seed: int) -> Table:
 
     These are the ones whose upper latent the bank counts as active, so that it writes something,
     and whose lower one has enough matched latents.
-
-    Args:
-        reader: Its tracker was fitted on other text.
-        text: Unlabelled.
-        seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
     floats = len(reader.layers) * max(reader.bank.d_sae, text.ids.shape[1] * reader.lm.d_model)

@@ -7,9 +7,17 @@ neither the answer nor the model's output enters.
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
-from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.track_table import TrackTable, gini, ratio
+from ghosttrack.detector.table import FRACTION, POSITIVE, REAL, define
+from ghosttrack.detector.tracks.track_table import (
+    Columns,
+    PerLayer,
+    PerSample,
+    TrackTable,
+    gini,
+    group_entropy,
+    layers_within,
+    ratio,
+)
 
 STATISTICS = define(
     "classic",
@@ -29,7 +37,7 @@ STATISTICS = define(
 )
 
 
-def classic(flat: TrackTable) -> dict[str, Float[np.ndarray, " sample"]]:
+def classic(flat: TrackTable) -> Columns:
     """Compute the family's columns by name.
 
     Means over layers leave out the layers without observations.
@@ -38,47 +46,47 @@ def classic(flat: TrackTable) -> dict[str, Float[np.ndarray, " sample"]]:
     n_obs = flat.per_layer()
     strongest, second = _two_strongest(flat)
     near = flat.strength >= 0.5 * strongest[flat.sample, flat.layer]
-    spread = _layer_entropy(flat, mass, n_obs)
-    top_share = ratio(strongest, mass, empty=0.0)
+    spread = group_entropy(flat.place, flat.strength, mass.size).reshape(mass.shape)
+    top_share = ratio(strongest, mass)
     churn = _churn(flat, mass)
     transitions = flat.depths[1:]
     late = layers_within(transitions, 0.5, 1.0) if len(transitions) else np.zeros(0, dtype=int)
     by_track = flat.per_track(flat.strength)
     total = mass.sum(axis=1)
+    variation = flat.strength_in_tracks()[1]
     is_long = flat.tracks.lengths() >= max(2, flat.n_layers / 2)
     return {
         "classic_entropy_mean": _layer_mean(spread, n_obs),
         "classic_entropy_slope": _slope(spread, flat.depths),
         "classic_churn_mean": churn.mean(axis=1) if churn.size else np.zeros(flat.n_samples),
         "classic_churn_late": churn[:, late].mean(axis=1) if churn.size else total * 0.0,
-        "classic_competition_second": _layer_mean(ratio(second, strongest, empty=0.0), n_obs),
-        "classic_competition_near": _layer_mean(ratio(flat.per_layer(near), n_obs, 0.0), n_obs),
-        "classic_stability_cv": _variation(flat),
+        "classic_competition_second": _layer_mean(ratio(second, strongest), n_obs),
+        "classic_competition_near": _layer_mean(ratio(flat.per_layer(near), n_obs), n_obs),
+        "classic_stability_cv": ratio(
+            flat.tracks_per_sample(variation * flat.tracks.confirmed),
+            flat.tracks_per_sample(flat.tracks.confirmed),
+        ),
         "classic_stability_long": ratio(
-            flat.per_sample(flat.strength * is_long[flat.track]), total, empty=0.0
+            flat.per_sample(flat.strength * is_long[flat.track]), total
         ),
         "classic_dominance_mean": _layer_mean(top_share, n_obs),
         "classic_dominance_final": top_share[:, -1],
         "classic_dominance_gini": gini(flat.tracks.sample, by_track, flat.n_samples),
         "classic_density_tracks": ratio(
-            flat.tracks_per_sample(np.ones(len(by_track))), n_obs.sum(axis=1), empty=0.0
+            flat.tracks_per_sample(np.ones(len(by_track))), n_obs.sum(axis=1)
         ),
         "classic_density_confirmed": ratio(
-            flat.per_sample(flat.tracks.confirmed[flat.track]), n_obs.sum(axis=1), empty=0.0
+            flat.per_sample(flat.tracks.confirmed[flat.track]), n_obs.sum(axis=1)
         ),
     }
 
 
-def _layer_mean(
-    values: Float[np.ndarray, "sample layer"], n_obs: Float[np.ndarray, "sample layer"]
-) -> Float[np.ndarray, " sample"]:
+def _layer_mean(values: PerLayer, n_obs: PerLayer) -> PerSample:
     there = n_obs > 0
-    return ratio((values * there).sum(axis=1), there.sum(axis=1), empty=0.0)
+    return ratio((values * there).sum(axis=1), there.sum(axis=1))
 
 
-def _two_strongest(
-    flat: TrackTable,
-) -> tuple[Float[np.ndarray, "sample layer"], Float[np.ndarray, "sample layer"]]:
+def _two_strongest(flat: TrackTable) -> tuple[PerLayer, PerLayer]:
     """Return the greatest and the second greatest strength of each layer; 0 where there is none."""
     n_slots = max(flat.tracks.track_of.shape[2], 2)
     dense = np.zeros((flat.n_samples, flat.n_layers, n_slots))
@@ -87,41 +95,16 @@ def _two_strongest(
     return two[:, :, 1], two[:, :, 0]
 
 
-def _layer_entropy(
-    flat: TrackTable,
-    mass: Float[np.ndarray, "sample layer"],
-    n_obs: Float[np.ndarray, "sample layer"],
-) -> Float[np.ndarray, "sample layer"]:
-    """Entropy of a layer's strengths over the log of their number; 0 for fewer than two."""
-    share = ratio(flat.strength, mass[flat.sample, flat.layer], empty=0.0)
-    terms = -share * np.log(np.where(share > 0, share, 1.0))
-    return np.clip(ratio(flat.per_layer(terms), np.log(np.maximum(n_obs, 1)), empty=0.0), 0.0, 1.0)
-
-
-def _slope(
-    values: Float[np.ndarray, "sample layer"], depths: Float[np.ndarray, " layer"]
-) -> Float[np.ndarray, " sample"]:
+def _slope(values: PerLayer, depths: Float[np.ndarray, " layer"]) -> PerSample:
     """Slope of the least-squares line over the whole depth of the model; 0 for one layer."""
     centred = depths - depths.mean()
     spread = float(centred @ centred)
     return values @ centred / spread if spread > 0 else np.zeros(len(values))
 
 
-def _churn(
-    flat: TrackTable, mass: Float[np.ndarray, "sample layer"]
-) -> Float[np.ndarray, "sample transition"]:
+def _churn(flat: TrackTable, mass: PerLayer) -> Float[np.ndarray, "sample transition"]:
     """Per pair of layers, the mean share of mass that ends before it and that begins after it."""
     tracks = flat.tracks
     new = flat.per_layer(flat.strength * (tracks.birth[flat.track] == flat.layer))
     gone = flat.per_layer(flat.strength * (tracks.last[flat.track] == flat.layer))
-    return (ratio(new, mass, empty=0.0)[:, 1:] + ratio(gone, mass, empty=0.0)[:, :-1]) / 2
-
-
-def _variation(flat: TrackTable) -> Float[np.ndarray, " sample"]:
-    """Mean over confirmed tracks of strength's standard deviation over its mean; 0 for no track."""
-    n = flat.per_track(np.ones(len(flat.track)))
-    mean = ratio(flat.per_track(flat.strength), n, empty=0.0)
-    spread = flat.per_track((flat.strength - mean[flat.track]) ** 2)
-    variation = ratio(np.sqrt(ratio(spread, n, empty=0.0)), mean, empty=0.0)
-    total = flat.tracks_per_sample(variation * flat.tracks.confirmed)
-    return ratio(total, flat.tracks_per_sample(flat.tracks.confirmed), empty=0.0)
+    return (ratio(new, mass)[:, 1:] + ratio(gone, mass)[:, :-1]) / 2

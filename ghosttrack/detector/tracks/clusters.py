@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from ghosttrack.detector.spec import FRACTION, define
+from ghosttrack.detector.table import FRACTION, define
 from ghosttrack.detector.tracks.attribution import Evidence
-from ghosttrack.detector.tracks.track_table import TrackTable, ratio, tally
+from ghosttrack.detector.tracks.track_table import Columns, TrackTable, group_entropy, ratio, tally
 
 BLOCK_FLOATS = 2**24
 """Numbers of directions and cosines held at once: 64 MiB in fp32."""
@@ -28,7 +28,7 @@ STATISTICS = define(
 )
 
 
-def clusters(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+def clusters(flat: TrackTable, evidence: Evidence) -> Columns:
     """Compute the family's columns by name; a sample without confirmed tracks has no cluster."""
     chosen = np.flatnonzero(flat.tracks.confirmed)
     sample = flat.tracks.sample[chosen]
@@ -42,13 +42,10 @@ def clusters(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray
     total = tally(home, flat.n_samples, mass)
     heaviest = np.zeros(flat.n_samples)
     np.maximum.at(heaviest, home, mass)
-    share = ratio(mass, total[home], empty=0.0)
-    spread = tally(home, flat.n_samples, -share * np.log(np.where(share > 0, share, 1.0)))
-    n = tally(home, flat.n_samples)
     return {
-        "n_clusters": ratio(n, tally(sample, flat.n_samples), empty=0.0),
-        "cluster_share": ratio(heaviest, total, empty=0.0),
-        "cluster_entropy": np.clip(ratio(spread, np.log(np.maximum(n, 1)), empty=0.0), 0.0, 1.0),
+        "n_clusters": ratio(tally(home, flat.n_samples), tally(sample, flat.n_samples)),
+        "cluster_share": ratio(heaviest, total),
+        "cluster_entropy": group_entropy(home, mass, flat.n_samples),
     }
 
 

@@ -15,7 +15,7 @@ What stays under the swap of names is a ghost, what vanishes was evidence.
     loss      A - A'                             A: the whole attribution there, in logits
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import NamedTuple
 
@@ -67,30 +67,24 @@ def find_ghosts(
 ) -> Ghosts:
     """Read, observe and track every copy, and compare it with its original.
 
-    Args:
-        lm: The model.
-        instruments: Those of the originals.
-        original: What was observed at the questions themselves.
-        copies: Per question, by kind, as `ghost_copies` writes them.
+    `copies` are, per question and by kind, as `ghost_copies` writes them.
     """
     layers = instruments.layers
     columns: dict[str, Float[np.ndarray, " sample"]] = {}
     stay: dict[str, Float[np.ndarray, " track"]] = {}
+    size = max(1, CHUNK_FLOATS // (len(layers) * lm.d_model))
     last = instruments.bank.directions[-1].detach().float().cpu().numpy()
     for kind in KINDS:
         sample = np.repeat(np.arange(len(copies)), [len(one[kind]) for one in copies])
         texts = [text for one in copies for text in one[kind]]
         parts = [
             _compare(_look(lm, instruments, texts[rows]), original, sample[rows], last)
-            for rows in _chunks(len(texts), len(layers) * lm.d_model)
+            for rows in (slice(start, start + size) for start in range(0, len(texts), size))
         ]
         found, stay[kind] = _pool(parts, original, sample, layers)
         columns |= {f"ghost_{kind}_{name}": values for name, values in found.items()}
-    names = tuple(spec.name for spec in ghost_specs(layers))
-    assert set(names) == set(columns), set(names) ^ set(columns)
     n_copies = sum(len(one[kind]) for one in copies for kind in KINDS)
-    table = Table(names, np.stack([columns[name] for name in names], axis=1))
-    return Ghosts(table, stay, n_copies / len(copies))
+    return Ghosts(Table.of(ghost_specs(layers), columns), stay, n_copies / len(copies))
 
 
 class _Seen(NamedTuple):
@@ -112,11 +106,6 @@ class _Compared(NamedTuple):
     loss: Float[np.ndarray, " copy"]
 
 
-def _chunks(n: int, floats_each: int) -> Iterator[slice]:
-    size = max(1, CHUNK_FLOATS // floats_each)
-    return (slice(start, start + size) for start in range(0, n, size))
-
-
 def _look(lm: LM, instruments: Instruments, texts: Sequence[str]) -> _Seen:
     """Observe and track every text at its last token; equal texts are read once."""
     numbers = {text: at for at, text in enumerate(dict.fromkeys(texts))}
@@ -124,10 +113,9 @@ def _look(lm: LM, instruments: Instruments, texts: Sequence[str]) -> _Seen:
     residuals = last_residuals(lm, lm.encode_all(list(numbers)), layers)
     (latents, magnitudes), strengths, acts = observe(bank, residuals, top_k, standard)
     tracks = link(Observations(latents, magnitudes), *tracker)
-    n_links = tally(tracks.sample, len(numbers), tracks.n_obs - 1).astype(np.int64)
     row = np.array([numbers[text] for text in texts])
     observed = Observed(Observations(latents[row], magnitudes[row]), strengths[row], acts[row])
-    return _Seen(observed, tracks.track_of[row], n_links[row])
+    return _Seen(observed, tracks.track_of[row], _n_links(tracks)[row])
 
 
 def _compare(
@@ -138,15 +126,11 @@ def _compare(
 ) -> _Compared:
     """Look for every observation of the originals, and for their links, in the copies.
 
-    Args:
-        seen: The copies.
-        original: All originals.
-        sample: Whose copy each is.
-        last: Directions of the deepest layer.
+    `sample` says whose copy each is, `last` holds the directions of the deepest layer.
     """
     own, there = original.evidence.observed, seen.observed
     d_sae = int(max(one.observations.latents.max() for one in (own, there))) + 1
-    tracks = _LocalTracks.of(original.tracks, sample)
+    track_there = np.full((len(sample), *own.strengths.shape[1:]), -1)
     left = np.zeros((len(sample), *own.strengths.shape[1:]), np.float32)
     for layer in range(own.strengths.shape[1]):
         latents = own.observations.latents[sample, layer]
@@ -155,27 +139,22 @@ def _compare(
         is_there, slot = slot >= 0, np.maximum(slot, 0).astype(np.int64)
         strength = np.take_along_axis(there.strengths[:, layer], slot, axis=1)
         left[:, layer] = np.where(is_there, np.minimum(own.strengths[sample, layer], strength), 0)
-        track_there = np.take_along_axis(seen.track_of[:, layer], slot, axis=1)
-        tracks.follow(layer, np.where(is_there, track_there, -1))
+        track = np.take_along_axis(seen.track_of[:, layer], slot, axis=1)
+        track_there[:, layer] = np.where(is_there, track, -1)
     both = left.sum(axis=2, dtype=np.float64)
     either = own.strengths[sample].sum(axis=2) + there.strengths.sum(axis=2) - both
-    n_either = tracks.n_links + seen.n_links - tracks.n_kept
-    mine = _attribution(own, original.reader, np.arange(len(original.reader)), last)
-    theirs = _attribution(there, original.reader, sample, last)
+    n_kept = _n_kept(original.tracks, sample, track_there)
+    n_either = _n_links(original.tracks)[sample] + seen.n_links - n_kept
+    everyone = np.arange(len(original.reader))
+    push, whole = (each[sample] for each in _attribution(own, original.reader, everyone, last))
+    push_there, whole_there = _attribution(there, original.reader, sample, last)
     return _Compared(
-        jaccard=ratio(both, either, empty=0.0),
-        links=ratio(tracks.n_kept, n_either, empty=0.0),
+        jaccard=ratio(both, either),
+        links=ratio(n_kept, n_either),
         left=left,
-        push=np.minimum(ratio(theirs.positive, mine.positive[sample], empty=nan), MOST_PUSH),
-        loss=mine.whole[sample] - theirs.whole,
+        push=np.minimum(ratio(push_there, push, empty=nan), MOST_PUSH),
+        loss=whole - whole_there,
     )
-
-
-class _Attribution(NamedTuple):
-    """To the answer, at the deepest layer, in logits."""
-
-    positive: Float[np.ndarray, " row"]
-    whole: Float[np.ndarray, " row"]
 
 
 def _attribution(
@@ -183,48 +162,32 @@ def _attribution(
     reader: Float[np.ndarray, "sample d_model"],
     sample: Int[np.ndarray, " row"],
     last: Float[np.ndarray, "d_sae d_model"],
-) -> _Attribution:
+) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
+    """Attribute the answer to the deepest layer, in logits: the positive part, and the whole."""
     mine, local = np.unique(sample, return_inverse=True)
     says = last @ reader[mine].T  # [d_sae mine]
     latents = np.maximum(observed.observations.latents[:, -1], 0)  # empty slots have act 0
     logits = (says[latents, local[:, None]] * observed.acts[:, -1]).astype(np.float64)
-    return _Attribution(np.maximum(logits, 0.0).sum(axis=1), logits.sum(axis=1))
+    return np.maximum(logits, 0.0).sum(axis=1), logits.sum(axis=1)
 
 
-class _LocalTracks:
-    """The originals' tracks, followed through their copies layer by layer."""
+def _n_kept(
+    tracks: Tracks, sample: Int[np.ndarray, " copy"], track_there: Int[np.ndarray, "copy layer obs"]
+) -> Int[np.ndarray, " copy"]:
+    """Count the links of each copy's original that one track of the copy makes as well.
 
-    UNSEEN = -2
+    `track_there` is the track of the copy that holds each of the original's observations, or -1.
+    """
+    own = tracks.track_of[sample]
+    places = copy, _, _ = np.nonzero(own >= 0)  # layers ascend within a copy
+    order = np.lexsort((own[places], copy))
+    copy, own, there = (one[order] for one in (copy, own[places], track_there[places]))
+    is_kept = (np.diff(copy) == 0) & (np.diff(own) == 0) & (np.diff(there) == 0) & (there[1:] >= 0)
+    return np.bincount(copy[1:][is_kept], minlength=len(sample))
 
-    def __init__(self, track_of: Int[np.ndarray, "copy layer obs"], n_most: int) -> None:
-        self.track_of = track_of
-        self.n_most = n_most
-        self.last = np.full((len(track_of), n_most + 1), self.UNSEEN)
-        self.n_links = np.zeros(len(track_of), np.int64)
-        self.n_kept = np.zeros(len(track_of), np.int64)
 
-    @classmethod
-    def of(cls, tracks: Tracks, sample: Int[np.ndarray, " copy"]) -> "_LocalTracks":
-        """Number the tracks of each copy's original from 0; empty slots get the last number."""
-        n_tracks = np.bincount(tracks.sample, minlength=len(tracks.track_of))
-        first = np.cumsum(n_tracks) - n_tracks
-        n_most = int(n_tracks.max(initial=0))
-        local = tracks.track_of[sample] - first[sample, None, None]
-        return cls(np.where(tracks.track_of[sample] >= 0, local, n_most), n_most)
-
-    def follow(self, layer: int, track_there: Int[np.ndarray, "copy obs"]) -> None:
-        """Count the links into a layer, and those that one track of the copy makes as well.
-
-        Args:
-            layer: The next one.
-            track_there: Track of the copy that holds each of the original's observations, or -1.
-        """
-        local = self.track_of[:, layer]
-        is_there = local < self.n_most
-        before = np.take_along_axis(self.last, local, axis=1)
-        self.n_links += (is_there & (before != self.UNSEEN)).sum(axis=1)
-        self.n_kept += (is_there & (before >= 0) & (before == track_there)).sum(axis=1)
-        np.put_along_axis(self.last, local, track_there, axis=1)
+def _n_links(tracks: Tracks) -> Int[np.ndarray, " sample"]:
+    return tally(tracks.sample, len(tracks.track_of), tracks.n_obs - 1).astype(np.int64)
 
 
 def _pool(
@@ -243,7 +206,10 @@ def _pool(
     where = np.nonzero(tracks.track_of >= 0)
     owner = tracks.track_of[where]
     stay = tally(owner, len(tracks), mean_left[where]) / tally(owner, len(tracks), strengths[where])
-    push = _push(original)
+    attribution = original.evidence.attribution
+    places = last_places(tracks)
+    push = attribution.logits[(*places, attribution.emitted[tracks.sample])]
+    push = np.maximum(push, 0.0).astype(np.float64)  # 0 for a track that speaks against the answer
     columns = {}
     for name in ("links", "push", "loss"):
         values = np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
@@ -258,14 +224,6 @@ def _pool(
     stays = tally(tracks.sample, n_samples, push * stay)
     columns["evidence"] = ratio(stays, tally(tracks.sample, n_samples, push), empty=nan)
     return columns, stay
-
-
-def _push(original: Original) -> Float[np.ndarray, " track"]:
-    """Each track's attribution to the answer at its last observation; 0 where it speaks against."""
-    tracks, attribution = original.tracks, original.evidence.attribution
-    places = last_places(tracks)
-    logits = attribution.logits[(*places, attribution.emitted[tracks.sample])]
-    return np.maximum(logits, 0.0).astype(np.float64)
 
 
 def _mean(

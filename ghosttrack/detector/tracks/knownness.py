@@ -11,14 +11,12 @@ from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import Position
-from ghosttrack.detector.spec import FRACTION, REAL, define
-from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.detector.table import FRACTION, REAL, Table, define
 from ghosttrack.detector.tracks.novelty import written_lengths
-from ghosttrack.detector.tracks.observe import observe, raw_latents
+from ghosttrack.detector.tracks.observe import Slots, observe, raw_latents
 from ghosttrack.detector.tracks.positions import find_points
 from ghosttrack.detector.tracks.streaming import Instruments
-from ghosttrack.detector.tracks.track_table import ratio
+from ghosttrack.detector.tracks.track_table import layers_within, ratio
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
 
@@ -60,6 +58,6 @@ def look_at_subjects(lm: LM, instruments: Instruments, answers: Answers) -> AtSu
     return AtSubjects(Table(table.names, points.mean(table.values)), latents)
 
 
-def _dominance(strengths: Float[np.ndarray, "sample layer obs"]) -> Float[np.ndarray, " sample"]:
-    share = ratio(strengths.max(axis=2), strengths.sum(axis=2), empty=0.0)
+def _dominance(strengths: Slots) -> Float[np.ndarray, " sample"]:
+    share = ratio(strengths.max(axis=2), strengths.sum(axis=2))
     return share.mean(axis=1)

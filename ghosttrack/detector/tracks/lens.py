@@ -3,9 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.spec import FRACTION, POSITIVE, REAL, define
-from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.detector.table import FRACTION, POSITIVE, REAL, Table, define
+from ghosttrack.detector.tracks.track_table import layers_within
 from ghosttrack.models.readings import Lens
 
 STATISTICS = define(

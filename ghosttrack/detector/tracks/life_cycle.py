@@ -7,13 +7,18 @@ continues is clutter, and counting it would make births and deaths the same numb
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from ghosttrack.detector.spec import FRACTION, REAL, define
+from ghosttrack.detector.table import FRACTION, REAL, define
 from ghosttrack.detector.tracks.attribution import Evidence
-from ghosttrack.detector.tracks.depth import layers_within
 from ghosttrack.detector.tracks.support import main_birth
-from ghosttrack.detector.tracks.track_table import TrackTable, ratio, tally
+from ghosttrack.detector.tracks.track_table import (
+    Columns,
+    PerSample,
+    TrackTable,
+    layers_within,
+    ratio,
+    tally,
+)
 from ghosttrack.tracking.tracks import Tracks
 
 
@@ -32,12 +37,12 @@ def fit_length_null(null: Tracks) -> LengthNull:
     return LengthNull(float(lengths.mean()), sd if sd > 0 else 1.0)
 
 
-def mean_length(tracks: Tracks) -> Float[np.ndarray, " sample"]:
+def mean_length(tracks: Tracks) -> PerSample:
     """Mean length of a sample's confirmed tracks in layers; 0 where none is confirmed."""
     n_samples = len(tracks.track_of)
     total = tally(tracks.sample, n_samples, tracks.lengths() * tracks.confirmed)
     n = tally(tracks.sample, n_samples, tracks.confirmed)
-    return ratio(total, n, empty=0.0)
+    return ratio(total, n)
 
 
 STATISTICS = define(
@@ -53,9 +58,7 @@ STATISTICS = define(
 )
 
 
-def life_cycle(
-    flat: TrackTable, evidence: Evidence, null: LengthNull
-) -> dict[str, Float[np.ndarray, " sample"]]:
+def life_cycle(flat: TrackTable, evidence: Evidence, null: LengthNull) -> Columns:
     """Compute the family's columns by name."""
     tracks, n_layers = flat.tracks, flat.n_layers
     n_obs = flat.per_layer().sum(axis=1)
@@ -67,31 +70,31 @@ def life_cycle(
     born_late = is_late & (tracks.birth[flat.track] >= late[0])
     track_layers = flat.tracks_per_sample(tracks.lengths())
     return {
-        "birth_rate": ratio(births, steps, empty=0.0),
-        "death_rate": ratio(deaths, steps, empty=0.0),
+        "birth_rate": ratio(births, steps),
+        "death_rate": ratio(deaths, steps),
         "len_excess": (mean_length(tracks) - null.mean) / null.sd,
         "half_life": _half_life(flat),
         "late_birth_mass": ratio(
-            flat.per_sample(flat.strength * born_late),
-            flat.per_sample(flat.strength * is_late),
-            empty=0.0,
+            flat.per_sample(flat.strength * born_late), flat.per_sample(flat.strength * is_late)
         ),
         "orphan_winner": (main_birth(flat, evidence.attribution) > 0.75).astype(float),
-        "merge_rate": ratio(flat.tracks_per_sample(tracks.merged_into >= 0), track_layers, 0.0),
-        "split_rate": ratio(flat.tracks_per_sample(tracks.parent >= 0), track_layers, 0.0),
+        "merge_rate": ratio(flat.tracks_per_sample(tracks.merged_into >= 0), track_layers),
+        "split_rate": ratio(flat.tracks_per_sample(tracks.parent >= 0), track_layers),
     }
 
 
-def _half_life(flat: TrackTable) -> Float[np.ndarray, " sample"]:
+def _half_life(flat: TrackTable) -> PerSample:
     """Layers until half of the confirmed mass at half depth is gone, over the layers that follow.
 
     Straight lines join the layers' masses. 1 where half of it is there to the end, 0 where no
     confirmed track is seen at half depth.
     """
     middle = int(np.flatnonzero(flat.depths <= 0.5)[-1]) if flat.depths[0] <= 0.5 else 0
-    stays = _seen_at(flat, middle) & flat.tracks.confirmed
+    stays = np.zeros(len(flat.tracks), dtype=bool)
+    stays[flat.track[flat.layer == middle]] = True
+    stays &= flat.tracks.confirmed
     mass = flat.per_layer(flat.strength * stays[flat.track])[:, middle:]
-    share = ratio(mass, np.repeat(mass[:, :1], mass.shape[1], axis=1), empty=0.0)
+    share = ratio(mass, np.repeat(mass[:, :1], mass.shape[1], axis=1))
     n_left = mass.shape[1] - 1
     if n_left == 0:
         return (share[:, 0] > 0).astype(float)
@@ -99,11 +102,5 @@ def _half_life(flat: TrackTable) -> Float[np.ndarray, " sample"]:
     after = below.argmax(axis=1)  # 0 where it never falls below, or where there was no mass
     rows = np.arange(len(share))
     left, right = share[rows, np.maximum(after - 1, 0)], share[rows, after]
-    crossing = after - 1 + ratio(left - 0.5, left - right, empty=0.0)
+    crossing = after - 1 + ratio(left - 0.5, left - right)
     return np.where(below.any(axis=1), np.where(after > 0, crossing, 0.0) / n_left, 1.0)
-
-
-def _seen_at(flat: TrackTable, layer: int) -> Bool[np.ndarray, " track"]:
-    seen = np.zeros(len(flat.tracks.sample), dtype=bool)
-    seen[flat.track[flat.layer == layer]] = True
-    return seen

@@ -8,13 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from ghosttrack.detector.spec import POSITIVE, REAL, define
+from ghosttrack.detector.table import POSITIVE, REAL, define
+from ghosttrack.detector.tracks.observe import Latents, Residuals, blocks
 from ghosttrack.sae.bank import Bank
-
-BLOCK_FLOATS = 2**24
-"""Pre-activations held at once: 64 MiB in fp32."""
 
 NEAR_TOKENS, NEAR_QUANTILE = 256, 0.999
 """Positions of text whose pairs of observations are compared, and what share of the pairs is less
@@ -37,11 +35,7 @@ class Usual(NamedTuple):
     """Cosine that the directions of two latents observed together in a layer hardly ever exceed."""
 
 
-def fit_usual(
-    bank: Bank,
-    residuals: Float[np.ndarray, "layer token d_model"],
-    latents: Int[np.ndarray, "token layer obs"],
-) -> Usual:
+def fit_usual(bank: Bank, residuals: Residuals, latents: Latents) -> Usual:
     """Measure unlabelled text; `latents` are the observations of the same residuals."""
     centre = residuals.mean(axis=1)
     fvu, n_positive = _measure(bank, residuals, centre)
@@ -61,10 +55,7 @@ STATISTICS = define(
 
 
 def novelty(
-    bank: Bank,
-    residuals: Float[np.ndarray, "layer sample d_model"],
-    latents: Int[np.ndarray, "sample layer obs"],
-    usual: Usual,
+    bank: Bank, residuals: Residuals, latents: Latents, usual: Usual
 ) -> dict[str, Float[np.ndarray, " sample"]]:
     """Compute the family's columns by name."""
     fvu, n_positive = _measure(bank, residuals, usual.centre)
@@ -83,15 +74,13 @@ def novelty(
     }
 
 
-def written_lengths(
-    residuals: Float[np.ndarray, "layer sample d_model"],
-) -> Float[np.ndarray, "sample layer"]:
+def written_lengths(residuals: Residuals) -> Float[np.ndarray, "sample layer"]:
     """Length of what was written since the layer before; at the first, of all that is there."""
     steps = np.diff(residuals.astype(np.float64), axis=0, prepend=0.0)
     return np.linalg.norm(steps, axis=2).T
 
 
-def _near(bank: Bank, latents: Int[np.ndarray, "token layer obs"]) -> Float[np.ndarray, ""]:
+def _near(bank: Bank, latents: Latents) -> Float[np.ndarray, ""]:
     """Take a high quantile of the cosines of latents that share position and layer."""
     chosen = latents[:: -(-len(latents) // NEAR_TOKENS)]
     one, other = np.triu_indices(latents.shape[2], k=1)
@@ -105,20 +94,16 @@ def _near(bank: Bank, latents: Int[np.ndarray, "token layer obs"]) -> Float[np.n
 
 @torch.no_grad()
 def _measure(
-    bank: Bank,
-    residuals: Float[np.ndarray, "layer sample d_model"],
-    centre: Float[np.ndarray, "layer d_model"],
+    bank: Bank, residuals: Residuals, centre: Float[np.ndarray, "layer d_model"]
 ) -> tuple[Float[np.ndarray, "sample layer"], Float[np.ndarray, "sample layer"]]:
     """Share of each residual that the bank misses, and the number of positive pre-activations."""
-    device, middle = bank.W_enc.device, torch.from_numpy(centre)[:, None]
+    middle = torch.from_numpy(centre)[:, None].to(bank.W_enc.device)
     fvu, n_positive = [], []
-    size = max(1, BLOCK_FLOATS // (len(residuals) * bank.d_sae))
-    for block in torch.from_numpy(residuals).split(size, dim=1):
-        error = (block - bank(block.to(device)).cpu()).square().sum(dim=-1)
-        whole = (block - middle).square().sum(dim=-1)
-        fvu.append(error / whole.clamp_min(torch.finfo(whole.dtype).tiny))
-        n_positive.append((bank.pre_acts(block.to(device)) > 0).sum(dim=-1).cpu())
-    missed, counted = (torch.cat(parts, dim=1).T.double().numpy() for parts in (fvu, n_positive))
+    for block in blocks(bank, residuals):
+        whole = (block - middle).square().sum(dim=-1).clamp_min(torch.finfo(block.dtype).tiny)
+        fvu.append((block - bank(block)).square().sum(dim=-1) / whole)
+        n_positive.append((bank.pre_acts(block) > 0).sum(dim=-1))
+    missed, counted = (torch.cat(part, 1).T.double().cpu().numpy() for part in (fvu, n_positive))
     return missed, counted
 
 

@@ -5,7 +5,8 @@ was read from, both in the bank's units, so that a longer residual vector is not
 hypothesis. Its magnitude is that strength standardised per layer on unlabelled text.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,14 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Acts, Bank
 from ghosttrack.tracking.observations import Observations
 
+Residuals = Float[np.ndarray, "layer sample d_model"]
+"""In the model's own units."""
+Slots = Float[np.ndarray, "sample layer obs"]
+Latents = Int[np.ndarray, "sample layer obs"]
+"""-1 where the slot is empty."""
 BLOCK_FLOATS = 2**24
 """Pre-activations held at once: 64 MiB in fp32."""
 
@@ -31,11 +37,11 @@ class Standard(NamedTuple):
 class StrongestLatents(NamedTuple):
     """The strongest latents of each layer."""
 
-    latents: Int[np.ndarray, "sample layer obs"]
+    latents: Latents
     """-1 where the slot is empty."""
-    strengths: Float[np.ndarray, "sample layer obs"]
+    strengths: Slots
     """0 where the slot is empty, and so the next."""
-    acts: Float[np.ndarray, "sample layer obs"]
+    acts: Slots
     """Pre-activations in the residual stream's units."""
 
 
@@ -43,16 +49,14 @@ class Observed(NamedTuple):
     """Observations and the two readings of their size that statistics need."""
 
     observations: Observations
-    strengths: Float[np.ndarray, "sample layer obs"]
+    strengths: Slots
     """Pre-activation over the residual's root mean square, above 0; 0 where the slot is empty."""
-    acts: Float[np.ndarray, "sample layer obs"]
+    acts: Slots
     """What the latent writes along its direction, in the residual stream's own units: 0 where it is
     not among the bank's active ones, since the reconstruction does not hold it."""
 
 
-def observe(
-    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int, standard: Standard
-) -> Observed:
+def observe(bank: Bank, residuals: Residuals, top_k: int, standard: Standard) -> Observed:
     """Take each layer's strongest positive pre-activations as observations.
 
     Args:
@@ -115,11 +119,7 @@ def _observed(bank: Bank, found: StrongestLatents, standard: Standard) -> Observ
     return Observed(Observations(latents, magnitudes), strengths, acts)
 
 
-def _is_active(
-    bank: Bank,
-    latents: Int[np.ndarray, "sample layer obs"],
-    acts: Float[np.ndarray, "sample layer obs"],
-) -> Bool[np.ndarray, "sample layer obs"]:
+def _is_active(bank: Bank, latents: Latents, acts: Slots) -> Bool[np.ndarray, "sample layer obs"]:
     """Tell which pre-activations the bank itself would keep."""
     n_obs = latents.shape[2]
     if bank.threshold is not None:
@@ -130,9 +130,7 @@ def _is_active(
     return acts >= np.partition(acts, n_obs - bank.k, axis=2)[:, :, n_obs - bank.k, None]
 
 
-def fit_standard(
-    bank: Bank, residuals: Float[np.ndarray, "layer token d_model"], top_k: int
-) -> Standard:
+def fit_standard(bank: Bank, residuals: Residuals, top_k: int) -> Standard:
     """Measure mean and standard deviation of strength per layer on unlabelled text.
 
     A layer whose strengths do not vary keeps a standard deviation of 1.
@@ -147,14 +145,10 @@ def fit_standard(
 
 
 @torch.no_grad()
-def strengths_of(
-    bank: Bank,
-    residuals: Float[np.ndarray, "layer sample d_model"],
-    latents: Int[np.ndarray, "sample layer obs"],
-) -> Float[np.ndarray, "sample layer obs"]:
+def strengths_of(bank: Bank, residuals: Residuals, latents: Latents) -> Slots:
     """Measure the strengths of given latents in other residuals; 0 where silent or empty (-1)."""
     parts, start = [], 0
-    for x in _blocks(bank, residuals):
+    for x in blocks(bank, residuals):
         wanted = torch.from_numpy(latents[start : start + x.shape[1]]).to(x.device)
         start += x.shape[1]
         pre_acts = bank.pre_acts(x).transpose(0, 1).gather(2, wanted.clamp_min(0))
@@ -163,12 +157,9 @@ def strengths_of(
 
 
 @torch.no_grad()
-def raw_latents(
-    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"]
-) -> list[sparse.csr_array]:
+def raw_latents(bank: Bank, residuals: Residuals) -> list[sparse.csr_array]:
     """Encode every residual: one sparse table `[sample d_sae]` of SAE activations per layer."""
-    blocks = [_to_arrays(*bank.encode(x)) for x in _blocks(bank, residuals)]
-    indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    values, indices = _read(bank, residuals, bank.encode)
     n_samples, n_layers, k = indices.shape
     indices = indices.astype(np.int32)  # scikit-learn takes no wider ones
     rows = np.repeat(np.arange(n_samples, dtype=np.int32), k)
@@ -182,30 +173,22 @@ def raw_latents(
 
 
 @torch.no_grad()
-def _strongest(
-    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"], top_k: int
-) -> StrongestLatents:
+def _strongest(bank: Bank, residuals: Residuals, top_k: int) -> StrongestLatents:
     """Rank the pre-activations of each layer."""
     n_obs = min(top_k, bank.d_sae)
-    blocks = [_to_arrays(*bank.observe(x, n_obs)) for x in _blocks(bank, residuals)]
-    indices, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    values, indices = _read(bank, residuals, partial(bank.observe, top_k=n_obs))
     acts = np.maximum(values, 0.0) / bank.scale.cpu().numpy()[:, None]
     return StrongestLatents(np.where(acts > 0, indices, -1), _over_rms(acts, residuals), acts)
 
 
-def _over_rms(
-    acts: Float[np.ndarray, "sample layer obs"],
-    residuals: Float[np.ndarray, "layer sample d_model"],
-) -> Float[np.ndarray, "sample layer obs"]:
+def _over_rms(acts: Slots, residuals: Residuals) -> Slots:
     """Divide by the root mean square of the residual, both in its units; negative becomes 0."""
     square = np.einsum("lnd,lnd->nl", residuals, residuals)[:, :, None]
     rms = np.sqrt(np.maximum(square / residuals.shape[-1], np.finfo(np.float32).tiny))
     return (np.maximum(acts, 0.0) / rms).astype(np.float32)
 
 
-def _blocks(
-    bank: Bank, residuals: Float[np.ndarray, "layer sample d_model"]
-) -> Iterator[Float[Tensor, "layer block d_model"]]:
+def blocks(bank: Bank, residuals: Residuals) -> Iterator[Float[Tensor, "layer block d_model"]]:
     """Cut the samples so that a block's pre-activations fit `BLOCK_FLOATS`."""
     size = max(1, BLOCK_FLOATS // (len(residuals) * bank.d_sae))
     device = bank.W_enc.device
@@ -213,10 +196,10 @@ def _blocks(
         yield torch.from_numpy(residuals[:, start : start + size]).to(device)
 
 
-def _to_arrays(
-    values: Float[Tensor, "layer sample obs"], indices: Int[Tensor, "layer sample obs"]
-) -> tuple[Int[np.ndarray, "sample layer obs"], Float[np.ndarray, "sample layer obs"]]:
-    return (
-        indices.transpose(0, 1).cpu().numpy().astype(np.int64),
-        values.transpose(0, 1).float().cpu().numpy(),
-    )
+def _read(
+    bank: Bank, residuals: Residuals, read: Callable[[Float[Tensor, "layer block d_model"]], Acts]
+) -> tuple[Slots, Latents]:
+    """Have the bank read all samples: values and indices of latents."""
+    parts = zip(*(read(x) for x in blocks(bank, residuals)), strict=True)
+    values, indices = (torch.cat(part, dim=1).transpose(0, 1).cpu() for part in parts)
+    return values.float().numpy(), indices.numpy().astype(np.int64)

@@ -19,10 +19,9 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.pairs import reading_points
+from ghosttrack.detector.answers.written import reading_points
 from ghosttrack.detector.config import Position
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
 from ghosttrack.errors import DataError
 from ghosttrack.models.lm import LM

@@ -6,35 +6,27 @@ layers, L0 a sample's mean number of observations per layer, depth the share of 
 that lie behind; "late" is the last quarter of the depth.
 
 To add one, write its definition and its formula into the module of its family; nothing else names
-it. A family is a module that holds `STATISTICS` and a function, and a line of `FAMILIES`.
+it. A family is such definitions, a function, and a line of `FAMILIES`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks import (
     classic,
     clusters,
-    competition,
     lens,
     life_cycle,
     linkage,
     novelty,
-    stability,
     support,
 )
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.life_cycle import LengthNull
-from ghosttrack.detector.tracks.track_table import TrackTable, survey
+from ghosttrack.detector.tracks.track_table import Columns, TrackTable, survey
 from ghosttrack.models.readings import Readings
 from ghosttrack.tracking.tracks import Tracks
-
-Columns = Mapping[str, Float[np.ndarray, " sample"]]
 
 
 class TrackFamily(NamedTuple):
@@ -46,12 +38,12 @@ class TrackFamily(NamedTuple):
 
 
 FAMILIES = (
-    TrackFamily(competition.STATISTICS, lambda flat, e, _: competition.competition(flat, e)),
+    TrackFamily(support.COMPETITION, lambda flat, e, _: support.competition(flat, e)),
     TrackFamily(clusters.STATISTICS, lambda flat, e, _: clusters.clusters(flat, e)),
-    TrackFamily(support.STATISTICS, lambda flat, e, _: support.support(flat, e)),
+    TrackFamily(support.SUPPORT, lambda flat, e, _: support.support(flat, e)),
     TrackFamily(life_cycle.STATISTICS, life_cycle.life_cycle),
-    TrackFamily(linkage.STATISTICS, lambda flat, _, __: linkage.linkage(flat)),
-    TrackFamily(stability.STATISTICS, lambda flat, e, _: stability.stability(flat, e)),
+    TrackFamily(linkage.LINKAGE, lambda flat, _, __: linkage.linkage(flat)),
+    TrackFamily(linkage.STABILITY, lambda flat, e, _: linkage.stability(flat, e)),
     TrackFamily(novelty.STATISTICS, lambda _, e, __: e.novelty),
     TrackFamily(classic.STATISTICS, lambda flat, _, __: classic.classic(flat)),
 )
@@ -69,10 +61,7 @@ def lens_statistics(readings: Readings) -> Table:
 def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Table:
     """Compute families B to G and `classic`, of real tracks and null tracks alike.
 
-    Args:
-        evidence: What was observed; of the same samples as the tracks.
-        tracks: Links of the evidence's observations.
-        null: Lengths under the shuffled null, the reference of `len_excess`.
+    `null` is the reference of `len_excess`.
     """
     flat = survey(evidence, tracks)
     tables = [Table.of(one.specs, one.compute(flat, evidence, null)) for one in FAMILIES]

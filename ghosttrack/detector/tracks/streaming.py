@@ -95,9 +95,7 @@ def stream(lm: LM, instruments: Instruments, spoken: Sequence[Spoken]) -> Stream
 def output_so_far(answers: Answers, n_tokens: int) -> Table:
     """Read the output scores off the beginnings of greedy answers, a row per token.
 
-    Args:
-        answers: The model's own, every token its best.
-        n_tokens: Of each answer, at most.
+    Every token of these answers is the model's best; at most `n_tokens` of each are looked at.
     """
     spoken = zip(answers.logprobs, answers.entropies, answers.margins, strict=True)
     whole = [
@@ -111,10 +109,5 @@ def output_so_far(answers: Answers, n_tokens: int) -> Table:
 
 def beginning(scores: TokenScores, n_tokens: int) -> TokenScores:
     """Keep what the first tokens say; whether they agree with the argmax is the whole's."""
-    return TokenScores(
-        scores.logprobs[:n_tokens],
-        scores.entropies[:n_tokens],
-        scores.max_probs[:n_tokens],
-        scores.margins[:n_tokens],
-        scores.argmax_agrees,
-    )
+    logprobs, entropies, max_probs, margins = (one[:n_tokens] for one in scores[:4])
+    return TokenScores(logprobs, entropies, max_probs, margins, scores.argmax_agrees)

@@ -1,14 +1,76 @@
-"""Family C, support: what the emitted token rests on."""
+"""Families B and C: which candidates the tracks argue for, and what the emitted token rests on."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from ghosttrack.detector.spec import FRACTION, SIGNED, define
-from ghosttrack.detector.tracks.attribution import Attribution, Evidence
-from ghosttrack.detector.tracks.depth import layers_within
-from ghosttrack.detector.tracks.track_table import TrackTable, gini, ratio
+from ghosttrack.detector.table import FRACTION, POSITIVE, SIGNED, define
+from ghosttrack.detector.tracks.attribution import Attribution, Evidence, promote
+from ghosttrack.detector.tracks.track_table import (
+    Columns,
+    PerObs,
+    PerSample,
+    PerTrack,
+    TrackTable,
+    entropy,
+    gini,
+    layers_within,
+    ratio,
+    tally,
+)
 
-STATISTICS = define(
+COMPETITION = define(
+    "competition",
+    ("cand_entropy_mid", FRACTION, +1, "entropy of candidate mass at depth 0.5-0.75, / log M"),
+    ("cand_entropy_final", FRACTION, +1, "the same at the last layer"),
+    ("rival_ratio", FRACTION, +1, "best rival's mass / (its and the winner's), late mean"),
+    ("rival_persistence", FRACTION, +1, "layers that one rival is above half the winner, / L"),
+    ("n_rivals", POSITIVE, +1, "confirmed tracks promoting another candidate, / L0"),
+)
+
+
+def competition(flat: TrackTable, evidence: Evidence) -> Columns:
+    """Compute family B's columns by name.
+
+    A candidate's mass at a layer is the positive attribution to it of the observations there whose
+    track promotes it. The winner is the emitted token, the rival the strongest other candidate.
+    """
+    attribution = evidence.attribution
+    mass, is_rival_track = _candidate_mass(flat, attribution)
+    rows = np.arange(flat.n_samples)
+    winner = mass[rows, :, attribution.emitted]
+    rivals = mass.copy()
+    rivals[rows, :, attribution.emitted] = 0.0
+    best_rival = rivals.max(axis=2)
+    middle = layers_within(flat.depths, 0.5, 0.75)
+    late = layers_within(flat.depths, 0.75, 1.0)
+    n_close = ((rivals > 0) & (rivals >= 0.5 * winner[:, :, None])).sum(axis=1)
+    mean_observations = flat.per_layer().mean(axis=1)
+    n_rivals = flat.tracks_per_sample(is_rival_track & flat.tracks.confirmed)
+    return {
+        "cand_entropy_mid": entropy(mass[:, middle].sum(axis=1)),
+        "cand_entropy_final": entropy(mass[:, -1]),
+        "rival_ratio": ratio(best_rival, best_rival + winner, empty=0.5)[:, late].mean(axis=1),
+        "rival_persistence": n_close.max(axis=1) / flat.n_layers,
+        "n_rivals": ratio(n_rivals, mean_observations),
+    }
+
+
+def _candidate_mass(
+    flat: TrackTable, attribution: Attribution
+) -> tuple[Float[np.ndarray, "sample layer candidate"], Bool[np.ndarray, " track"]]:
+    """Add up mass by candidate, and say which tracks promote another than the emitted one."""
+    promotion = promote(flat.tracks, attribution)
+    promoted = promotion.candidates[flat.track]
+    logits = attribution.logits[flat.sample, flat.layer, flat.slot, promoted]
+    n_candidates = attribution.logits.shape[3]
+    shape = (flat.n_samples, flat.n_layers, n_candidates)
+    index = flat.place * n_candidates + promoted
+    mass = tally(index, int(np.prod(shape)), np.maximum(logits, 0.0)).reshape(shape)
+    is_rival = promotion.candidates != attribution.emitted[flat.tracks.sample]
+    return mass, is_rival & (promotion.logits > 0)
+
+
+SUPPORT = define(
     "support",
     ("winner_share", FRACTION, -1, "greatest single-track share of the late support"),
     ("support_gini", FRACTION, -1, "Gini of late support over the supporting tracks"),
@@ -18,7 +80,7 @@ STATISTICS = define(
 )
 
 
-def support(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray, " sample"]]:
+def support(flat: TrackTable, evidence: Evidence) -> Columns:
     """Compute the family's columns by name.
 
     Support is an observation's positive attribution to the emitted token over the last quarter of
@@ -34,46 +96,41 @@ def support(flat: TrackTable, evidence: Evidence) -> dict[str, Float[np.ndarray,
     says = flat.per_sample(np.where(flat.layer == flat.n_layers - 1, own, 0.0))
     bias = attribution.bias[np.arange(flat.n_samples), attribution.emitted]
     return {
-        "winner_share": ratio(main, total, empty=0.0),
+        "winner_share": ratio(main, total),
         "support_gini": gini(tracks.sample, by_track, flat.n_samples),
         "support_depth": ratio(flat.tracks_per_sample(by_track * birth), total, empty=1.0),
         "prior_share": _prior_share(flat, positive, presence, total),
-        "bias_share": ratio(bias, np.abs(bias) + np.abs(says), empty=0.0),
+        "bias_share": ratio(bias, np.abs(bias) + np.abs(says)),
     }
 
 
-def late_support(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " obs"]:
+def late_support(flat: TrackTable, attribution: Attribution) -> PerObs:
     """Positive attribution to the emitted token over the last quarter of the depth, else 0."""
     is_late = np.isin(flat.layer, layers_within(flat.depths, 0.75, 1.0))
     return np.where(is_late, np.maximum(_own(flat, attribution), 0.0), 0.0)
 
 
-def _own(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " obs"]:
+def _own(flat: TrackTable, attribution: Attribution) -> PerObs:
     """Attribution to the emitted token."""
     column = attribution.emitted[flat.sample]
     return attribution.logits[flat.sample, flat.layer, flat.slot, column].astype(np.float64)
 
 
 def _prior_share(
-    flat: TrackTable,
-    positive: Float[np.ndarray, " obs"],
-    presence: Float[np.ndarray, " obs"],
-    total: Float[np.ndarray, " sample"],
-) -> Float[np.ndarray, " sample"]:
+    flat: TrackTable, positive: PerObs, presence: PerObs, total: PerSample
+) -> PerSample:
     """Share of the support that is there without the subject; NaN where none was found."""
     has_subject = flat.per_sample(np.isnan(presence)) == 0
     kept = flat.per_sample(positive * np.nan_to_num(presence))
-    return np.where(has_subject, ratio(kept, total, empty=0.0), np.nan)
+    return np.where(has_subject, ratio(kept, total), np.nan)
 
 
-def main_birth(flat: TrackTable, attribution: Attribution) -> Float[np.ndarray, " sample"]:
+def main_birth(flat: TrackTable, attribution: Attribution) -> PerSample:
     """Depth at which the track that supports the answer most was born; 1 where none does."""
     return _main_supporter(flat, flat.per_track(late_support(flat, attribution)))[1]
 
 
-def _main_supporter(
-    flat: TrackTable, by_track: Float[np.ndarray, " track"]
-) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
+def _main_supporter(flat: TrackTable, by_track: PerTrack) -> tuple[PerSample, PerSample]:
     """Return the greatest support of one track and that track's birth depth (1 where none).
 
     Of equal supporters the earliest born counts, so that the order of tracks does not matter.

@@ -1,5 +1,6 @@
 """Tracked observations of a batch as flat columns, and the sums that every family needs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,13 @@ from jaxtyping import Float, Int, Shaped
 
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.tracking.tracks import Tracks
+
+PerSample = Float[np.ndarray, " sample"]
+PerLayer = Float[np.ndarray, "sample layer"]
+PerTrack = Float[np.ndarray, " track"]
+PerObs = Float[np.ndarray, " obs"]
+Columns = Mapping[str, PerSample]
+"""Statistics by name."""
 
 
 class TrackTable(NamedTuple):
@@ -28,27 +36,34 @@ class TrackTable(NamedTuple):
         """Layers of the bank."""
         return len(self.depths)
 
-    def per_layer(
-        self, weights: Shaped[np.ndarray, " obs"] | None = None
-    ) -> Float[np.ndarray, "sample layer"]:
-        """Add up `weights` (1 each where None) by sample and layer."""
-        size = self.n_samples * self.n_layers
-        index = self.sample * self.n_layers + self.layer
-        return tally(index, size, weights).reshape(self.n_samples, self.n_layers)
+    @property
+    def place(self) -> Int[np.ndarray, " obs"]:
+        """Number of each observation's sample and layer."""
+        return self.sample * self.n_layers + self.layer
 
-    def per_sample(self, weights: Shaped[np.ndarray, " obs"]) -> Float[np.ndarray, " sample"]:
+    def per_layer(self, weights: Shaped[np.ndarray, " obs"] | None = None) -> PerLayer:
+        """Add up `weights` (1 each where None) by sample and layer."""
+        sums = tally(self.place, self.n_samples * self.n_layers, weights)
+        return sums.reshape(self.n_samples, self.n_layers)
+
+    def per_sample(self, weights: Shaped[np.ndarray, " obs"]) -> PerSample:
         """Add up observations' `weights` by sample."""
         return tally(self.sample, self.n_samples, weights)
 
-    def per_track(self, weights: Shaped[np.ndarray, " obs"]) -> Float[np.ndarray, " track"]:
+    def per_track(self, weights: Shaped[np.ndarray, " obs"]) -> PerTrack:
         """Add up observations' `weights` by track."""
         return tally(self.track, len(self.tracks.sample), weights)
 
-    def tracks_per_sample(
-        self, weights: Shaped[np.ndarray, " track"]
-    ) -> Float[np.ndarray, " sample"]:
+    def tracks_per_sample(self, weights: Shaped[np.ndarray, " track"]) -> PerSample:
         """Add up tracks' `weights` by sample."""
         return tally(self.tracks.sample, self.n_samples, weights)
+
+    def strength_in_tracks(self) -> tuple[PerTrack, PerTrack]:
+        """Mean strength of every track, and its standard deviation over that mean."""
+        n = self.per_track(np.ones(len(self.track)))
+        mean = ratio(self.per_track(self.strength), n)
+        variance = ratio(self.per_track((self.strength - mean[self.track]) ** 2), n)
+        return mean, ratio(np.sqrt(variance), mean)
 
 
 def survey(evidence: Evidence, tracks: Tracks) -> TrackTable:
@@ -70,11 +85,11 @@ def tally(
 
 
 def ratio(
-    above: Shaped[np.ndarray, "*shape"], below: Shaped[np.ndarray, "*shape"], empty: float
+    above: Shaped[np.ndarray, "*shape"], below: Shaped[np.ndarray, "*shape"], empty: float = 0.0
 ) -> Float[np.ndarray, "*shape"]:
     """Divide where the divisor is above 0, `empty` elsewhere.
 
-    >>> ratio(np.array([1.0, 1.0]), np.array([2.0, 0.0]), empty=0.0)
+    >>> ratio(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
     array([0.5, 0. ])
     """
     out = np.full(np.shape(above), empty, dtype=float)
@@ -110,6 +125,15 @@ def gini(
     )
 
 
+def group_entropy(
+    group: Int[np.ndarray, " item"], masses: Float[np.ndarray, " item"], n_groups: int
+) -> Float[np.ndarray, " group"]:
+    """Entropy of each group's masses over the log of their number; 0 for fewer than two."""
+    share = ratio(masses, tally(group, n_groups, masses)[group])
+    spread = tally(group, n_groups, -share * np.log(np.where(share > 0, share, 1.0)))
+    return np.clip(ratio(spread, np.log(np.maximum(tally(group, n_groups), 1))), 0.0, 1.0)
+
+
 def entropy(masses: Float[np.ndarray, "*rows item"]) -> Float[np.ndarray, "*rows"]:
     """Entropy of masses over its greatest possible value, in [0, 1]; 1 where there is no mass.
 
@@ -117,7 +141,23 @@ def entropy(masses: Float[np.ndarray, "*rows item"]) -> Float[np.ndarray, "*rows
     array([1., 0., 1.])
     """
     total = masses.sum(axis=-1, keepdims=True)
-    share = ratio(masses, np.broadcast_to(total, masses.shape), empty=0.0)
+    share = ratio(masses, np.broadcast_to(total, masses.shape))
     terms = -share * np.log(np.where(share > 0, share, 1.0))
     spread = terms.sum(axis=-1) / np.log(max(masses.shape[-1], 2))
     return np.where(total[..., 0] > 0, np.clip(spread, 0.0, 1.0), 1.0)
+
+
+def layers_within(
+    depths: Float[np.ndarray, " layer"], low: float, high: float
+) -> Int[np.ndarray, " chosen"]:
+    """Pick the layers with `low < depth <= high`; the one nearest to the middle if there is none.
+
+    >>> layers_within(np.arange(1, 7) / 6, 0.75, 1.0)
+    array([4, 5])
+    >>> layers_within(np.array([0.5, 1.0]), 0.5, 0.75)
+    array([0])
+    """
+    inside = np.flatnonzero((depths > low) & (depths <= high))
+    if len(inside):
+        return inside
+    return np.array([np.abs(depths - (low + high) / 2).argmin()])

@@ -82,12 +82,6 @@ def test_a_model_that_stops_at_once_is_wrong_and_keeps_the_token_it_stopped_with
     assert answers.prob[0] == pytest.approx(np.exp(answers.logprobs[0][0]))
 
 
-def test_batch_size_changes_no_answer(lm):
-    small, large = (answer(lm, question_set(), batch_size=size) for size in (1, 64))
-    assert small.token_ids == large.token_ids
-    assert small.prob == pytest.approx(large.prob, abs=1e-6)
-
-
 def test_a_saved_file_holds_the_same_answers(lm, tmp_path):
     answers = answer(lm, question_set(answers=("São Paulo", "=1+1")))
     answers.save(tmp_path / "answers.parquet")

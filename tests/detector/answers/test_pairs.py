@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.answers import Answers, answer
-from ghosttrack.detector.answers.pairs import reading_points, written_answers
+from ghosttrack.detector.answers.written import reading_points, written_answers
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet

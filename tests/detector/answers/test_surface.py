@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from ghosttrack.detector.answers.surface import surface_table
+from ghosttrack.detector.answers.written import surface_table
 from tests.support.answers import made_up_answers
 
 

@@ -10,7 +10,7 @@ from ghosttrack.detector.asking.families import ablate, owner, paraphrase, sibli
 from ghosttrack.detector.asking.family import Copy, Finding, Rescoring
 from ghosttrack.detector.asking.interventions import intervene
 from ghosttrack.detector.asking.roster import ROSTER, intervention_specs, requested
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.models.changes import MASK
 from ghosttrack.models.readings import find_subject
 from ghosttrack.models.score import Texts, score, total

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from ghosttrack.detector.asking import families
-from ghosttrack.detector.asking.config import InterventionsConfig
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, ghost_counts, requested
+from ghosttrack.detector.config import InterventionsConfig
 from ghosttrack.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -4,8 +4,7 @@ import numpy as np
 
 from ghosttrack.detector.learners.calibration import Calibration
 from ghosttrack.detector.learners.classifiers import BOOSTING, FOREST, LINEAR, Option
-from ghosttrack.detector.learners.fitted import FittedDetector, quantiles
-from ghosttrack.detector.learners.scorers import fit_scorer
+from ghosttrack.detector.learners.fitted import FittedDetector, fit_scorer, quantiles
 
 TABULAR = LINEAR + FOREST + BOOSTING
 

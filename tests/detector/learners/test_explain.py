@@ -4,10 +4,9 @@ import pytest
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.asking.families.owner import OWNER_SPECS
 from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_SPECS
+from ghosttrack.detector.judgement import About, explain, say
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.detector.learners.explain import About, explain, say
-from ghosttrack.detector.learners.fitted import FittedDetector
-from ghosttrack.detector.learners.scorers import scores
+from ghosttrack.detector.learners.fitted import FittedDetector, scores
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 from tests.detector.learners.options import TABULAR, fitted_detector
 

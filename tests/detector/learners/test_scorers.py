@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.learners.classifiers import Columns, Option
-from ghosttrack.detector.learners.scorers import Linear, Trees, fit_scorer, scores
+from ghosttrack.detector.learners.fitted import Linear, Trees, fit_scorer, scores
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.detector.learners.options import TABULAR
 

@@ -3,8 +3,8 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import ttest_ind
 
+from ghosttrack.detector.learners.baselines import SubjectKnown, t_statistics
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.detector.learners.subject_known import SubjectKnown, t_statistics
 
 N = 600
 RNG = np.random.default_rng(0)

@@ -1,7 +1,6 @@
 import numpy as np
 
-from ghosttrack.detector.learners.classifiers import LINEAR, Columns
-from ghosttrack.detector.learners.token_risk import TokenClassifier
+from ghosttrack.detector.learners.classifiers import LINEAR, Columns, TokenClassifier
 
 LENGTHS = np.random.default_rng(0).integers(1, 5, size=80)
 ANSWER = np.repeat(np.arange(80), LENGTHS)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghosttrack.detector.tracks.depth import layers_within
+from ghosttrack.detector.tracks.track_table import layers_within
 
 
 @pytest.mark.parametrize("n_layers", [4, 8, 12, 24, 32])

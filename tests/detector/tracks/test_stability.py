@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.tracks.stability import stability
+from ghosttrack.detector.tracks.linkage import stability
 from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 

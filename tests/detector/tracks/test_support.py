@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.tracks.competition import competition
-from ghosttrack.detector.tracks.support import main_birth, support
+from ghosttrack.detector.tracks.support import competition, main_birth, support
 from ghosttrack.detector.tracks.track_table import survey
 from tests.detector.scenes import evidence_of, tracks_from
 

@@ -7,7 +7,7 @@ word of its name, without the rest (the first word again, where there is no rest
 from math import nan
 
 from ghosttrack.detector.asking.family import Copy, CopyContext, Echo, Finding, Rescoring
-from ghosttrack.detector.spec import FRACTION, REAL, define
+from ghosttrack.detector.table import FRACTION, REAL, define
 from ghosttrack.models.changes import MASK
 from ghosttrack.questions.names import parts
 from ghosttrack.questions.sets import Question
@@ -40,11 +40,5 @@ def reduce(echo: Echo) -> Finding:
 
 
 FAMILY = Rescoring(
-    name="ablate",
-    order=50,
-    default=3,
-    needs="a subject",
-    specs=SPECS,
-    copies=copies,
-    reduce=reduce,
+    name="ablate", order=50, default=3, needs="a subject", specs=SPECS, copies=copies, reduce=reduce
 )

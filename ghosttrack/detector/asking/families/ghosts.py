@@ -5,10 +5,9 @@ what the columns are made of).
 """
 
 from collections.abc import Mapping, Sequence
-from math import inf
 
 from ghosttrack.detector.asking.family import Family, Names, generator
-from ghosttrack.detector.spec import StatisticSpec
+from ghosttrack.detector.table import FRACTION, REAL, StatisticSpec, define
 from ghosttrack.questions.names import NAME, as_template, other_parts, strangers
 from ghosttrack.questions.sets import Question
 
@@ -25,28 +24,25 @@ MOST_PUSH = 5.0
 
 def ghost_specs(layers: Sequence[int]) -> tuple[StatisticSpec, ...]:
     """Say what the columns are, in their order."""
+    share, push = "share of the answer's attribution in tracks that stay", (0.0, MOST_PUSH)
     specs = []
     for kind, (what, sign) in KINDS.items():
-        rows = [
-            *(
-                (f"jaccard_{at:02d}", f"overlap of latents at layer {at}", sign, 1.0)
-                for at in layers
-            ),
-            ("jaccard", "mean overlap of latents over the layers", sign, 1.0),
-            ("links", "overlap of the tracks' links", sign, 1.0),
-            ("evidence", "share of the answer's attribution in tracks that stay", sign, 1.0),
-            ("push", "positive attribution to the answer over the original's", sign, MOST_PUSH),
-            ("push_max", "greatest of these ratios", sign, MOST_PUSH),
-            ("loss", "attribution to the answer that is lost, logits", -sign, inf),
-            ("loss_min", "least of these losses", -sign, inf),
+        at_layers = [
+            (f"jaccard_{at:02d}", FRACTION, sign, f"overlap of latents at layer {at}, {what}")
+            for at in layers
         ]
-        specs += [
-            StatisticSpec(
-                *(f"ghost_{kind}_{name}", "ghosts", f"{text}, {what}"),
-                *(-inf if high == inf else 0.0, high, direction),
-            )
-            for name, text, direction, high in rows
-        ]
+        specs += define(
+            "ghosts",
+            *at_layers,
+            ("jaccard", FRACTION, sign, f"mean overlap of latents over the layers, {what}"),
+            ("links", FRACTION, sign, f"overlap of the tracks' links, {what}"),
+            ("evidence", FRACTION, sign, f"{share}, {what}"),
+            ("push", push, sign, f"positive attribution to the answer over the original's, {what}"),
+            ("push_max", push, sign, f"greatest of these ratios, {what}"),
+            ("loss", REAL, -sign, f"attribution to the answer that is lost, logits, {what}"),
+            ("loss_min", REAL, -sign, f"least of these losses, {what}"),
+            prefix=f"ghost_{kind}_",
+        )
     return tuple(specs)
 
 

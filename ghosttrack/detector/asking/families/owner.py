@@ -18,7 +18,7 @@ from ghosttrack.detector.asking.family import (
     Rescoring,
     log_mean_exp,
 )
-from ghosttrack.detector.spec import FRACTION, REAL, StatisticSpec, define
+from ghosttrack.detector.table import FRACTION, REAL, StatisticSpec, define
 from ghosttrack.questions.names import NAME, others, statement
 from ghosttrack.questions.sets import Question
 
@@ -52,11 +52,11 @@ def copies(question: Question, n_names: int, context: CopyContext) -> tuple[Copy
 def reduce(echo: Echo) -> Finding:
     """Set the subject's own lp against that of all others, and of the nearest."""
     own, rest = echo.logprobs[0], echo.logprobs[1:]
-    values = (*_against(own, rest), *_against(own, rest[:N_NEAR]))
+    values = (*against(own, rest), *against(own, rest[:N_NEAR]))
     return Finding(values, rival=1 + int(rest.argmax()))
 
 
-def _against(own: float, rest: Float[np.ndarray, " name"]) -> tuple[float, ...]:
+def against(own: float, rest: Float[np.ndarray, " name"]) -> tuple[float, ...]:
     """Rank, gap, z and PMI of the subject's own lp among those of other names."""
     sd = rest.std()
     z = (own - rest.mean()) / sd if sd > 0 else nan

@@ -8,7 +8,7 @@ from ghosttrack.detector.asking.family import (
     Rescoring,
     log_mean_exp,
 )
-from ghosttrack.detector.spec import FRACTION, LOG_PROB, POSITIVE, define
+from ghosttrack.detector.table import FRACTION, LOG_PROB, POSITIVE, define
 from ghosttrack.questions.sets import Question
 
 SPECS = define(

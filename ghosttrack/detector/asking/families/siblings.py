@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ghosttrack.detector.asking.family import Family
-from ghosttrack.detector.spec import LOG_PROB, StatisticSpec, define
-from ghosttrack.detector.table import Table
+from ghosttrack.detector.table import LOG_PROB, StatisticSpec, Table, define
 from ghosttrack.questions.names import NAME, as_template
 from ghosttrack.questions.sets import Question, QuestionSet, Templates
 
@@ -62,10 +61,8 @@ class Siblings(NamedTuple):
 def find_siblings(asked: Sequence[Question], templates: Templates, n_most: int) -> Siblings:
     """Ask other relations about each question's subject.
 
-    Args:
-        asked: Whose siblings are wanted.
-        templates: Which relations a kind of subject has, and how they are asked.
-        n_most: Per question; the first by name.
+    At most `n_most` per question, the first by name; `templates` says which relations a kind of
+    subject has, and how they are asked.
     """
     if not n_most:
         return Siblings((), ((),) * len(asked))

@@ -17,7 +17,7 @@ from ghosttrack.detector.asking.family import (
     Rescoring,
     log_mean_exp,
 )
-from ghosttrack.detector.spec import FRACTION, LOG_PROB, POSITIVE, REAL, StatisticSpec, define
+from ghosttrack.detector.table import FRACTION, LOG_PROB, POSITIVE, REAL, StatisticSpec, define
 from ghosttrack.questions.names import NAME, other_parts, statement, strangers
 from ghosttrack.questions.sets import Question
 

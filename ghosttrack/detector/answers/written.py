@@ -4,23 +4,30 @@ The model says nothing here. What is written to be wrong differs from what is wr
 length and words: a detector has to be better than `surface_table`.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from ghosttrack.detector.answers.answers import Answers, Response, assemble
+from ghosttrack.detector.table import Table
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
+from ghosttrack.questions.labels import words
 from ghosttrack.questions.sets import Question, QuestionSet
+
+SURFACE = (
+    *("characters", "words", "mean_word", "shared_words", "shared_share"),
+    *("marks", "capitals", "digits", "denials"),
+)
+MARK, CAPITAL, DIGIT = re.compile(r"[^\w\s]"), re.compile(r"[A-Z]"), re.compile(r"\d")
+DENIALS = frozenset({"no", "not", "never", "nothing", "nobody", "none"})
 
 
 def written_answers(lm: LM, questions: QuestionSet, seed: int) -> Answers:
     """Score the best right and the likeliest wrong answer of every question, teacher-forced.
 
-    Args:
-        lm: The model that is examined.
-        questions: With `wrong` answers.
-        seed: Of the order of the two, which must tell nothing.
+    The seed is that of the order of the two, which must tell nothing.
     """
     asked = [question for question in questions.questions for _ in range(2)]
     first = np.random.default_rng(seed).integers(2, size=len(questions.questions))
@@ -56,3 +63,21 @@ def _continue(lm: LM, question: Question, text: str) -> Sequence[int]:
     if whole[: len(before)] == before and len(whole) > len(before):
         return whole[len(before) :]
     return lm.encode(space + text, prefix=False)  # the tokenizer joins what stands at the seam
+
+
+def surface_table(answers: Answers) -> Table:
+    """Count what shows without understanding: length, marks, words shared with the question."""
+    pairs = zip(answers.texts, answers.prompts, strict=True)
+    values = [_counts(text, frozenset(words(prompt))) for text, prompt in pairs]
+    return Table(SURFACE, np.array(values, dtype=np.float64).reshape(-1, len(SURFACE)))
+
+
+def _counts(text: str, asked: frozenset[str]) -> tuple[int | float, ...]:
+    said = words(text)
+    shared = sum(word in asked for word in said)
+    n_words = max(len(said), 1)
+    return (
+        *(len(text), len(said), sum(map(len, said)) / n_words, shared, shared / n_words),
+        *(len(pattern.findall(text)) for pattern in (MARK, CAPITAL, DIGIT)),
+        sum(word in DENIALS for word in said),
+    )

@@ -1,8 +1,8 @@
-"""Scores of given options: how sure the choice is, and whether it is the subject's own.
+"""Answers that a model gave elsewhere, judged and set in the form that answers have here.
 
-A fact is a subject of a relation whose statement was scored with each of the same options in it;
-p = softmax of the scores over the options, and the option of greatest p is the answer. No label
-enters any number here.
+Of given options a fact is a subject of a relation whose statement was scored with each of the same
+options in it; p = softmax of the scores over the options, and the option of greatest p is the
+answer. Scores say how sure the choice is, and whether it is the subject's own: no label enters any.
 """
 
 from collections.abc import Sequence
@@ -13,58 +13,59 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax, logsumexp
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.asking.families.owner import OWNER_SPECS
-from ghosttrack.detector.spec import StatisticSpec
-from ghosttrack.detector.table import Table
-from ghosttrack.questions.ready_answers import OptionScores
+from ghosttrack.detector.answers.output_scores import logprob_scores
+from ghosttrack.detector.asking.families.owner import OWNER_SPECS, against
+from ghosttrack.detector.table import LOG_PROB, POSITIVE, REAL, Table, define
+from ghosttrack.questions.labels import is_match
+from ghosttrack.questions.ready_answers import OptionScores, ReadyAnswer
+from ghosttrack.questions.sets import Question
 
-OPTION_SPECS = (
-    StatisticSpec("option_logprob", "output", "log p of the answer", -inf, 0.0, -1),
-    StatisticSpec("option_margin", "output", "log p less that of the second option", 0.0, inf, -1),
-    StatisticSpec("option_entropy", "output", "entropy of p", 0.0, inf, +1),
+OPTION_SPECS = define(
+    "output",
+    ("logprob", LOG_PROB, -1, "log p of the answer"),
+    ("margin", POSITIVE, -1, "log p less that of the second option"),
+    ("entropy", POSITIVE, +1, "entropy of p"),
+    prefix="option_",
 )
-PRIOR_SPECS = tuple(
-    StatisticSpec(f"prior_{name}", "owner", definition, low, high, direction)
-    for name, definition, low, high, direction in (
-        ("logprob", "log q of the answer; q = p over its mean for others, sum 1", -inf, 0.0, -1),
-        ("margin", "log q of the answer less that of the best other option", -inf, inf, -1),
-        ("entropy", "entropy of q", 0.0, inf, +1),
-    )
+PRIOR_SPECS = define(
+    "owner",
+    ("logprob", LOG_PROB, -1, "log q of the answer; q = p over its mean for others, sum 1"),
+    ("margin", REAL, -1, "log q of the answer less that of the best other option"),
+    ("entropy", POSITIVE, +1, "entropy of q"),
+    prefix="prior_",
 )
 """The prior correction: what an option gets for any subject at all is divided out of it."""
 OWNER_OPTION_SPECS = (*OWNER_SPECS, *PRIOR_SPECS)
 
 
+def given_answers(rows: Sequence[ReadyAnswer]) -> Answers:
+    """Judge given answers: by their label where they have one, else by their references.
+
+    The probability of an answer without token log-probabilities is NaN.
+    """
+    questions = [
+        Question(str(at), row.question, row.references, row.group) for at, row in enumerate(rows)
+    ]
+    is_right = [
+        is_match(row.response, row.references) if row.label is None else row.label == 0
+        for row in rows
+    ]
+    texts, output = [row.response for row in rows], logprob_scores([row.logprobs for row in rows])
+    return Answers.of(questions, texts, _categories(is_right), output)
+
+
 def option_answers(relations: Sequence[OptionScores]) -> Answers:
     """Take each fact's best option for the answer; groups are subjects, by name."""
-    ids = tuple(one for relation in relations for one in relation.ids)
-    chosen = [relation.scores.argmax(axis=1) for relation in relations]
-    labels = np.concatenate(
-        [choice != one.right for choice, one in zip(chosen, relations, strict=True)]
-    ).astype(np.int64)
+    questions, texts, is_right = [], [], []
+    for one in relations:
+        facts = zip(one.ids, one.statements, one.subjects, one.right.tolist(), strict=True)
+        for (fact, text, subject, right), best in zip(facts, _best(one).tolist(), strict=True):
+            answer = (one.options[right],)
+            questions.append(Question(fact, text, answer, subject, subject, one.relation))
+            texts.append(one.options[best])
+            is_right.append(best == right)
     output = output_table(relations)
-    logprob = output.column("option_logprob")
-    subjects = tuple(name for relation in relations for name in relation.subjects)
-    none = ((),) * len(ids)
-    return Answers(
-        question_ids=ids,
-        groups=subjects,
-        prompts=tuple(text for relation in relations for text in relation.statements),
-        subjects=subjects,
-        relations=tuple(one.relation for one in relations for _ in one.ids),
-        tiers=("",) * len(ids),
-        exposures=np.full(len(ids), -1),
-        texts=_names(relations, chosen),
-        references=tuple((text,) for text in _names(relations, [one.right for one in relations])),
-        labels=labels,
-        categories=tuple("wrong" if label else "correct" for label in labels),
-        prob=np.exp(logprob),
-        token_ids=none,
-        logprobs=none,
-        entropies=none,
-        margins=none,
-        output=output,
-    )
+    return Answers.of(questions, texts, _categories(is_right), output, "option_logprob")
 
 
 def output_table(relations: Sequence[OptionScores]) -> Table:
@@ -87,7 +88,7 @@ def rivals(relations: Sequence[OptionScores]) -> tuple[str, ...]:
     """Name the other subject to whom each fact's answer fits best; "" where there is none."""
     names = []
     for one in relations:
-        theirs = log_softmax(one.scores, axis=1)[:, one.scores.argmax(axis=1)]
+        theirs = log_softmax(one.scores, axis=1)[:, _best(one)]
         others = _others(one.subjects)
         best = np.where(others, theirs.T, -inf).argmax(axis=1)
         names += [one.subjects[at] if others[fact].any() else "" for fact, at in enumerate(best)]
@@ -100,19 +101,15 @@ def n_others(relations: Sequence[OptionScores]) -> float:
     return float(np.concatenate(counts).mean())
 
 
-def _names(
-    relations: Sequence[OptionScores], places: Sequence[Int[np.ndarray, " _"]]
-) -> tuple[str, ...]:
-    return tuple(
-        relation.options[place]
-        for relation, at in zip(relations, places, strict=True)
-        for place in at
-    )
+def _categories(is_right: Sequence[bool]) -> list[str]:
+    return ["correct" if right else "wrong" for right in is_right]
 
 
-def _sureness(
-    logprobs: Float[np.ndarray, "subject option"],
-) -> Float[np.ndarray, "subject score"]:
+def _best(relation: OptionScores) -> Int[np.ndarray, " subject"]:
+    return relation.scores.argmax(axis=1)
+
+
+def _sureness(logprobs: Float[np.ndarray, "subject option"]) -> Float[np.ndarray, "subject score"]:
     best = np.sort(logprobs, axis=1)[:, ::-1]
     return np.column_stack([best[:, 0], best[:, 0] - best[:, 1], _entropy(logprobs)])
 
@@ -125,7 +122,7 @@ def _entropy(logprobs: Float[np.ndarray, "subject option"]) -> Float[np.ndarray,
 def _ownership(relation: OptionScores) -> Float[np.ndarray, "subject statistic"]:
     logprobs = log_softmax(relation.scores, axis=1)
     others = _others(relation.subjects)
-    answer = relation.scores.argmax(axis=1)
+    answer = _best(relation)
     values = np.full((len(answer), len(OWNER_OPTION_SPECS)), np.nan)
     for subject in np.flatnonzero(others.any(axis=1)):
         own, theirs = logprobs[subject], logprobs[others[subject]]
@@ -136,15 +133,10 @@ def _ownership(relation: OptionScores) -> Float[np.ndarray, "subject statistic"]
 def _against(
     own: Float[np.ndarray, " option"], theirs: Float[np.ndarray, "other option"], answer: int
 ) -> list[float]:
-    lp, other_lp = own[answer], theirs[:, answer]
-    sd = other_lp.std()
     prior = logsumexp(theirs, axis=0) - np.log(len(theirs))
     corrected = log_softmax(own - prior)
     return [
-        float((other_lp > lp).mean()),
-        float(lp - other_lp.max()),
-        float((lp - other_lp.mean()) / sd) if sd > 0 else np.nan,
-        float(lp - prior[answer]),
+        *against(float(own[answer]), theirs[:, answer]),
         float(corrected[answer]),
         float(corrected[answer] - np.delete(corrected, answer).max()),
         float(_entropy(corrected[None])[0]),
