@@ -16,7 +16,7 @@ from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluati
 from ghosttrack.analysis.runs import common_overrides, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.report.sheet import print_sheet, write_sheet
-from sweep.measures.overview import brief, collect
+from sweep.tables import brief, runs_sheet
 
 
 def main(arguments: list[str]) -> None:
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
 def _collect(given: argparse.Namespace) -> None:
     runs = find_runs(given.folder)
     found = read_evaluations(runs)
-    sheet = collect(runs, found, choose(given.detectors, found.values()))
+    sheet = runs_sheet(runs, found, choose(given.detectors, found.values()))
     files = write_sheet(make_folder(given.out or given.folder) / "runs", sheet)
     common = common_overrides(runs)
     if common:

@@ -7,28 +7,22 @@ Examples:
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import (
-    EvaluationRecord,
-    add_detectors,
-    choose,
-    read_evaluations,
-)
+from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.evaluation.result import ALL
 from ghosttrack.report.sheet import markdown, print_sheet, write_sheet
-from ghosttrack.report.tables import Estimate
-from sweep.measures.quality import (
+from sweep.pictures import draw_depth, draw_detection
+from sweep.tables import (
+    CAUTION,
     bands_sheet,
+    detection_sheet,
     models_sheet,
     statistics_sheet,
     targets_sheet,
     trends_sheet,
 )
-from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
 
 
 def main(arguments: list[str]) -> None:
@@ -51,7 +45,7 @@ def _compare(given: argparse.Namespace) -> None:
         "detection": detection_sheet(found, detectors),
         "layers": statistics_sheet(banks),
         "bands": bands_sheet(banks),
-        "targets": targets_sheet(banks, _reached(found, detectors)),
+        "targets": targets_sheet(banks, found, detectors),
         "trends": trends_sheet(banks),
     }
     text = ["# Models side by side\n", f"{CAUTION}\n"]
@@ -67,20 +61,6 @@ def _compare(given: argparse.Namespace) -> None:
     if found and detectors:
         pictures.append(draw_detection(folder / "auroc", found, detectors))
     say(f"\n{folder / 'comparison.md'}, tables beside it, {', '.join(map(str, pictures))}")
-
-
-def _reached(
-    found: Sequence[EvaluationRecord], detectors: Sequence[str]
-) -> list[tuple[str, str, Estimate, Estimate]]:
-    return [
-        (
-            *(one.name, row.detector, Estimate(row.auroc, *row.auroc_ci)),
-            Estimate(row.f1, *row.intervals.get("f1", (None, None))),
-        )
-        for one in found
-        for row in one.evaluation.rows
-        if row.subset == ALL and row.detector in detectors
-    ]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ghosttrack.analysis.runs import find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
 from ghosttrack.report.html import asset, environment
-from sweep.views.sections import Review, sections
+from sweep.sections import Review, sections
 
 
 def main(arguments: list[str]) -> None:

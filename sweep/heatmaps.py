@@ -13,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from ghosttrack.analysis.runs import BankRecord, Hook, banks_of, find_runs
+from ghosttrack.analysis.runs import BankRecord, banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
-from ghosttrack.sae.hooks import HOOK, place_of
-from sweep.views.pictures import Map, draw_heatmaps
+from ghosttrack.sae.hooks import place_of
+from sweep.pictures import Map, draw_heatmaps
+from sweep.tables import hooks_of
 
 SHOWN = {
     "mse": ("loss: mean squared error", (0.0, None)),
@@ -47,7 +48,7 @@ def _draw(given: argparse.Namespace) -> None:
 
 def heatmaps(banks: Sequence[BankRecord], folder: Path) -> list[Path]:
     """Draw every bank; return the SVG files."""
-    with_positions = [bank for bank in banks if _has_positions(bank)]
+    with_positions = [bank for bank in banks if any("_pos_" in hook["hook"] for hook in bank.hooks)]
     paths = [
         _draw_maps(
             folder / f"heatmap-{bank.model}-{bank.name}", bank.label, _by_position(bank), "position"
@@ -56,51 +57,29 @@ def heatmaps(banks: Sequence[BankRecord], folder: Path) -> list[Path]:
     ]
     rest = [bank for bank in banks if bank not in with_positions]
     if rest:
-        one_model = len({bank.model for bank in rest}) == 1
-        columns = {bank.name if one_model else bank.label: _by_layer(bank) for bank in rest}
-        title = rest[0].model if one_model else "all models"
-        paths.append(_draw_maps(folder / "heatmap-layers", title, columns, "bank"))
+        hooks, models = hooks_of(rest), {bank.model for bank in rest}
+        if len(models) > 1:
+            hooks["bank"] = hooks["model"] + " " + hooks["bank"]
+        title = models.pop() if len(models) == 1 else "all models"
+        paths.append(_draw_maps(folder / "heatmap-layers", title, hooks, "bank"))
     return paths
 
 
-Columns = dict[str, dict[int, Hook]]
-"""By column's name, then by layer: a hook point's metrics."""
+def _by_position(bank: BankRecord) -> pd.DataFrame:
+    hooks = sorted(bank.hooks, key=lambda hook: place_of(hook["hook"])[1])
+    return hooks_of([bank._replace(hooks=hooks)])
 
 
-def _has_positions(bank: BankRecord) -> bool:
-    return any("_pos_" in hook["hook"] for hook in bank.hooks)
-
-
-def _by_layer(bank: BankRecord) -> dict[int, Hook]:
-    return {place_of(hook["hook"])[0]: hook for hook in bank.hooks}
-
-
-def _by_position(bank: BankRecord) -> Columns:
-    columns: Columns = {}
-    for hook in sorted(bank.hooks, key=lambda hook: place_of(hook["hook"])[1]):
-        match = HOOK.fullmatch(hook["hook"])
-        assert match is not None
-        columns.setdefault(match["pos"] or "any", {})[int(match["layer"])] = hook
-    return columns
-
-
-def _draw_maps(stem: Path, title: str, columns: Columns, along: str) -> Path:
-    layers = sorted({layer for column in columns.values() for layer in column})
+def _draw_maps(stem: Path, title: str, hooks: pd.DataFrame, along: str) -> Path:
+    """Draw layers over columns in the order in which the hook points have them."""
+    grid = hooks.pivot(index="layer", columns=along, values=list(SHOWN))
+    columns = list(hooks[along].unique())
     maps = {
-        said: Map(
-            np.array(
-                [
-                    [column.get(layer, {}).get(name, np.nan) for column in columns.values()]
-                    for layer in layers
-                ],
-                dtype=float,
-            ),
-            *ends,
-        )
+        said: Map(grid.xs(name, axis="columns")[columns].to_numpy(float), *ends)
         for name, (said, ends) in SHOWN.items()
     }
-    names = [f"layer {layer}" for layer in layers]
-    return draw_heatmaps(stem, title, maps, names, list(columns), along)
+    names = [f"layer {layer}" for layer in grid.index]
+    return draw_heatmaps(stem, title, maps, names, columns, along)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ Examples:
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.report.sheet import print_sheet, sheet_of
-from sweep.measures.shapes import NUMBERS, Shape, front, read_shapes, shapes_of, sweet_spot
-from sweep.views.pictures import draw_shapes
+from ghosttrack.report.sheet import print_sheet
+from sweep.pictures import draw_shapes
+from sweep.shapes import read_shapes, shapes_of, shapes_sheet, sweet_spot
 
 
 def main(arguments: list[str]) -> None:
@@ -38,24 +35,10 @@ def _choose(given: argparse.Namespace) -> None:
     else:
         shapes, beside = shapes_of(banks_of(find_runs(source))), source
     best = sweet_spot(shapes)
-    print_sheet(_sheet(shapes, best))
+    print_sheet(shapes_sheet(shapes, best))
     stem = make_folder(given.out or beside) / "sweet_spot"
     say(f"picture: {draw_shapes(stem, shapes, best)}")
     say(f"d_sae={best.d_sae} k={best.k}")
-
-
-def _sheet(shapes: Sequence[Shape], best: Shape) -> pd.DataFrame:
-    best_ones = front(shapes)
-    rows = [
-        (
-            *shape,
-            "yes" if shape.passes else "no",
-            "yes" if shape in best_ones else "no",
-            "<- sweet spot" if shape == best else None,
-        )
-        for shape in sorted(shapes)
-    ]
-    return sheet_of((*NUMBERS, "banks", "passes", "on the front", "chosen"), rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 
 from ghosttrack.artifacts import read
 from ghosttrack.files import read_json
-from sweep.records.logged import read_logged
+from sweep.logged import read_logged
 from tests.support.commands import (
     DDP,
     PATIENCE_S,

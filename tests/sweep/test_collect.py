@@ -11,8 +11,8 @@ from ghosttrack.analysis.evaluations import read_evaluations
 from ghosttrack.analysis.runs import find_runs
 from ghosttrack.report.tables import Estimate
 from sweep.collect import main
-from sweep.measures.overview import collect
-from sweep.records.logged import read_logged
+from sweep.logged import read_logged
+from sweep.tables import runs_sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 
 
@@ -31,7 +31,7 @@ def outputs(tmp_path: Path) -> Path:
 
 def collected(folder: Path, *detectors: str) -> pd.DataFrame:
     runs = find_runs(folder)
-    return collect(runs, read_evaluations(runs), detectors)
+    return runs_sheet(runs, read_evaluations(runs), detectors)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

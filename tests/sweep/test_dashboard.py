@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sweep.dashboard import main
-from sweep.records.logged import read_logged
+from sweep.logged import read_logged
 from tests.report.test_page import EVIL, Page
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
 
@@ -61,7 +61,7 @@ def test_the_page_says_what_every_run_came_to(page: Page):
     assert "Runs of tiny: 4, 1 of them not done; SAE banks: 2; evaluations: 1." in page.text
     assert page.row("sae.d_sae=64", "train", "done")[3:6] == ["20.500", "64", "8"]
     assert "0.750 [0.650, 0.850]" in page.row("a=1", "detect")
-    assert page.row("64", "8", "0.900")[-1] == "yes"
+    assert page.row("64", "8", "0.900")[-1] == "<- sweet spot"
     assert [cells[1:] for cells in page.rows if "2.500" in cells] == [["detect", "2.500"]]
     assert page.row("tiny grid/0", "memory_mb")[2:] == ["40.000", "40.000", "1"]
 

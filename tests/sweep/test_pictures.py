@@ -18,10 +18,10 @@ from ghosttrack.report.pictures import (
     draw_positions,
 )
 from ghosttrack.report.tables import Estimate
+from sweep import pictures
 from sweep.heatmaps import heatmaps
-from sweep.measures.shapes import Shape
-from sweep.views import comparison, pictures
-from sweep.views.pictures import Map, draw_shapes
+from sweep.pictures import Map, draw_depth, draw_shapes
+from sweep.shapes import Shape
 from tests.sweep.outputs import hook, record
 
 STEM = Path("picture")
@@ -132,7 +132,7 @@ def test_depth_has_a_point_per_layer(drawn: list[Figure]):
         for layer, row in values.items()
         for pos, fvu in enumerate(row)
     ]
-    comparison.draw_depth(STEM, [record(*spread)])
+    draw_depth(STEM, [record(*spread)])
     fvu = drawn[0].axes[0]
     (line,) = fvu.lines
     np.testing.assert_allclose(

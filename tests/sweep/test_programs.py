@@ -9,8 +9,8 @@ import pytest
 from ghosttrack.analysis.latents import main as latents
 from ghosttrack.analysis.runs import banks_of, find_runs
 from sweep.dashboard import main as dashboard
-from sweep.measures.shapes import read_shapes, shapes_of
-from sweep.records.logged import read_logged
+from sweep.logged import read_logged
+from sweep.shapes import read_shapes, shapes_of
 from tests.report.test_page import Page
 from tests.support.commands import PATIENCE_S, ROOT, environment, said
 

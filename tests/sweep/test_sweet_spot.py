@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.measures.shapes import Shape, front, read_shapes, sweet_spot
+from sweep.shapes import Shape, front, read_shapes, sweet_spot
 from sweep.sweet_spot import main
 from tests.sweep.outputs import bank, hook, run, trained
 

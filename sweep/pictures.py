@@ -1,4 +1,4 @@
-"""Pictures of grids and layers, as .svg and .png."""
+"""Pictures of grids, layers and detection, as .svg and .png."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,13 +6,30 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from ghosttrack.report.pictures import ACCENT, FAINT, STYLE, WARNING, WIDEST, save
-from sweep.measures.shapes import LEAST_EXPLAINED, Shape, front
+from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
+from ghosttrack.analysis.runs import BankRecord
+from ghosttrack.report.pictures import (
+    ACCENT,
+    FAINT,
+    STYLE,
+    WARNING,
+    WIDEST,
+    Curve,
+    draw_curves,
+    draw_intervals,
+    save,
+)
+from sweep.shapes import LEAST_EXPLAINED, Shape, front
+from sweep.tables import layers_of
+
+CURVES = {"fvu": "FVU", "dead_frac": "dead fraction", "ce_recovered": "cross-entropy recovered"}
+"""What is drawn over depth."""
 
 
 def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
@@ -143,3 +160,32 @@ def _spelled(values: Sequence[float]) -> list[str]:
         [f"{value:#.{digits}g}".rstrip(".") for value in values] for digits in (2, 3, 4)
     )
     return next(one for one in (few, more, most) if len(set(one)) == len(set(most)))
+
+
+def draw_depth(stem: Path, banks: Sequence[BankRecord]) -> Path:
+    """Draw each bank's metrics over depth, 0 its first layer and 1 its last; positions' means."""
+    layers = {bank.label: layers_of(bank) for bank in banks}
+    every = {
+        said: [_curve(label, pd.Series(means[name]).dropna()) for label, means in layers.items()]
+        for name, said in CURVES.items()
+    }
+    there = {said: [one for one in curves if one[2]] for said, curves in every.items()}
+    panels = {said: curves for said, curves in there.items() if curves}
+    return draw_curves(stem, panels, "relative depth among the bank's layers")
+
+
+def _curve(label: str, values: pd.Series) -> Curve:
+    layers = values.index.to_numpy()
+    depth = (layers - layers[:1]) / max(1, np.ptp(layers)) if len(layers) else layers
+    return label, depth.tolist(), values.tolist()
+
+
+def draw_detection(stem: Path, found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> Path:
+    """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
+    rows = [
+        (f"{detector}, {one.name}", one.name, area)
+        for detector in detectors
+        for one in found
+        if (area := auroc(one.evaluation, detector)) is not None
+    ]
+    return draw_intervals(stem, "All answers", rows)

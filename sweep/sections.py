@@ -6,31 +6,54 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+import pandas as pd
+
 from ghosttrack.analysis.evaluations import EvaluationRecord
 from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL
 from ghosttrack.report.html import embedded
 from ghosttrack.report.pictures import Curve, draw_curves
-from ghosttrack.report.sheet import Cell, sheet_of, shown
-from sweep.measures.overview import brief, collect
-from sweep.measures.quality import (
+from ghosttrack.report.sheet import Cell, SpelledSheet, sheet_of, shown, spelled
+from sweep.logged import Logged, read_logged
+from sweep.pictures import draw_depth, draw_detection, draw_shapes
+from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, shapes_of, shapes_sheet, sweet_spot
+from sweep.tables import (
+    CAUTION,
     bands_sheet,
+    brief,
+    detection_sheet,
     models_sheet,
+    runs_sheet,
     statistics_sheet,
     targets_sheet,
     trends_sheet,
 )
-from sweep.measures.shapes import LEAST_EXPLAINED, MOST_DEAD, front, shapes_of, sweet_spot
-from sweep.records.logged import Logged, read_logged
-from sweep.views.comparison import CAUTION, detection_sheet, draw_depth, draw_detection
-from sweep.views.page import Picture, Section, table
-from sweep.views.pictures import draw_shapes
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""
 PANEL = 370
 """Width of a panel of curves, in pixels; three make a row."""
+
+
+class PagePicture(NamedTuple):
+    """A figure in the page."""
+
+    data: str
+    caption: str
+    width: int = 1100
+
+
+class Section(NamedTuple):
+    """A heading with what stands below it."""
+
+    anchor: str
+    title: str
+    note: str
+    tables: Sequence[tuple[str, SpelledSheet]] = ()
+    """With a title, which it is folded away below, or none."""
+    figures: Sequence[PagePicture] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 class Review(NamedTuple):
@@ -86,13 +109,17 @@ def sections(review: Review, pictures: Path) -> list[Section]:
     ]
 
 
+def _tables(sheets: Mapping[str, pd.DataFrame]) -> list[tuple[str, SpelledSheet]]:
+    return [(title, spelled(sheet)) for title, sheet in sheets.items() if not sheet.empty]
+
+
 def _runs(review: Review) -> Section:
     note = "SAE metrics are means over hook points; intervals are 95 % cluster bootstraps."
     common = common_overrides(review.runs)
     if common:
         note = f"{note} All runs: {' '.join(common)}."
-    sheet = collect(review.runs, review.found, review.detectors)
-    return Section("runs", "Runs", note, [table(brief(sheet, review.runs))])
+    sheet = runs_sheet(review.runs, review.found, review.detectors)
+    return Section("runs", "Runs", note, [("", spelled(brief(sheet, review.runs)))])
 
 
 def _detection(review: Review, pictures: Path) -> Section | None:
@@ -110,8 +137,8 @@ def _detection(review: Review, pictures: Path) -> Section | None:
         "detection",
         "Detection",
         "Hallucinated is the positive class; probabilities are cross-fitted over grouped folds.",
-        [table(detection_sheet(found, review.detectors))],
-        [Picture(embedded(picture), "AUROC on all answers, a colour per evaluation", 760)],
+        [("", spelled(detection_sheet(found, review.detectors)))],
+        [PagePicture(embedded(picture), "AUROC on all answers, a colour per evaluation", 760)],
         links,
     )
 
@@ -120,15 +147,15 @@ def _banks(review: Review, pictures: Path) -> Section | None:
     banks = banks_of(review.runs)
     if not banks:
         return None
-    folded = {
+    sheets = {
+        "": models_sheet(banks),
         "Statistics over hook points": statistics_sheet(banks),
         "Hook points per quality band": bands_sheet(banks),
-        "The studies' targets": targets_sheet(banks, []),
+        "The studies' targets": targets_sheet(banks),
         "Early against late layers": trends_sheet(banks),
     }
-    tables = [table(sheet, title) for title, sheet in folded.items() if not sheet.empty]
-    depth = Picture(embedded(draw_depth(pictures / "depth", banks)), "Held out, layer by layer")
-    return Section("banks", "SAE banks", CAUTION, [table(models_sheet(banks)), *tables], [depth])
+    depth = PagePicture(embedded(draw_depth(pictures / "depth", banks)), "Held out, layer by layer")
+    return Section("banks", "SAE banks", CAUTION, _tables(sheets), [depth])
 
 
 def _shapes(review: Review, pictures: Path) -> Section | None:
@@ -140,18 +167,14 @@ def _shapes(review: Review, pictures: Path) -> Section | None:
         return None
     if len(shapes) < 2:
         return None
-    rows: list[tuple[Cell, ...]] = [
-        (*shape, "yes" if shape in front(shapes) else "no", "yes" if shape == best else "")
-        for shape in sorted(shapes)
-    ]
-    columns = ("d_sae", "k", "explained_variance", "dead_frac", "banks", "on the front", "chosen")
+    table = spelled(shapes_sheet(shapes, best))
     caption = f"Sweet spot: d_sae={best.d_sae} k={best.k}"
-    picture = Picture(embedded(draw_shapes(pictures / "shapes", shapes, best)), caption, 620)
+    picture = PagePicture(embedded(draw_shapes(pictures / "shapes", shapes, best)), caption, 620)
     note = (
         f"Of the shapes with explained variance of at least {LEAST_EXPLAINED:g} and a dead fraction"
         f" of at most {MOST_DEAD:g}, the highest explained variance, then the fewest dead."
     )
-    return Section("shapes", "Sweet spot", note, [table(sheet_of(columns, rows))], [picture])
+    return Section("shapes", "Sweet spot", note, [("", table)], [picture])
 
 
 def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
@@ -164,7 +187,7 @@ def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
     panels = {title: curves for title, curves in panels.items() if curves}
     if not panels:
         return None
-    whole = Picture(embedded(draw_curves(pictures / "training", panels, "step")), "Every run")
+    whole = PagePicture(embedded(draw_curves(pictures / "training", panels, "step")), "Every run")
     layers = {
         label: [
             (name.removeprefix("train/fvu/"), *one.series(name)) for name in one.names("train/fvu/")
@@ -176,7 +199,7 @@ def _training(logged: dict[str, Logged], pictures: Path) -> Section | None:
     if layers:
         drawn = draw_curves(pictures / "layers", layers, "step")
         caption, width = "FVU while training, a panel per run", PANEL * min(3, len(layers))
-        figures.append(Picture(embedded(drawn), caption, width))
+        figures.append(PagePicture(embedded(drawn), caption, width))
     return Section("training", "Training", "As the loggers wrote it.", (), figures)
 
 
@@ -205,6 +228,6 @@ def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | No
         "": sheet_of(("run", "program", "peak memory, GB", "peak GPU memory, GB"), peaks),
         "While it trained": sheet_of(("run", "quantity", "mean", "max", "measurements"), rows),
     }
-    tables = [table(sheet, title) for title, sheet in sheets.items() if not sheet.empty]
+    tables = _tables(sheets)
     note = "Peaks are each run's own; `cpu_percent` is of one core."
     return Section("usage", "GPU and memory", note, tables) if tables else None

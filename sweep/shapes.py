@@ -1,14 +1,15 @@
 """Shapes of SAEs, width and sparsity: read a grid of them and choose."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
+
+import pandas as pd
 
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.errors import DataError
+from ghosttrack.report.sheet import sheet_of
 
 LEAST_EXPLAINED, MOST_DEAD = 0.70, 0.50
 BOUNDS = {
@@ -97,18 +98,11 @@ def _mean(bank: BankRecord, name: str) -> float:
 
 
 def _averaged(shapes: Iterable[Shape]) -> list[Shape]:
-    grouped: dict[tuple[int, int], list[Shape]] = {}
-    for shape in shapes:
-        grouped.setdefault((shape.d_sae, shape.k), []).append(shape)
-    return [
-        Shape(
-            *at,
-            fmean(one.explained_variance for one in some),
-            fmean(one.dead_frac for one in some),
-            len(some),
-        )
-        for at, some in grouped.items()
-    ]
+    every = pd.DataFrame(list(shapes)).drop(columns="n_banks")
+    grouped = every.groupby(["d_sae", "k"], sort=False)
+    means = pd.DataFrame(grouped.mean(skipna=False))
+    averaged = means.assign(n_banks=grouped.size()).reset_index()
+    return [Shape(*row) for row in averaged.itertuples(index=False, name=None)]
 
 
 def read_shapes(path: Path) -> list[Shape]:
@@ -120,22 +114,24 @@ def read_shapes(path: Path) -> list[Shape]:
         DataError: It lacks a column, a number is none or cannot be, or there is no row.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            header = reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = pd.read_csv(
+            path, dtype=str, encoding="utf-8-sig", index_col=False, keep_default_na=False,
+            skip_blank_lines=False,
+        )  # fmt: skip
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    if missing := [name for name in NUMBERS if name not in header]:
+    if missing := [name for name in NUMBERS if name not in table]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}")
     shapes = []
-    for line, row in rows:
-        cells = {name: (row[name] or "").strip() for name in NUMBERS}
-        if not (cells["explained_variance"] or cells["dead_frac"]):
-            continue
-        place = f"{path}: line {line}"
-        d_sae, k, explained, dead = (_number(place, name, cells[name]) for name in NUMBERS)
-        shapes.append(Shape(int(d_sae), int(k), explained, dead))
+    for line, cells in enumerate(table.fillna("").to_dict("records"), start=2):
+        if cells["explained_variance"].strip() or cells["dead_frac"].strip():
+            place = f"{path}: line {line}"
+            d_sae, k, explained, dead = (
+                _number(place, name, cells[name].strip()) for name in NUMBERS
+            )
+            shapes.append(Shape(int(d_sae), int(k), explained, dead))
     if not shapes:
         raise DataError(f"{path}: has no row of numbers")
     return _averaged(shapes)
@@ -150,3 +146,18 @@ def _number(place: str, name: str, cell: str) -> int | float:
     if not (low <= number <= high and abs(number) < inf):
         raise DataError(f"{place}: {name} cannot be {cell}")
     return number
+
+
+def shapes_sheet(shapes: Sequence[Shape], best: Shape) -> pd.DataFrame:
+    """Say of each shape how it stands to the rule, the front and the choice."""
+    best_ones = front(shapes)
+    rows = [
+        (
+            *shape,
+            "yes" if shape.passes else "no",
+            "yes" if shape in best_ones else "no",
+            "<- sweet spot" if shape == best else None,
+        )
+        for shape in sorted(shapes)
+    ]
+    return sheet_of((*NUMBERS, "banks", "passes", "on the front", "chosen"), rows)

@@ -1,1 +1,0 @@
-"""What runs, and earlier codes, left."""
