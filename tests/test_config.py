@@ -1,27 +1,17 @@
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ghosttrack.config import (
-    DetectProgram,
-    ExtractProgram,
-    TrainProgram,
-    load,
-    resolve_layers,
-    restore,
-)
+from ghosttrack.config import load, resolve_layers, restore
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.run import plain
+from tests.support.commands import ROOT
+from tests.support.settings import PROGRAMS, composed, detection, training
 
-CONF = Path(__file__).parents[1] / "conf"
-PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
+CONF = ROOT / "conf"
 REQUIRED = {
     "experiment": {
         "bear": ["questions.path=some/folder"],
@@ -41,12 +31,6 @@ REQUIRED = {
 """What an option asks the user for."""
 
 
-@contextmanager
-def composed(program: str, *overrides: str) -> Iterator[DictConfig]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield compose(program, overrides=list(overrides))
-
-
 def options() -> list[tuple[str, str]]:
     """Every option of every group of ours, but Hydra's own and the stages' shared values."""
     groups = [item for item in sorted(CONF.iterdir()) if item.is_dir()]
@@ -60,15 +44,13 @@ def options() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_defaults_load(program: str) -> None:
-    with composed(program) as cfg:
-        assert load(cfg, PROGRAMS[program]).seed == 0
+    assert load(composed(program), PROGRAMS[program]).seed == 0
 
 
 @pytest.mark.parametrize(("group", "option"), options())
 def test_every_option_loads(group: str, option: str) -> None:
     required = REQUIRED.get(group, {}).get(option, [])
-    with composed("detect", f"{group}={option}", *required) as cfg:
-        loaded = load(cfg, DetectProgram)
+    loaded = detection(f"{group}={option}", *required)
     if group == "interventions":
         assert loaded.interventions.name == option
 
@@ -81,8 +63,7 @@ def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params
     for key, choices in params.items():
         for choice in re.split(r",(?![^\[]*\])", str(choices)):
-            with composed("detect", f"sweep={sweep}", f"{key}={choice}") as cfg:
-                load(cfg, DetectProgram)
+            detection(f"sweep={sweep}", f"{key}={choice}")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +76,8 @@ def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     ],
 )
 def test_hydra_answers_a_wrong_override_at_composition(override: str, message: str) -> None:
-    with pytest.raises(HydraException) as caught, composed("train", override):
-        pass
+    with pytest.raises(HydraException) as caught:
+        composed("train", override)
     text = f"{caught.value} {caught.value.__cause__}"
     assert message in text
 
@@ -122,9 +103,8 @@ def test_hydra_answers_a_wrong_override_at_composition(override: str, message: s
     ],
 )
 def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:
-    settings = ("model=ghostworld-1", override)
-    with composed("train", *settings) as cfg, pytest.raises(ConfigError) as caught:
-        load(cfg, TrainProgram)
+    with pytest.raises(ConfigError) as caught:
+        training("model=ghostworld-1", override)
     assert str(caught.value) == message
 
 
@@ -151,14 +131,13 @@ def test_load_answers_what_hydra_lets_through(override: str, message: str) -> No
     ],
 )
 def test_settings_of_detection_are_checked(overrides: tuple[str, ...], message: str) -> None:
-    with composed("detect", *overrides) as cfg, pytest.raises(ConfigError) as caught:
-        load(cfg, DetectProgram)
+    with pytest.raises(ConfigError) as caught:
+        detection(*overrides)
     assert str(caught.value) == message
 
 
 def test_settings_come_back_from_json() -> None:
-    with composed("detect", "model=phi-2", "detector=sensitive") as cfg:
-        config = load(cfg, DetectProgram)
+    config = detection("model=phi-2", "detector=sensitive")
     for held in (config.model, config.detector, config.questions, config.asking):
         assert restore(type(held), json.loads(json.dumps(plain(held)))) == held
     with pytest.raises(DataError, match="settings of another version"):
@@ -178,8 +157,7 @@ def test_settings_come_back_from_json() -> None:
 def test_a_model_brings_the_sizes_that_follow_from_it(
     model: str, n_layers: int, d_model: int, d_sae: int, batch: int
 ) -> None:
-    with composed("train", f"model={model}") as cfg:
-        config = load(cfg, TrainProgram)
+    config = training(f"model={model}")
     assert (config.model.n_layers, config.model.d_model) == (n_layers, d_model)
     assert config.sae.d_sae == d_sae
     assert config.extract.batch_size == batch
@@ -190,13 +168,11 @@ def test_a_model_brings_the_sizes_that_follow_from_it(
 
 
 def test_the_embedded_model_keeps_what_its_bank_was_tuned_with() -> None:
-    with composed("train") as cfg:
-        config = load(cfg, TrainProgram)
+    config = training()
     assert (config.sae.d_sae, config.sae.k, config.sae.batch_size) == (512, 16, 1024)
     assert (config.sae.base_lr, config.sae.dead_after_tokens) == (7e-4, 50_000)
     assert (config.trainer["max_steps"], config.train.checkpoint_every) == (400, 100)
-    with composed("train", "trainer.max_steps=80") as cfg:
-        assert load(cfg, TrainProgram).trainer["max_steps"] == 80
+    assert training("trainer.max_steps=80").trainer["max_steps"] == 80
 
 
 def test_layers_resolve_to_ascending_blocks() -> None:
@@ -213,23 +189,19 @@ def test_a_layer_beyond_the_model_is_refused() -> None:
 def test_a_sweep_of_models_reads_one_text_whichever_is_chosen(model: str) -> None:
     grid = OmegaConf.load(CONF / "sweep" / "models.yaml").hydra
     assert model in grid.sweeper.params.model.split(",")
-    with composed("train", "sweep=models", f"model={model}") as cfg:
-        assert load(cfg, TrainProgram).corpus.path == "monology/pile-uncopyrighted"
-    mine = ("corpus=text", "corpus.path=mine.txt")
-    with composed("train", "sweep=models", f"model={model}", *mine) as cfg:
-        assert load(cfg, TrainProgram).corpus.path == "mine.txt"
+    chosen = ("sweep=models", f"model={model}")
+    assert training(*chosen).corpus.path == "monology/pile-uncopyrighted"
+    assert training(*chosen, "corpus=text", "corpus.path=mine.txt").corpus.path == "mine.txt"
 
 
 def test_the_grid_is_the_studys_eight_pairs() -> None:
-    with composed("train", "sweep=topk_grid") as cfg:
-        assert load(cfg, TrainProgram).sae.d_sae == 512  # a job's own pair comes from its override
+    assert training("sweep=topk_grid").sae.d_sae == 512  # a job's own pair comes from its override
     grid = OmegaConf.load(CONF / "sweep" / "topk_grid.yaml").hydra
     assert grid.mode == "MULTIRUN"
     pairs = []
     for shape in grid.sweeper.params["sae/shape"].split(","):
-        with composed("train", f"sae/shape={shape}") as cfg:
-            sae = load(cfg, TrainProgram).sae
-            pairs.append((sae.d_sae, sae.k))
+        sae = training(f"sae/shape={shape}").sae
+        pairs.append((sae.d_sae, sae.k))
     assert pairs == [
         *((192, 20), (192, 40), (256, 30), (256, 50), (256, 75)),
         *((384, 75), (512, 100), (512, 150)),

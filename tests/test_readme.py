@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram, load
+from ghosttrack.config import TrainProgram, load
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.evaluate import evaluate
 from ghosttrack.sae.init import initialise
+from tests.support.settings import PROGRAMS, composed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {file.name: file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("docs/*.md"))}
 PAGES = {"README.md": README, **DOCS}
 EVERYTHING = "\n".join(PAGES.values())
-PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
 CALL = re.compile(r"(?:^|[\s`/&])(?:\S*/)?python3? (\w+)\.py([^\n`|]*)", re.MULTILINE)
 MODULE = re.compile(r"python3? -m ([\w.]+)")
 
@@ -71,9 +70,8 @@ def test_both_commands_use_the_constraints_that_are_there():
 @pytest.mark.parametrize(("program", "arguments"), calls(EVERYTHING))
 def test_every_command_composes_and_loads(program: str, arguments: list[str]):
     assert (ROOT / f"{program}.py").is_file()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for overrides in jobs(arguments):
-            load(compose(program, overrides=overrides), PROGRAMS[program])
+    for overrides in jobs(arguments):
+        load(composed(program, *overrides), PROGRAMS[program])
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULE.findall(EVERYTHING)) - {"pip", "venv"}))
@@ -123,8 +121,7 @@ def test_the_table_of_wrong_overrides_says_what_is_answered():
     )
     assert len(typed) >= 3
     for override, answer in typed:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("train", overrides=[override])
+        cfg = composed("train", override)
         with pytest.raises(Exception, match=re.escape(answer.removeprefix("config: "))):
             load(cfg, TrainProgram)
 

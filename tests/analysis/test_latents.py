@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import GPT2LMHeadModel
 
@@ -22,7 +21,7 @@ from ghosttrack.files import write_json
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.sae.bank import Bank
-from tests.support.commands import ROOT
+from tests.support.settings import composed
 from tests.support.tiny import VOCABULARY, tiny_gpt2
 from tests.sweep.outputs import hook, trained
 
@@ -99,8 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("corpus.path=x", "corpus.num_tokens=1000", "corpus.heldout_tokens=6000"),
         "corpus.packing=documents",
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("train", overrides=overrides)
+    config = composed("train", *overrides)
     settings = load(config, TrainProgram)
     write_text(root, settings, 0, ["river house"] * 600)
     write_text(root, settings, 1, sentences(600))

@@ -4,24 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from tests.pipelines.test_check import sparsify
-from tests.support.commands import ROOT, Workplace, artifacts, measured, only, said, weights
+from tests.support.commands import Workplace, artifacts, measured, only, said, weights
 from tests.support.programs import Done
+from tests.support.settings import detection
 from tests.support.wandb_run import Lineage, read_run
 
 
 @pytest.fixture
 def output(done: Done, tmp_path: Path) -> Path:
     """Where the finished job's text and answers are, and nothing else."""
-    (tmp_path / "tiny").mkdir()
-    for kind in ("corpora", "answers"):
-        (tmp_path / "tiny" / kind).symlink_to(done.output / "tiny" / kind)
-    return tmp_path
+    return done.linked(tmp_path, "corpora", "answers")
 
 
 @pytest.fixture
@@ -112,7 +108,5 @@ def test_what_cannot_be_looked_through_is_refused_in_one_line(
     ],
 )
 def test_settings_that_a_bank_does_not_go_with(settings: list[str], message: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("detect", overrides=["bank=anything", *settings])
     with pytest.raises(ConfigError, match=message):
-        load(cfg, DetectProgram)
+        detection("bank=anything", *settings)

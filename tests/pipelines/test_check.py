@@ -16,9 +16,7 @@ from tests.support.programs import Done
 @pytest.fixture
 def output(done: Done, tmp_path: Path) -> Path:
     """Where the finished job's store is, and nothing else."""
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "activations").symlink_to(done.output / "tiny" / "activations")
-    return tmp_path
+    return done.linked(tmp_path, "activations")
 
 
 @pytest.fixture

@@ -27,9 +27,7 @@ STREAM = ("train.source=stream", "train.buffer_tokens=4096")
 @pytest.fixture
 def output(done: Done, tmp_path: Path) -> Path:
     """Where the finished job's store is, and nothing else."""
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "activations").symlink_to(done.output / "tiny" / "activations")
-    return tmp_path
+    return done.linked(tmp_path, "activations")
 
 
 def estimated(output: Path, program: str) -> dict[str, dict]:
@@ -89,9 +87,7 @@ def test_a_phase_that_is_done_is_found_and_costs_nothing(workplace: Workplace, o
 @pytest.mark.slow
 @pytest.mark.long
 def test_where_all_is_done_no_model_is_loaded(workplace: Workplace, done: Done, tmp_path: Path):
-    (tmp_path / "tiny").mkdir()
-    for kind in ("activations", "saes", "answers", "tracks", "evaluations"):
-        (tmp_path / "tiny" / kind).symlink_to(done.output / "tiny" / kind)
+    done.linked(tmp_path, "activations", "saes", "answers", "tracks", "evaluations")
     said(workplace.fork(tmp_path, "detect", "estimate=true"))
     found = estimated(tmp_path, "detect")
     assert "load model" not in found

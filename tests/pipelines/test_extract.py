@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,15 +8,7 @@ import pytest
 
 from ghosttrack.artifacts import read
 from ghosttrack.files import read_json
-from tests.support.commands import (
-    PATIENCE_S,
-    Workplace,
-    artifacts,
-    contents,
-    environment,
-    only,
-    said,
-)
+from tests.support.commands import Workplace, artifacts, contents, execute, only, said
 from tests.support.programs import Done
 
 pytestmark = pytest.mark.slow
@@ -54,15 +45,8 @@ def test_processes_of_torchrun_write_the_store_of_one_and_speak_once(
     workplace: Workplace, done: Done, tmp_path: Path
 ):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    result = subprocess.run(
-        [*launcher, *workplace.command(tmp_path, "extract")[1:]],
-        cwd=workplace.home,
-        env=environment(workplace.home),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    command = [*launcher, *workplace.command(tmp_path, "extract")[1:]]
+    result = execute(command, workplace.home)
     assert said(result).count("extracting activations: ") < 3
     assert contents(only(tmp_path, "activations")) == contents(done.made["activations"])
     manifest = read_json(only(tmp_path, "activations") / "manifest.json")

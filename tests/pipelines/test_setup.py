@@ -1,23 +1,20 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ghosttrack.config import DetectProgram, ExtractProgram, load
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.extract import store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
 from ghosttrack.world.facts import FOLDER, load_spec
-from tests.support.commands import ROOT, Workplace, contents, only, said
+from tests.support.commands import Workplace, contents, only, said
+from tests.support.settings import detection, extraction
 
 OF_TEXT = {"column", "bad_files", "subset", "split", "revision"}
 
 
 def corpus_identity(folder: Path, *settings: str) -> dict[str, object]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = load(compose("extract", overrides=list(settings)), ExtractProgram)
-    return Setup(config, Run(folder, "extract")).corpus_identity
+    return Setup(extraction(*settings), Run(folder, "extract")).corpus_identity
 
 
 def test_the_embedded_worlds_identity_knows_no_settings_of_text(tmp_path: Path):
@@ -70,9 +67,7 @@ def test_a_dataset_gives_the_store_that_its_text_gives(workplace: Workplace, tmp
 
 def test_a_seed_of_the_bank_or_of_the_folds_changes_nothing_else(tmp_path: Path):
     def ids(*settings: str) -> tuple[str, str, str]:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = load(compose("detect", overrides=list(settings)), DetectProgram)
-        stages = Detection(Setup(config, Run(tmp_path, "detect")))
+        stages = Detection(Setup(detection(*settings), Run(tmp_path, "detect")))
         return store_stage(stages.setup).id, stages.bank.id, stages.evaluation.id
 
     usual = ids()

@@ -4,9 +4,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ghosttrack.config import DetectProgram, load
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from ghosttrack.models.config import WorldConfig
@@ -16,6 +14,7 @@ from ghosttrack.run import Run
 from ghosttrack.scoring.detector import Detector
 from ghosttrack.world.facts import WorldSpec, load_spec
 from tests.support.commands import ROOT, Workplace, only, said
+from tests.support.settings import detection
 
 TINY = (
     *("model=ghostworld-1", "model.name=tiny", "model.n_layers=2", "model.d_model=32"),
@@ -32,13 +31,8 @@ SMALL = (
 )
 
 
-def configured(*settings: str) -> DetectProgram:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return load(compose("detect", overrides=list(settings)), DetectProgram)
-
-
 def setup(folder: Path, *settings: str) -> Setup:
-    config = configured(*TINY, f"output_root={folder}", *settings)
+    config = detection(*TINY, f"output_root={folder}", *settings)
     make_world_model(config)
     return Setup(config, Run(folder / "run", "detect"))
 
@@ -46,13 +40,13 @@ def setup(folder: Path, *settings: str) -> Setup:
 def test_another_world_differs_from_the_shipped_one_in_its_seed_alone():
     assert [field.name for field in fields(WorldConfig)] == [f.name for f in fields(WorldSpec)]
     for name, seed in (("ghostworld-1", 1), ("ghostworld-2", 2)):
-        world = configured(f"model={name}").model.world
+        world = detection(f"model={name}").model.world
         assert world is not None
         assert WorldSpec(**asdict(world)) == WorldSpec(seed=seed)
 
 
 def test_the_skewed_world_differs_in_its_answers_alone():
-    world = configured("model=ghostworld-skewed").model.world
+    world = detection("model=ghostworld-skewed").model.world
     assert world is not None
     assert 16 <= world.n_values <= 40
     assert world.zipf == 0.6
@@ -80,7 +74,7 @@ def test_a_world_that_is_not_to_be_trained_is_one_line(
 @pytest.mark.parametrize("setting", ["path", "hub"])
 def test_a_world_beside_another_model_is_refused(setting: str):
     with pytest.raises(ConfigError, match=r"model\.world is of a model .*; drop x"):
-        configured("model=ghostworld-1", f"model.{setting}=x")
+        detection("model=ghostworld-1", f"model.{setting}=x")
 
 
 @pytest.mark.slow

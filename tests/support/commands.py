@@ -142,6 +142,20 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
+def execute(command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without a terminal to ask on."""
+    return subprocess.run(
+        command,
+        cwd=home,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
 class Workplace(NamedTuple):
     """A model folder, a corpus and questions, and an empty home."""
 
@@ -185,17 +199,8 @@ class Workplace(NamedTuple):
         return [sys.executable, str(ROOT / f"{program}.py"), *flags, *last.values()]
 
     def run(self, output: Path, program: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """Run to its end, as a process of its own without a terminal to ask on."""
-        return subprocess.run(
-            self.command(output, program, *more),
-            cwd=self.home,
-            env=environment(self.home),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
+        """Run as a process of its own."""
+        return execute(self.command(output, program, *more), self.home)
 
     def fork(
         self,

@@ -45,6 +45,13 @@ class Done(NamedTuple):
     made: Mapping[str, Path]
     """Its artefact of each kind, but for the two of answers."""
 
+    def linked(self, output: Path, *kinds: str) -> Path:
+        """Put its artefacts of some kinds where another job is to write, and nothing else."""
+        (output / "tiny").mkdir()
+        for kind in kinds:
+            (output / "tiny" / kind).symlink_to(self.output / "tiny" / kind)
+        return output
+
 
 def _row(name: str, relation: str) -> dict[str, object]:
     asked, other, short = (text.replace("{}", name) for text in ASKED[relation])

@@ -12,7 +12,7 @@ from sweep.dashboard import main as dashboard
 from sweep.logged import read_logged
 from sweep.shapes import read_shapes, shapes_of
 from tests.report.test_page import Page
-from tests.support.commands import PATIENCE_S, ROOT, environment, said
+from tests.support.commands import ROOT, execute, said
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -22,16 +22,7 @@ SMALL = (
 
 
 def python(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=home,
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    return execute([sys.executable, *arguments], home)
 
 
 @pytest.fixture(scope="module")
