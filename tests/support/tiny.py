@@ -10,32 +10,22 @@ import gguf
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
     BloomConfig,
-    BloomForCausalLM,
-    Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
-    GPT2LMHeadModel,
     GPTNeoXConfig,
-    GPTNeoXForCausalLM,
     LlamaConfig,
-    LlamaForCausalLM,
     MambaConfig,
-    MambaForCausalLM,
     MistralConfig,
-    MistralForCausalLM,
     OlmoConfig,
-    OlmoForCausalLM,
     PhiConfig,
-    PhiForCausalLM,
-    PreTrainedModel,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
-    Qwen3_5ForCausalLM,
     Qwen3_5TextConfig,
     Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 N_LAYERS = 3
@@ -45,38 +35,9 @@ WINDOW = 4
 """Tokens that a token attends to in each block of `tiny_mistral` and `tiny_gemma3`."""
 
 WORDS = (
-    *(
-        "<eos>",
-        "<unk>",
-        ".",
-        ",",
-        "?",
-        ":",
-        ";",
-        "'",
-        "-",
-        "the",
-        "a",
-        "an",
-        "of",
-        "in",
-        "is",
-        "was",
-    ),
-    *(
-        "was",
-        "and",
-        "to",
-        "by",
-        "who",
-        "what",
-        "where",
-        "which",
-        "city",
-        "born",
-        "capital",
-        "country",
-    ),
+    *("<eos>", "<unk>", ".", ",", "?", ":", ";", "'", "-", "the", "a", "an", "of", "in", "is"),
+    *("was", "was", "and", "to", "by", "who", "what", "where", "which", "city", "born", "capital"),
+    "country",
     *("works", "for", "company", "made", "person", "lives", "speaks", "language", "born", "plays"),
     *("question", "answer", "name", "river", "king", "queen", "house", "red", "blue", "green"),
     *("yellow", "black", "white", "anna", "bert", "carla", "david", "elsa", "frank", "greta"),
@@ -99,7 +60,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _save(folder: Path, model: PreTrainedModel) -> Path:
+def _save(folder: Path, config: PreTrainedConfig) -> Path:
+    """Write a model of this configuration, its weights drawn from one seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -123,12 +88,6 @@ def _common() -> dict[str, int]:
     }
 
 
-def _seeded(architecture: type, config: object) -> PreTrainedModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return architecture(config)
-
-
 def tiny_gpt2(folder: Path) -> Path:
     config = GPT2Config(
         vocab_size=len(VOCABULARY),
@@ -139,38 +98,35 @@ def tiny_gpt2(folder: Path) -> Path:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return _save(folder, _seeded(GPT2LMHeadModel, config))
+    return _save(folder, config)
 
 
 def tiny_phi(folder: Path) -> Path:
-    config = PhiConfig(**_common(), partial_rotary_factor=0.5)
-    return _save(folder, _seeded(PhiForCausalLM, config))
+    return _save(folder, PhiConfig(**_common(), partial_rotary_factor=0.5))
 
 
 def tiny_llama(folder: Path) -> Path:
-    config = LlamaConfig(**_common(), num_key_value_heads=2)
-    return _save(folder, _seeded(LlamaForCausalLM, config))
+    return _save(folder, LlamaConfig(**_common(), num_key_value_heads=2))
 
 
 def tiny_qwen2(folder: Path) -> Path:
     config = Qwen2Config(**_common(), num_key_value_heads=2, tie_word_embeddings=True)
-    return _save(folder, _seeded(Qwen2ForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_qwen3(folder: Path) -> Path:
-    config = Qwen3Config(**_common(), num_key_value_heads=2, head_dim=16)
-    return _save(folder, _seeded(Qwen3ForCausalLM, config))
+    return _save(folder, Qwen3Config(**_common(), num_key_value_heads=2, head_dim=16))
 
 
 def tiny_mistral(folder: Path) -> Path:
     config = MistralConfig(**_common(), num_key_value_heads=2, sliding_window=WINDOW)
-    return _save(folder, _seeded(MistralForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_gemma3(folder: Path) -> Path:
     """Multiplies its embeddings by sqrt(d_model); its norms store their gain less 1."""
     config = Gemma3TextConfig(**_common(), num_key_value_heads=2, head_dim=8, sliding_window=WINDOW)
-    return _save(folder, _seeded(Gemma3ForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_qwen3_5(folder: Path) -> Path:
@@ -185,13 +141,12 @@ def tiny_qwen3_5(folder: Path) -> Path:
         linear_key_head_dim=8,
         linear_value_head_dim=8,
     )
-    return _save(folder, _seeded(Qwen3_5ForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_olmo(folder: Path) -> Path:
     """Its norms have neither gain nor an epsilon that they tell."""
-    config = OlmoConfig(**_common(), num_key_value_heads=2)
-    return _save(folder, _seeded(OlmoForCausalLM, config))
+    return _save(folder, OlmoConfig(**_common(), num_key_value_heads=2))
 
 
 def tiny_mamba(folder: Path) -> Path:
@@ -199,7 +154,7 @@ def tiny_mamba(folder: Path) -> Path:
     config = MambaConfig(
         vocab_size=len(VOCABULARY), hidden_size=D_MODEL, state_size=8, num_hidden_layers=N_LAYERS
     )
-    return _save(folder, _seeded(MambaForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_bloom(folder: Path) -> Path:
@@ -212,12 +167,11 @@ def tiny_bloom(folder: Path) -> Path:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return _save(folder, _seeded(BloomForCausalLM, config))
+    return _save(folder, config)
 
 
 def tiny_gpt_neox(folder: Path) -> Path:
-    config = GPTNeoXConfig(**_common())
-    return _save(folder, _seeded(GPTNeoXForCausalLM, config))
+    return _save(folder, GPTNeoXConfig(**_common()))
 
 
 def tiny_gguf(file: Path, reference: Path) -> Path:
