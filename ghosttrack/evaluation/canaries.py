@@ -17,7 +17,7 @@ from ghosttrack.detector.learners.classifiers import (
     Learner,
     screen,
 )
-from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.data import Available, EvaluationData
 from ghosttrack.evaluation.splits import Fold, learnable
 
 NOISE_COLUMNS = 16
@@ -31,14 +31,7 @@ class Canary(NamedTuple):
     labels: Int[np.ndarray, " sample"]
 
 
-class Canaries(NamedTuple):
-    """Those that the data can feed, and why not the others."""
-
-    present: tuple[Canary, ...]
-    left_out: dict[str, str]
-
-
-def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Canaries:
+def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Available[Canary]:
     """Build every canary that the data can feed."""
     answers, labels = data.answers, data.answers.labels
     texts = [
@@ -66,7 +59,7 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Canari
         left_out["untrained"] = "this data holds no statistics of a model without training"
     else:
         present.append(Canary("untrained", Columns(untrained, BOOSTING), labels))
-    return Canaries(tuple(present), left_out)
+    return Available(tuple(present), left_out)
 
 
 def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample column"]:

@@ -18,11 +18,8 @@ def persistence(
 ) -> tuple[NullComparison, ...]:
     """Compare a measure of persistence with each null's, with cluster-bootstrap intervals.
 
-    Args:
-        measure: Names what is compared.
-        values: Per answer, under `tracks` and under each `null:<kind>`; NaN where an answer has no
-            such track, which leaves it out of that mean.
-        resamples: Draws of groups, shared with the detectors.
+    Values are per answer, under `tracks` and under each `null:<kind>`; NaN where an answer has no
+    such track, which leaves it out of that mean. Draws of groups are shared with the detectors.
     """
     if REAL not in values:
         return ()
@@ -53,11 +50,8 @@ def causal_rates(
 ) -> tuple[CausalRate, ...]:
     """Count the links that pass, per pair of layers and overall.
 
-    Args:
-        links: As `detector.causal` found them.
-        layers: Block index of each hook point.
-        n_resamples: Draws of windows behind the intervals.
-        seed: Of the draws.
+    Intervals are by draws of windows. `links` are as `detector.causal` found them, `layers` the
+    block index of each hook point.
     """
     if links is None or not len(links):
         return ()

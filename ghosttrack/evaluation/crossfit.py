@@ -41,12 +41,7 @@ class Inner(NamedTuple):
     def out_of_fold(
         self, option: Option, first: Float[np.ndarray, " asked"] | None = None
     ) -> Float[np.ndarray, " train"]:
-        """Score every training row by models of the other inner folds.
-
-        Args:
-            option: What to learn with.
-            first: The first inner fold's scores, where they are known already.
-        """
+        """Score every training row by models of the other inner folds; `first` is known already."""
         oof = np.empty(len(self.fold.train))
         for index in range(INNER_FOLDS):
             known = first if index == 0 else None
@@ -96,12 +91,8 @@ def fit_fold(
 ) -> FoldFit:
     """Choose, calibrate and set the threshold in the inner folds, then score the held-out rows.
 
-    Args:
-        learner: Holds what the detector sees of all answers.
-        labels: 1 = hallucinated; those of the fold's test rows are not looked at.
-        fold: Training rows with their inner folds, and test rows.
-        seed: Of forests and solvers.
-        option: Chosen elsewhere already; None lets the inner folds choose.
+    Labels of the fold's test rows are not looked at. An option that was chosen elsewhere is taken
+    as it is; with None the inner folds choose.
     """
     with threadpool_limits(1):
         inner = Inner(learner, labels, fold, seed)

@@ -1,8 +1,9 @@
 """What an evaluation is given, and which detectors of the roster it can feed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,6 +27,7 @@ from ghosttrack.evaluation.roster import (
     streaming,
 )
 
+T = TypeVar("T")
 MADE_NOT = "this data makes no such detector"
 LEAST_LONGER = 0.05
 """Share of the answers that go on after n tokens, from which on `streaming:<n>` is of use."""
@@ -92,22 +94,20 @@ class EvaluationData(NamedTuple):
         return np.repeat(np.arange(len(lengths)), lengths)
 
 
-class Available(NamedTuple):
-    """What will be compared, and what cannot be."""
+@dataclass(frozen=True)
+class Available(Generic[T]):
+    """What the data can feed, and why not the others."""
 
-    specs: tuple[DetectorSpec, ...]
-    """With the tables that they read here, and the forward passes that these take."""
+    present: tuple[T, ...]
     left_out: dict[str, str]
 
 
-def available(data: EvaluationData, names: Sequence[str] | None = None) -> Available:
-    """List the detectors that the data can feed; the others are left out with the reason.
+def available(data: EvaluationData, names: Sequence[str] | None = None) -> Available[DetectorSpec]:
+    """List the detectors, with the tables that they read here and the passes that these take.
 
-    Args:
-        data: What there is.
-        names: Those that are wanted, with those that they build on; None takes all. `headline`
-            stands for the default rows, which are all of them where no tracks of own answers are:
-            such data feeds few.
+    Detectors that are wanted by name come with those that they build on; None takes all. `headline`
+    stands for the default rows, which are all of them where no tracks of own answers are: such data
+    feeds few.
     """
     if names is not None and DEFAULT in names:
         is_usual = "tracks" in data.tables and not data.answers.are_written

@@ -15,12 +15,11 @@ from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.fitting import Fits, Job
-from ghosttrack.evaluation.result import CausalRate, Evaluation, Pair
+from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair
 from ghosttrack.evaluation.roster import DetectorSpec, pairs
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import outer_folds, subsets
 from ghosttrack.evaluation.summary import (
-    CanaryResult,
     Entry,
     Subset,
     Summary,
@@ -78,15 +77,15 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
         raise DataError("evaluation: nothing was measured on the answers")
     folds = outer_folds(answers, config, seed)
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
-    specs, left_out = available(data, config.compare)
-    if not specs:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+    feasible = available(data, config.compare)
+    if not feasible.present:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in feasible.left_out.items())
         raise DataError(f"evaluation.compare: nothing is left to judge; {reasons}")
     checks, chosen = canaries(data, nested, seed), subsets(answers, data.parts)
     return Design(
-        specs=specs,
+        specs=feasible.present,
         canaries=checks.present,
-        left_out=left_out | checks.left_out | chosen.left_out,
+        left_out=feasible.left_out | checks.left_out | chosen.left_out,
         folds=folds,
         nested=nested,
         subsets=chosen.present,
@@ -110,7 +109,7 @@ def _evaluation(
     fits: Fits,
     design: Design,
     summaries: dict[str, list[Summary]],
-    found: dict[str, CanaryResult],
+    found: dict[str, tuple[float, Interval]],
     causal: tuple[CausalRate, ...],
 ) -> Evaluation:
     answers, data = fits.data.answers, fits.data
@@ -122,8 +121,8 @@ def _evaluation(
         hallucinated_frac=float(answers.labels.mean()),
         rows=tuple(one.row for one in chain.from_iterable(summaries.values())),
         paired=paired,
-        canaries={name: one.auroc for name, one in found.items()},
-        canary_intervals={name: one.ci for name, one in found.items()},
+        canaries={name: auroc for name, (auroc, _) in found.items()},
+        canary_intervals={name: ci for name, (_, ci) in found.items()},
         tracking=tuple(
             row
             for measure, values in data.persistence.items()
@@ -154,7 +153,9 @@ def _summarise(fits: Fits, design: Design, parallel: Parallel) -> dict[str, list
     return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
 
 
-def _canary_results(fits: Fits, design: Design, parallel: Parallel) -> dict[str, CanaryResult]:
+def _canary_results(
+    fits: Fits, design: Design, parallel: Parallel
+) -> dict[str, tuple[float, Interval]]:
     """Judge every canary on pairs of answers of one fold.
 
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
@@ -170,7 +171,7 @@ def _canary_results(fits: Fits, design: Design, parallel: Parallel) -> dict[str,
         )
         for one in design.canaries
     )
-    found = cast("list[CanaryResult]", parallel(tasks))
+    found = cast("list[tuple[float, Interval]]", parallel(tasks))
     return {one.name: result for one, result in zip(design.canaries, found, strict=True)}
 
 

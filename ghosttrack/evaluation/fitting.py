@@ -63,7 +63,8 @@ class Fits:
         out-of-fold scores of its parts: both must have run.
         """
         jobs = []
-        for spec in sorted(specs, key=_haste):
+        # slow learners first, lest one be left to the end of the queue
+        for spec in sorted(specs, key=lambda spec: (not spec.needs, -len(spec.reads))):
             mine = self._jobs(spec)
             if mine:
                 jobs += mine
@@ -100,11 +101,6 @@ class Fits:
         return jobs
 
 
-def _haste(spec: DetectorSpec) -> tuple[bool, int]:
-    """Sort slow learners first, lest one be left to the end of the queue."""
-    return not spec.needs, -len(spec.reads)
-
-
 def fit_whole(
     data: EvaluationData, names: Sequence[str], seed: int, *, n_jobs: int = -1
 ) -> tuple[FittedDetector, ...]:
@@ -114,17 +110,14 @@ def fit_whole(
     within its outer ones; what they choose is then fitted once more on all. What judges tokens is
     chosen and calibrated on every token, be it an answer's first or last.
 
-    Args:
-        data: As the evaluation gets it.
-        names: Detectors in the order of the result; those that the data cannot feed are left out.
-        seed: The same seed gives the same detectors, whatever `n_jobs`.
-        n_jobs: Worker processes; -1 takes every core this process may use.
+    They come in the order of `names`; those that the data cannot feed are left out. The same seed
+    gives the same detectors, whatever `n_jobs`; -1 takes every core this process may use.
     """
     answers = data.answers
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)
-    specs = {spec.name: spec for spec in available(data, names).specs if not spec.stacked}
+    specs = {spec.name: spec for spec in available(data, names).present if not spec.stacked}
     tasks = []
     for spec in (specs[name] for name in names if name in specs):
         prepared = prepare(spec, data, rows, {})
@@ -191,11 +184,7 @@ def prepare(
 ) -> Prepared | None:
     """Make a detector's learner for one outer fold; None where no column is left to learn from.
 
-    Args:
-        spec: Which detector.
-        data: What there is.
-        train: Training rows of the fold, on which columns are judged.
-        scores: The fold's columns of stacked detectors.
+    Columns are judged on the training rows; `scores` are the fold's columns of stacked detectors.
     """
     by_token = "tokens" in spec.reads
     rows = np.flatnonzero(np.isin(data.token_answer, train)) if by_token else train

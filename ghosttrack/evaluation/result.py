@@ -145,17 +145,11 @@ class Evaluation:
         Raises:
             KeyError: No such detector or subset.
         """
-        for row in self.rows:
-            if (row.detector, row.subset) == (detector, subset):
-                return row
-        raise KeyError((detector, subset))
+        return {(row.detector, row.subset): row for row in self.rows}[detector, subset]
 
     def pair(self, a: str, b: str, subset: str = "all") -> Pair | None:
         """Look up one paired difference; None where a detector was left out."""
-        for pair in self.paired:
-            if (pair.a, pair.b, pair.subset) == (a, b, subset):
-                return pair
-        return None
+        return {(pair.a, pair.b, pair.subset): pair for pair in self.paired}.get((a, b, subset))
 
     def to_json(self) -> dict[str, object]:
         """Give the contents of `evaluation.json`; per-answer arrays stay out."""

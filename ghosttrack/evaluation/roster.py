@@ -374,9 +374,7 @@ def check_names(names: Sequence[str] | None) -> None:
 def pairs(specs: Iterable[DetectorSpec], *, written: bool) -> list[tuple[str, str]]:
     """List the differences to report between detectors that are there.
 
-    Args:
-        specs: Those that are there.
-        written: Others wrote the answers: their surface is what has to be beaten.
+    Where others wrote the answers (`written`), their surface is what has to be beaten.
     """
     there = {one.name: one for one in specs}
     return [

@@ -53,10 +53,7 @@ def tabulate(
 ) -> Tabulated:
     """Sort and tabulate at least one answer.
 
-    Args:
-        labels: 1 = hallucinated.
-        prob: Probability of hallucination, in [0, 1].
-        flagged: Called hallucinated, by thresholds that were chosen elsewhere.
+    `flagged` are those called hallucinated, by thresholds that were chosen elsewhere.
     """
     positive = labels == 1
     outcomes = [flagged & positive, ~flagged & positive, flagged & ~positive, ~flagged & ~positive]

@@ -33,12 +33,7 @@ def grouped_folds(
 ) -> Int[np.ndarray, " sample"]:
     """Deal whole groups into folds of like label shares.
 
-    Args:
-        labels: 1 = hallucinated.
-        groups: Unit of independence of each row.
-        texts: What a row's prediction could be keyed by; the same text in two folds is a leak.
-        n_folds: Outer folds.
-        seed: Of the shuffle before dealing.
+    Texts are what a row's prediction could be keyed by: the same text in two folds is a leak.
 
     Raises:
         DataError: One label only, too few groups of a label, or a text of two groups.

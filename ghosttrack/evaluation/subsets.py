@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
+from ghosttrack.evaluation.data import Available
 from ghosttrack.evaluation.result import ALL, CONFIDENT, WITHIN
 from ghosttrack.evaluation.splits import grouped_folds, transfer_folds
 from ghosttrack.evaluation.summary import Subset
@@ -23,21 +23,12 @@ LEAST_OF_EACH = 11
 more or less moves it by a tenth."""
 
 
-class Subsets(NamedTuple):
-    """Those that the answers have, and why they have not the others."""
-
-    present: tuple[Subset, ...]
-    left_out: dict[str, str]
-
-
 def subsets(
     answers: Answers, parts: Mapping[str, Bool[np.ndarray, " sample"]] = MappingProxyType({})
-) -> Subsets:
+) -> Available[Subset]:
     """Find the subsets that these answers have.
 
-    Args:
-        answers: All of them.
-        parts: Further subsets by name; one that lacks a label is left out.
+    Of the further `parts`, by name, one that lacks a label is left out.
     """
     present = [Subset(ALL, np.ones(len(answers), dtype=bool))]
     left_out = {}
@@ -65,7 +56,7 @@ def subsets(
         elif len(judged) > 1:
             kind = name.removeprefix("within ")
             left_out[name] = f"no {kind} stands {LEAST_OF_EACH} times under each label"
-    return Subsets(tuple(present), left_out)
+    return Available(tuple(present), left_out)
 
 
 def outer_folds(

@@ -57,25 +57,18 @@ def summarise(
         return [_summary(entry, subset, labels, resamples) for subset in chosen]
 
 
-class CanaryResult(NamedTuple):
-    """A canary's AUROC with its interval."""
-
-    auroc: float
-    ci: Interval
-
-
 def canary_result(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
     strata: Int[np.ndarray, " sample"],
     resamples: Resamples,
-) -> CanaryResult:
-    """Judge a canary on pairs of answers of one stratum, on all where there is but one."""
+) -> tuple[float, Interval]:
+    """AUROC of a canary on pairs of answers of one stratum, on all where there is but one."""
     with threadpool_limits(1):
         point, draws = (
             paired_auroc(labels, prob, strata, one) for one in (once(len(labels)), resamples)
         )
-        return CanaryResult(float(point[0]), interval(draws))
+        return float(point[0]), interval(draws)
 
 
 def difference(a: Summary, b: Summary) -> Pair:

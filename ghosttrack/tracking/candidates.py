@@ -79,7 +79,11 @@ def nearest_candidates(directions: Directions, max_gap: int, n_candidates: int =
         for start in range(0, d_sae, rows):
             block = slice(start, start + rows)
             similarity = directions[layer][block].astype(np.float32) @ targets
-            latents[row, block], cosines[row, block] = _strongest(similarity, width)
+            columns = np.argpartition(similarity, -width, axis=1)[:, -width:]
+            values = np.take_along_axis(similarity, columns, axis=1)
+            falling = np.argsort(-values, axis=1, kind="stable")
+            latents[row, block] = np.take_along_axis(columns, falling, axis=1)
+            cosines[row, block] = np.take_along_axis(values, falling, axis=1)
     return Candidates(latents, cosines, len(directions), max_gap)
 
 
@@ -94,19 +98,6 @@ def identity_candidates(directions: Directions, max_gap: int) -> Candidates:
     latents = np.broadcast_to(np.arange(shape[1], dtype=np.int32)[:, None], shape).copy()
     stacked = np.reshape(cosines, shape).astype(np.float32)
     return Candidates(latents, stacked, len(directions), max_gap)
-
-
-def _strongest(
-    similarity: Float[np.ndarray, "rows d_sae"], width: int
-) -> tuple[Int[np.ndarray, "rows width"], Float[np.ndarray, "rows width"]]:
-    """Columns of the `width` largest values of each row, largest first, and the values."""
-    columns = np.argpartition(similarity, -width, axis=1)[:, -width:]
-    values = np.take_along_axis(similarity, columns, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return (
-        np.take_along_axis(columns, order, axis=1).astype(np.int32),
-        np.take_along_axis(values, order, axis=1),
-    )
 
 
 class Hits(NamedTuple):

@@ -107,38 +107,33 @@ def fit_graph(
 ) -> AssociationGraph:
     """Count on unlabelled text: a few thousand tokens, none of them from the answers judged.
 
-    Args:
-        candidates: Of every latent of the bank.
-        text: Observations of one token per sample.
-        settings: Gate and association that the tracker will use.
+    Every token is a sample of the text; gate and association are those that the tracker will use.
     """
     assert text.latents.shape[1] == candidates.n_layers, "text and candidates differ in layers"
     d_sae, targets = candidates.d_sae, candidates.open_targets(settings)
     mean, deviation = _moments(text, d_sae)
     layers = [_layer(latents, d_sae) for latents in np.moveaxis(text.latents, 1, 0)]
-    birth = np.zeros(mean.shape)
-    fitted: list[_Pair] = []
+    link, miss, birth = (
+        np.zeros(shape) for shape in (targets.shape, targets.shape[:2], mean.shape)
+    )
     for pair, (layer, gap) in enumerate(candidates.pairs):
         source, target = layers[layer], layers[layer + gap]
-        result = _fit_pair(
+        link[pair], miss[pair], birth[layer + gap], linked = _fit_pair(
             source, target, targets[pair], candidates.cosines[pair], birth[layer + gap], settings
         )
-        birth[layer + gap] = result.birth
-        source.is_end.reshape(-1)[result.linked.source] = False
-        target.is_birth.reshape(-1)[result.linked.target] = False
-        fitted.append(result)
-    # a model of one layer has no pair: reshape gives its empty arrays their axes
+        source.is_end.reshape(-1)[linked.source] = False
+        target.is_birth.reshape(-1)[linked.target] = False
     return AssociationGraph(
         latents=candidates.latents,
         cosines=candidates.cosines,
         n_layers=candidates.n_layers,
         max_gap=candidates.max_gap,
-        link=np.array([one.link for one in fitted], np.float32).reshape(targets.shape),
-        miss=np.array([one.miss for one in fitted], np.float32).reshape(targets.shape[:2]),
+        link=link.astype(np.float32),
+        miss=miss.astype(np.float32),
         birth=birth.astype(np.float32),
         mean=mean.astype(np.float32),
         deviation=deviation.astype(np.float32),
-        **silent(len(fitted), len(layers))._asdict(),
+        **silent(len(candidates.pairs), candidates.n_layers)._asdict(),
     )
 
 

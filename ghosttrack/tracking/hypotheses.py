@@ -110,11 +110,8 @@ def _branches(
 ) -> list[_Branch]:
     """Find what may be among the k best continuations besides the best one of every hypothesis.
 
-    Args:
-        beam: Totals are those of the best continuations.
-        edges: Possible links into the layer, by row.
-        row: Of each link.
-        is_best: Whether its row's best pairing holds it.
+    Totals of the beam are those of the best continuations; edges come by row. `is_best` marks those
+    that the best pairing of their row holds.
     """
     n_best = beam.trellis.settings.hypotheses
     if n_best == 1:
@@ -183,11 +180,8 @@ def _links(
 ) -> tuple[Int[np.ndarray, "made"], Int[np.ndarray, "made"]]:
     """Numbers of the links that the kept continuations make, and whose each is.
 
-    Args:
-        place: Of each continuation among the kept; -1 where it is not kept.
-        branches: The last of the continuations.
-        row: Of each possible link.
-        is_best: Whether its row's best pairing holds it.
+    `place` is that of each continuation among the kept, -1 where it is not kept; branches are the
+    last of the continuations.
     """
     n_rows = len(place) - len(branches)
     best = np.flatnonzero(is_best & (place[:n_rows][row] >= 0))

@@ -60,13 +60,7 @@ def null_tracks(
 ) -> NullTracks:
     """Track observations by association that means nothing.
 
-    Args:
-        kind: Which null.
-        observations: What the tracker was given.
-        tracker: The real one.
-        directions: Of the bank.
-        text: What the tracker's graph was fitted on.
-        seed: Of the null's own chance.
+    `text` is what the tracker's graph was fitted on; `seed` is of the null's own chance.
     """
     rng = np.random.default_rng(seed)
     if kind == "none":

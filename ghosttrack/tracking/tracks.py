@@ -108,6 +108,7 @@ def build_tracks(
     # bincount of nothing counts in integers, whatever the weights
     llr = np.bincount(owner, weights=ratio, minlength=n_tracks).astype(np.float64)
     sample = first // (n_layers * n_slots)
+    source, heir = decided.split_from.ravel()[first], decided.merge_to.ravel()[last]
     return Tracks(
         track_of=track_of,
         link_llr=decided.link_llr,
@@ -117,20 +118,11 @@ def build_tracks(
         last=last // n_slots % n_layers,
         n_obs=n_obs,
         confirmed=n_obs >= confirm_hits,
-        parent=_track_at(by_place, sample, decided.split_from.ravel()[first]),
-        merged_into=_track_at(by_place, sample, decided.merge_to.ravel()[last]),
+        parent=np.where(source >= 0, by_place[sample, source], -1),
+        merged_into=np.where(heir >= 0, by_place[sample, heir], -1),
         mean_link_llr=llr / np.maximum(n_obs - 1, 1),
         link_cost=-llr,
     )
-
-
-def _track_at(
-    by_place: Int[np.ndarray, "sample place"],
-    sample: Int[np.ndarray, "track"],
-    place: Int[np.ndarray, "track"],
-) -> Int[np.ndarray, "track"]:
-    """Track of the observation at a place of a sample; -1 where the place is -1."""
-    return np.where(place >= 0, by_place[sample, place], -1)
 
 
 class Lengths(NamedTuple):

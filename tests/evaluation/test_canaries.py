@@ -37,9 +37,9 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
         noise = Table(("a", "b"), np.random.default_rng(100 + seed).normal(size=(N, 2)))
         given = data(seed, untrained=noise)
         folds = folds_of(given)
-        present, left_out = canaries(given, folds, seed)
-        assert not left_out
-        for canary in present:
+        found = canaries(given, folds, seed)
+        assert not found.left_out
+        for canary in found.present:
             value = cross_fitted(canary.learner, canary.labels, folds)
             aurocs.setdefault(canary.name, []).append(value)
     assert set(aurocs) == {
@@ -84,6 +84,8 @@ def test_equal_texts_get_equal_noise_and_others_do_not():
 
 
 def test_what_the_data_cannot_feed_is_named():
-    present, left_out = canaries(data(), folds_of(data()), 0)
-    assert "untrained" not in {one.name for one in present}
-    assert left_out == {"untrained": "this data holds no statistics of a model without training"}
+    found = canaries(data(), folds_of(data()), 0)
+    assert "untrained" not in {one.name for one in found.present}
+    assert found.left_out == {
+        "untrained": "this data holds no statistics of a model without training"
+    }

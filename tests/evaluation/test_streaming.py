@@ -29,7 +29,7 @@ def written(lengths: np.ndarray, seed: int = 0) -> EvaluationData:
 
 
 def early(lengths: np.ndarray) -> list[str]:
-    names = [spec.name for spec in available(written(lengths)).specs]
+    names = [spec.name for spec in available(written(lengths)).present]
     return sorted(name for name in names if name.startswith("streaming"))
 
 
