@@ -13,9 +13,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ghosttrack.config import TrainProgram, load
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.evaluate import evaluate
-from ghosttrack.sae.init import initialise
 from tests.support.settings import PROGRAMS, composed
 
 ROOT = Path(__file__).parents[1]

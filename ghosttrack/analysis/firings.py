@@ -15,7 +15,7 @@ from ghosttrack.data.forward import Extractor
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.fidelity import ENCODE_TOKENS
+from ghosttrack.sae.evaluate import ENCODE_TOKENS
 from ghosttrack.sae.hooks import layer_of
 
 

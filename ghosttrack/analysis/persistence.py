@@ -23,6 +23,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.report.pictures import draw_curves
 from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.formats import read_saes
 from ghosttrack.sae.hooks import layer_of
 
 CHANCE = 0.99
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _measure(given: argparse.Namespace) -> None:
-    bank = Bank.load(newest(given.bank, "saes"))
+    bank = Bank.of(read_saes(newest(given.bank, "saes")))
     generator = np.random.default_rng(given.seed)
     steps = [
         step

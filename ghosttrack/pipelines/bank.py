@@ -14,8 +14,8 @@ from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.train import SCHEMA, trained_stage, with_fidelity
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.formats.read import read_saes
-from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.bank_files import HookSAE
+from ghosttrack.sae.formats import read_saes
 from ghosttrack.sae.hooks import layer_of
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank_files import HookSAE
 from ghosttrack.sae.evaluate import evaluate
-from ghosttrack.sae.formats.read import read_saes
-from ghosttrack.sae.formats.weights import HookSAE
+from ghosttrack.sae.formats import read_saes
 from ghosttrack.sae.hooks import layer_of
 from ghosttrack.sae.metrics import METRICS, HookMetrics
 

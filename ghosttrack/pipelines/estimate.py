@@ -37,10 +37,13 @@ from ghosttrack.report.costs import TABLE_WIDTH, Cost, print_costs, total
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
-from ghosttrack.training.layers import LayersStrategy
-from ghosttrack.training.plan import Plan, bank_bytes
 from ghosttrack.training.resume import ResumePoints
-from ghosttrack.training.trainer import make_trainer
+from ghosttrack.training.trainer import (
+    LayersStrategy,
+    TrainingBudget,
+    bank_bytes,
+    make_trainer,
+)
 
 OPERATIONS = 5 * 10**11
 """Multiplications that a stage of the small run may take on a CPU; on a GPU `GPU` times as many."""
@@ -300,7 +303,7 @@ class SmallRun:
             how += ", the model beside them"
         how += f", on one of {n_ranks} ranks" if n_ranks > 1 else ""
         size = bank_bytes(n_hooks, self.d_model, sae.d_sae, sae.architecture)
-        points = 2 * Plan(n_hooks, 1, self.d_model, sae.d_sae, 1).point_bytes
+        points = 2 * TrainingBudget(n_hooks, 1, self.d_model, sae.d_sae, 1).point_bytes
         costs = [self._cost("train", how, 1 / n_ranks, size)._replace(passing_bytes=points)]
         heldout, part = self.tokens.heldout, _kept(small).heldout if self.is_text else 0
         part = part or heldout

@@ -23,19 +23,21 @@ from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.report.wandb import hide_details, log_numbers
 from ghosttrack.run import Run, plain
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.config import Source
-from ghosttrack.sae.evaluate import evaluate
-from ghosttrack.sae.fidelity import fidelity
-from ghosttrack.sae.init import initialise
-from ghosttrack.sae.lit import LitBank
+from ghosttrack.sae.evaluate import evaluate, fidelity
+from ghosttrack.sae.lit import LitBank, gather
 from ghosttrack.sae.metrics import HookMetrics
-from ghosttrack.sae.ranks import gather
-from ghosttrack.training.failures import curable
-from ghosttrack.training.layers import WholeBatches, share
 from ghosttrack.training.loggers import check_logger, close_loggers, kept_log, make_loggers
 from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
-from ghosttrack.training.trainer import make_trainer, precision, training_plan
+from ghosttrack.training.trainer import (
+    WholeBatches,
+    curable,
+    make_trainer,
+    precision,
+    share,
+    training_budget,
+)
 
 CHECKPOINTS = "checkpoints"
 """Folder of the resume points, in that of the bank in the making."""
@@ -118,7 +120,7 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
         torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
     source = activation_source(setup, mine.hooks)
     pl.seed_everything(config.sae.seed, workers=True, verbose=False)
-    _say_plan(trainer, config, mine.hooks, source)
+    _say_budget(trainer, config, mine.hooks, source)
     bank = _bank(mine.hooks, source, config)
     initialise(bank, source.sample(SAMPLE_TOKENS), config.sae.seed)
     trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
@@ -165,18 +167,15 @@ def with_fidelity(
     ]
 
 
-def _say_plan(
+def _say_budget(
     trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: ActivationSource
 ) -> None:
     """Say what training takes, before anything is allocated for it."""
     if trainer.is_global_zero:
-        plan, n_distinct = (
-            training_plan(trainer, config, len(hooks), source.d_model),
-            source.train.unit_tokens.sum(),
-        )
-        log.info(
-            "training: %s", plan.describe(trainer.max_steps, config.sae.batch_size, int(n_distinct))
-        )
+        budget = training_budget(trainer, config, len(hooks), source.d_model)
+        n_distinct = int(source.train.unit_tokens.sum())
+        said = budget.describe(trainer.max_steps, config.sae.batch_size, n_distinct)
+        log.info("training: %s", said)
 
 
 def _fit(trainer: pl.Trainer, lit: LitBank, data: ActivationsDataModule, last: Path) -> None:

@@ -1,17 +1,50 @@
 """Which latents are active during training, and what that means for the gradients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
+from jaxtyping import Float, Int, Int64
+from torch import Tensor, distributed
 
 from ghosttrack.sae import compiled
-from ghosttrack.sae.compiled import SparseRows
+from ghosttrack.sae.compiled import SparseRows, is_compiled
 from ghosttrack.sae.config import Architecture, SAEConfig
-from ghosttrack.sae.ranks import Ranks
-from ghosttrack.sae.select import batch_cut, is_compiled, strongest
+
+GROUP = 4
+LEAST_CUT = 1e-6
+"""Standardised pre-activation below which no threshold lies: only what is above 0 is active."""
+
+
+class Ranks:
+    """The processes that share a global batch; one alone where no process group is up.
+
+    Args:
+        reduce: False if each rank trains SAEs of its own, so that nothing is to be summed.
+    """
+
+    def __init__(self, *, reduce: bool = True) -> None:
+        self.reduce = reduce
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return distributed.get_world_size() if self.reduce and distributed.is_initialized() else 1
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Sum over the ranks, in place."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Put the ranks' tensors of equal shape side by side along the last axis."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        distributed.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts, dim=-1)
 
 
 class Active(NamedTuple):
@@ -143,3 +176,54 @@ def make_rule(config: SAEConfig, ranks: Ranks) -> Rule:
         assert config.l0_coef is not None
         return JumpReLU(config.k, ranks, config.bandwidth, config.l0_coef)
     return BatchTopK(config.k, ranks)
+
+
+def strongest(
+    pre_acts: Float[Tensor, "hook batch latent"], k: int
+) -> tuple[Float[Tensor, "hook batch k"], Int[Tensor, "hook batch k"]]:
+    """Select the k largest of each row exactly, in no particular order: values and indices.
+
+    Without the compiled kernels in two stages on a CPU, where that is cheaper: the k largest lie
+    within the k groups of largest maximum, and taking maxima is vectorised while selection is not.
+    """
+    if is_compiled(pre_acts):
+        values, indices = compiled.select(pre_acts.detach().flatten(0, 1).contiguous(), k)
+        shape = (*pre_acts.shape[:2], k)
+        return values.view(shape), indices.view(shape)
+    d_sae = pre_acts.shape[-1]
+    if pre_acts.device.type != "cpu" or d_sae % GROUP or 8 * k > d_sae:
+        values, indices = pre_acts.topk(k, dim=-1, sorted=False)
+        return values, indices
+    n_groups = d_sae // GROUP
+    maxima = pre_acts.unflatten(-1, (GROUP, n_groups)).amax(-2)
+    groups = maxima.topk(k, dim=-1, sorted=False).indices
+    members = torch.arange(0, d_sae, n_groups)[:, None]
+    candidates = (groups[..., None, :] + members).flatten(-2)
+    values, chosen = pre_acts.gather(-1, candidates).topk(k, dim=-1, sorted=False)
+    return values, candidates.gather(-1, chosen)
+
+
+def batch_cut(
+    pre_acts: Float[Tensor, "hook batch latent"], n: int, gather: Callable[[Tensor], Tensor]
+) -> Float[Tensor, " hook"]:
+    """Find the n-th largest entry over the batches of all ranks, per hook point.
+
+    Args:
+        pre_acts: Of this rank.
+        n: Of the global batch.
+        gather: Puts the ranks' tensors side by side along the last axis.
+    """
+    flat = pre_acts.flatten(1)
+    n_here = min(n, flat.shape[1])
+    candidates = gather(torch.stack([_largest(hook, n_here) for hook in flat]))
+    return candidates.topk(n, dim=1, sorted=False).values.amin(1)
+
+
+def _largest(entries: Float[Tensor, " entry"], n: int) -> Float[Tensor, " n"]:
+    """Select the n largest; on a CPU among those above a guess from a sample."""
+    if entries.device.type == "cpu" and n < len(entries) // 8:
+        sample = entries[:: len(entries) // 2**16 | 1]  # odd: not always the same latents
+        rank = max(1, len(sample) - 2 * n * len(sample) // len(entries) - 8)
+        above = entries[entries >= sample.kthvalue(rank).values]
+        entries = above if len(above) >= n else entries
+    return entries.topk(n, sorted=False).values

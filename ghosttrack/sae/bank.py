@@ -1,5 +1,7 @@
 """S independent autoencoders, one per hook point, as one module of batched weights."""
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,15 +9,17 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ghosttrack.errors import DataError
 from ghosttrack.files import write_json
+from ghosttrack.sae.architectures import LEAST_CUT, batch_cut, strongest
+from ghosttrack.sae.bank_files import BANK, FORMAT_VERSION, HookSAE, read_bank, write_sae
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.formats.read import BANK, FORMAT_VERSION, read_saes
-from ghosttrack.sae.formats.saelens import write_saelens
-from ghosttrack.sae.formats.weights import HookSAE
 from ghosttrack.sae.metrics import METRICS, HookMetrics, write_metrics
 from ghosttrack.sae.products import Weights
-from ghosttrack.sae.select import rows_sum, strongest
+
+WEISZFELD_STEPS = 10
 
 
 class Acts(NamedTuple):
@@ -73,11 +77,12 @@ class Bank(nn.Module):
         self.W_dec = nn.Parameter(torch.zeros(len(hooks), d_sae, d_model))
         self.b_dec = nn.Parameter(torch.zeros(len(hooks), d_model))
         self.register_buffer("scale", torch.ones(len(hooks)))
-        blank = None if architecture is Architecture.topk else torch.zeros(len(hooks), d_sae)
-        if architecture is Architecture.jumprelu:
-            self.log_threshold = nn.Parameter(torch.zeros(len(hooks), d_sae))
+        threshold = torch.zeros(len(hooks), d_sae)
+        if architecture.learns_threshold:
+            self.log_threshold = nn.Parameter(threshold)
         else:
-            self.register_buffer("log_threshold", blank)
+            kept = threshold if architecture.has_threshold else None
+            self.register_buffer("log_threshold", kept)
 
     @property
     def weights(self) -> Weights:
@@ -92,7 +97,7 @@ class Bank(nn.Module):
     @property
     def directions(self) -> Float[Tensor, "hook d_sae d_model"]:
         """Decoder rows, of unit norm."""
-        return nn.functional.normalize(self.W_dec.detach(), dim=-1)
+        return F.normalize(self.W_dec.detach(), dim=-1)
 
     def standardise(
         self, x: Float[Tensor, "hook batch d_model"]
@@ -155,7 +160,7 @@ class Bank(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         for i, hook in enumerate(self.hooks):
             facts = {**rows.get(hook, {}), **(metadata or {})}
-            write_saelens(folder / hook, self._sae(i), facts)
+            write_sae(folder / hook, self._sae(i), facts)
         sizes = {"d_model": self.d_model, "d_sae": self.d_sae, "k": self.k}
         bank = {"format_version": FORMAT_VERSION, "architecture": self.architecture.name, **sizes}
         write_json(folder / BANK, {**bank, "hooks": self.hooks, "scale": self.scale.tolist()})
@@ -175,14 +180,12 @@ class Bank(nn.Module):
 
     @classmethod
     def load(cls, path: Path | str) -> "Bank":
-        """Read a saved bank, or SAEs that another library wrote (`read_saes`), frozen.
-
-        Of the latter only raw units are known: their `scale` is 1.
+        """Read a saved bank, frozen; of others' SAEs `Bank.of(sae.formats.read_saes(path))` is one.
 
         Raises:
-            DataError: A file is missing or malformed, or the SAEs do not go together.
+            DataError: A file is missing or malformed, or they do not go together.
         """
-        return cls.of(read_saes(Path(path)))
+        return cls.of(read_bank(Path(path)))
 
     @classmethod
     @torch.no_grad()
@@ -198,3 +201,75 @@ class Bank(nn.Module):
                 assert sae.threshold is not None
                 bank.log_threshold[i] = (sae.threshold * sae.scale).log()
         return bank.requires_grad_(False).eval()
+
+
+def rows_sum(
+    values: Float[Tensor, "hook batch k"],
+    indices: Int[Tensor, "hook batch k"],
+    rows: Float[Tensor, "hook latent d_model"],
+) -> Float[Tensor, "hook batch d_model"]:
+    """Sum `values` times the rows that `indices` name, without a dense matrix of activations."""
+    n_hooks, batch, _ = indices.shape
+    offset = torch.arange(0, n_hooks * rows.shape[1], rows.shape[1], device=indices.device)
+    flat = (indices + offset[:, None, None]).flatten(0, 1)
+    bags = F.embedding_bag(
+        flat, rows.flatten(0, 1), per_sample_weights=values.flatten(0, 1), mode="sum"
+    )
+    return bags.view(n_hooks, batch, -1)
+
+
+def geometric_median(
+    points: Float[Tensor, "hook n d_model"],
+) -> Float[Tensor, "hook d_model"]:
+    """Find the point of least total distance, which outliers hardly move.
+
+    Source: Weiszfeld 1937; each step is a mean weighted by inverse distance. From the median of
+    each coordinate ten steps settle to far below the spread of the points.
+    """
+    centre = points.median(1).values
+    for _ in range(WEISZFELD_STEPS):
+        distance = torch.cdist(centre[:, None], points, compute_mode="donot_use_mm_for_euclid_dist")
+        weight = 1 / distance.clamp(min=1e-6)
+        centre = (torch.bmm(weight, points) / weight.sum(-1, keepdim=True))[:, 0]
+    return centre
+
+
+@torch.no_grad()
+def initialise(bank: Bank, sample: Float[Tensor, "hook n d_model"], seed: int = 0) -> None:
+    """Set a fresh bank's parameters from raw activations.
+
+    Rows of W_dec are random directions that depend on the seed and the hook point's name alone. The
+    encoder becomes W_dec^T times the gain that minimises the first FVU. TopK does not see the
+    gain, so the optimum is that of a regression of x - b_dec on the rows that gain 1 sums up. With
+    gain 1 the overlapping rows would overshoot (facts.md 6: 0.25 is about right, 1 far off).
+    Thresholds start where k latents are active on average.
+
+    Raises:
+        DataError: The activations of a hook point are constant or not finite.
+    """
+    x = sample.to(bank.scale)
+    spread = (x - x.mean(1, keepdim=True)).square().sum(-1).mean(1)
+    for hook, value in zip(bank.hooks, spread.tolist(), strict=True):
+        if not 0 < value < math.inf:
+            raise DataError(f"the activations of {hook} have variance {value}: nothing to learn")
+    bank.scale.copy_((bank.d_model / spread).sqrt())
+    x = bank.standardise(x)
+    bank.b_dec.copy_(geometric_median(x))
+    inputs = x - bank.b_dec[:, None]
+    for i, hook in enumerate(bank.hooks):
+        bank.W_dec[i] = _directions(bank.d_sae, bank.d_model, f"{seed}/{hook}")
+        pre = inputs[i : i + 1] @ bank.W_dec[i].T
+        values, indices = strongest(pre, bank.k)
+        summed = rows_sum(values.relu(), indices, bank.W_dec[i : i + 1])
+        gain = (summed * inputs[i : i + 1]).sum() / summed.square().sum()
+        bank.W_enc[i] = gain * bank.W_dec[i].T
+        if bank.log_threshold is not None:
+            cut = batch_cut(gain * pre, bank.k * pre.shape[1], lambda tensor: tensor)
+            bank.log_threshold[i] = cut.clamp(min=LEAST_CUT).log()
+
+
+def _directions(n: int, d_model: int, name: str) -> Float[Tensor, "n d_model"]:
+    """Draw unit vectors, the same ones wherever they are drawn."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+    drawn = torch.randn(n, d_model, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(drawn, dim=-1)

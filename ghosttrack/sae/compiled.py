@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ghosttrack import jit
 from ghosttrack.sae import kernels
 
 SHARED_FROM = 2**20
@@ -39,6 +40,13 @@ class Transposed(NamedTuple):
     tokens: Int64[Tensor, " entry"]
     values: Float[Tensor, " entry"]
     d_values: Float[Tensor, " entry"]
+
+
+def is_compiled(tensor: Tensor) -> bool:
+    """Tell whether the kernels can take it."""
+    on_cpu = jit.AVAILABLE and tensor.device.type == "cpu"
+    no_gradient = not (torch.is_grad_enabled() and tensor.requires_grad)
+    return on_cpu and no_gradient and tensor.dtype in (torch.float32, torch.float64)
 
 
 def select(

@@ -20,6 +20,21 @@ class Architecture(Enum):
     matryoshka = "matryoshka"
     """As batchtopk; the first latents also reconstruct alone (Bussmann et al. 2025)."""
 
+    @property
+    def has_threshold(self) -> bool:
+        """Whether at inference each latent has a threshold, above which it is active."""
+        return self is not Architecture.topk
+
+    @property
+    def learns_threshold(self) -> bool:
+        """Whether it is a parameter; else the running mean of the batches' cuts."""
+        return self is Architecture.jumprelu
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a step can leave out the inactive latents."""
+        return self in (Architecture.topk, Architecture.batchtopk)
+
 
 class KernelChoice(Enum):
     """How a training step multiplies; the gradients are the same to rounding."""
@@ -46,10 +61,6 @@ class Precision(Enum):
     auto = "auto"
     fp32 = "32-true"
     bf16 = "bf16-mixed"
-
-
-SPARSE_ARCHITECTURES = (Architecture.topk, Architecture.batchtopk)
-"""Those whose step can leave out the inactive latents."""
 
 
 @dataclass
@@ -121,7 +132,7 @@ class SAEConfig:
         if len(cuts) > 1 and self.architecture is not Architecture.matryoshka:
             raise ConfigError(f"sae.prefixes is for sae=matryoshka, not {name}")
         is_sparse = self.kernels in (KernelChoice.sparse, KernelChoice.compiled)
-        if is_sparse and self.architecture not in SPARSE_ARCHITECTURES:
+        if is_sparse and not self.architecture.is_sparse:
             raise ConfigError(f"sae.kernels={self.kernels.name} is not for sae={name}: set dense")
 
     def _require(self, fields: tuple[str, ...], what: str, holds: Callable[[float], bool]) -> None:

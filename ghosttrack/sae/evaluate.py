@@ -1,12 +1,22 @@
-"""Metrics of a bank on a set of activations."""
+"""How well a bank reconstructs held-out activations, and what its model loses by that."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from ghosttrack.data.windows import Windows
+from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.hooks import layer_of
 from ghosttrack.sae.metrics import BankMetrics, HookMetrics
+
+LOGITS = 2**24
+"""Logits held at once, over all runs that are compared."""
+ENCODE_TOKENS = 1024
+"""Tokens that the bank gets at once: its pre-activations are larger than what goes in."""
 
 
 @torch.no_grad()
@@ -23,7 +33,7 @@ def evaluate(
             answer; false where each rank has all batches of a bank of its own.
     """
     bank = bank.to(device)
-    metrics = bank_metrics(bank, reduce=reduce).to(device)
+    metrics = BankMetrics(bank.hooks, bank.d_model, bank.d_sae, reduce=reduce).to(device)
     for batch in batches:
         x = batch.to(device)
         acts = bank.encode(x)
@@ -31,13 +41,102 @@ def evaluate(
     return metrics.rows()
 
 
-def bank_metrics(bank: Bank, *, reduce: bool) -> BankMetrics:
-    """Make metrics of a bank, that sum over ranks or stay on this one."""
-    metrics = BankMetrics(bank.hooks, bank.d_model, bank.d_sae)
-    if not reduce:
-        metrics.distributed_available_fn = _never
-    return metrics
+class Fidelity(NamedTuple):
+    """The model's predictions after positions that a bank reconstructs, at one hook point.
+
+    Cross-entropies (`ce`) are means over predicted tokens, in nats.
+    """
+
+    hook: str
+    ce_clean: float
+    """Of the model as it is."""
+    ce_recon: float
+    """With reconstructions in place of the residual stream at this hook point."""
+    ce_zero: float
+    """With zeros in its place."""
+    kl: float
+    """Mean KL(clean || with reconstructions) per predicted token, in nats."""
+    n_tokens: int
+
+    @property
+    def ce_recovered(self) -> float:
+        """Share of the loss by zeros that reconstructions avoid; 1 is all of it.
+
+        >>> Fidelity("layer_0", ce_clean=3, ce_recon=4, ce_zero=13, kl=1, n_tokens=9).ce_recovered
+        0.9
+        """
+        return (self.ce_zero - self.ce_recon) / (self.ce_zero - self.ce_clean)
 
 
-def _never() -> bool:
-    return False
+@torch.no_grad()
+def fidelity(
+    lm: LM, bank: Bank, windows: Windows, skip_first: int, batch_size: int
+) -> list[Fidelity]:
+    """Replace the residual stream at one hook point after the other, and see what is predicted.
+
+    Args:
+        lm: Whose residual stream the bank reconstructs.
+        bank: Moved to the model's device; its hook points are whole layers, `layer_<l>`.
+        windows: Held-out text, by length.
+        skip_first: Leading positions that stay as they are, for the bank has never seen them.
+        batch_size: Windows per forward pass.
+    """
+    layers = [layer_of(hook) for hook in bank.hooks]
+    assert bank.hooks == [f"layer_{layer}" for layer in layers], "a position is no whole layer"
+    bank = bank.to(lm.device)
+    sums = torch.zeros(4, len(layers), dtype=torch.float64)
+    n_predicted = 0
+    for start in range(0, len(windows.lengths), batch_size):
+        ids, mask = windows.padded(start, start + batch_size)
+        replaced = mask.clone()
+        replaced[:, :skip_first] = False
+        predicts = replaced[:, :-1] & mask[:, 1:]
+        runs = _runs(lm, bank, layers, ids, mask, replaced)
+        last = torch.stack([run[:, :-1][predicts.to(run.device)] for run in runs])
+        sums += _sums(lm, last, ids[:, 1:][predicts].to(lm.device))
+        n_predicted += int(predicts.sum())
+    means = (sums / n_predicted).T.tolist()
+    return [
+        Fidelity(hook, clean, recon, zero, kl, n_predicted)
+        for hook, (clean, recon, zero, kl) in zip(bank.hooks, means, strict=True)
+    ]
+
+
+def _runs(
+    lm: LM,
+    bank: Bank,
+    layers: Sequence[int],
+    ids: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"],
+    replaced: Bool[Tensor, "batch pos"],
+) -> list[Float[Tensor, "batch pos d_model"]]:
+    """Return the last residual stream: clean, with each layer's reconstruction, with its zeros."""
+    *clean, last = lm.residuals(ids, mask, [*layers, lm.n_layers - 1])
+    at = replaced.to(last.device)
+    x = torch.stack([resid[at] for resid in clean])
+    x_hat = torch.cat([bank(some) for some in x.split(ENCODE_TOKENS, dim=1)], dim=1).to(x.dtype)
+    runs = [last]
+    for instead in (x_hat, torch.zeros_like(x)):
+        for layer, resid, values in zip(layers, clean, instead, strict=True):
+            runs.append(lm.resume(resid.masked_scatter(at[..., None], values), mask, layer))
+    return runs
+
+
+def _sums(
+    lm: LM, last: Float[Tensor, "run token d_model"], targets: Int[Tensor, " token"]
+) -> Float64[Tensor, "4 layer"]:
+    """Sum `ce_clean`, `ce_recon`, `ce_zero` and `kl` over tokens."""
+    n_runs, n_tokens, _ = last.shape
+    n_layers = n_runs // 2
+    sums = torch.zeros(4, n_layers, dtype=torch.float64)
+    chunk = max(1, LOGITS // (n_runs * lm.d_vocab))
+    for start in range(0, n_tokens, chunk):
+        some = slice(start, start + chunk)
+        logprobs = lm.unembed(last[:, some]).float().log_softmax(-1)
+        at = targets[some].expand(n_runs, -1)[..., None]
+        ce = -logprobs.gather(2, at)[..., 0].double().sum(1)
+        clean, recon = logprobs[0], logprobs[1 : 1 + n_layers]
+        kl = (clean.exp() * (clean - recon)).sum(-1).double().sum(1)
+        each = ce[:1].expand(n_layers), ce[1 : 1 + n_layers], ce[1 + n_layers :], kl
+        sums += torch.stack(each).cpu()
+    return sums

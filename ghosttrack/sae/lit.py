@@ -2,20 +2,21 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import SAEConfig
 from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
-from ghosttrack.sae.ranks import gather
+
+Value = TypeVar("Value")
 
 
 class LitBank(pl.LightningModule):
@@ -78,59 +79,45 @@ class LitBank(pl.LightningModule):
                 )
 
     def _log(self, losses: Losses, batch_tokens: int) -> None:
-        found = curves(self.bank.hooks, losses, reduce=self.reduce)
-        self._stop_if_diverged(found.fvu)
+        fvu, dead_frac = (
+            dict(zip(self.bank.hooks, values.tolist(), strict=True))
+            for values in (losses.fvu, losses.dead_frac)
+        )
+        fvus, dead_fracs, each = zip(*gather((fvu, dead_frac, losses.loss.item())), strict=True)
+        fvu = {hook: value for rank in fvus for hook, value in rank.items()}
+        dead_frac = {hook: value for rank in dead_fracs for hook, value in rank.items()}
+        self._stop_if_diverged(fvu)
         (step, then), now = self._since, time.monotonic()
         self._since = (self.global_step, now)
         speed = batch_tokens * (self.global_step - step) / (now - then)
         rest = {"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "tokens_per_s": speed}
-        self.log_dict(found.entries() | rest, rank_zero_only=True)
+        loss = sum(each) / len(each) if self.reduce else sum(each)
+        self.log_dict(curves(fvu, dead_frac, loss) | rest, rank_zero_only=True)
 
 
-class Curves(NamedTuple):
-    """A step's numbers, off its device; FVU and dead fraction are of the global batch."""
+def curves(
+    fvu: Mapping[str, float], dead_frac: Mapping[str, float], loss: float
+) -> dict[str, float]:
+    """Name a step's numbers of the global batch as dashboards group them.
 
-    fvu: dict[str, float]
-    dead_frac: dict[str, float]
-    loss: float
-
-    def entries(self) -> dict[str, float]:
-        """Name them as dashboards group them.
-
-        >>> step = Curves({"layer_0": 0.25, "layer_1": 0.75}, {"layer_0": 0, "layer_1": 0.5}, 1.0)
-        >>> step.entries()  # doctest: +NORMALIZE_WHITESPACE
-        {'train/fvu/layer_0': 0.25, 'train/fvu/layer_1': 0.75, 'train/fvu_mean': 0.5,
-         'train/fvu_max': 0.75, 'train/loss': 1.0, 'train/dead_frac': 0.25}
-        """
-        return {
-            **{f"train/fvu/{hook}": value for hook, value in self.fvu.items()},
-            "train/fvu_mean": sum(self.fvu.values()) / len(self.fvu),
-            "train/fvu_max": max(self.fvu.values()),
-            "train/loss": self.loss,
-            "train/dead_frac": sum(self.dead_frac.values()) / len(self.dead_frac),
-        }
-
-
-def curves(hooks: Sequence[str], losses: Losses, *, reduce: bool) -> Curves:
-    """Take a step's numbers over all ranks.
-
-    Args:
-        hooks: This rank's hook points.
-        losses: Of this rank.
-        reduce: Ranks share the batches of one bank; false where each has hook points of its own.
+    >>> curves({"layer_0": 0.25, "layer_1": 0.75}, {"layer_0": 0.0, "layer_1": 0.5}, 1.0)
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'train/fvu/layer_0': 0.25, 'train/fvu/layer_1': 0.75, 'train/fvu_mean': 0.5,
+     'train/fvu_max': 0.75, 'train/loss': 1.0, 'train/dead_frac': 0.25}
     """
-    fvu, dead = (
-        dict(zip(hooks, values.tolist(), strict=True)) for values in (losses.fvu, losses.dead_frac)
-    )
-    ranks = gather(Curves(fvu, dead, losses.loss.item()))
-    loss = sum(rank.loss for rank in ranks)
-    return Curves(
-        union([rank.fvu for rank in ranks]),
-        union([rank.dead_frac for rank in ranks]),
-        loss / len(ranks) if reduce else loss,
-    )
+    return {
+        **{f"train/fvu/{hook}": value for hook, value in fvu.items()},
+        "train/fvu_mean": sum(fvu.values()) / len(fvu),
+        "train/fvu_max": max(fvu.values()),
+        "train/loss": loss,
+        "train/dead_frac": sum(dead_frac.values()) / len(dead_frac),
+    }
 
 
-def union(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Join what ranks say of their hook points; of one bank they all say the same."""
-    return {hook: value for rank in ranks for hook, value in rank.items()}
+def gather(value: Value) -> list[Value]:
+    """Collect a small object from every rank, in their order; of one process, its own."""
+    if not distributed.is_initialized():
+        return [value]
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

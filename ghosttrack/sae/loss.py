@@ -1,18 +1,39 @@
-"""What a bank minimises, and the count of latents that have fallen silent."""
+"""What a bank minimises: loss and gradients of a step in a single pass, written by hand.
 
-from typing import NamedTuple
+For each hook point, with x in units where E||x - mean||^2 = d_model:
+
+    pre   = (x - b_dec) W_enc + b_enc
+    x_hat = active(pre) W_dec + b_dec
+    loss  = ||x - x_hat||^2 / d_model + auxk_coef * AuxK
+
+AuxK (Gao et al. 2024, appendix A.2): the k_aux = d_model / 2 strongest dead latents reconstruct
+the residual x - x_hat, taken as given, without b_dec; their error is divided by the residual's
+variance over the batch. Both the decoder and the encoder of dead latents learn from it. A dead
+latent whose pre-activation is above 0 nowhere in the batch takes part with what it has, below 0:
+ReLU would give it no gradient, and it would never come back.
+
+The error is x_hat - x = acts W_dec - (x - b_dec), so b_dec's gradient is the sum of the error's
+and of what the encoder sends back; neither needs a product over tokens.
+"""
+
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ghosttrack.sae.architectures import BatchTopK, make_rule
+from ghosttrack.sae.architectures import LEAST_CUT, JumpReLU, Ranks, Rule, make_rule, strongest
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.config import SAEConfig
-from ghosttrack.sae.products import choose
-from ghosttrack.sae.ranks import Ranks
-from ghosttrack.sae.select import LEAST_CUT
-from ghosttrack.sae.step import BankStep, StepSettings
+from ghosttrack.sae.config import KernelChoice, SAEConfig
+from ghosttrack.sae.products import (
+    Pass,
+    Weights,
+    choose,
+    compiled_pass,
+    dense_pass,
+    of_hooks,
+    sparse_pass,
+)
 
 COUNT_EVERY = 16
 """Steps between two looks at how many latents are dead, on a GPU: each stalls it once."""
@@ -33,7 +54,7 @@ class Losses(NamedTuple):
 
 
 class BankLoss(nn.Module):
-    """Reconstruction error + auxk_coef AuxK, and what the architecture adds; see `sae.step`.
+    """Reconstruction error + auxk_coef AuxK, and what the architecture adds.
 
     `silent` counts, per latent, the tokens of all ranks since it last fired. It is equal on every
     rank and part of a checkpoint.
@@ -69,8 +90,8 @@ class BankLoss(nn.Module):
         )
         loss, fvu, fired, cut = BankStep.apply(x, bank.scale, *bank.weights, dead, of)
         self.silent.add_(x.shape[1] * self.ranks.size).masked_fill_(fired, 0)
-        if isinstance(self.rule, BatchTopK):
-            self._follow(bank, cut)
+        if bank.log_threshold is not None and not bank.architecture.learns_threshold:
+            self._follow(bank.log_threshold, cut)
         return Losses(loss.sum(), fvu, dead.float().mean(1))
 
     def _count(self, dead: Bool[Tensor, "hook d_sae"]) -> int:
@@ -84,9 +105,198 @@ class BankLoss(nn.Module):
         self._n_steps += 1
         return self._n_dead
 
+    @staticmethod
     @torch.no_grad()
-    def _follow(self, bank: Bank, cut: Float[Tensor, " hook"]) -> None:
-        assert bank.log_threshold is not None
+    def _follow(log_threshold: Tensor, cut: Float[Tensor, " hook"]) -> None:
         cut = cut[:, None].clamp(min=LEAST_CUT)
-        new = CUT_MOMENTUM * bank.log_threshold.exp() + (1 - CUT_MOMENTUM) * cut
-        bank.log_threshold.copy_(new.log())
+        log_threshold.copy_((CUT_MOMENTUM * log_threshold.exp() + (1 - CUT_MOMENTUM) * cut).log())
+
+
+class StepSettings(NamedTuple):
+    """What a step needs besides tensors."""
+
+    rule: Rule
+    sizes: list[int]
+    """Latents in consecutive groups, for `matryoshka`; one group of all elsewhere."""
+    kernels: KernelChoice
+    auxk_coef: float
+    n_dead: int
+    """Most dead latents of a hook point that AuxK looks at."""
+    ranks: Ranks
+
+
+class Step(NamedTuple):
+    """What one step yields per hook point."""
+
+    loss: Float[Tensor, " hook"]
+    """Whose mean over ranks is the loss of the global batch."""
+    fvu: Float[Tensor, " hook"]
+    """Of the global batch: squared error over d_model, the variance of the first sample."""
+    fired: Bool[Tensor, "hook d_sae"]
+    """Latents that are active anywhere in the global batch."""
+    cut: Float[Tensor, " hook"]
+    """Least active pre-activation of the global batch; 0 where no batch is selected from."""
+    gradients: Weights
+
+
+def _totals(one: Pass, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a pass' `squared`, `total` and `fired` over the tokens of all ranks."""
+    squared, total, fired = one.squared, one.total, one.fired
+    if ranks.size == 1:
+        return squared, total, fired
+    sums = ranks.total(torch.cat([squared[:, None], total, fired.to(total.dtype)], dim=1))
+    squared, total, n_fired = sums.split([1, total.shape[1], fired.shape[1]], dim=1)
+    return squared[:, 0], total, n_fired > 0
+
+
+class Auxiliary(NamedTuple):
+    """AuxK's share of the loss, and its gradients at the latents `at`; rows are latents."""
+
+    loss: Float[Tensor, " hook"]
+    at: Int[Tensor, "hook dead"]
+    W_enc: Float[Tensor, "hook dead d_model"]
+    b_enc: Float[Tensor, "hook dead"]
+    W_dec: Float[Tensor, "hook dead d_model"]
+
+
+def _auxiliary(
+    inputs: Float[Tensor, "hook batch d_model"],
+    error: Float[Tensor, "hook batch d_model"],
+    weights: Weights,
+    dead: Bool[Tensor, "hook d_sae"],
+    of: StepSettings,
+    weight: Float[Tensor, " hook"],
+) -> Auxiliary:
+    """Let the dead latents reconstruct the residual, which is minus `error`.
+
+    Only `of.n_dead` columns are computed; a hook point with fewer dead latents has the rest masked.
+    """
+    dtype = error.dtype
+    at = dead.to(dtype).topk(of.n_dead, dim=1).indices
+    hooks = torch.arange(len(at), device=at.device)[:, None]
+    rows, mask = weights.W_dec[hooks, at], dead.gather(1, at)
+    columns, bias = weights.W_enc.mT[hooks, at].mT, weights.b_enc.gather(1, at)
+    pre = torch.baddbmm(bias[:, None], inputs, columns)
+    has_positive = of.ranks.total((pre > 0).any(1).to(dtype)) > 0
+    acts = torch.where(has_positive[:, None], pre.relu(), pre).masked_fill(~mask[:, None], 0.0)
+    k_aux = inputs.shape[2] // 2
+    if of.n_dead > k_aux:
+        _, chosen = strongest(acts.masked_fill(~mask[:, None], -torch.inf), k_aux)
+        acts = torch.zeros_like(acts).scatter_(-1, chosen, acts.gather(-1, chosen))
+    missed = torch.bmm(acts, rows).to(dtype) + error
+    gradient = 2 * weight[:, None, None] * missed
+    d_pre = torch.bmm(gradient, rows.mT) * (acts != 0)
+    return Auxiliary(
+        weight * missed.square().sum((1, 2)) * mask.any(1),
+        at,
+        torch.bmm(d_pre.mT, inputs).to(dtype),
+        d_pre.sum(1, dtype=dtype),
+        torch.bmm(acts.mT, gradient).to(dtype),
+    )
+
+
+def _pass(inputs: Float[Tensor, "hook batch d_model"], weights: Weights, of: StepSettings) -> Pass:
+    if of.kernels is KernelChoice.dense:
+        return dense_pass(inputs, weights, of.rule, of.sizes)
+    assert not isinstance(of.rule, JumpReLU), "no sparse path: refused by SAEConfig"
+    path = compiled_pass if of.kernels is KernelChoice.compiled else sparse_pass
+    return path(inputs, weights, of.rule)
+
+
+@torch.no_grad()
+def gradients(
+    inputs: Float[Tensor, "hook batch d_model"],
+    weights: Weights,
+    dead: Bool[Tensor, "hook d_sae"],
+    of: StepSettings,
+) -> Step:
+    """Compute the loss and its gradients for some hook points, without autograd.
+
+    `inputs` is x - b_dec.
+    """
+    _, batch, d_model = inputs.shape
+    n_tokens, unit = batch * of.ranks.size, batch * d_model / 2
+    one = _pass(inputs, weights, of)
+    loss, (W_enc, b_enc, W_dec, b_dec, log_threshold) = one.loss, one.gradients
+    squared, total, fired = _totals(one, of.ranks)
+    if of.n_dead:
+        variance = squared - (total * unit).square().sum(1) / n_tokens
+        # the ranks' losses are averaged, so each divides by the mean over ranks of the variance
+        weight = torch.where(variance > 0, of.auxk_coef * of.ranks.size / variance, 0.0)
+        auxk = _auxiliary(inputs, one.gradient * unit, weights, dead, of, weight)
+        hooks = torch.arange(len(inputs), device=inputs.device)[:, None]
+        W_enc.mT[hooks, auxk.at] += auxk.W_enc
+        b_enc.scatter_add_(1, auxk.at, auxk.b_enc)
+        W_dec[hooks, auxk.at] += auxk.W_dec
+        loss = loss + auxk.loss
+    b_dec = b_dec - torch.bmm(weights.W_enc, b_enc[..., None])[..., 0]
+    return Step(
+        loss,
+        squared / (n_tokens * d_model),
+        fired,
+        one.cut if one.cut is not None else torch.zeros_like(loss),
+        Weights(W_enc, b_enc, W_dec, b_dec, log_threshold),
+    )
+
+
+class BankStep(torch.autograd.Function):
+    """`gradients` as a node of autograd, so that Lightning and DDP see an ordinary loss.
+
+    Hook points pass one at a time on a CPU, whose caches hold one, and wherever a path takes only
+    one; else all at once.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0913 (autograd wants every parameter by itself)
+        ctx: Any,  # noqa: ANN401 (torch gives it no type)
+        x: Tensor,
+        scale: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        log_threshold: Tensor | None,
+        dead: Tensor,
+        of: StepSettings,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return loss, fvu, fired and cut, each with a row per hook point."""
+        weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
+        on_cpu = x.device.type == "cpu"
+        size = 1 if on_cpu or of.kernels is not KernelChoice.dense else len(x)
+        steps = []
+        for at in (slice(start, start + size) for start in range(0, len(x), size)):
+            # looking at a tensor stalls a GPU, not a CPU
+            n_dead = min(of.n_dead, int(dead[at].sum())) if on_cpu else of.n_dead
+            some = of_hooks(weights, at)
+            raw, units = x[at].to(b_dec.dtype), scale[at, None, None]
+            inputs = torch.addcmul(-some.b_dec[:, None], raw, units)
+            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=n_dead)))
+        loss, fvu, fired, cut = (
+            torch.cat(parts) for parts in zip(*(s[:4] for s in steps), strict=True)
+        )
+        ctx.save_for_backward(*_together([step.gradients for step in steps]))
+        ctx.mark_non_differentiable(fvu, fired, cut)
+        return loss, fvu, fired, cut
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        d_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that `forward` computed; on a CPU one look saves a factor of 1."""
+        if d_loss.device.type == "cpu" and bool((d_loss == 1).all()):
+            return None, None, *ctx.saved_tensors, None, None
+        rows = (
+            None if g is None else d_loss.view(-1, *[1] * (g.dim() - 1)) * g
+            for g in ctx.saved_tensors
+        )
+        return None, None, *rows, None, None
+
+
+def _together(parts: list[Weights]) -> list[Tensor | None]:
+    """Join hook points; one alone is not copied."""
+    if len(parts) == 1:
+        return list(parts[0])
+    return [None if some[0] is None else torch.cat(some) for some in zip(*parts, strict=True)]

@@ -50,7 +50,10 @@ class HookMetrics(NamedTuple):
 
 
 class BankMetrics(Metric):
-    """Accumulates float64 sums and takes ratios at the end: ranks and batches do not matter."""
+    """Accumulates float64 sums and takes ratios at the end: ranks and batches do not matter.
+
+    With `reduce` over all ranks, else of this one alone.
+    """
 
     full_state_update = False
 
@@ -64,24 +67,19 @@ class BankMetrics(Metric):
     acts: Tensor
     max_act: Tensor
 
-    def __init__(self, hooks: Sequence[str], d_model: int, d_sae: int) -> None:
-        super().__init__()
+    def __init__(
+        self, hooks: Sequence[str], d_model: int, d_sae: int, *, reduce: bool = True
+    ) -> None:
+        super().__init__(sync_on_compute=reduce)
         self.hooks = list(hooks)
-        n_hooks = len(hooks)
-        shapes: dict[str, tuple[int, ...]] = {
-            "squared_error": (n_hooks,),
-            "error": (n_hooks,),
-            "squared": (n_hooks,),
-            "total": (n_hooks, d_model),
-            "cosine": (n_hooks,),
-            "acts": (n_hooks,),
-        }
-        for name, shape in shapes.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        count = torch.zeros(n_hooks, d_sae, dtype=torch.long)
+        per_hook = torch.zeros(len(hooks), dtype=torch.float64)
+        for name in ("squared_error", "error", "squared", "cosine", "acts"):
+            self.add_state(name, per_hook.clone(), dist_reduce_fx="sum")
+        self.add_state("total", per_hook.new_zeros(len(hooks), d_model), dist_reduce_fx="sum")
+        count = torch.zeros(len(hooks), d_sae, dtype=torch.long)
         self.add_state("fired", count, dist_reduce_fx="sum")
         self.add_state("n_tokens", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("max_act", torch.zeros(n_hooks), dist_reduce_fx="max")
+        self.add_state("max_act", torch.zeros(len(hooks)), dist_reduce_fx="max")
 
     def update(
         self,
@@ -122,22 +120,16 @@ class BankMetrics(Metric):
             "n_tokens": n,
         }
 
-    def per_hook(self) -> dict[str, list[float]]:
-        """Return what `compute` does, as lists: torchmetrics squeezes tensors of one element."""
-        return {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
-
     def rows(self) -> list[HookMetrics]:
-        """Return the metrics of every hook point, over all ranks."""
-        columns = self.per_hook()
-        (n_tokens,) = columns.pop("n_tokens")
+        """Return the metrics of every hook point."""
+        # torchmetrics squeezes tensors of one element
+        found = {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
+        (n_tokens,) = found.pop("n_tokens")
         return [
             HookMetrics(
-                layer=layer_of(hook),
-                hook=hook,
-                n_tokens=int(n_tokens),
-                **{name: column[i] for name, column in columns.items()},
+                layer_of(hook), hook, **dict(zip(found, values, strict=True)), n_tokens=n_tokens
             )
-            for i, hook in enumerate(self.hooks)
+            for hook, *values in zip(self.hooks, *found.values(), strict=True)
         ]
 
 

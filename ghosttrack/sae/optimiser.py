@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ghosttrack.sae import compiled
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.select import is_compiled
+from ghosttrack.sae.compiled import is_compiled
 
 
 class UnitNormAdam(torch.optim.Adam):

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from ghosttrack import jit
 from ghosttrack.sae import compiled
 from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
-from ghosttrack.sae.compiled import SparseRows
-from ghosttrack.sae.config import SPARSE_ARCHITECTURES, KernelChoice, SAEConfig
-from ghosttrack.sae.select import is_compiled
+from ghosttrack.sae.compiled import SparseRows, is_compiled
+from ghosttrack.sae.config import KernelChoice, SAEConfig
 
 SPARSE_BELOW = {"cpu": 0.1, "cuda": 0.007}
 """k / d_sae up to which a sparse step wins: measured on a CPU with compiled kernels
@@ -218,7 +217,7 @@ def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
     if config.kernels is not KernelChoice.auto:
         return config.kernels
     few = config.k < SPARSE_BELOW.get(device.type, 0.0) * config.d_sae
-    if not few or config.architecture not in SPARSE_ARCHITECTURES:
+    if not few or not config.architecture.is_sparse:
         return KernelChoice.dense
     if device.type == "cpu" and jit.AVAILABLE:
         return KernelChoice.compiled

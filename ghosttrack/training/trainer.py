@@ -1,20 +1,25 @@
-"""The trainer of a bank, and what its settings may not be."""
+"""The trainer of a bank: its settings, the ranks' shares, what a run takes, errors with a cure."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ghosttrack.config import TrainProgram
-from ghosttrack.errors import ConfigError
-from ghosttrack.sae.config import Precision
-from ghosttrack.training.layers import LayersStrategy
+from ghosttrack.data.datamodule import ActivationsDataModule
+from ghosttrack.errors import ConfigError, GhostTrackError
+from ghosttrack.sae.config import Architecture, Precision, SAEConfig
 from ghosttrack.training.loggers import MachineUsage
-from ghosttrack.training.plan import Plan
 from ghosttrack.training.progress import Forecast, progress, quieten_lightning
-from ghosttrack.training.resume import ResumePoints
 
 NOT_FOR_A_BANK = {
     "accumulate_grad_batches": "sae.batch_size",
@@ -22,9 +27,152 @@ NOT_FOR_A_BANK = {
     "precision": "train.precision",
 }
 """Arguments of `Trainer` that would change what a step is, and the setting to use instead."""
+NO_MEMORY = "DefaultCPUAllocator"
+"""In what PyTorch says of a CPU without memory, by an error of no class of its own."""
+LOST_RANK = ("by peer", "remote process exited")
+"""In what gloo and NCCL say when another rank is gone."""
+STATE_BYTES = 16
+"""Of a parameter: weight, gradient and Adam's two moments, all fp32."""
 
 
-def make_trainer(config: TrainProgram, loggers: list[Logger], points: ResumePoints) -> pl.Trainer:
+class LayersStrategy(DDPStrategy):
+    """Starts ranks as DDP does, leaves the module as it is, and lets every rank keep its state."""
+
+    def configure_ddp(self) -> None:
+        """Wrap nothing: no gradient leaves its rank."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None
+    ) -> None:
+        """Write this rank's file."""
+        self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+
+class WholeBatches(ActivationsDataModule):
+    """Feeds every rank the same tokens, each of its own hook points."""
+
+    def _ranks(self) -> tuple[int, int]:
+        return 0, 1
+
+
+class Share(NamedTuple):
+    """What one rank trains: some hook points, and rows `rank::world_size` of their batches."""
+
+    hooks: list[str]
+    rank: int
+    world_size: int
+
+
+def share(trainer: pl.Trainer, hooks: Sequence[str]) -> Share:
+    """Give a rank its part of the bank: some hook points whole, or some rows of all.
+
+    Raises:
+        ConfigError: There are more ranks than hook points to give away.
+    """
+    rank, world_size = trainer.global_rank, trainer.world_size
+    if not isinstance(trainer.strategy, LayersStrategy):
+        return Share(list(hooks), rank, world_size)
+    if world_size > len(hooks):
+        raise ConfigError(
+            f"trainer.devices * trainer.num_nodes = {world_size} ranks for {len(hooks)} hook"
+            f" points; take at most {len(hooks)}, or trainer=ddp, which splits batches instead"
+        )
+    return Share(own(hooks, rank, world_size), 0, 1)
+
+
+def own(hooks: Sequence[str], rank: int, world_size: int) -> list[str]:
+    """Deal neighbours to ranks, as many to each; the first ranks take what is over.
+
+    >>> [own(["layer_0", "layer_1", "layer_2"], rank, 2) for rank in range(2)]
+    [['layer_0', 'layer_1'], ['layer_2']]
+    """
+    each, over = divmod(len(hooks), world_size)
+    start = rank * each + min(rank, over)
+    return list(hooks[start : start + each + (rank < over)])
+
+
+class TrainingBudget(NamedTuple):
+    """What one rank's training takes, worked out before it starts."""
+
+    n_hooks: int
+    """Hook points that this rank trains."""
+    n_together: int
+    """Hook points that pass through a step at once: one on a CPU, all on a GPU."""
+    d_model: int
+    d_sae: int
+    n_rows: int
+    """Tokens of a batch that this rank gets."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Count weights and biases.
+
+        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).n_parameters
+        251805696
+        """
+        return self.n_hooks * (2 * self.d_model * self.d_sae + self.d_sae + self.d_model)
+
+    @property
+    def state_bytes(self) -> int:
+        """Count what stays in memory from step to step.
+
+        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).state_bytes
+        4028891136
+        """
+        return STATE_BYTES * self.n_parameters
+
+    @property
+    def point_bytes(self) -> int:
+        """Count what a resume point holds: weights and Adam's two moments.
+
+        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).point_bytes
+        3021668352
+        """
+        return 12 * self.n_parameters
+
+    @property
+    def step_bytes(self) -> int:
+        """Count the tensors of a step: fp32 pre-activations, and batch, inputs, error, gradient.
+
+        The weights' gradients are in `state_bytes`, AuxK's and top-k's smaller ones are left out.
+
+        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).step_bytes
+        3623878656
+        """
+        return 4 * self.n_together * self.n_rows * (self.d_sae + 4 * self.d_model)
+
+    def describe(self, n_steps: int, batch_size: int, n_distinct: int) -> str:
+        """Say in one line what training takes, but for the time.
+
+        >>> said = TrainingBudget(24, 24, 1024, 5120, 4096).describe(10_000, 4096, 10_000_000)
+        >>> for part in said.split("; "):
+        ...     print(part)
+        251.8M parameters, 4.03 GB with gradients and Adam, about 3.62 GB more in a step, per rank
+        10,000 steps of 4,096 tokens: 41.0M, or 4.1 times each of 10.0M
+        1.01 GB on the disk, before that two resume points of 3.02 GB
+        """
+        n_tokens = n_steps * batch_size
+        return (
+            f"{self.n_parameters / 1e6:.1f}M parameters, {self.state_bytes / 1e9:.2f} GB with"
+            f" gradients and Adam, about {self.step_bytes / 1e9:.2f} GB more in a step, per rank;"
+            f" {n_steps:,} steps of {batch_size:,} tokens: {n_tokens / 1e6:.1f}M, or"
+            f" {n_tokens / n_distinct:.1f} times each of {n_distinct / 1e6:.1f}M;"
+            f" {4 * self.n_parameters / 1e9:.2f} GB on the disk, before that two resume points of"
+            f" {self.point_bytes / 1e9:.2f} GB"
+        )
+
+
+def bank_bytes(n_hooks: int, d_model: int, d_sae: int, architecture: Architecture) -> int:
+    """Count the bytes of a saved bank's tensors.
+
+    >>> bank_bytes(6, d_model=128, d_sae=512, architecture=Architecture.topk)
+    3161088
+    """
+    n_thresholds = d_sae if architecture.has_threshold else 0
+    return 4 * n_hooks * (2 * d_model * d_sae + d_sae + d_model + n_thresholds)
+
+
+def make_trainer(config: TrainProgram, loggers: list[Logger], points: Checkpoint) -> pl.Trainer:
     """Make the trainer of a bank.
 
     Raises:
@@ -78,13 +226,40 @@ def precision(config: TrainProgram) -> Precision:
     return Precision.bf16 if is_gpu else Precision.fp32
 
 
-def training_plan(trainer: pl.Trainer, config: TrainProgram, n_hooks: int, d_model: int) -> Plan:
+def training_budget(
+    trainer: pl.Trainer, config: TrainProgram, n_hooks: int, d_model: int
+) -> TrainingBudget:
     """Say how large one rank's training of `n_hooks` hook points is."""
     is_split = isinstance(trainer.strategy, LayersStrategy)
-    return Plan(
+    return TrainingBudget(
         n_hooks,
         1 if trainer.strategy.root_device.type == "cpu" else n_hooks,
         d_model,
         config.sae.d_sae,
         config.sae.batch_size // (1 if is_split else trainer.world_size),
     )
+
+
+@contextmanager
+def curable(config: SAEConfig) -> Iterator[None]:
+    """Name the settings that make a step smaller, or what to do about a rank that ended.
+
+    Raises:
+        ConfigError: There is no memory for a step.
+        GhostTrackError: Another rank ended; its own message, if it left one, says why.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or NO_MEMORY in said:
+            raise ConfigError(
+                f"sae.batch_size={config.batch_size}: no memory for a step; lower it or"
+                f" sae.d_sae={config.d_sae}, or train on more devices with trainer=layers (splits"
+                " the bank) or trainer=ddp (splits batches)"
+            ) from error
+        if any(sign in said for sign in LOST_RANK):
+            raise GhostTrackError(
+                "another rank ended; the same command goes on from the last resume point"
+            ) from error
+        raise

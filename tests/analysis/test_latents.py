@@ -12,8 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import GPT2LMHeadModel
 
-from ghosttrack.analysis.latents import main
-from ghosttrack.analysis.subject import find_subject
+from ghosttrack.analysis.latents import find_subject, main
 from ghosttrack.artifacts import Key, artifact_id, build
 from ghosttrack.config import TrainProgram, load
 from ghosttrack.data.corpora import framing, write_corpus

@@ -31,9 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ghosttrack.models.config import Dtype
 from ghosttrack.models.load import load_lm
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.config import Architecture, KernelChoice, SAEConfig
-from ghosttrack.sae.init import initialise
 from ghosttrack.sae.loss import BankLoss
 from ghosttrack.sae.optimiser import UnitNormAdam
 from ghosttrack.sae.products import choose

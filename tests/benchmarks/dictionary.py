@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, initialise, rows_sum
 from ghosttrack.sae.config import SAEConfig
-from ghosttrack.sae.init import initialise
 from ghosttrack.sae.loss import BankLoss
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
-from ghosttrack.sae.select import rows_sum
 from tests.sae.support import sae_config
 
 COSINE = 0.9

@@ -3,7 +3,7 @@ import torch
 
 from ghosttrack.errors import ConfigError, GhostTrackError
 from ghosttrack.sae.evaluate import evaluate
-from ghosttrack.training.failures import curable
+from ghosttrack.training.trainer import curable
 from tests.sae.support import activations, sae_config, small_bank
 
 

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.config import Architecture, KernelChoice, SAEConfig
-from ghosttrack.sae.init import initialise
 
 
 def sae_config(**changes) -> SAEConfig:

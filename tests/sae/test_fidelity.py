@@ -9,10 +9,9 @@ from torch.nn import functional as F
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
-from ghosttrack.sae import fidelity as module
-from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.fidelity import fidelity
-from ghosttrack.sae.init import initialise
+from ghosttrack.sae import evaluate as module
+from ghosttrack.sae.bank import Bank, initialise
+from ghosttrack.sae.evaluate import fidelity
 from tests.models.conftest import model_config
 
 LENGTHS = (9, 4, 12, 2, 7)

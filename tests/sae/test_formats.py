@@ -17,6 +17,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Architecture
 from ghosttrack.sae.evaluate import evaluate
+from ghosttrack.sae.formats import read_saes
 from tests.sae.support import activations
 
 D_MODEL, D_SAE, K = 16, 40, 5
@@ -75,7 +76,7 @@ def saelens(
 
 
 def read(path: Path) -> tuple[Bank, Tensor]:
-    bank = Bank.load(path)
+    bank = Bank.of(read_saes(path))
     return bank, bank(sample()[None])[0]
 
 
@@ -258,7 +259,7 @@ def test_a_folder_of_several_hook_points_is_one_bank_in_their_order(tmp_path: Pa
     for layer in (10, 9, 0):
         write(tmp_path, layer)
     (tmp_path / "config.json").write_text("{}")
-    bank = Bank.load(tmp_path)
+    bank = Bank.of(read_saes(tmp_path))
     assert bank.hooks == ["layer_0", "layer_9", "layer_10"]
     together = bank(sample().expand(3, -1, -1))
     for i, layer in enumerate((0, 9, 10)):
@@ -277,7 +278,7 @@ def test_of_a_best_and_a_final_checkpoint_the_best_is_read(tmp_path: Path):
 
 
 def test_one_hook_point_of_a_saved_bank_is_readable_alone(tmp_path: Path):
-    bank = Bank.load(saelens(tmp_path / "any", weights(unit=True), architecture="topk", k=K))
+    bank, _ = read(saelens(tmp_path / "any", weights(unit=True), architecture="topk", k=K))
     bank.save(tmp_path / "bank", evaluate(bank, [sample()[None]], "cpu"))
     torch.testing.assert_close(
         read(tmp_path / "bank" / "layer_3")[1], bank(sample()[None])[0], **EXACT
@@ -422,7 +423,7 @@ def test_what_cannot_be_read_exactly_is_refused_by_name(tmp_path: Path, case: st
     monkeypatch.chdir(tmp_path)
     write, message = REFUSED[case]
     with pytest.raises(DataError, match=message) as caught:
-        Bank.load(write(tmp_path))
+        read_saes(write(tmp_path))
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
     assert not Path("unpickled").exists()

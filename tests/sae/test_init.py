@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from ghosttrack.errors import DataError
-from ghosttrack.sae.bank import Bank
+from ghosttrack.sae.bank import Bank, geometric_median, initialise
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.init import geometric_median, initialise
 from tests.sae.support import activations
 
 

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from ghosttrack import jit
 from ghosttrack.sae import compiled
+from ghosttrack.sae.architectures import batch_cut, strongest
+from ghosttrack.sae.bank import rows_sum
 from ghosttrack.sae.config import KernelChoice
 from ghosttrack.sae.products import choose
-from ghosttrack.sae.select import batch_cut, rows_sum, strongest
 from tests.sae.support import sae_config
 
 SIZES = st.integers(1, 40).flatmap(lambda k: st.tuples(st.just(k), st.integers(max(k, 8), 130)))

@@ -4,10 +4,9 @@ from torch import Tensor
 
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Architecture, KernelChoice
-from ghosttrack.sae.loss import BankLoss
+from ghosttrack.sae.loss import BankLoss, StepSettings, gradients
 from ghosttrack.sae.optimiser import UnitNormAdam
 from ghosttrack.sae.products import Weights
-from ghosttrack.sae.step import StepSettings, gradients
 from tests.sae.support import activations, sae_config, small_bank
 
 PREFIXES = [0.125, 0.5, 1.0]

@@ -8,6 +8,7 @@ Both encoders were given x, not x - b_dec, and `model_state_dict` holds two line
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ghosttrack.errors import DataError
+from ghosttrack.sae.bank_files import HookSAE, checked, in_fp32
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.formats.weights import HookSAE, checked, in_fp32, uncentred, unit_rows
 
 LAYER = re.compile(r"(?:.*_)?layer_?(\d+)(?:_.*)?")
 
@@ -33,10 +34,10 @@ def read_checkpoint(path: Path) -> HookSAE:
     state = content["model_state_dict"]
     hook, facts = _hook(content, path), _facts(content)
     if "W_enc.weight" in state:
-        sae = unit_rows(uncentred(checked(_jumprelu(hook, state, path), path)))
+        sae = checked(_jumprelu(hook, state, path), path).uncentred().unit_rows()
     else:
         sae = _signed_topk(hook, state, content["config"].get("k"), path)
-        sae = uncentred(checked(sae, path))
+        sae = checked(sae, path).uncentred()
     return sae._replace(metadata=facts)
 
 
@@ -109,3 +110,14 @@ def _signed_topk(hook: str, state: dict[str, Any], k: int | None, path: Path) ->
 
 def _both(latents: Float[Tensor, "latent *d_model"]) -> Float[Tensor, "two_latents *d_model"]:
     return torch.cat([latents, -latents])
+
+
+def preferred(files: Iterable[Path]) -> list[Path]:
+    """Leave out final checkpoints that have a best one beside them."""
+    every = list(files)
+    best = {
+        file.with_name(file.name.replace("_best", "_final"))
+        for file in every
+        if "_best" in file.name
+    }
+    return [file for file in every if file not in best]

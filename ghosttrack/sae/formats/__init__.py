@@ -1,1 +1,0 @@
-"""SAEs at rest: SAELens' folders, which we write too, sparsify's, and the earlier codes' files."""
