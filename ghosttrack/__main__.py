@@ -103,26 +103,18 @@ def check(options: argparse.Namespace) -> None:
 
 def list_artifacts(options: argparse.Namespace) -> None:
     """List what was built: kind, name, size, age, and what it was made from."""
+    from ghosttrack.command import run as in_one_line
     from ghosttrack.inventory import show
 
-    _in_one_line(lambda: show(options.folder))
+    in_one_line(lambda: show(options.folder))
 
 
 def clean(options: argparse.Namespace) -> None:
     """Say what no run uses and no such artefact was made from, and delete it with --yes."""
+    from ghosttrack.command import run as in_one_line
     from ghosttrack.inventory import sweep_out
 
-    _in_one_line(lambda: sweep_out(options.folder, delete=options.yes))
-
-
-def _in_one_line(task: Callable[[], None]) -> None:
-    """Do it; a fault that the user can mend is one line and exit status 1."""
-    from ghosttrack.errors import GhostTrackError
-
-    try:
-        task()
-    except GhostTrackError as error:
-        sys.exit(str(error))
+    in_one_line(lambda: sweep_out(options.folder, delete=options.yes))
 
 
 def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequence[str]) -> None:

@@ -126,7 +126,7 @@ def build(
         raise DataError(
             f"{final.parent}: cannot be written ({error.strerror}); set output_root=<folder>"
         ) from error
-    with _lock(final):
+    with _Lock(final):
         if is_complete(final):
             return read(final, key.kind)
         partial.mkdir(exist_ok=True)
@@ -251,10 +251,6 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(final: Path) -> "_Lock":
-    return _Lock(final)
 
 
 class _Lock:

@@ -13,9 +13,14 @@ from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.load import resolve_device
-from ghosttrack.pipelines.extract import HELDOUT, activations, heldout_id, store_stage
+from ghosttrack.pipelines.extract import (
+    HELDOUT,
+    activations,
+    heldout_id,
+    store_stage,
+    stream_source,
+)
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.sources import stream_source
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.bank_files import HookSAE

@@ -8,9 +8,14 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.evaluation.roster import check_names
 from ghosttrack.evaluation.splits import check_labels
-from ghosttrack.pipelines.answers import answers_stage, interventions_stage, question_set
+from ghosttrack.pipelines.answers import (
+    SelfChecks,
+    answers_stage,
+    checks_stage,
+    interventions_stage,
+    question_set,
+)
 from ghosttrack.pipelines.bank import bank_stage
-from ghosttrack.pipelines.checks import SelfChecks, checks_stage
 from ghosttrack.pipelines.conclude import conclude
 from ghosttrack.pipelines.detectors import detectors_stage
 from ghosttrack.pipelines.evaluation import Sources, evaluation_stage

@@ -26,8 +26,7 @@ from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
-from ghosttrack.pipelines.answers import question_set
-from ghosttrack.pipelines.checks import TITLE as CHECKS
+from ghosttrack.pipelines.answers import CHECKS, question_set
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.extract import activations, store_stage
 from ghosttrack.pipelines.setup import Setup

@@ -20,7 +20,7 @@ from ghosttrack.detector.learners.fitted import FittedDetector, load
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.pipelines.checks import SelfChecks
+from ghosttrack.pipelines.answers import SelfChecks
 from ghosttrack.pipelines.conclude import (
     SCHEMA,
     protocol,

@@ -7,17 +7,20 @@ from functools import partial
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact, artifact_id
-from ghosttrack.config import ExtractProgram
+from ghosttrack.config import ExtractProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind, StoreConfig, TextCorpus
 from ghosttrack.data.ready import convert
-from ghosttrack.data.store import ActivationStore, disk_bytes
+from ghosttrack.data.source import ActivationSource
+from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes
 from ghosttrack.data.store_write import write_store
+from ghosttrack.data.stream import StreamSource
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage, coded
 from ghosttrack.pipelines.workers import together, use_own_gpu
 from ghosttrack.processes import place
 from ghosttrack.run import Run
+from ghosttrack.sae.config import Source
 
 SCHEMA = 1
 """Version of the files of a store."""
@@ -50,6 +53,24 @@ def activations(setup: Setup[ExtractProgram]) -> Artifact:
         with setup.run.stage(stage.title):
             together(activations, setup, config.extract.devices)
     return stage.make()
+
+
+def activation_source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
+    """Open the activations of some hook points, extracting a store where it is missing."""
+    config = setup.config
+    if config.train.source is Source.store:
+        return StoreSource(ActivationStore(activations(setup).path), hooks)
+    return stream_source(setup, config.train.buffer_tokens, hooks)
+
+
+def stream_source(
+    setup: Setup[ExtractProgram], buffer_tokens: int, hooks: list[str] | None = None
+) -> StreamSource:
+    """Let the model run beside whoever asks for activations, of all hook points or of some."""
+    extractor = setup.extractor
+    names = zip(setup.layers, setup.hooks, strict=True)
+    layers = [layer for layer, name in names if hooks is None or name in hooks]
+    return StreamSource(extractor.of(layers), setup.corpus, buffer_tokens)
 
 
 def store_stage(setup: Setup[ExtractProgram]) -> Stage[ActivationStore]:

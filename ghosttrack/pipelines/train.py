@@ -17,9 +17,8 @@ from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.errors import ConfigError, Preempted
 from ghosttrack.files import read_json
-from ghosttrack.pipelines.extract import HELDOUT, heldout_id, store_stage
+from ghosttrack.pipelines.extract import HELDOUT, activation_source, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.sources import activation_source
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.report.wandb import hide_details, log_numbers
 from ghosttrack.run import Run, plain

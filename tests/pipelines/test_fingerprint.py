@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.pipelines import fingerprint as code
-from ghosttrack.pipelines.answers import write_answers, write_interventions
-from ghosttrack.pipelines.checks import write_checks
+from ghosttrack.pipelines.answers import write_answers, write_checks, write_interventions
 from ghosttrack.pipelines.detectors import write_detectors
 from ghosttrack.pipelines.evaluation import write_evaluation
 from ghosttrack.pipelines.extract import write_activations
