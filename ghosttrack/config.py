@@ -7,6 +7,7 @@ answers a mistyped override by itself; `load` answers what Hydra lets through.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from hydra.core.config_store import ConfigStore
@@ -17,7 +18,7 @@ from ghosttrack.data.config import CORPORA, CorpusConfig, ExtractConfig, StoreCo
 from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
-from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.questions.config import (
     AskingConfig,
     FileQuestions,
@@ -27,6 +28,7 @@ from ghosttrack.questions.config import (
     WorldQuestions,
 )
 from ghosttrack.sae.config import SAEConfig, TrainRunConfig
+from ghosttrack.world.facts import WORLD_FILE
 
 Schema = TypeVar("Schema")
 
@@ -135,8 +137,28 @@ class DetectProgram(TrainProgram):
             )
 
 
+def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
+    """Resolve a setting of the embedded model's preset, where another model may stand in its place.
+
+    Args:
+        setting: A field of `BankSettings`.
+        own: The preset's value, kept also by a folder that `python -m ghosttrack.world` made.
+        _root_: All settings: which model, and how much text a bank learns from.
+    """
+    source = ModelSource(*(_root_.model[name] for name in ModelSource._fields))
+    named = source.path or source.hub
+    if named is None or Path(named, WORLD_FILE).exists():
+        return own
+    from ghosttrack.models.load import own_sizes  # transformers: a model's own configuration
+    from ghosttrack.models.sizing import bank_settings
+
+    n_tokens = OmegaConf.select(_root_, "corpus.num_tokens")
+    return getattr(bank_settings(own_sizes(source, Path()), n_tokens), setting)
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that the primary configs use."""
+    OmegaConf.register_new_resolver("by_size", by_size, replace=True, use_cache=False)
     store = ConfigStore.instance()
     store.store(name="extract_schema", node=ExtractProgram)
     store.store(name="train_schema", node=TrainProgram)
@@ -157,6 +179,18 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
         ConfigError: A required setting is missing, a key is unknown (a stray `+key=`), or a value
             is impossible.
     """
+    try:
+        _check_keys(cfg, schema)
+        return cast("Schema", OmegaConf.to_object(cfg))
+    except OmegaConfBaseException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ConfigError):  # of a resolver
+            cause = cause.__cause__ or cause.__context__
+        raise cause or ConfigError(str(error).splitlines()[0]) from error
+
+
+def _check_keys(cfg: DictConfig, schema: type) -> None:
+    """Refuse a required setting that is missing, and one that there is not."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError("; ".join(f"{key} is required; set {key}=..." for key in missing))
@@ -166,10 +200,6 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
         where = f" of {group}={kind.name}" if kind else ""
         meant = f"; did you mean {suggestion}?" if suggestion else ""
         raise ConfigError(f"{key} is not a setting{where}{meant}")
-    try:
-        return cast("Schema", OmegaConf.to_object(cfg))
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
 
 
 def check_old_names(arguments: Sequence[str]) -> None:

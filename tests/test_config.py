@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from ghosttrack.config import load, resolve_layers, restore
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.run import plain
+from tests.support import tiny
 from tests.support.commands import ROOT
 from tests.support.settings import PROGRAMS, composed, detection, training
 
@@ -173,6 +175,25 @@ def test_the_embedded_model_keeps_what_its_bank_was_tuned_with() -> None:
     assert (config.sae.base_lr, config.sae.dead_after_tokens) == (7e-4, 50_000)
     assert (config.trainer["max_steps"], config.train.checkpoint_every) == (400, 100)
     assert training("trainer.max_steps=80").trainer["max_steps"] == 80
+
+
+def test_another_model_in_the_place_of_the_embedded_one_gets_settings_by_its_size(
+    tmp_path: Path,
+) -> None:
+    file = tiny.tiny_gguf(tmp_path / "a.gguf", tiny.tiny_qwen2(tmp_path / "a"))
+    for path in (file, tmp_path / "a"):
+        config = training(f"model.path={path}", "model.name=a", "sae.k=9")
+        assert (config.model.n_layers, config.model.d_model) == (tiny.N_LAYERS, tiny.D_MODEL)
+        assert (config.corpus.context, config.sae.d_sae) == (tiny.N_CTX, 8 * tiny.D_MODEL)
+        assert (config.sae.k, config.sae.batch_size, config.model.prepend_bos) == (9, 2048, None)
+        assert config.trainer["max_steps"] == 4 * 409_600 // 2048
+    (tmp_path / "a" / "world.json").touch()
+    assert training(f"model.path={tmp_path / 'a'}", "model.name=a").sae.d_sae == 512
+
+
+def test_a_model_that_is_not_there_is_named_before_anything_is_built() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.path: there is no file /nowhere/a\.gguf$"):
+        training("model.path=/nowhere/a.gguf")
 
 
 def test_layers_resolve_to_ascending_blocks() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ghosttrack.errors import ConfigError, check_folder_name
 
@@ -51,6 +52,15 @@ class WorldConfig:
     n_values: int
     zipf: float
     gap_frac: float
+
+
+class ModelSource(NamedTuple):
+    """Where a model comes from: of `ModelConfig`, what finds it."""
+
+    path: str | None
+    hub: str | None
+    revision: str | None
+    trust_remote_code: bool
 
 
 @dataclass

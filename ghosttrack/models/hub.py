@@ -10,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.gguf import gguf_file
 
 REACH_TIMEOUT_S = 2.0
@@ -19,7 +19,7 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TEXTS = ("*.json", "*.txt", "*.model")
 
 
-def model_folder(config: ModelConfig, embedded: Path) -> Path:
+def model_folder(config: ModelConfig | ModelSource, embedded: Path) -> Path:
     """Return the local folder of the model that the settings name, downloading it if need be.
 
     Args:
@@ -64,7 +64,7 @@ def is_hub_id(name: str) -> bool:
     return not name.startswith((".", "/", "~", "\\")) and name.count("/") <= 1
 
 
-def _snapshot(config: ModelConfig, setting: str, name: str) -> Path:
+def _snapshot(config: ModelConfig | ModelSource, setting: str, name: str) -> Path:
     try:
         cached = _download(config, name, WEIGHTS, local_files_only=True)
         if weight_files(cached):
@@ -93,7 +93,11 @@ def _snapshot(config: ModelConfig, setting: str, name: str) -> Path:
 
 
 def _download(
-    config: ModelConfig, name: str, weights: tuple[str, ...], *, local_files_only: bool = False
+    config: ModelConfig | ModelSource,
+    name: str,
+    weights: tuple[str, ...],
+    *,
+    local_files_only: bool = False,
 ) -> Path:
     code = ("*.py",) if config.trust_remote_code else ()
     return Path(

@@ -22,7 +22,7 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import sha256_file
-from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.gguf import gguf_file, read_header
 from ghosttrack.models.hub import model_folder, weight_files
 from ghosttrack.models.lm import LM
@@ -65,14 +65,14 @@ def sizes(config: ModelConfig, embedded: Path) -> Sizes:
     """
     if config.path is None and config.n_layers and config.d_model:
         return Sizes(config.n_layers, config.d_model)
+    return own_sizes(config, embedded)
+
+
+def own_sizes(config: ModelConfig | ModelSource, embedded: Path) -> Sizes:
+    """Return the sizes that the model itself tells, whatever the preset says; see `sizes`."""
     if file := gguf_file(config.path):
         return Sizes(*read_header(file)[1:])
-    return read_sizes(model_folder(config, embedded), config.trust_remote_code)
-
-
-def read_sizes(folder: Path, trust_remote_code: bool) -> Sizes:
-    """Read a model's sizes from its folder's configuration."""
-    settings = _read_config(folder, trust_remote_code)
+    settings = _read_config(model_folder(config, embedded), config.trust_remote_code)
     n_ctx = getattr(settings, "max_position_embeddings", None) or 2**31
     return Sizes(settings.num_hidden_layers, settings.hidden_size, n_ctx)
 

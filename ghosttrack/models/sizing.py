@@ -30,9 +30,11 @@ class BankSettings(NamedTuple):
     dead_after_tokens: int
     max_steps: int
     checkpoint_every: int
+    prepend_bos: None = None
+    """As the tokenizer does."""
 
 
-def bank_settings(sizes: Sizes, n_tokens: int) -> BankSettings:
+def bank_settings(sizes: Sizes, n_tokens: int | None) -> BankSettings:
     """Choose settings by a model's size.
 
     The width falls from 8 to 4 times d_model as models grow, as those of published SAEs do; steps
@@ -40,7 +42,7 @@ def bank_settings(sizes: Sizes, n_tokens: int) -> BankSettings:
 
     Args:
         sizes: Of the model.
-        n_tokens: That the bank is trained on (`corpus.num_tokens`).
+        n_tokens: That the bank is trained on (`corpus.num_tokens`); None: as many as it likes.
 
     >>> bank_settings(Sizes(n_layers=30, d_model=576, n_ctx=8192), n_tokens=300_000)[2:7]
     (512, 4608, 32, 32, 2048)
@@ -48,6 +50,7 @@ def bank_settings(sizes: Sizes, n_tokens: int) -> BankSettings:
     d = sizes.d_model
     small = d < 1024
     batch_size = 2048 if small else 4096
+    n_tokens = n_tokens or MOST_STEPS * batch_size
     return BankSettings(
         sizes.n_layers,
         d,
