@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from ghosttrack.config import DetectProgram, load
 from ghosttrack.launch import current_names, program
+from ghosttrack.pipelines.made_model import make_model
 
 
 @current_names
@@ -22,12 +23,8 @@ from ghosttrack.launch import current_names, program
 def main(cfg: DictConfig) -> None:
     """Compose, check, detect."""
     config = load(cfg, DetectProgram)
-    if (
-        config.model.world is not None and not config.questions.kind.is_ready
-    ):  # torch only once the settings are right
-        from ghosttrack.pipelines.world_model import make_world_model
-
-        make_world_model(config)
+    if not config.questions.kind.is_ready:
+        make_model(config)
     if config.questions.kind.is_ready:
         from ghosttrack.pipelines.ready import detect_ready as run
     elif config.estimate:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ghosttrack.config import ExtractProgram, load
 from ghosttrack.launch import current_names, program
+from ghosttrack.pipelines.made_model import make_model
 
 
 @current_names
@@ -20,10 +21,7 @@ from ghosttrack.launch import current_names, program
 def main(cfg: DictConfig) -> None:
     """Compose, check, extract."""
     config = load(cfg, ExtractProgram)
-    if config.model.world is not None:  # torch only once the settings are right
-        from ghosttrack.pipelines.world_model import make_world_model
-
-        make_world_model(config)
+    make_model(config)
     if config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run
     else:

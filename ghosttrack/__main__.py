@@ -69,13 +69,11 @@ def ask(options: argparse.Namespace) -> None:
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
     from ghosttrack.config import DetectProgram, load
+    from ghosttrack.pipelines.made_model import make_model
 
     def task(cfg: "DictConfig") -> None:
         config = load(cfg, DetectProgram)  # torch only once the settings are right
-        if config.model.world is not None:
-            from ghosttrack.pipelines.world_model import make_world_model
-
-            make_world_model(config)
+        make_model(config)
         from ghosttrack.scoring.ask import answer_and_judge
 
         answer_and_judge(config, prompts)
@@ -87,13 +85,11 @@ def check(options: argparse.Namespace) -> None:
     """Measure SAEs on held-out tokens, beside what their files claim."""
     from ghosttrack.analysis.runs import newest
     from ghosttrack.config import TrainProgram, load
+    from ghosttrack.pipelines.made_model import make_model
 
     def task(cfg: "DictConfig") -> None:
         config = load(cfg, TrainProgram)
-        if config.model.world is not None:
-            from ghosttrack.pipelines.world_model import make_world_model
-
-            make_world_model(config)
+        make_model(config)
         from ghosttrack.pipelines.check import check as measure
 
         measure(config, newest(options.folder, "saes"))

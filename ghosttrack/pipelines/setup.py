@@ -74,7 +74,7 @@ class Setup(Generic[Config]):
         """Where the model lies if the settings name neither folder nor hub: shipped, or made here.
 
         Raises:
-            DataError: It was not made (`world_model.make_world_model`).
+            DataError: It was not made (`made_model.make_model`).
         """
         folder = embedded_folder(self.config.model, self.outputs.root)
         return folder if folder == FOLDER else self.outputs.found(read(folder, "models")).path

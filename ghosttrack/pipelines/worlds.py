@@ -1,25 +1,30 @@
-"""Models of generated worlds: where they lie, and what determines them."""
+"""Models that are made here, of worlds and of GGUF files: where they lie, what they hang on."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 from ghosttrack.artifacts import Key
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import sha256_file
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.gguf import gguf_file
 from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.world.facts import FOLDER, Recipe, WorldSpec
 
+CONVERT = "ghosttrack.models.gguf"
 SCHEMA = 1
-"""Version of the files of a generated world's model."""
+"""Version of the files of a model that is made here."""
 
 
 def embedded_folder(model: ModelConfig, root: Path) -> Path:
-    """Say where a model lies whose settings name neither folder nor hub, made or not.
+    """Say where a model lies whose settings name no folder and no hub, made or not.
 
     Args:
         model: Its settings.
         root: Folder of all that is made with it.
     """
+    if file := gguf_file(model.path):
+        return converted_key(file, model, root).folder
     return FOLDER if model.world is None else world_model_key(model, root).folder
 
 
@@ -27,6 +32,12 @@ def world_folder(model: ModelConfig, embedded: Path) -> Path:
     """Find the model folder whose `world.json` tells what its world is."""
     named = model.path or model.hub
     return embedded if named is None else Path(named)
+
+
+def converted_key(file: Path, model: ModelConfig, root: Path) -> Key:
+    """Say what the folder that is made of a GGUF file is found by."""
+    identity = {"file": sha256_file(file), "schema": SCHEMA, "code": hashed(CONVERT, "convert")}
+    return Key(root, "models", model.name, identity)
 
 
 def world_model_key(model: ModelConfig, root: Path) -> Key:

@@ -8,8 +8,8 @@ import pytest
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from ghosttrack.models.config import WorldConfig
+from ghosttrack.pipelines.made_model import make_model
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.world_model import make_world_model
 from ghosttrack.run import Run
 from ghosttrack.scoring.detector import Detector
 from ghosttrack.world.facts import WorldSpec, load_spec
@@ -33,7 +33,7 @@ SMALL = (
 
 def setup(folder: Path, *settings: str) -> Setup:
     config = detection(*TINY, f"output_root={folder}", *settings)
-    make_world_model(config)
+    make_model(config)
     return Setup(config, Run(folder / "run", "detect"))
 
 
