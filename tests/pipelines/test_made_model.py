@@ -31,5 +31,7 @@ def test_a_gguf_file_is_converted_once_and_is_the_model_of_every_stage(tmp_path:
     )
     assert setup.layers == list(range(tiny.N_LAYERS))
     assert setup.lm.prefix_ids == []
+    identity = model_identity(config.model, made)
+    assert setup.model_identity == identity
     file.write_bytes(file.read_bytes() + b"\0")
-    assert model_identity(config.model, made) != setup.model_identity
+    assert model_identity(config.model, made) != identity
