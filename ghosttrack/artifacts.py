@@ -31,7 +31,7 @@ FORMAT = 3
 
 KINDS = (
     *("models", "corpora", "activations", "saes"),
-    *("answers", "tracks", "detectors", "evaluations"),
+    *("answers", "states", "tracks", "detectors", "evaluations"),
 )
 POLL_S = 0.2
 """Seconds between two looks at what another process is to leave."""

@@ -39,6 +39,8 @@ QUESTIONS: Mapping[str, type[QuestionsConfig]] = {
     "ready": ReadyAnswers,
 }
 """Schemas that an option of `questions` names in its defaults list."""
+NO_BANK = "none"
+"""`bank` of a detection that looks through none and follows no tracks."""
 
 OLD_NAMES: Mapping[str, str] = {
     "detector.samples": "asking.samples",
@@ -115,7 +117,8 @@ class DetectProgram(TrainProgram):
     interventions: InterventionsConfig
     evaluation: EvaluationConfig
     bank: str | None
-    """A folder or file of SAEs, ours or another library's, to look through; null trains a bank."""
+    """A folder or file of SAEs, ours or another library's, to look through; null trains a bank,
+    `none` does without one, and so without tracks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +128,11 @@ class DetectProgram(TrainProgram):
                 f"estimate=true says nothing of questions={self.questions.kind.name}: no model"
                 " runs; just start it"
             )
+
+    @property
+    def has_bank(self) -> bool:
+        """Tell whether answers are looked at through a bank, which tracks need."""
+        return self.bank != NO_BANK
 
     def _check_bank(self) -> None:
         if self.bank is None:

@@ -13,22 +13,23 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
-    DEFAULT,
     DETECTORS,
     EARLY,
     FAMILIES,
-    HEADLINE,
     NEEDS,
     NULL,
     DetectorSpec,
     null,
     of_family,
     of_track_family,
+    settled,
     streaming,
 )
 
 T = TypeVar("T")
 MADE_NOT = "this data makes no such detector"
+OF_BANK = ("tracks", "ghosts", "latents", "subject", "subject_latents", "tokens")
+"""What detectors read that comes through a bank."""
 LEAST_LONGER = 0.05
 """Share of the answers that go on after n tokens, from which on `streaming:<n>` is of use."""
 
@@ -72,6 +73,10 @@ class EvaluationData(NamedTuple):
     after those of the one before."""
     subject_latents: Sequence[csr_array] = ()
     """As `latents`, at the last token of the subject's name."""
+    states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
+    """Residual streams of `layers` by place, as `readings.STATES` names them."""
+    has_bank: bool = True
+    """False where the settings ask for none, and so for no tracks."""
 
     def has(self, name: str) -> bool:
         """Say whether there is a table of this name, or another thing that detectors need."""
@@ -82,6 +87,7 @@ class EvaluationData(NamedTuple):
         held = {
             "surface": self.answers.texts,
             "probes": self.probes,
+            "states": self.states,
             "latents": self.latents,
             "subject_latents": self.subject_latents,
         }
@@ -105,13 +111,9 @@ class Available(Generic[T]):
 def available(data: EvaluationData, names: Sequence[str] | None = None) -> Available[DetectorSpec]:
     """List the detectors, with the tables that they read here and the passes that these take.
 
-    Detectors that are wanted by name come with those that they build on; None takes all. `headline`
-    stands for the default rows, which are all of them where no tracks of own answers are: such data
-    feeds few.
+    Detectors that are wanted by name come with those that they build on; None takes all.
     """
-    if names is not None and DEFAULT in names:
-        is_usual = "tracks" in data.tables and not data.answers.are_written
-        names = [*HEADLINE, *(name for name in names if name != DEFAULT)] if is_usual else None
+    names = settled(names, usual="tracks" in data.tables and not data.answers.are_written)
     wanted = list(_rows(data)) if names is None else _named(data, names)
     there = {one.name for one in wanted}
     specs, left_out = [], {name: MADE_NOT for name in names or () if name not in there}
@@ -161,7 +163,9 @@ def _obstacle(spec: DetectorSpec, data: EvaluationData) -> str:
     parts = [one for one in DETECTORS if one.name in spec.stacked]
     needs = dict.fromkeys(need for one in (spec, *parts) for need in one.needs)
     missing += [NEEDS[need] for need in needs if not data.has(need)]
-    return f"this data holds no {', no '.join(missing)}" if missing else ""
+    of_bank = not data.has_bank and any(NEEDS.get(one, one) in missing for one in OF_BANK)
+    where = "bank=none:" if of_bank else "this data holds"
+    return f"{where} no {', no '.join(missing)}" if missing else ""
 
 
 def _settled(spec: DetectorSpec, data: EvaluationData) -> DetectorSpec:

@@ -63,6 +63,7 @@ NEEDS = {
     "prior": "probability of the answer without its question",
     "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
     "probes": "residual streams",
+    "states": "residual streams of the answers",
     "latents": "SAE latents",
     "tokens": "tokens of own answers",
     "subject_latents": "SAE latents at subjects",
@@ -350,6 +351,25 @@ def of_track_family(family: str, columns: tuple[str, ...]) -> DetectorSpec:
     """Make the row of what a family of the statistics of tracks tells beside output scores."""
     name, title = f"{OF_TRACKS}{family}+output", f"statistics of tracks: {family} alone"
     return DetectorSpec(name, title, {"tracks": columns, "output": ()}, compare_with=OUTPUT)
+
+
+def settled(names: Sequence[str] | None, *, usual: bool) -> Sequence[str] | None:
+    """Put names in the place of `headline`; None takes all.
+
+    It stands for the default rows, which are all of them where no tracks of own answers are: such
+    data, not `usual`, feeds few.
+    """
+    if names is None or DEFAULT not in names:
+        return names
+    return [*HEADLINE, *(name for name in names if name != DEFAULT)] if usual else None
+
+
+def needed(names: Sequence[str] | None) -> set[str]:
+    """List tables and other things that these detectors, None for all, and their parts read."""
+    chosen = [one for one in DETECTORS if names is None or one.name in names]
+    parts = {part for one in chosen for part in one.stacked}
+    chosen += [one for one in DETECTORS if one.name in parts]
+    return {need for one in chosen for need in (*one.reads, *one.needs)}
 
 
 def check_names(names: Sequence[str] | None) -> None:

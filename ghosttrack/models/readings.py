@@ -4,7 +4,7 @@ Everything is read at the last token of a text: a prompt, which predicts the ans
 or more or less of prompt and answer (`positions.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,10 @@ N_CANDIDATES = 10
 
 BLOCK_FLOATS = 2**24
 """Numbers held at once in residual streams or logits: 64 MiB in fp32."""
+
+STATES = ("prompt_last", "answer_mean", "answer_last")
+"""Where the residual streams of an answer are kept: at its prompt's last token, their mean over its
+own tokens, and at its last one."""
 
 
 class Lens(NamedTuple):
@@ -126,6 +130,58 @@ def last_residuals(
     return residuals
 
 
+class States(NamedTuple):
+    """What one pass over prompts and their answers leaves behind."""
+
+    streams: Mapping[str, Float[np.ndarray, "layer answer d_model"]]
+    """By the name of `STATES`; fp32, as some streams leave the range of fp16."""
+    lens: Lens | None
+    """Where the answer's first token, or another one, is predicted; None where not asked for."""
+
+
+def read_states(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    lens_at: Sequence[int] | None = None,
+    read: Callable[[int], object] = lambda _: None,
+) -> States:
+    """Run every prompt with its answer once, and keep what `STATES` names.
+
+    Args:
+        lm: The model.
+        prompts: Token ids, prefix included; none empty.
+        answers: Token ids; none empty.
+        layers: Blocks whose residual streams are kept.
+        lens_at: Per answer, the position of prompt and answer at which every block is read through
+            the logit lens, as predicting the token that follows; None reads no lens and stops at
+            the deepest of `layers`.
+        read: Told how many tokens each batch has read.
+    """
+    texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    blocks = list(layers) if lens_at is None else list(range(lm.n_layers))
+    kept = torch.tensor([blocks.index(layer) for layer in layers])
+    streams = np.empty((len(STATES), len(layers), len(texts), lm.d_model), dtype=np.float32)
+    lenses: list[Lens] = []
+    order: list[int] = []
+    for rows in equal_length_batches(texts, len(blocks) * lm.d_model):
+        ids = torch.tensor([texts[row] for row in rows], device=lm.device)
+        stack = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), blocks)
+        starts = [len(prompts[row]) for row in rows]
+        found = [_states(stack[kept, at], start) for at, start in enumerate(starts)]
+        streams[:, :, rows] = torch.stack(found, dim=2).cpu().numpy()
+        if lens_at is not None:
+            at = torch.tensor([lens_at[row] for row in rows], device=stack.device)
+            each = torch.arange(len(rows), device=stack.device)
+            lenses.append(read_lens(lm, stack[:, each, at].float(), ids[each, at + 1]))
+            order.extend(rows)
+        read(ids.numel())
+    back = np.argsort(order)
+    lens = [np.concatenate(pieces)[back] for pieces in zip(*lenses, strict=True)]
+    return States(dict(zip(STATES, streams, strict=True)), Lens(*lens) if lens else None)
+
+
 def whole_streams(
     lm: LM, texts: Sequence[Sequence[int]], layers: Sequence[int], floats_per_token: int
 ) -> Iterator[tuple[list[int], Float[Tensor, "layer batch pos d_model"]]]:
@@ -172,6 +228,14 @@ def find_subject(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray
             if name and list(prompt[start : start + len(name)]) == name:
                 marked[start : start + len(name)] = True
     return marked
+
+
+def _states(
+    stack: Float[Tensor, "layer pos d_model"], start: int
+) -> Float[Tensor, "state layer d_model"]:
+    """Take the states of one answer, which begins at `start`."""
+    said = stack[:, start:].float()
+    return torch.stack([stack[:, start - 1].float(), said.mean(dim=1), said[:, -1]])
 
 
 def _last_residuals(

@@ -6,7 +6,7 @@ from typing import Any
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
-from ghosttrack.evaluation.roster import check_names
+from ghosttrack.evaluation.roster import check_names, needed, settled
 from ghosttrack.evaluation.splits import check_labels
 from ghosttrack.pipelines.answers import (
     SelfChecks,
@@ -21,6 +21,7 @@ from ghosttrack.pipelines.detectors import detectors_stage
 from ghosttrack.pipelines.evaluation import Sources, evaluation_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
+from ghosttrack.pipelines.states import LENS_TABLES, AnswerStates, states_stage
 from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.tracks import tracks_stage
 from ghosttrack.questions.sets import QuestionSet
@@ -41,9 +42,9 @@ class Detection:
         return question_set(self.setup)
 
     @cached_property
-    def bank(self) -> Stage[Bank]:
-        """Answers are read through it."""
-        return bank_stage(self.setup)
+    def bank(self) -> Stage[Bank] | None:
+        """Answers are read through it; None where there is to be none."""
+        return bank_stage(self.setup) if self.setup.config.has_bank else None
 
     @cached_property
     def answers(self) -> Stage[Answers]:
@@ -61,15 +62,26 @@ class Detection:
         return checks_stage(self.setup, self.questions, self.answers)
 
     @cached_property
-    def tracks(self) -> Stage[AnswerTracks]:
-        """Latents that persist from layer to layer while it answers."""
+    def states(self) -> Stage[AnswerStates] | None:
+        """Residual streams at its answers; None where no detector that is judged reads them."""
+        config = self.setup.config
+        usual = config.has_bank and not self.questions.written
+        read = needed(settled(config.evaluation.compare, usual=usual))
+        wanted = {"states"} if config.has_bank else {"states", "probes", *LENS_TABLES}
+        return states_stage(self.setup, self.answers) if read & wanted else None
+
+    @cached_property
+    def tracks(self) -> Stage[AnswerTracks] | None:
+        """Latents that persist from layer to layer while it answers; None without a bank."""
+        if self.bank is None:
+            return None
         return tracks_stage(self.setup, self.questions, self.bank, self.answers)
 
     @cached_property
     def sources(self) -> Sources:
         """All that detectors are judged and fitted on."""
-        asked = self.setup, self.questions
-        return Sources(*asked, self.bank, self.answers, self.again, self.checks, self.tracks)
+        of_bank, of_answers = (self.bank, self.tracks), (self.answers, self.again, self.checks)
+        return Sources(self.setup, self.questions, *of_answers, self.states, *of_bank)
 
     @cached_property
     def evaluation(self) -> Stage[dict[str, Any]]:
@@ -93,14 +105,17 @@ class Detection:
         check_logger(config)
         check_names(config.evaluation.compare)
         _ = self.questions  # a fault of theirs is found before anything is built
-        if config.bank is None:
-            self.bank.announce(auto=config.auto)
-        self.bank.make()  # first, as training takes longest
+        if self.bank is not None:
+            if config.bank is None:
+                self.bank.announce(auto=config.auto)
+            self.bank.make()  # first, as training takes longest
         if not self.evaluation.exists:
             answers = self.answers.get()
             check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
-        for stage in (self.answers, self.again, self.checks, self.tracks, self.detectors):
-            stage.make()
+        asked = self.answers, self.again, self.checks
+        for stage in (*asked, self.states, self.tracks, self.detectors):
+            if stage is not None:
+                stage.make()
         conclude(run, self.evaluation.make())
 
 

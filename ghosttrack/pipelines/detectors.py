@@ -33,7 +33,7 @@ class Facts(NamedTuple):
     model: ModelConfig
     model_identity: dict[str, str]
     bank: str
-    """Folder name of the bank."""
+    """Folder name of the bank; "" where there is none."""
     evaluation: str
     """Folder name of the evaluation."""
     layers: tuple[int, ...]
@@ -64,7 +64,8 @@ def write_detectors(sources: Sources, evaluation: Stage[object], folder: Path) -
     with setup.run.stage("fit"):
         data = evaluation_data(sources)
         save(folder, fit_whole(data, _usable(config.detector.position), config.evaluation.seed))
-    shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
+    if sources.tracks is not None:
+        shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
     write_json(folder / FACTS, _facts(sources, evaluation.key.folder.name))
 
 
@@ -109,7 +110,7 @@ def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
     return {
         "model": {**plain(config.model), **_whereabouts(config.model)},
         "model_identity": setup.model_identity,
-        "bank": sources.bank.make().path.name,
+        "bank": "" if sources.bank is None else sources.bank.make().path.name,
         "evaluation": evaluation,
         "layers": setup.layers,
         "questions": plain(config.questions),

@@ -121,7 +121,7 @@ def _phases(stages: Detection) -> dict[str, Stage[Any]]:
         "answer": stages.answers,
         "ask again": stages.again,
         CHECKS: stages.checks,
-        "track": stages.tracks,
+        **({} if stages.tracks is None else {"track": stages.tracks}),
         JUDGED: stages.evaluation,
     }
 

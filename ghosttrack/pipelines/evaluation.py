@@ -15,6 +15,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.catalogue import SPECS
+from ghosttrack.detector.config import Position
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.learners.fitted import FittedDetector, load
 from ghosttrack.evaluation.data import EvaluationData
@@ -30,6 +31,7 @@ from ghosttrack.pipelines.conclude import (
 )
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
+from ghosttrack.pipelines.states import AnswerStates
 from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
@@ -46,11 +48,14 @@ class Sources(NamedTuple):
 
     setup: Setup[DetectProgram]
     questions: QuestionSet
-    bank: Stage[Bank]
     answers: Stage[Answers]
     again: Stage[Interventions]
     checks: Stage[SelfChecks]
-    tracks: Stage[AnswerTracks]
+    states: Stage[AnswerStates] | None
+    """None where no detector that is judged reads them."""
+    bank: Stage[Bank] | None
+    """Like `tracks` None where there is to be none."""
+    tracks: Stage[AnswerTracks] | None
 
     @property
     def parts(self) -> dict[str, Bool[np.ndarray, " sample"]]:
@@ -79,7 +84,11 @@ def evaluation_stage(
         "answers": sources.answers.id,
         "interventions": sources.again.id,
         "checks": sources.checks.id,
-        "tracks": sources.tracks.id,
+        **{
+            name: stage.id
+            for name, stage in (("states", sources.states), ("tracks", sources.tracks))
+            if stage is not None
+        },
         **protocol(setup.config),
         "schema": SCHEMA,
     }
@@ -102,27 +111,43 @@ def write_evaluation(sources: Sources, detectors: Callable[[], Stage[Any]], fold
 
 def evaluation_data(sources: Sources) -> EvaluationData:
     """Collect what the evaluation looks at."""
-    answers, found, tracked = sources.answers.get(), sources.again.get(), sources.tracks.get()
-    checks = sources.checks.get()
+    answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
     exposure = exposure_table(answers.exposures)
-    return EvaluationData(
+    data = EvaluationData(
         answers=answers,
         tables={
             "output": answers.output,
-            **tracked.tables,
             **found.tables,
             **checks.tables,
             **({"exposure": exposure} if exposure is not None else {}),
         },
-        probes=tracked.probes,
-        latents=tracked.latents,
-        layers=tracked.view.layers,
-        forwards={**found.forwards, **checks.forwards, **tracked.forwards},
+        forwards={**found.forwards, **checks.forwards},
+        layers=tuple(sources.setup.layers),
         directions={spec.name: spec.direction for spec in SPECS},
         families={spec.name: spec.family for spec in SPECS},
+        parts=sources.parts,
+        has_bank=sources.bank is not None,
+    )
+    if sources.states is not None:
+        data = _with_states(data, sources.states.get(), sources.setup.config.detector.position)
+    return data if sources.tracks is None else _with_tracks(data, sources.tracks.get())
+
+
+def _with_states(data: EvaluationData, read: AnswerStates, position: Position) -> EvaluationData:
+    own = position is Position.prompt_last and not data.answers.are_written
+    probes = read.states["prompt_last"] if own else data.probes
+    return data._replace(states=read.states, probes=probes, tables={**data.tables, **read.tables})
+
+
+def _with_tracks(data: EvaluationData, tracked: AnswerTracks) -> EvaluationData:
+    output = data.tables["output"]
+    return data._replace(
+        tables={"output": output, **tracked.tables, **data.tables},
+        probes=tracked.probes,
+        latents=tracked.latents,
+        forwards={**data.forwards, **tracked.forwards},
         persistence=tracked.persistence,
         causal=tracked.causal,
-        parts=sources.parts,
         tokens=tracked.tokens,
         subject_latents=tracked.subject_latents,
     )
@@ -131,24 +156,26 @@ def evaluation_data(sources: Sources) -> EvaluationData:
 def _material(
     setup: Setup[DetectProgram], sources: Sources, evaluation: Evaluation, fitted: FittedDetector
 ) -> ReportMaterial:
-    answers, found, tracked = sources.answers.get(), sources.again.get(), sources.tracks.get()
-    checks, tables, bank = sources.checks.get(), tracked.tables, sources.bank.make()
+    answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
+    tracked = None if sources.tracks is None else sources.tracks.get()
+    bank = None if sources.bank is None else sources.bank.make()
+    read = {} if sources.states is None else sources.states.get().tables
+    tables = {**read, **(tracked.tables if tracked else {})}
+    said = {name: tables[name] for name in ("lens", "tracks", "subject") if name in tables}
     return ReportMaterial(
         evaluation=evaluation,
         answers=answers,
         statistics={
             "output": answers.output,
-            "lens": tables["lens"],
-            "tracks": tables["tracks"],
-            **({"subject": tables["subject"]} if "subject" in tables else {}),
+            **said,
             **found.tables,
             **({"ghosts": tables["ghosts"]} if "ghosts" in tables else {}),
             **checks.tables,
         },
         specs=(*SPECS, *ghost_specs(setup.layers)),
-        view=tracked.view,
+        view=tracked.view if tracked else None,
         owners=Owners(found.rivals, found.gaps),
-        hooks=bank_metrics(bank)["hooks"],
+        hooks=bank_metrics(bank)["hooks"] if bank else (),
         facts=_facts(setup, evaluation, bank),
         seconds=setup.run.seconds,
         fitted=fitted,
@@ -156,16 +183,22 @@ def _material(
     )
 
 
-def _facts(setup: Setup[DetectProgram], evaluation: Evaluation, bank: Artifact) -> dict[str, str]:
+def _facts(
+    setup: Setup[DetectProgram], evaluation: Evaluation, bank: Artifact | None
+) -> dict[str, str]:
     """Say what was run, for the head of the page."""
     config, detector, asked = setup.config, setup.config.detector, setup.config.questions
     is_written = isinstance(asked, FileQuestions) and asked.answers is AnswerSource.written
+    through = f"{bank.path.name}, {len(setup.layers)} hook points" if bank else "none"
+    tracker = {
+        "tracker": f"{detector.name}: top_k {detector.top_k}, gate {detector.gate}, "
+        f"{detector.association.name}, statistics at {detector.position.name}"
+    }
     return {
         "model": f"{config.model.name}, {setup.lm.n_layers} layers, d_model {setup.lm.d_model}",
-        "SAE bank": f"{bank.path.name}, {len(setup.layers)} hook points",
+        "SAE bank": through,
         "questions": f"{asked.name}, {evaluation.n} over {evaluation.n_groups} groups",
         **({"answers": WRITTEN} if is_written else {}),
-        "tracker": f"{detector.name}: top_k {detector.top_k}, gate {detector.gate}, "
-        f"{detector.association.name}, statistics at {detector.position.name}",
+        **(tracker if bank else {}),
         **protocol_facts(config),
     }

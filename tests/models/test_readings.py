@@ -5,7 +5,14 @@ import torch
 from ghosttrack.models import readings
 from ghosttrack.models.changes import MASK
 from ghosttrack.models.lm import LM
-from ghosttrack.models.readings import N_CANDIDATES, Readings, find_subject, read
+from ghosttrack.models.readings import (
+    N_CANDIDATES,
+    STATES,
+    Readings,
+    find_subject,
+    read,
+    read_states,
+)
 from tests.detector.scenes import tiny_lm
 
 PROMPTS = ("anna was born in", "where was carla born ?", "bert lives in the city of", "david")
@@ -93,3 +100,33 @@ def test_every_occurrence_of_a_name_of_several_tokens_is_found(lm):
     prompt = lm.encode("anna green and anna green but green anna")
     marked = find_subject(lm, prompt, "anna green")
     assert np.flatnonzero(marked).tolist() == [1, 2, 4, 5]
+
+
+def test_states_and_lens_of_one_pass_are_those_of_prompt_and_answer_alone(lm):
+    prompts = [lm.encode(text) for text in PROMPTS]
+    said = ((20,), (31, 4), (7, 9, 11), (5, 6))
+    read_tokens: list[int] = []
+    at = [len(prompt) - 1 for prompt in prompts]
+    found = read_states(lm, prompts, said, (0, 2), at, read_tokens.append)
+    assert sum(read_tokens) == sum(map(len, (*prompts, *said)))
+    assert found.lens is not None
+    for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+        ids = torch.tensor([[*prompt, *answer]])
+        stack = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), (0, 2))[:, 0]
+        own = stack[:, len(prompt) :]
+        for name, wanted in zip(
+            STATES, (stack[:, len(prompt) - 1], own.mean(1), own[:, -1]), strict=True
+        ):
+            np.testing.assert_allclose(found.streams[name][:, row], wanted, atol=1e-5)
+    whole = read(lm, prompts, said, [""] * len(prompts), (0, 2))
+    for name, held in found.lens._asdict().items():
+        np.testing.assert_allclose(held, getattr(whole.lens, name), atol=1e-4)
+    assert read_states(lm, prompts, said, (1,)).lens is None
+
+
+def test_states_keep_what_is_beyond_the_range_of_half_precision(lm, monkeypatch):
+    streams = LM.residuals
+    monkeypatch.setattr(LM, "residuals", lambda *args: 1e6 * streams(*args))
+    found = read_states(lm, [lm.encode("david")], [(3,)], (0,))
+    assert np.isfinite(found.streams["prompt_last"]).all()
+    assert np.abs(found.streams["prompt_last"]).max() > 65504

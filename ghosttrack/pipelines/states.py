@@ -1,0 +1,76 @@
+"""Residual streams of the answers at few places, from one pass over each; they need no bank."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import load_file
+
+from ghosttrack.config import DetectProgram
+from ghosttrack.data.progress import Meter
+from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.written import reading_points
+from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.lens import commitment, trajectory
+from ghosttrack.detector.tracks.statistics import LENS_STATISTICS
+from ghosttrack.models.readings import STATES, read_states
+from ghosttrack.pipelines.instruments import save_arrays
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.stage import Stage
+
+LENS_TABLES = ("lens", "lens_trajectory")
+SCHEMA = 1
+"""Version of the files that are written here."""
+
+log = logging.getLogger(__name__)
+
+
+class AnswerStates(NamedTuple):
+    """What one pass over every prompt and its answer left."""
+
+    states: Mapping[str, Float[np.ndarray, "layer answer d_model"]]
+    """Residual streams of the setup's layers, by the names of `readings.STATES`."""
+    tables: Mapping[str, Table]
+    """`LENS_TABLES` where nothing tracks the answers, which would leave them."""
+
+
+def states_stage(setup: Setup[DetectProgram], answers: Stage[Answers]) -> Stage[AnswerStates]:
+    """Residual streams at and before every answer."""
+    settings = {
+        "answers": answers.id,
+        "layers": setup.layers,
+        "lens": not setup.config.has_bank,
+        "schema": SCHEMA,
+    }
+    write = partial(write_states, setup, answers)
+    return Stage(setup.outputs, "states", "answers", settings, write, read_kept, title="read")
+
+
+def write_states(setup: Setup[DetectProgram], answered: Stage[Answers], folder: Path) -> None:
+    """Read every prompt with its answer, once."""
+    lm, answers = setup.lm, answered.get()
+    prompts = [lm.encode(prompt) for prompt in answers.prompts]
+    size = 4 * len(STATES) * len(setup.layers) * len(answers) * lm.d_model / 1e9
+    log.info("reading %s answers, %.2f GB of residual streams", f"{len(answers):,}", size)
+    before, _ = reading_points(lm, answers)
+    lens_at = None if setup.config.has_bank else [len(text) - 1 for text in before]
+    n_tokens = sum(map(len, (*prompts, *answers.token_ids)))
+    with Meter("answers read", n_tokens) as meter:
+        asked = prompts, answers.token_ids
+        found = read_states(lm, *asked, setup.layers, lens_at, meter.advance)
+    save_arrays(folder / "states.safetensors", found.streams)
+    if found.lens is not None:
+        lens = Table.of(LENS_STATISTICS, commitment(found.lens, lm.d_vocab))
+        for name, table in zip(LENS_TABLES, (lens, trajectory(found.lens)), strict=True):
+            table.save(folder / f"{name}.parquet")
+
+
+def read_kept(folder: Path) -> AnswerStates:
+    """Read what `write_states` left."""
+    kept = [name for name in LENS_TABLES if (folder / f"{name}.parquet").is_file()]
+    tables = {name: Table.load(folder / f"{name}.parquet") for name in kept}
+    return AnswerStates(load_file(folder / "states.safetensors"), tables)
