@@ -137,7 +137,7 @@ class DetectProgram(TrainProgram):
     def _check_bank(self) -> None:
         if self.bank is None:
             return
-        if self.estimate:
+        if self.estimate and self.has_bank:
             raise ConfigError(f"estimate=true has nothing to say of bank={self.bank}; drop one")
         if self.questions.kind.is_ready:
             raise ConfigError(

@@ -67,8 +67,10 @@ class Detection:
         config = self.setup.config
         usual = config.has_bank and not self.questions.written
         read = needed(settled(config.evaluation.compare, usual=usual))
-        wanted = {"states"} if config.has_bank else {"states", "probes", *LENS_TABLES}
-        return states_stage(self.setup, self.answers) if read & wanted else None
+        lens = not config.has_bank and not read.isdisjoint(LENS_TABLES)
+        wanted = {"states"} if config.has_bank else {"states", "probes"}
+        is_read = lens or not read.isdisjoint(wanted)
+        return states_stage(self.setup, self.answers, lens=lens) if is_read else None
 
     @cached_property
     def tracks(self) -> Stage[AnswerTracks] | None:

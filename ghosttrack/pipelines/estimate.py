@@ -8,7 +8,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,13 +26,14 @@ from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
-from ghosttrack.pipelines.answers import CHECKS, question_set
+from ghosttrack.pipelines.answers import CHECKS
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.extract import activations, store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
+from ghosttrack.pipelines.states import READ
 from ghosttrack.pipelines.train import FIDELITY_TOKENS, trained_stage
-from ghosttrack.report.costs import TABLE_WIDTH, Cost, print_costs, total
+from ghosttrack.report.costs import TABLE_WIDTH, Cost, extrapolate, print_costs, total
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
@@ -84,12 +85,13 @@ def estimate(config: ExtractProgram) -> None:
     program = next(name for name, kind in PROGRAMS.items() if isinstance(config, kind))
     setup = Setup(config, Run.start(program))
     missing = _missing(setup)
-    if config.corpus.kind is CorpusKind.activations and missing["extract"]:
+    if config.corpus.kind is CorpusKind.activations and missing.get("extract"):
         raise ConfigError(
             "estimate=true cannot tell of corpus=activations before extract.py has converted it;"
             " that reads every file once and checks the disk before it writes"
         )
-    costs = [Cost(phase, "found") for phase in ("tokenise", *missing)]
+    phases = ("tokenise", *missing) if "extract" in missing else missing
+    costs = [Cost(phase, "found") for phase in phases]
     if any(missing.values()):
         log.info("measuring a little of every phase")
         setup.run.folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +108,9 @@ def estimate(config: ExtractProgram) -> None:
 
 def _missing(setup: Setup[ExtractProgram]) -> dict[str, bool]:
     """Tell of each phase that leaves an artefact whether there is none yet."""
-    found = {"extract": store_stage(setup).exists}
-    if isinstance(setup.config, TrainProgram):
+    has_bank = not isinstance(setup.config, DetectProgram) or setup.config.has_bank
+    found = {"extract": store_stage(setup).exists} if has_bank else {}
+    if isinstance(setup.config, TrainProgram) and has_bank:
         found["train"] = found["measure"] = trained_stage(cast("Setup[TrainProgram]", setup)).exists
         found["extract"] |= found["train"]
     if isinstance(setup.config, DetectProgram):
@@ -117,13 +120,15 @@ def _missing(setup: Setup[ExtractProgram]) -> dict[str, bool]:
 
 
 def _phases(stages: Detection) -> dict[str, Stage[Any]]:
-    return {
+    found = {
         "answer": stages.answers,
         "ask again": stages.again,
         CHECKS: stages.checks,
-        **({} if stages.tracks is None else {"track": stages.tracks}),
+        READ: stages.states,
+        "track": stages.tracks,
         JUDGED: stages.evaluation,
     }
+    return {phase: stage for phase, stage in found.items() if stage is not None}
 
 
 @dataclass
@@ -165,7 +170,15 @@ class SmallRun:
 
     def costs(self) -> list[Cost]:
         """Run what the program runs, and scale what each of its phases took."""
+        by_phase = {one.phase: one for one in self._measured()}
+        by_phase |= {name: Cost(name, "found") for name, one in self.missing.items() if not one}
+        phases = ("load model", "tokenise", *self.missing)
+        return [by_phase[name] for name in phases if name in by_phase]
+
+    def _measured(self) -> list[Cost]:
         config = self.setup.config
+        if isinstance(config, DetectProgram) and not config.has_bank:
+            return [self._loaded(), *self._detection(config, self._setup(config), None)]
         costs, small = self._text(), self._small()
         if self.missing["extract"]:
             costs.append(self._extract(small))
@@ -175,10 +188,7 @@ class SmallRun:
             costs += self._bank(config, small)
             if isinstance(config, DetectProgram):
                 costs += self._detection(config, small, trained)
-        by_phase = {one.phase: one for one in costs}
-        by_phase |= {name: Cost(name, "found") for name, one in self.missing.items() if not one}
-        phases = ("load model", "tokenise", *self.missing)
-        return [by_phase[name] for name in phases if name in by_phase]
+        return costs
 
     def _setup(self, config: ExtractProgram) -> Setup[ExtractProgram]:
         """Set up the same model under other settings, in the folder."""
@@ -232,15 +242,18 @@ class SmallRun:
         """Load the model, and tokenise the corpus or the beginning of a long one."""
         if not self.is_text:
             return [Cost("tokenise", "not needed")]
-        with self.run.stage("load model"):
-            how = f"done: {self.n_parameters / 1e6:.1f}M parameters"
-        costs, all_tokens = [self._cost("load model", how)], self.tokens.total
+        costs, all_tokens = [self._loaded()], self.tokens.total
         if self.setup.tokens.exists or not (self.missing["extract"] or self.missing.get("track")):
             return [*costs, Cost("tokenise", "found" if self.setup.tokens.exists else "not needed")]
         n_tokens = min(all_tokens, CORPUS_TOKENS)
         how = f"{n_tokens:,} of {all_tokens:,} tokens"
         scale, n_bytes = all_tokens / n_tokens, TOKEN_BYTES * all_tokens
         return [*costs, self._cost("tokenise", how, scale, n_bytes)]
+
+    def _loaded(self) -> Cost:
+        with self.run.stage("load model"):
+            how = f"done: {self.n_parameters / 1e6:.1f}M parameters"
+        return self._cost("load model", how)
 
     def _small(self) -> Setup[ExtractProgram]:
         """Make the setup that is run, and tokenise what it reads."""
@@ -318,10 +331,11 @@ class SmallRun:
         return [*costs, self._cost("measure", how, 1 / n_ranks)]
 
     def _detection(
-        self, config: DetectProgram, small: Setup[ExtractProgram], trained: Stage[Bank]
+        self, config: DetectProgram, small: Setup[ExtractProgram], trained: Stage[Bank] | None
     ) -> list[Cost]:
         """Put few questions and more, and continue what each stage took along the line."""
-        n = len(question_set(cast("Setup[DetectProgram]", self.setup)).questions)
+        stages = Detection(cast("Setup[DetectProgram]", self.setup))
+        n = len(stages.questions.questions)
         most = max(LEAST_QUESTIONS, self.work // (self.n_parameters * QUESTION_TOKENS))
         most = min(n, MOST_QUESTIONS, most)
         numbers = [few for few in (most // 4, most // 2, most) if few]
@@ -331,7 +345,7 @@ class SmallRun:
         }
         asked.pop(numbers[0])  # warmed up
         costs = []
-        for phase in ("answer", "ask again", CHECKS, "track", JUDGED):
+        for phase in _phases(stages):
             took = {number: one[phase] for number, one in asked.items() if phase in one}
             if not took:
                 costs.append(Cost(phase, "not measured: too few answers", math.nan))
@@ -348,7 +362,7 @@ class SmallRun:
         self,
         config: DetectProgram,
         small: Setup[ExtractProgram],
-        trained: Stage[Bank],
+        trained: Stage[Bank] | None,
         n: int,
         *,
         is_judged: bool,
@@ -362,7 +376,8 @@ class SmallRun:
             evaluation=replace(judging, n_folds=FOLDS, n_bootstrap=n_bootstrap),
         )
         stages = Detection(cast("Setup[DetectProgram]", self._setup(settings)))
-        stages.bank = trained
+        if trained is not None:
+            stages.bank = trained
         phases, found = _phases(stages), {}
         judged = phases.pop(JUDGED)
         for name, stage in phases.items():
@@ -383,18 +398,3 @@ class SmallRun:
 def _kept(setup: Setup[ExtractProgram]) -> Tokens:
     """Count the tokens of a setup's corpus, which is tokenised where it was not."""
     return Tokens(*(int(part.kept.sum()) for part in setup.corpus))
-
-
-def extrapolate(points: Sequence[tuple[int, float]], size: int) -> float:
-    """Continue what was measured at one size or two: in proportion, or along the line.
-
-    >>> extrapolate([(100, 2.0)], 300)
-    6.0
-    >>> extrapolate([(50, 2.0), (100, 3.0)], 200)
-    5.0
-    """
-    *smaller, (last, value) = points
-    if not smaller:
-        return value * size / last
-    (first, less), *_ = smaller
-    return value + max(value - less, 0.0) / (last - first) * (size - last)

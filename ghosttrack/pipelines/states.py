@@ -23,6 +23,7 @@ from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 
 LENS_TABLES = ("lens", "lens_trajectory")
+READ = "read answers"
 SCHEMA = 1
 """Version of the files that are written here."""
 
@@ -35,37 +36,39 @@ class AnswerStates(NamedTuple):
     states: Mapping[str, Float[np.ndarray, "layer answer d_model"]]
     """Residual streams of the setup's layers, by the names of `readings.STATES`."""
     tables: Mapping[str, Table]
-    """`LENS_TABLES` where nothing tracks the answers, which would leave them."""
+    """`LENS_TABLES` where they are wanted and nothing tracks the answers, which leaves them too."""
 
 
-def states_stage(setup: Setup[DetectProgram], answers: Stage[Answers]) -> Stage[AnswerStates]:
-    """Residual streams at and before every answer."""
-    settings = {
-        "answers": answers.id,
-        "layers": setup.layers,
-        "lens": not setup.config.has_bank,
-        "schema": SCHEMA,
-    }
-    write = partial(write_states, setup, answers)
-    return Stage(setup.outputs, "states", "answers", settings, write, read_kept, title="read")
+def states_stage(
+    setup: Setup[DetectProgram], answers: Stage[Answers], *, lens: bool
+) -> Stage[AnswerStates]:
+    """Residual streams at and before every answer, with `LENS_TABLES` if they are wanted."""
+    settings = {"answers": answers.id, "layers": setup.layers, "lens": lens, "schema": SCHEMA}
+    write = partial(write_states, setup, answers, lens)
+    return Stage(setup.outputs, "states", "answers", settings, write, read_kept, title=READ)
 
 
-def write_states(setup: Setup[DetectProgram], answered: Stage[Answers], folder: Path) -> None:
+def write_states(
+    setup: Setup[DetectProgram],
+    answered: Stage[Answers],
+    lens: bool,
+    folder: Path,
+) -> None:
     """Read every prompt with its answer, once."""
     lm, answers = setup.lm, answered.get()
     prompts = [lm.encode(prompt) for prompt in answers.prompts]
     size = 4 * len(STATES) * len(setup.layers) * len(answers) * lm.d_model / 1e9
     log.info("reading %s answers, %.2f GB of residual streams", f"{len(answers):,}", size)
     before, _ = reading_points(lm, answers)
-    lens_at = None if setup.config.has_bank else [len(text) - 1 for text in before]
+    lens_at = [len(text) - 1 for text in before] if lens else None
     n_tokens = sum(map(len, (*prompts, *answers.token_ids)))
     with Meter("answers read", n_tokens) as meter:
         asked = prompts, answers.token_ids
         found = read_states(lm, *asked, setup.layers, lens_at, meter.advance)
     save_arrays(folder / "states.safetensors", found.streams)
     if found.lens is not None:
-        lens = Table.of(LENS_STATISTICS, commitment(found.lens, lm.d_vocab))
-        for name, table in zip(LENS_TABLES, (lens, trajectory(found.lens)), strict=True):
+        settled = Table.of(LENS_STATISTICS, commitment(found.lens, lm.d_vocab))
+        for name, table in zip(LENS_TABLES, (settled, trajectory(found.lens)), strict=True):
             table.save(folder / f"{name}.parquet")
 
 

@@ -99,3 +99,18 @@ def size(n_bytes: int) -> str:
     if not n_bytes:
         return "–"
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.1f} GB"
+
+
+def extrapolate(points: Sequence[tuple[int, float]], size: int) -> float:
+    """Continue what was measured at one size or two: in proportion, or along the line.
+
+    >>> extrapolate([(100, 2.0)], 300)
+    6.0
+    >>> extrapolate([(50, 2.0), (100, 3.0)], 200)
+    5.0
+    """
+    *smaller, (last, value) = points
+    if not smaller:
+        return value * size / last
+    (first, less), *_ = smaller
+    return value + max(value - less, 0.0) / (last - first) * (size - last)

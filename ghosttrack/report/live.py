@@ -35,8 +35,8 @@ class Shown(NamedTuple):
     """What a page shows."""
 
     judgements: tuple[Judgement, ...]
-    view: TrackView
-    """Tracks at every token of every answer."""
+    view: TrackView | None
+    """Tracks at every token of every answer, where they are followed."""
     rows: Int[np.ndarray, " sample"]
     """Sample of the view that holds the tracks before each answer's first token."""
 
@@ -55,11 +55,11 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
         facts: What was asked of whom, for the head of the page.
     """
     view = shown.view
-    tracks = tracks_of(view, shown.rows.tolist())
+    tracks = tracks_of(view, shown.rows.tolist()) if view else {}
     data = {
-        "layers": [str(layer) for layer in view.layers],
+        "layers": [str(layer) for layer in view.layers] if view else [],
         "answers": [
-            {**_answer(one, index), "tracks": tracks[int(row)]}
+            {**_answer(one, index), "tracks": tracks.get(int(row), [])}
             for index, (one, row) in enumerate(zip(shown.judgements, shown.rows, strict=True))
         ],
     }
@@ -68,6 +68,7 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
         css=asset("report.css"),
         js=asset("report.js"),
         viewer=json_in_html(data),
+        has_tracks=view is not None,
         facts=facts,
         judgements=shown.judgements,
         judges=list({one.judge.name: one.judge for one in shown.judgements}.values()),

@@ -54,7 +54,7 @@ class Detector:
         self,
         facts: Facts,
         lm: LM,
-        instruments: Instruments,
+        instruments: Instruments | None,
         detectors: RankedDetectors,
         world: WorldSpec | None,
     ) -> None:
@@ -77,7 +77,7 @@ class Detector:
         read(folder, "detectors")
         facts, fitted = read_kept(folder)
         root = folder.resolve().parents[1]
-        bank = read(root / "saes" / facts.bank, "saes")
+        bank = read(root / "saes" / facts.bank, "saes") if facts.bank else None
         embedded = embedded_folder(facts.model, root)
         if model_identity(facts.model, embedded) != facts.model_identity:
             raise DataError(
@@ -85,8 +85,10 @@ class Detector:
                 " fit it again by detect.py"
             )
         lm = load_lm(facts.model, embedded, device)
-        weights = Bank.load(bank.path).to(lm.device)
-        instruments = read_instruments(folder, weights, facts.layers, facts.detector)
+        instruments = None
+        if bank is not None:
+            weights = Bank.load(bank.path).to(lm.device)
+            instruments = read_instruments(folder, weights, facts.layers, facts.detector)
         detectors = RankedDetectors.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
         is_world = facts.questions.kind is QuestionKind.ghostworld
         world = load_spec(world_folder(facts.model, embedded)) if is_world else None

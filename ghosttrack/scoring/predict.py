@@ -168,9 +168,11 @@ def compete(lm: LM, features: AnswerFeatures) -> list[tuple[Hypothesis, ...]]:
     return [tuple(sorted(one, key=lambda held: -held.prob)) for one in found]
 
 
-def track_view(lm: LM, stream: Stream) -> TrackView:
+def track_view(lm: LM, stream: Stream) -> TrackView | None:
     """Give the tracks of every token the form that pages draw; a sample is a row of the stream."""
-    evidence, tracks = stream.evidence, stream.tracks
+    if stream.followed is None:
+        return None
+    evidence, tracks = stream.followed
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, stream.readings.candidates, lm.decode)
     observations = evidence.observed.observations
@@ -235,8 +237,11 @@ def _finish(
 
 def _promoters(stream: Stream) -> dict[tuple[int, int], list[Promoter]]:
     """Collect confirmed tracks by row and promoted token, the strongest first."""
-    tracks, (latents, _) = stream.tracks, stream.evidence.observed.observations
-    promotion = promote(tracks, stream.evidence.attribution)
+    if stream.followed is None:
+        return {}
+    evidence, tracks = stream.followed
+    latents, _ = evidence.observed.observations
+    promotion = promote(tracks, evidence.attribution)
     wanted = np.isin(tracks.sample, stream.first) & tracks.confirmed & (promotion.logits > 0)
     found: dict[tuple[int, int], list[Promoter]] = {}
     for track in sorted(np.flatnonzero(wanted), key=lambda track: -promotion.logits[track]):

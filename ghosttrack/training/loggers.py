@@ -96,7 +96,7 @@ def _about(config: TrainProgram) -> list[str]:
     if not isinstance(config, DetectProgram):
         return bank
     if config.bank is not None:
-        bank = [Path(config.bank).name]
+        bank = [Path(config.bank).name if config.has_bank else "no bank"]
     looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
     return [*looked_at, config.detector.name]
 

@@ -53,43 +53,55 @@ class Spoken(NamedTuple):
     """As it stands in the prompt; "" where nobody knows."""
 
 
-class Stream(NamedTuple):
-    """Tables with a row per token, the tokens of one answer after those of the one before."""
+class Followed(NamedTuple):
+    """What was observed at every token, and the tracks through it."""
 
-    tables: dict[str, Table]
-    """`output`, `lens` and `tracks`."""
-    first: Int[np.ndarray, " sample"]
-    """Row of each answer's first token."""
-    layers: tuple[int, ...]
-    """Block index of each layer that was tracked."""
-    readings: Readings
     evidence: Evidence
     tracks: Tracks
 
 
-def stream(lm: LM, instruments: Instruments, spoken: Sequence[Spoken]) -> Stream:
-    """Look at every token of every answer from the position that predicts it."""
-    bank, layers, standard, usual, tracker, lengths, top_k = instruments
+class Stream(NamedTuple):
+    """Tables with a row per token, the tokens of one answer after those of the one before."""
+
+    tables: dict[str, Table]
+    """`output`, `lens`, and `tracks` where they are followed."""
+    first: Int[np.ndarray, " sample"]
+    """Row of each answer's first token."""
+    layers: tuple[int, ...]
+    """Block index of each layer that was read."""
+    readings: Readings
+    followed: Followed | None
+
+
+def stream(lm: LM, instruments: Instruments | None, spoken: Sequence[Spoken]) -> Stream:
+    """Look at every token of every answer from the position that predicts it.
+
+    Without instruments no tracks are followed, and nothing is read without its subject.
+    """
+    layers = instruments.layers if instruments else (lm.n_layers - 1,)
     rows = [(one, t) for one in spoken for t in range(len(one.answer))]
     readings = read(
         lm,
         [[*one.prompt, *one.answer[:t]] for one, t in rows],
         [one.answer[t : t + 1] for one, t in rows],
-        [one.subject for one, _ in rows],
+        [one.subject if instruments else "" for one, _ in rows],
         layers,
     )
-    evidence = gather(lm, bank, readings, top_k, standard, usual)
-    tracks = link(evidence.observed.observations, *tracker)
     scores = score(lm, [one.prompt for one in spoken], [one.answer for one in spoken])
     tables = {
         "output": output_scores(
             [beginning(one, t + 1) for one in scores for t in range(len(one.logprobs))]
         ),
         "lens": lens_statistics(readings),
-        "tracks": track_statistics(evidence, tracks, lengths),
     }
+    followed = None
+    if instruments is not None:
+        bank, _, standard, usual, tracker, lengths, top_k = instruments
+        evidence = gather(lm, bank, readings, top_k, standard, usual)
+        followed = Followed(evidence, link(evidence.observed.observations, *tracker))
+        tables["tracks"] = track_statistics(*followed, lengths)
     first = np.array([0, *accumulate(len(one.answer) for one in spoken)])[:-1]
-    return Stream(tables, first, layers, readings, evidence, tracks)
+    return Stream(tables, first, layers, readings, followed)
 
 
 def output_so_far(answers: Answers, n_tokens: int) -> Table:
