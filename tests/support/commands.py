@@ -169,6 +169,7 @@ class Workplace(NamedTuple):
         """What every run shares: small, but with several shards, batches and checkpoints."""
         settings = [
             *(f"model.path={self.model}", "model.name=tiny", "model.context=48"),
+            "model.prepend_bos=true",
             *("corpus=text", f"corpus.path={self.corpus}", f"output_root={output}"),
             *("corpus.num_tokens=16384", "corpus.heldout_tokens=2048"),
             *("store.shard_tokens=1024", "extract.batch_size=8"),
