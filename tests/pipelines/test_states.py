@@ -30,7 +30,7 @@ def test_without_a_bank_nothing_of_it_is_made_and_the_rest_is_judged(
     page = (only(tmp_path, "evaluations") / "report.html").read_text()
     assert "Single answers" in page
     assert "Track viewer" not in page
-    assert "bank" not in printed.replace("bank=none", "")
+    assert "SAE bank" not in printed
 
     judged = said(workplace.console(tmp_path, "ask", "where was anna born?", *WITHOUT))
     assert "competing answers" in judged
