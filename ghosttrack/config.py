@@ -19,6 +19,7 @@ from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig, ModelSource
+from ghosttrack.models.sizing import BankSettings, bank_settings
 from ghosttrack.questions.config import (
     AskingConfig,
     FileQuestions,
@@ -146,7 +147,7 @@ class DetectProgram(TrainProgram):
 
 
 def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
-    """Resolve a setting of the embedded model's preset, where another model may stand in its place.
+    """Resolve a setting tuned on the embedded model, where another may stand in its place.
 
     Args:
         setting: A field of `BankSettings`.
@@ -157,8 +158,9 @@ def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
     named = source.path or source.hub
     if named is None or Path(named, WORLD_FILE).exists():
         return own
+    if setting in BankSettings._field_defaults:
+        return BankSettings._field_defaults[setting]
     from ghosttrack.models.load import own_sizes  # transformers: a model's own configuration
-    from ghosttrack.models.sizing import bank_settings
 
     n_tokens = OmegaConf.select(_root_, "corpus.num_tokens")
     return getattr(bank_settings(own_sizes(source, Path()), n_tokens), setting)

@@ -54,8 +54,9 @@ class DetectorConfig:
     """Where tracks are followed for their statistics, and where probes and raw latents look."""
     top_k: int
     """Observations per layer, ranked by pre-activation; may exceed the SAE's k."""
-    gate: float
-    """Least cosine of two decoder directions that may be linked."""
+    gate: float | None
+    """Least cosine of two decoder directions that may be linked; null: each pair of layers has its
+    own, the cosine that unrelated latents rarely reach."""
     max_misses: int
     """Layers that a track may coast without an observation before it dies."""
     confirm_hits: int
@@ -72,8 +73,8 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         check_folder_name("detector.name", self.name)
         check_least("detector", self, top_k=1, confirm_hits=1, max_misses=0)
-        if not -1 <= self.gate <= 1:
-            raise ConfigError(f"detector.gate must be a cosine in -1..1, got {self.gate}")
+        if self.gate is not None and not -1 <= self.gate <= 1:
+            raise ConfigError(f"detector.gate must be null or a cosine in -1..1, got {self.gate}")
         if self.hypotheses is not None:
             check_least("detector", self, hypotheses=1)
             if self.association is not Association.murty:

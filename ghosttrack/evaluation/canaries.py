@@ -1,6 +1,6 @@
 """Detectors that must find nothing: an AUROC away from 0.5 means that the protocol leaks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,6 +21,15 @@ from ghosttrack.evaluation.data import Available, EvaluationData
 from ghosttrack.evaluation.splits import Fold, learnable
 
 NOISE_COLUMNS = 16
+SONGS = {
+    "noise_by_text": "equal texts stand on both sides of a split",
+    "index": "the order of the answers tells the wrong ones",
+    "length": "lengths of question and answer tell the wrong ones",
+    "label_shuffle": "the protocol finds what is not there",
+    "name_tfidf": "the subjects' names tell the wrong ones",
+    "untrained": "a model that learned nothing tells the wrong ones by their prompts' words",
+}
+"""What it means that a canary finds something."""
 
 
 class Canary(NamedTuple):
@@ -60,6 +69,25 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Availa
     else:
         present.append(Canary("untrained", Columns(untrained, BOOSTING), labels))
     return Available(tuple(present), left_out)
+
+
+def singing(
+    found: Mapping[str, float | None], intervals: Mapping[str, Sequence[float | None]]
+) -> list[str]:
+    """Name the canaries outside 0.45 to 0.55 whose interval leaves 0.5 out, and what that means.
+
+    >>> singing({"label_shuffle": 0.61}, {"label_shuffle": (0.56, 0.66)})
+    ['canary label_shuffle sings, AUROC 0.610 [0.560, 0.660]: the protocol finds what is not there']
+    """
+    said = []
+    for name, auroc in found.items():
+        low, high = intervals[name]
+        if auroc is None or low is None or high is None or 0.45 <= auroc <= 0.55:
+            continue
+        if not low <= 0.5 <= high:
+            worth = f"AUROC {auroc:.3f} [{low:.3f}, {high:.3f}]"
+            said.append(f"canary {name} sings, {worth}: {SONGS[name]}")
+    return said
 
 
 def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample column"]:

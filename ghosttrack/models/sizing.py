@@ -32,6 +32,8 @@ class BankSettings(NamedTuple):
     checkpoint_every: int
     prepend_bos: None = None
     """As the tokenizer does."""
+    gate: None = None
+    """Of the detector: what links two layers hangs on how far they lie apart."""
 
 
 def bank_settings(sizes: Sizes, n_tokens: int | None) -> BankSettings:

@@ -10,6 +10,7 @@ from rich.console import Console
 from ghosttrack import __version__
 from ghosttrack.artifacts import Artifact, git_commit
 from ghosttrack.config import DetectProgram
+from ghosttrack.evaluation.canaries import singing
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.files import read_json, write_json
 from ghosttrack.report.detection_log import log_evaluation
@@ -91,6 +92,9 @@ def conclude(run: Run, judged: Artifact) -> None:
     print_headline(found["rows"], Console(width=max(Console().width, TABLE_WIDTH)))
     if found["tracking"]:
         log.info("%s", found["claim"])
+    cautions = run.metrics["detect"].get("cautions", ())
+    for said in (*cautions, *singing(found["canaries"], found["canary_intervals"])):
+        log.warning("%s", said)
     log.info("report: %s", judged.path / "report.html")
 
 
@@ -112,4 +116,5 @@ def _metrics(material: ReportMaterial) -> dict[str, object]:
         },
         "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
         "hooks": list(material.hooks),
+        "cautions": list(material.cautions),
     }

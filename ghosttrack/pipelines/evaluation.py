@@ -1,6 +1,6 @@
 """Judge all that was measured of the answers, and report it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.catalogue import SPECS
-from ghosttrack.detector.config import Position
+from ghosttrack.detector.config import Association, Position
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.learners.fitted import FittedDetector, load
 from ghosttrack.evaluation.data import EvaluationData
@@ -38,6 +38,7 @@ from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKin
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
 from ghosttrack.sae.bank import Bank
+from ghosttrack.tracking.candidates import UNRELATED_SHARE
 from ghosttrack.world.text import covered_groups
 
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"
@@ -180,7 +181,20 @@ def _material(
         seconds=setup.run.seconds,
         fitted=fitted,
         limits=WRITTEN_LIMITS if answers.are_written else GENERAL_LIMITS,
+        cautions=_cautions(setup.config, setup.layers, tracked),
     )
+
+
+def _cautions(
+    config: DetectProgram, layers: Sequence[int], tracked: AnswerTracks | None
+) -> tuple[str, ...]:
+    """Say what a reader must know before the numbers."""
+    detector = config.detector
+    if tracked is None or detector.association is Association.identity:
+        return ()
+    by_chance = UNRELATED_SHARE if detector.gate is None else 0.0
+    said = tracked.links.caution(layers, by_chance=by_chance)
+    return (said,) if said else ()
 
 
 def _facts(
@@ -191,7 +205,8 @@ def _facts(
     is_written = isinstance(asked, FileQuestions) and asked.answers is AnswerSource.written
     through = f"{bank.path.name}, {len(setup.layers)} hook points" if bank else "none"
     tracker = {
-        "tracker": f"{detector.name}: top_k {detector.top_k}, gate {detector.gate}, "
+        "tracker": f"{detector.name}: top_k {detector.top_k}, gate "
+        f"{'of each pair of layers' if detector.gate is None else detector.gate}, "
         f"{detector.association.name}, statistics at {detector.position.name}"
     }
     return {

@@ -1,6 +1,7 @@
 """The files of the tracks through the answers, as they are written and read."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,51 @@ MEASURES = {
 length alone would flatter, as two observations confirm."""
 
 TOKENS, SUBJECT_LATENTS = "tokens.parquet", "subject-latents.safetensors"
+LINKS = "links.json"
 BY_LAYER = ("tracks", f"null:{Null.shuffled.name}")
 """Tracks whose share of continued observations is kept for every layer."""
+
+
+LEAST_LINKED = 0.01
+"""Share of latents with a partner, beyond what chance gives, below which layers count as unlinked.
+"""
+
+
+class Links(NamedTuple):
+    """Whether the bank's layers have anything to do with one another."""
+
+    partners: float
+    """Share of the latents with a candidate at the next layer looked at that passes the gate."""
+    longest: int
+    """Layers of the longest track."""
+    gates: tuple[float, ...]
+    """Least cosine of a link, of every layer and the next."""
+
+    def caution(self, layers: Sequence[int], *, by_chance: float) -> str:
+        """Say in one line that tracks mean nothing, why, and what would do; "" where they do.
+
+        Args:
+            layers: Blocks whose latents were tracked, ascending.
+            by_chance: Share of the latents that would have a partner were they unrelated.
+        """
+        if (self.longest > 1 and self.partners - by_chance >= LEAST_LINKED) or len(layers) < 2:
+            return ""
+        cosines = " to ".join(f"{gate:.2f}" for gate in sorted({*_ends(self.gates)}))
+        found = (
+            f"no links between layers {list(layers)}: {100 * self.partners:.1f} % of the latents"
+            f" have a partner of cosine {cosines} at the next layer, the longest track has"
+            f" {self.longest} of {len(layers)} layers; statistics of tracks say nothing here"
+        )
+        apart = max(b - a for a, b in pairwise(layers))
+        if apart == 1:
+            return f"{found}; a bank that reads more text (corpus.num_tokens) may find some"
+        first = round((layers[0] + layers[-1] - len(layers) + 1) / 2)
+        near = ",".join(map(str, range(first, first + len(layers))))
+        return f"{found}, as the layers lie up to {apart} blocks apart; try layers=[{near}]"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return round(min(values), 2), round(max(values), 2)
 
 
 class AnswerTracks(NamedTuple):
@@ -52,6 +96,7 @@ class AnswerTracks(NamedTuple):
     causal: Table
     """Links tried by ablation on held-out text, as in `detector.causal`."""
     view: TrackView
+    links: Links
 
 
 def save_tables(folder: Path, tables: Mapping[str, Table], forwards: Mapping[str, float]) -> None:
@@ -120,6 +165,7 @@ def read_tracks(layers: Sequence[int], folder: Path) -> AnswerTracks:
             arrays["push"],
             {kind: arrays[f"stay.{kind}"] for kind in KINDS if f"stay.{kind}" in arrays},
         ),
+        links=Links(**read_json(folder / LINKS)),
     )
 
 

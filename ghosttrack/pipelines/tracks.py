@@ -53,9 +53,11 @@ from ghosttrack.pipelines.instruments import (
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.track_files import (
+    LINKS,
     SUBJECT_LATENTS,
     TOKENS,
     AnswerTracks,
+    Links,
     read_tracks,
     save_latents,
     save_persistence,
@@ -78,7 +80,7 @@ CAUSAL_WINDOWS, CAUSAL_TOKENS, CAUSAL_LEAST = 300, 64, 4
 """Held-out windows on which links are tried by ablation, the most tokens that are read of each, and
 the least that stand before the position that is looked at."""
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files that are written here."""
 
 log = logging.getLogger(__name__)
@@ -168,6 +170,7 @@ def write_tracks(
     kinds = {"tracks": seen.tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
     save_persistence(folder, kinds, read_at, setup.layers)
     _causal(setup, instruments).save(folder / "causal.parquet")
+    write_json(folder / LINKS, _links(instruments, seen)._asdict())
     _save_view(folder, lm, prompts, ghosts)
     _save_residuals(folder, weights, seen.readings, read_at)
 
@@ -221,6 +224,19 @@ def _save_residuals(folder: Path, bank: Bank, readings: Readings, read_at: Point
     save_arrays(folder / "probes.safetensors", {"probes": probes})
     latents = [read_at.weights @ layer for layer in raw_latents(bank, readings.residuals)]
     save_latents(folder / "latents.safetensors", latents)
+
+
+def _links(instruments: FittedInstruments, seen: TrackedPoints) -> Links:
+    """Measure how much of one layer goes on at the next."""
+    graph, settings = instruments.tracker
+    gates = (
+        np.full(graph.n_layers, settings.gate)
+        if settings.gate is not None
+        else np.nan_to_num(graph.gates)
+    )
+    longest = int(seen.tracks.lengths().max(initial=0))
+    gates = tuple(gates[: max(graph.n_layers - 1, 0)].tolist())
+    return Links(graph.partners(settings), longest, gates)
 
 
 def _save_view(folder: Path, lm: LM, prompts: TrackedPoints, ghosts: Ghosts | None) -> None:

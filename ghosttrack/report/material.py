@@ -76,3 +76,5 @@ class ReportMaterial(NamedTuple):
     """The detector that explains single answers, of the columns of `statistics`."""
     limits: Sequence[str] = GENERAL_LIMITS
     """What the numbers do not show, besides what goes for every generated world."""
+    cautions: Sequence[str] = ()
+    """What a reader must know before the numbers, one sentence each."""

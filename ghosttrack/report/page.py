@@ -59,6 +59,7 @@ def write_page(
         evaluation=evaluation,
         summary=summarise(evaluation, risk_name),
         facts=material.facts,
+        cautions=material.cautions,
         subsets=evaluation.subsets,
         sizes={row.subset: row.n for row in evaluation.rows},
         headline=COLORS,

@@ -11,6 +11,9 @@ from ghosttrack.tracking.observations import Directions, TrackerSettings
 
 BLOCK_VALUES = 2**22
 """Cosines held at once while candidates are found (16 MB of float32)."""
+UNRELATED_SHARE, MOST_DRAWN = 0.01, 1024
+"""Share of the latents whose best unrelated one passes a gate that is found by itself, and the
+latents of a layer at most by which it is found."""
 TABLE_VALUES = 2**20
 """Entries of a slot table (2 MB of int16): about what one core's cache holds."""
 
@@ -25,6 +28,8 @@ class Candidates:
 
     latents: Int[np.ndarray, "pair d_sae candidate"]
     cosines: Float[np.ndarray, "pair d_sae candidate"]
+    gates: Float[np.ndarray, "pair"]
+    """Least cosine of a link where the settings leave it open, by `unrelated_gates`; else NaN."""
     n_layers: int
     max_gap: int
 
@@ -50,7 +55,13 @@ class Candidates:
         if settings.association == "identity":
             assert self.latents.shape[2] == 1, "identity association needs identity_candidates"
             return self.latents
-        return np.where(self.cosines >= settings.gate, self.latents, np.int32(self.d_sae))
+        gate = self.gates[:, None, None] if settings.gate is None else settings.gate
+        return np.where(self.cosines >= gate, self.latents, np.int32(self.d_sae))
+
+    def partners(self, settings: TrackerSettings) -> float:
+        """Share of the latents that some latent of the next layer looked at may carry on."""
+        nearest = self.open_targets(settings)[: self.n_layers - 1] < self.d_sae
+        return float(nearest.any(axis=2).mean()) if nearest.size else 0.0
 
 
 def layer_pairs(n_layers: int, max_gap: int) -> list[tuple[int, int]]:
@@ -84,7 +95,35 @@ def nearest_candidates(directions: Directions, max_gap: int, n_candidates: int =
             falling = np.argsort(-values, axis=1, kind="stable")
             latents[row, block] = np.take_along_axis(columns, falling, axis=1)
             cosines[row, block] = np.take_along_axis(values, falling, axis=1)
-    return Candidates(latents, cosines, len(directions), max_gap)
+    return Candidates(latents, cosines, np.full(len(pairs), np.nan), len(directions), max_gap)
+
+
+def unrelated_gates(directions: Directions, max_gap: int) -> Float[np.ndarray, "pair"]:
+    """Give the cosine that the best of unrelated latents rarely reaches, for every pair of layers.
+
+    Unrelated ones are as many directions as the deeper layer has, drawn with the mean and the
+    covariance of its directions: nothing of the upper layer is in them. Their best cosine is beyond
+    the gate for `UNRELATED_SHARE` of the upper layer's latents.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [_drawn_like(rows, rng) for rows in directions]
+    some = [rows[rng.permutation(len(rows))[:MOST_DRAWN]].astype(np.float32) for rows in directions]
+    best = [
+        (some[layer] @ drawn[layer + gap].T).max(axis=1)
+        for layer, gap in layer_pairs(len(directions), max_gap)
+    ]
+    return np.array([np.quantile(one, 1 - UNRELATED_SHARE) for one in best])
+
+
+def _drawn_like(
+    rows: Float[np.ndarray, "d_sae d_model"], rng: np.random.Generator
+) -> Float[np.ndarray, "d_sae d_model"]:
+    """Draw unit rows from the normal distribution that has the mean and covariance of these."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    spread, axes = np.linalg.eigh(np.cov(rows, rowvar=False).astype(np.float64))
+    factor = (axes * np.sqrt(np.maximum(spread, 0.0))).astype(np.float32)
+    drawn = rng.standard_normal(rows.shape, np.float32) @ factor.T + mean.astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
 def identity_candidates(directions: Directions, max_gap: int) -> Candidates:
@@ -97,7 +136,7 @@ def identity_candidates(directions: Directions, max_gap: int) -> Candidates:
     ]
     latents = np.broadcast_to(np.arange(shape[1], dtype=np.int32)[:, None], shape).copy()
     stacked = np.reshape(cosines, shape).astype(np.float32)
-    return Candidates(latents, stacked, len(directions), max_gap)
+    return Candidates(latents, stacked, np.full(len(pairs), np.nan), len(directions), max_gap)
 
 
 class Hits(NamedTuple):

@@ -126,6 +126,7 @@ def fit_graph(
     return AssociationGraph(
         latents=candidates.latents,
         cosines=candidates.cosines,
+        gates=candidates.gates,
         n_layers=candidates.n_layers,
         max_gap=candidates.max_gap,
         link=link.astype(np.float32),

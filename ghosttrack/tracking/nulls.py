@@ -122,7 +122,7 @@ def _random_dictionary(
         cosines[pair].reshape(-1)[np.argsort(ranks, axis=None)] = np.sort(
             real.cosines[pair], axis=None
         )
-    return fit_on(replace(candidates, cosines=cosines), text, tracker.settings)
+    return fit_on(replace(candidates, cosines=cosines, gates=real.gates), text, tracker.settings)
 
 
 def _order_without_neighbours(n_layers: int, rng: np.random.Generator) -> Int[np.ndarray, "layer"]:

@@ -31,8 +31,9 @@ HYPOTHESES = 3
 class TrackerSettings(NamedTuple):
     """What is set by hand; every other number of the tracker is fitted on unlabelled text."""
 
-    gate: float
-    """Least cosine of two decoder directions that may be linked."""
+    gate: float | None
+    """Least cosine of two decoder directions that may be linked; None: each pair of layers its own,
+    by what unrelated latents reach (`candidates.unrelated_gates`)."""
     max_misses: int
     """Layers that a track may coast without an observation before it dies."""
     confirm_hits: int

@@ -13,6 +13,7 @@ from ghosttrack.tracking.candidates import (
     chunks,
     identity_candidates,
     nearest_candidates,
+    unrelated_gates,
 )
 from ghosttrack.tracking.graph import AssociationGraph, fit_graph
 from ghosttrack.tracking.hypotheses import best_hypothesis
@@ -37,8 +38,13 @@ class Tracker(NamedTuple):
 
 def fit_tracker(directions: Directions, text: Observations, settings: TrackerSettings) -> Tracker:
     """Find the candidates that the settings ask for and fit their graph on unlabelled text."""
-    find = identity_candidates if settings.association == "identity" else nearest_candidates
-    return fit_on(find(directions, settings.max_misses + 1), text, settings)
+    max_gap = settings.max_misses + 1
+    if settings.association == "identity":
+        return fit_on(identity_candidates(directions, max_gap), text, settings)
+    found = nearest_candidates(directions, max_gap)
+    if settings.gate is None:
+        found = replace(found, gates=unrelated_gates(directions, max_gap))
+    return fit_on(found, text, settings)
 
 
 def fit_on(candidates: Candidates, text: Observations, settings: TrackerSettings) -> Tracker:

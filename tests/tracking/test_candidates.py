@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ghosttrack.tracking import candidates
-from ghosttrack.tracking.candidates import identity_candidates, nearest_candidates
+from ghosttrack.tracking.candidates import (
+    identity_candidates,
+    nearest_candidates,
+    unrelated_gates,
+)
+from tests.tracking.worlds import SETTINGS
 
 
 @pytest.fixture
@@ -45,3 +52,22 @@ def test_identity_links_every_latent_to_its_own_index(directions):
 
 def test_a_model_of_one_layer_has_no_links(directions):
     assert nearest_candidates(directions[:1], max_gap=3).pairs == []
+
+
+def test_a_gate_by_itself_shuts_out_what_is_unrelated_and_lets_a_weak_link_in():
+    rng = np.random.default_rng(0)
+    common = 2 * rng.standard_normal(64)  # all latents share a direction: no cosine near 0 tells
+    rows = rng.standard_normal((3, 400, 64)) + common
+    rows[1, :100] = rows[0, :100] + 0.4 * rows[1, :100]
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    directions = tuple(rows.astype(np.float32))
+    settings = SETTINGS._replace(gate=None)
+    found = replace(
+        nearest_candidates(directions, max_gap=1), gates=unrelated_gates(directions, max_gap=1)
+    )
+    assert (found.gates > 0.8).all()
+    partners = (found.open_targets(settings) < 400).any(axis=2)
+    assert partners[0, :100].mean() > 0.9
+    assert partners[0, 100:].mean() < 0.06
+    assert partners[1].mean() < 0.06
+    assert found.partners(settings) == partners.mean()

@@ -73,6 +73,7 @@ def flat_tracker(n_layers: int, d_sae: int, ratios: np.ndarray, **settings) -> T
     graph = AssociationGraph(
         latents=latents,
         cosines=np.ones(latents.shape, np.float32),
+        gates=np.full(len(pairs), np.nan),
         n_layers=n_layers,
         max_gap=max_gap,
         link=link,
