@@ -13,6 +13,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ghosttrack.config import TrainProgram, load
+from ghosttrack.models import load as load_model
+from ghosttrack.models.sizing import Sizes
 from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.evaluate import evaluate
 from tests.support.settings import PROGRAMS, composed
@@ -67,7 +69,10 @@ def test_both_commands_use_the_constraints_that_are_there():
 
 
 @pytest.mark.parametrize(("program", "arguments"), calls(EVERYTHING))
-def test_every_command_composes_and_loads(program: str, arguments: list[str]):
+def test_every_command_composes_and_loads(
+    program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(load_model, "own_sizes", lambda *_: Sizes(2, 32))  # of models of one's own
     assert (ROOT / f"{program}.py").is_file()
     for overrides in jobs(arguments):
         load(composed(program, *overrides), PROGRAMS[program])
