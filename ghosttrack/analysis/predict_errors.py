@@ -20,7 +20,7 @@ from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
-from ghosttrack.evaluation.scores import mean_auroc, plain_auroc
+from ghosttrack.evaluation.scores import paired_auroc, plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.files import read_json
 from ghosttrack.pipelines.track_files import load_latents
@@ -78,7 +78,7 @@ def _rows(
         learner = Latents((one,), (layer,))
         fits = [fit_fold(learner, labels, fold, seed) for fold in folds]
         found = assemble(fits, folds, len(labels))
-        area = mean_auroc(labels, found.prob, np.zeros_like(labels), draws)
+        area = paired_auroc(labels, found.prob, np.zeros_like(labels), draws)
         estimate = Estimate(plain_auroc(labels, found.prob), *interval(area))
         chosen = sorted({fit.option.label for fit in fits})
         yield layer, len(labels), n_groups, estimate, "; ".join(chosen)

@@ -69,3 +69,23 @@ def interval(values: Float[np.ndarray, " resample"]) -> Interval:
         return UNDEFINED
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
+
+
+def unbiased(point: float, values: Float[np.ndarray, " resample"]) -> tuple[float, Interval]:
+    """Take off the bias of what cannot be negative, such as a calibration error, by its square.
+
+    Gaps between frequency and probability are noise even where a detector is calibrated: with v of
+    it, the square of a mean of absolute gaps lies about v above the truth's, under draws v more.
+    The truth's is then twice the point's less the draws' mean. The interval is the wider of the
+    basic bootstrap's of the squares, right near 0, and that of the draws less the bias, right far
+    from it.
+
+    Source: Efron and Tibshirani 1993, section 10.2.
+    """
+    bounds = interval(values)
+    if not np.isfinite(bounds.low):
+        return float("nan"), UNDEFINED
+    squares = 2 * point**2 - np.array([np.nanmean(values**2), bounds.high**2, bounds.low**2])
+    corrected, low, high = np.sqrt(np.maximum(squares, 0.0)).tolist()
+    moved = bounds.high - float(np.nanmean(values)) + corrected
+    return corrected, Interval(low, max(high, moved))

@@ -47,7 +47,11 @@ class Row:
     recall: float
     f1: float
     ece: float
-    """Expected calibration error over `scores.N_BINS` bins of equal mass."""
+    """Expected calibration error over `scores.N_BINS` bins of equal mass; noise alone raises it."""
+    ece_unbiased: float
+    """The same less its bias (`bootstrap.unbiased`), whose interval is that of `ece`."""
+    smooth_ece: float
+    """Without bins (`scores.smooth_ece`)."""
     brier: float
     fpr95: float
     """Share of right answers flagged where 95 % of the hallucinated are."""

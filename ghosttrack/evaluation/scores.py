@@ -3,16 +3,20 @@
 Ties are blocks: answers of one probability pass a threshold together. Hallucinated is positive.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, cast, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import brentq
 
 from ghosttrack.evaluation.bootstrap import Resamples, once
 from ghosttrack.jit import exact
 
 N_BINS = 10
 """Calibration bins; at 3,000 answers the error of a perfect detector is then about 0.01."""
+GRID = 1000
+"""Places on [0, 1] at which the smooth calibration error is computed."""
 RECALL_OF_FPR95 = 0.95
 
 
@@ -77,24 +81,7 @@ def plain_auroc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sa
     >>> plain_auroc(np.array([1, 0, 1]), np.array([0.9, 0.5, 0.5]))
     0.75
     """
-    return float(mean_auroc(labels, prob, np.zeros_like(labels), once(len(labels)))[0])
-
-
-def mean_auroc(
-    labels: Int[np.ndarray, " sample"],
-    prob: Float[np.ndarray, " sample"],
-    strata: Int[np.ndarray, " sample"],
-    draws: Resamples,
-) -> Float[np.ndarray, " resample"]:
-    """Compute the AUROC inside every stratum and take the plain mean over strata.
-
-    >>> labels, prob = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.1, 0.2])
-    >>> mean_auroc(labels, prob, np.array([0, 0, 5, 5]), once(4)).tolist()
-    [0.5]
-    """
-    wins, pairs = _within(labels, prob, strata, draws)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (wins / pairs).mean(axis=1)
+    return float(paired_auroc(labels, prob, np.zeros_like(labels), once(len(labels)))[0])
 
 
 def paired_auroc(
@@ -105,6 +92,9 @@ def paired_auroc(
 ) -> Float[np.ndarray, " resample"]:
     """Compute the AUROC over those pairs that share a stratum; NaN where there are none.
 
+    Every pair counts as much: a stratum in which few answers are of the rarer label, whose own
+    AUROC is luck, weighs little.
+
     >>> labels, prob = np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.1, 0.2])
     >>> paired_auroc(labels, prob, np.array([0, 0, 0, 5]), once(4)).tolist()
     [1.0]
@@ -112,6 +102,32 @@ def paired_auroc(
     wins, pairs = _within(labels, prob, strata, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         return wins.sum(axis=1) / pairs.sum(axis=1)
+
+
+def smooth_ece(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> float:
+    """Compute the smooth calibration error: no bins, no choice of their number.
+
+    Residuals are smoothed over the probability by a reflected Gaussian kernel; the error is the
+    mean absolute residual at the width that equals it.
+
+    Source: Blasiok and Nakkiran 2023, smECE.
+
+    >>> labels = np.array([0, 1] * 500)
+    >>> bool(smooth_ece(labels, np.full(1000, 0.5)) < 0.01)
+    True
+    >>> round(smooth_ece(labels, np.full(1000, 0.9)), 2)
+    0.4
+    """
+    place = np.minimum((prob * GRID).astype(np.int64), GRID - 1)
+    residuals = np.bincount(place, labels - prob, GRID) / max(len(prob), 1)
+
+    def error(width: float) -> float:
+        return float(np.abs(gaussian_filter1d(residuals, width * GRID, mode="reflect")).sum())
+
+    finest = error(1 / GRID)
+    if finest <= 1 / GRID:
+        return finest
+    return cast("float", brentq(lambda width: error(width) - width, 1 / GRID, 1.0, xtol=1e-4))
 
 
 def bin_of(prob: Float[np.ndarray, " sample"], n_bins: int = N_BINS) -> Int[np.ndarray, " sample"]:

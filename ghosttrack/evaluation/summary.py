@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.evaluation.bootstrap import Resamples, interval, once
+from ghosttrack.evaluation.bootstrap import Resamples, interval, once, unbiased
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
-from ghosttrack.evaluation.scores import Scores, mean_auroc, paired_auroc, score, tabulate
+from ghosttrack.evaluation.scores import Scores, paired_auroc, score, smooth_ece, tabulate
 
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
@@ -20,9 +20,9 @@ at 500 of each an AUROC of 0.75 is known to 0.03)."""
 class Subset(NamedTuple):
     """Answers that a row is about.
 
-    With `relation`, its AUROC is the plain mean of those inside each relation: that some relations
-    are harder than others cannot raise it. Its interval is by the same draws of groups; relations
-    are not drawn. No other number is defined there.
+    With `relation`, its AUROC is over pairs of answers of one relation: that some relations are
+    harder than others cannot raise it. Its interval is by the same draws of groups; relations are
+    not drawn. No other number is defined there.
     """
 
     name: str
@@ -93,9 +93,10 @@ def _summary(
     point = dict.fromkeys(Scores._fields, np.nan)
     intervals = dict.fromkeys(Scores._fields, UNDEFINED)
     aurocs = np.full(len(resamples.counts), np.nan)
+    calibration = {"ece_unbiased": np.nan, "smooth_ece": np.nan}
     if subset.relation is not None:
         whole, aurocs = (
-            mean_auroc(kept, entry.fit.prob[mask], subset.relation[mask], one)
+            paired_auroc(kept, entry.fit.prob[mask], subset.relation[mask], one)
             for one in (once(len(kept)), drawn)
         )
         point["auroc"] = float(whole[0])
@@ -107,13 +108,16 @@ def _summary(
         if n_groups > 1:
             draws = score(tabulated, drawn)
             intervals = {name: interval(values) for name, values in draws._asdict().items()}
+            calibration["ece_unbiased"], intervals["ece"] = unbiased(point["ece"], draws.ece)
             aurocs = draws.auroc
+        calibration["smooth_ece"] = smooth_ece(kept, entry.fit.prob[mask])
     row = Row(
         detector=entry.detector,
         subset=subset.name,
         n=len(kept),
         n_groups=n_groups,
         **point,
+        **calibration,
         auroc_ci=intervals["auroc"],
         intervals=intervals,
         forwards=entry.forwards,

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from ghosttrack.evaluation.claim import claim
-from ghosttrack.evaluation.result import Interval, Pair
+from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair
 from ghosttrack.evaluation.roster import DECISIVE_NULL, GAIN
 
 
@@ -33,12 +35,19 @@ def test_it_is_said_in_words_where_tracks_add_nothing():
     said = claim(pairs(0.005, -0.02))
     assert "Statistics of tracks add nothing to the others." in said
     assert said.endswith(
-        "Links that mean nothing do better (shuffled): following them adds nothing."
+        "Links that mean nothing do as well (shuffled): following them adds nothing."
     )
     other = Pair("tracks", "null:none", "all", 0.0, Interval(-0.01, 0.01))
     assert claim((*pairs(0.02, 0.03), other)).endswith(
         "do as well (none): following them adds nothing."
     )
+
+
+def test_an_interval_that_is_not_defined_beats_nothing():
+    gain, null, part = pairs(0.02, 0.03)
+    for one in (replace(gain, ci=UNDEFINED), replace(null, ci=UNDEFINED)):
+        found = (one, null if one.b == gain.b else gain, part)
+        assert claim(found).startswith("Tracking is not shown to help")
 
 
 def test_what_was_not_compared_is_not_claimed():

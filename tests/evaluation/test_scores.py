@@ -16,7 +16,6 @@ from ghosttrack.evaluation import bootstrap
 from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.scores import (
     bin_of,
-    mean_auroc,
     paired_auroc,
     plain_auroc,
     score,
@@ -137,17 +136,16 @@ def test_precision_is_undefined_where_nothing_is_flagged():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_auroc_inside_strata_agrees_with_scikit_learn_in_each(seed: int):
+def test_the_auroc_inside_strata_is_the_mean_of_scikit_learns_by_pairs(seed: int):
     labels, prob, generator = sample(seed, 90, 6)
     strata = 7 * generator.integers(0, 3, 90)  # numbers need not be neighbours
     weights = generator.integers(0, 4, (4, 90))
-    ours = mean_auroc(labels, prob, strata, drawn(weights))
+    ours = paired_auroc(labels, prob, strata, drawn(weights))
     for draw, w in enumerate(weights):
-        parts = [
-            roc_auc_score(labels[mine], prob[mine], sample_weight=w[mine])
-            for mine in (strata == one for one in np.unique(strata))
-        ]
-        assert ours[draw] == pytest.approx(np.mean(parts))
+        members = [strata == one for one in np.unique(strata)]
+        parts = [roc_auc_score(labels[m], prob[m], sample_weight=w[m]) for m in members]
+        n_pairs = [w[m] @ labels[m] * (w[m] @ (1 - labels[m])) for m in members]
+        assert ours[draw] == pytest.approx(np.average(parts, weights=n_pairs))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -161,3 +159,28 @@ def test_pairs_of_a_stratum_are_counted_one_by_one(seed: int):
     ]  # fmt: skip
     assert paired_auroc(labels, prob, strata, bootstrap.once(40)) == pytest.approx(np.mean(won))
     assert np.isnan(paired_auroc(labels, prob, np.arange(40), bootstrap.once(40)))
+
+
+def calibrated(seed: int, shift: float) -> tuple[float, float, bootstrap.Interval]:
+    """Plug-in error, corrected error and interval of a detector whose risks are `shift` too low."""
+    generator = np.random.default_rng(seed)
+    truth = generator.uniform(0.2, 1.0, 800)
+    labels = (generator.random(800) < truth).astype(np.int64)
+    tabulated = tabulate(labels, truth - shift, truth > 0.5)
+    draws = bootstrap.resample([str(at) for at in range(800)], 200, seed)
+    point = float(score(tabulated, bootstrap.once(800)).ece[0])
+    return point, *bootstrap.unbiased(point, score(tabulated, draws).ece)
+
+
+def test_the_calibration_error_of_a_calibrated_detector_is_not_above_0_by_noise():
+    found = [calibrated(seed, 0.0) for seed in range(40)]
+    plug_in, corrected, bounds = (list(column) for column in zip(*found, strict=True))
+    assert np.mean(corrected) < np.mean(plug_in) / 2
+    assert np.mean([one.low == 0 for one in bounds]) >= 0.9
+
+
+def test_the_interval_of_a_calibration_error_holds_the_true_one():
+    found = [calibrated(seed, 0.1) for seed in range(40)]
+    assert np.mean([low <= 0.1 <= high for _, _, (low, high) in found]) >= 0.85
+    assert np.mean([corrected for _, corrected, _ in found]) == pytest.approx(0.1, abs=0.01)
+    assert all(low <= corrected <= high for _, corrected, (low, high) in found)
