@@ -1,17 +1,22 @@
 """Batched generation that keeps what the model thought of each token."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from ghosttrack.errors import DataError
 from ghosttrack.models.lm import LM
+from ghosttrack.models.sharing import read_together
+
+MOST_PADDING = 0.25
+"""Share of what a batch reads and writes."""
 
 
 class TokenStatistics(NamedTuple):
@@ -93,29 +98,37 @@ class _Draft:
 
     prompt: int
     sample: int
+    chance: Float[Tensor, " new"]
+    """Quantile of each token among those that could come."""
     token_ids: list[int] = field(default_factory=list)
     numbers: list[list[float]] = field(default_factory=list)
     """Per token: log-probability, entropy, greatest probability, margin."""
 
 
 def generate(
-    lm: LM, prompts: Sequence[Sequence[int]], settings: GenerateSettings
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerateSettings,
+    read: Callable[[int], object] = lambda _: None,
 ) -> list[Generation]:
     """Answer prompts, each `settings.samples` times; results are in prompt-major order.
 
-    Prompts of equal length share a batch, so there is no padding; answers that have ended leave it.
-    A sampled answer depends on the seed and on its place in the list, not on the batch size.
+    What prompts begin with in common is read once. Prompts of about the same length share a batch,
+    with padding before them if the model is none the wiser; answers that have ended leave it. A
+    sampled answer depends on the seed and on its place in the list, not on the batch size.
 
     Args:
         lm: The model.
         prompts: Token ids, prefix included; none empty.
         settings: Length, stops and sampling.
+        read: Told how much of `work` is done.
 
     Raises:
         DataError: A prompt with `max_new_tokens` more does not fit the model's context.
     """
     assert min(settings.max_new_tokens, settings.samples) >= 1, settings
-    longest = max((len(prompt) for prompt in prompts), default=0)
+    assert all(map(len, prompts)), "an empty prompt cannot be continued"
+    longest = max(map(len, prompts), default=0)
     if longest + settings.max_new_tokens > lm.n_ctx:
         raise DataError(
             f"a prompt of {longest} tokens and {settings.max_new_tokens} new ones "
@@ -129,40 +142,80 @@ def generate(
         dtype=torch.float64,
     )
     done: dict[tuple[int, int], Generation] = {}
-    for batch in _batches(prompts, settings):
-        ids = torch.tensor([prompts[draft.prompt] for draft in batch])
-        for answer in _answer(lm, ids, batch, chance, settings):
+    for past, batch in _batches(lm, prompts, settings):
+        drafts = [
+            _Draft(prompt, sample, chance[prompt, sample])
+            for prompt in batch
+            for sample in range(settings.samples)
+        ]
+        for answer in _answer(lm, prompts, past, drafts, settings, read):
             done[answer.prompt, answer.sample] = answer
     return [done[key] for key in sorted(done)]
 
 
+def work(lm: LM, prompts: Sequence[Sequence[int]], settings: GenerateSettings) -> int:
+    """Count the tokens that `generate` reads and may write, each written one by what it costs."""
+    n_new = settings.max_new_tokens * settings.samples
+    return sum(len(prompt) + n_new * lm.word_tokens for prompt in prompts)
+
+
 def _batches(
-    prompts: Sequence[Sequence[int]], settings: GenerateSettings
-) -> Iterator[list[_Draft]]:
-    groups: dict[int, list[_Draft]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        assert prompt, "an empty prompt cannot be continued"
-        groups[len(prompt)] += [_Draft(index, sample) for sample in range(settings.samples)]
-    for _, drafts in sorted(groups.items()):
-        yield from (
-            drafts[i : i + settings.batch_size] for i in range(0, len(drafts), settings.batch_size)
-        )
+    lm: LM, prompts: Sequence[Sequence[int]], settings: GenerateSettings
+) -> list[tuple[DynamicCache, list[int]]]:
+    """Part prompts into batches, in an order in which some tell how long the others will take."""
+    limits = [len(prompt) - 1 for prompt in prompts]
+    # Padding stands between what is shared and what is not: a window would count it.
+    longest = max(limits, default=0) + 1 + settings.max_new_tokens
+    found = []
+    for rows, shared in read_together(
+        prompts, limits, lambda: longest <= lm.window and lm.can_pad_shared
+    ):
+        past = lm.remember(shared)
+        found += [(past, batch) for batch in _cut(lm, prompts, rows, settings)]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def _cut(
+    lm: LM, prompts: Sequence[Sequence[int]], rows: Sequence[int], settings: GenerateSettings
+) -> Iterator[list[int]]:
+    """Cut prompts, the shortest first, where a batch is full or its padding would cost much."""
+    batch: list[int] = []
+    n_read = 0
+    for row in sorted(rows, key=lambda row: len(prompts[row])):
+        length, n = len(prompts[row]), len(batch) + 1
+        size = n * (length + settings.max_new_tokens)
+        padding = len(batch) * length - n_read
+        full = max(n * settings.samples / settings.batch_size, size / lm.batch_tokens)
+        if batch and (full > 1 or padding > (MOST_PADDING * size if lm.can_pad else 0)):
+            yield batch
+            batch, n_read = [], 0
+        batch.append(row)
+        n_read += length
+    if batch:
+        yield batch
 
 
 def _answer(
     lm: LM,
-    ids: Int[Tensor, "batch pos"],
+    prompts: Sequence[Sequence[int]],
+    past: DynamicCache,
     drafts: list[_Draft],
-    chance: Float[Tensor, "prompt sample new"],
     settings: GenerateSettings,
+    read: Callable[[int], object],
 ) -> Iterator[Generation]:
     """Extend answers token by token; yield each when it ends."""
-    cache = DynamicCache(config=lm.model.config)
-    ends = _end_ids(lm)
+    asked = [prompts[draft.prompt] for draft in drafts[:: settings.samples]]
+    ids, mask = _padded(asked, past.get_seq_length())
+    cache, ends = lm.copies(past, len(ids)), _end_ids(lm)
+    logits = lm.advance(ids, cache, mask)
+    read(sum(map(len, asked)))
+    if settings.samples > 1:
+        rows = torch.arange(len(asked)).repeat_interleave(settings.samples)
+        logits, mask = _keep(lm, rows, cache, logits, mask)
     for step in range(settings.max_new_tokens):
-        logits = lm.advance(ids, cache)
-        where = torch.tensor([[draft.prompt, draft.sample] for draft in drafts])
-        tokens = _choose(logits, chance[where[:, 0], where[:, 1], step], settings.temperature)
+        chance = torch.stack([draft.chance[step] for draft in drafts])
+        tokens = _choose(logits, chance, settings.temperature)
         numbers = torch.stack(token_statistics(logits, tokens)[:4], dim=1).tolist()
         going: list[int] = []
         for row, (draft, token) in enumerate(zip(drafts, tokens.tolist(), strict=True)):
@@ -175,13 +228,40 @@ def _answer(
                 yield _finish(lm, draft, settings.stop, ended=ended)
             else:
                 going.append(row)
+        n_ended = len(drafts) - len(going)
+        read(lm.word_tokens * (len(going) + n_ended * (settings.max_new_tokens - step)))
         if not going:
             return
-        if len(going) < len(drafts):
-            rows = torch.tensor(going, device=lm.device)
-            lm.keep_rows(cache, rows)
-            tokens, drafts = tokens[rows], [drafts[row] for row in going]
-        ids = tokens[:, None]
+        if n_ended:
+            drafts = [drafts[row] for row in going]
+            tokens, mask = _keep(lm, torch.tensor(going), cache, tokens, mask)
+        mask = None if mask is None else pad(mask, (0, 1), value=True)
+        logits = lm.advance(tokens[:, None], cache, mask)
+
+
+def _padded(
+    texts: Sequence[Sequence[int]], n_shared: int
+) -> tuple[Int[Tensor, "text pos"], Bool[Tensor, "text whole"] | None]:
+    """Set what follows the shared tokens flush right; the mask is of both, None: no padding."""
+    longest = max(map(len, texts))
+    ids = [[0] * (longest - len(text)) + list(text[n_shared:]) for text in texts]
+    if len(set(map(len, texts))) == 1:
+        return torch.tensor(ids), None
+    place = torch.arange(longest)
+    n_padding = torch.tensor([longest - len(text) for text in texts])[:, None]
+    return torch.tensor(ids), (place < n_shared) | (place >= n_shared + n_padding)
+
+
+def _keep(
+    lm: LM,
+    rows: Int[Tensor, " kept"],
+    cache: DynamicCache,
+    values: Tensor,
+    mask: Bool[Tensor, "row pos"] | None,
+) -> tuple[Tensor, Bool[Tensor, "kept pos"] | None]:
+    """Keep these rows of a cache, of a tensor that runs parallel to it, and of its mask."""
+    lm.keep_rows(cache, rows)
+    return values[rows.to(values.device)], None if mask is None else mask[rows]
 
 
 def _choose(

@@ -1,9 +1,9 @@
 """A frozen causal language model: residual streams, logits and what links the two."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.changes import Change, ChangeKind, change_of
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
+
+CPU_PARAMETERS = 2**25
+"""Of blocks, from which on a CPU is given small batches."""
 
 
 class _DeepestBlockReachedError(Exception):
@@ -84,6 +87,7 @@ class LM:
         *,
         change: Change | None = None,
         marked: Bool[Tensor, "batch pos"] | None = None,
+        past: DynamicCache | None = None,
     ) -> Float[Tensor, "layer batch pos d_model"]:
         """Read the residual stream after the given blocks; the pass ends at the deepest.
 
@@ -93,12 +97,14 @@ class LM:
             layers: Block indices from 0; the result follows their order.
             change: Done to the stream on its way.
             marked: Where the change applies, if it is about positions.
+            past: Keys and values of what all rows begin with, before `ids`; a batch of one, left
+                as it is. Nothing changes there.
         """
         order = _tokens_first(mask)
         if order is None:
-            return self._changed(ids, layers, change, marked)
+            return self._changed(ids, layers, change, marked, past)
         marked = None if marked is None else marked.gather(1, order)
-        resid = self._changed(ids.gather(1, order), layers, change, marked)
+        resid = self._changed(ids.gather(1, order), layers, change, marked, past)
         back = order.to(self.device).argsort(dim=1)[None, :, :, None]
         return resid.gather(2, back.expand_as(resid))
 
@@ -141,17 +147,81 @@ class LM:
 
     @torch.no_grad()
     def advance(
-        self, ids: Int[Tensor, "batch pos"], cache: DynamicCache
+        self,
+        ids: Int[Tensor, "batch new"],
+        cache: DynamicCache,
+        mask: Bool[Tensor, "batch pos"] | None = None,
     ) -> Float[Tensor, "batch d_vocab"]:
-        """Append unpadded tokens to a key-value cache; return the logits of the next token."""
+        """Append tokens to a key-value cache; return the logits of the next token.
+
+        Args:
+            ids: New tokens; the last column is padding nowhere.
+            cache: Holds the tokens before them.
+            mask: Of the cache and the new tokens, True where there is a token; None: everywhere.
+        """
+        padded: dict[str, Tensor] = {}
+        if mask is not None:
+            mask = mask.to(self.device)
+            places = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            padded = {"attention_mask": mask.long(), "position_ids": places}
         output = self.parts.trunk(
-            inputs_embeds=self._embed(ids, None), past_key_values=cache, use_cache=True
+            inputs_embeds=self._embed(ids, None), past_key_values=cache, use_cache=True, **padded
         )
         return self._cap(self.parts.head(output.last_hidden_state[:, -1]))
 
+    def remember(self, ids: Sequence[int]) -> DynamicCache:
+        """Read what texts begin with, as a batch of one."""
+        cache = self.new_cache()
+        if ids:
+            self.advance(torch.tensor([list(ids)]), cache)
+        return cache
+
+    def new_cache(self) -> DynamicCache:
+        """Make an empty cache of the model's own kind."""
+        return DynamicCache(config=self.model.config)
+
+    def copies(self, past: DynamicCache, n: int) -> DynamicCache:
+        """Repeat a batch of one; the original stays as it is."""
+        cache = copy.deepcopy(past)
+        self.keep_rows(cache, torch.zeros(n, dtype=torch.long))
+        return cache
+
     def keep_rows(self, cache: DynamicCache, rows: Int[Tensor, " row"]) -> None:
-        """Keep these rows of a cache; the states of linear attention are rows of it as well."""
+        """Choose rows of a cache; the states of linear attention are rows of it as well."""
         cache.reorder_cache(rows.to(self.device))  # pyright: ignore[reportArgumentType]
+
+    @cached_property
+    def word_tokens(self) -> int:
+        """What writing one token costs, in tokens that are read: the head counts as well."""
+        held = sum(parameter.numel() for parameter in self.parts.blocks.parameters())
+        return 1 + round(self.parts.head.weight.numel() / max(held, 1))
+
+    @cached_property
+    def batch_tokens(self) -> int:
+        """Tokens per batch: some seconds of work on a CPU, where more at once is no faster."""
+        held = sum(parameter.numel() for parameter in self.parts.blocks.parameters())
+        return 2048 if self.device.type == "cpu" and held > CPU_PARAMETERS else 16384
+
+    @cached_property
+    def can_pad(self) -> bool:
+        """Tell whether padding before texts leaves what follows as it is alone."""
+        return self._goes_on_as_alone(n_shared=0, n_padding=4)
+
+    @cached_property
+    def can_share(self) -> bool:
+        """Tell whether texts may go on from a cache of what all of them begin with."""
+        return self._goes_on_as_alone(n_shared=6, n_padding=0)
+
+    @cached_property
+    def can_pad_shared(self) -> bool:
+        """Tell whether padding may follow what is shared; beyond `window` it must not."""
+        return self.can_share and self._goes_on_as_alone(n_shared=6, n_padding=2)
+
+    @cached_property
+    def window(self) -> int:
+        """Least number of tokens that a block looks back on."""
+        widths = [getattr(layer, "sliding_window", None) for layer in self.new_cache().layers]
+        return min((width for width in widths if width), default=2**31)
 
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
@@ -200,21 +270,25 @@ class LM:
         layers: Sequence[int],
         change: Change | None,
         marked: Bool[Tensor, "batch pos"] | None,
+        past: DynamicCache | None,
     ) -> Float[Tensor, "layer batch pos d_model"]:
         if change is None:
-            return self._read(self._embed(ids, None), layers)
+            return self._read(self._embed(ids, None), layers, past)
         if marked is None:
             marked = torch.zeros_like(ids, dtype=torch.bool)
         if change.kind is ChangeKind.mean:
-            return self._read(self._embed(ids, marked), layers)
+            return self._read(self._embed(ids, marked), layers, past)
+        assert past is None or change.kind is not ChangeKind.dropout, "dropout is everywhere"
+        if past is not None:
+            marked = nn.functional.pad(marked, (past.get_seq_length(), 0))
         generator = torch.Generator(self.device).manual_seed(change.seed)
         marked = marked.to(self.device)
         hooks = {
-            block: _change_of(change, marked, generator, is_noisy=layer == change.layer)
+            block: change_of(change, marked, generator, is_noisy=layer == change.layer)
             for layer, block in enumerate(self.parts.blocks)
         }
         with _hooked(hooks):
-            return self._read(self._embed(ids, None), layers)
+            return self._read(self._embed(ids, None), layers, past)
 
     def _embed(
         self, ids: Int[Tensor, "batch pos"], masked: Bool[Tensor, "batch pos"] | None
@@ -234,7 +308,10 @@ class LM:
         return torch.where(masked.to(self.device)[..., None], self.mean_embedding, embeds)
 
     def _read(
-        self, embeds: Float[Tensor, "batch pos d_model"], layers: Sequence[int]
+        self,
+        embeds: Float[Tensor, "batch pos d_model"],
+        layers: Sequence[int],
+        past: DynamicCache | None = None,
     ) -> Float[Tensor, "layer batch pos d_model"]:
         assert layers, "no layer asked for"
         assert all(0 <= layer < self.n_layers for layer in layers), layers
@@ -243,9 +320,31 @@ class LM:
         hooks = {
             self.parts.blocks[layer]: _keep(found, layer, layer == deepest) for layer in set(layers)
         }
+        cache = None if past is None else self.copies(past, len(embeds))
         with _hooked(hooks), suppress(_DeepestBlockReachedError):
-            self.parts.trunk(inputs_embeds=embeds, use_cache=False)
+            self.parts.trunk(
+                inputs_embeds=embeds, past_key_values=cache, use_cache=past is not None
+            )
         return torch.stack([found[layer] for layer in layers])
+
+    @torch.no_grad()
+    def _goes_on_as_alone(self, *, n_shared: int, n_padding: int) -> bool:
+        """Compare two texts after one more step with what they give without cache and padding."""
+        ids = torch.arange(2, 22).view(2, 10) % self.d_vocab
+        ids[:, :n_shared] = 1 % self.d_vocab
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        mask[1, n_shared : n_shared + n_padding] = False
+        masks = (mask[:, :-1], mask) if n_padding else (None, None)
+        try:
+            cache = self.copies(self.remember(ids[0, :n_shared].tolist()), 2)
+            self.advance(ids[:, n_shared:-1], cache, masks[0])
+            found = self.advance(ids[:, -1:], cache, masks[1])
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False
+        alone = [row[there][None] for row, there in zip(ids, mask, strict=True)]
+        expected = torch.cat([self.logits(row, row >= 0)[:, -1] for row in alone])
+        rounding = 1e-4 if found.dtype == torch.float32 else 2e-2
+        return bool((found - expected).abs().max() <= rounding * expected.abs().max())
 
     def _cap(self, logits: Tensor) -> Tensor:
         cap = self.parts.logit_cap
@@ -270,44 +369,6 @@ def _hooked(hooks: Mapping[nn.Module, Callable[..., object]]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _change_of(
-    change: Change,
-    marked: Bool[Tensor, "batch pos"],
-    generator: torch.Generator,
-    *,
-    is_noisy: bool,
-) -> Callable[..., object]:
-    """Make a hook that changes a block's output at random; `is_noisy`: noise comes after it."""
-
-    def changed(before: Tensor, after: Tensor) -> Tensor:
-        if change.kind is ChangeKind.noise:
-            return _noisy(after, change.scale, marked, generator) if is_noisy else after
-        assert change.kind is ChangeKind.dropout, change
-        draw = torch.rand(after.shape, generator=generator, device=after.device)
-        kept = (draw >= change.scale).to(after.dtype) / (1 - change.scale)
-        return before + kept * (after - before)
-
-    def hook(
-        _block: nn.Module, inputs: tuple[Any, ...], output: Tensor | tuple[Any, ...]
-    ) -> Tensor | tuple[Any, ...]:
-        if isinstance(output, Tensor):
-            return changed(inputs[0], output)
-        return (changed(inputs[0], output[0]), *output[1:])
-
-    return hook
-
-
-def _noisy(
-    resid: Float[Tensor, "batch pos d_model"],
-    scale: float,
-    marked: Bool[Tensor, "batch pos"],
-    generator: torch.Generator,
-) -> Float[Tensor, "batch pos d_model"]:
-    draw = torch.randn(resid.shape, generator=generator, device=resid.device)
-    rms = resid.float().square().mean(-1, keepdim=True).sqrt()
-    return torch.where(marked[..., None], resid + (scale * rms * draw).to(resid.dtype), resid)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Teacher-forced scoring: what a language model thinks of given answers, in one pass."""
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,11 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import DynamicCache
 
 from ghosttrack.errors import DataError
-from ghosttrack.models.changes import Change
+from ghosttrack.models.changes import Change, ChangeKind
 from ghosttrack.models.generate import token_statistics
 from ghosttrack.models.lm import LM
+from ghosttrack.models.sharing import read_together
 
 HEAD_ELEMENTS = 2**23
 """Logits held at once, which bounds memory where the vocabulary is large."""
@@ -56,7 +59,7 @@ def score(
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     *,
-    batch_tokens: int = 16384,
+    batch_tokens: int | None = None,
 ) -> list[TokenScores]:
     """Score each answer, token by token, as the continuation of its prompt.
 
@@ -64,7 +67,8 @@ def score(
         lm: The model.
         prompts: Token ids, prefix included; none empty.
         answers: Token ids; an empty answer has empty scores.
-        batch_tokens: Tokens per forward pass; it changes numbers by rounding only.
+        batch_tokens: Tokens per forward pass, None: as the model takes best; it changes numbers by
+            rounding only.
 
     Raises:
         DataError: A prompt and its answer do not fit the model's context.
@@ -85,8 +89,8 @@ def total(
     pairs: Int[np.ndarray, "pair 2"],
     *,
     change: Change | None = None,
-    read: Callable[[int], object] | None = None,
-    batch_tokens: int = 16384,
+    read: Callable[[int], object] = lambda _: None,
+    batch_tokens: int | None = None,
 ) -> Totals:
     """Score whole answers, each after as many prompts as are asked about.
 
@@ -98,8 +102,8 @@ def total(
         texts: What is asked about.
         pairs: Prompt and answer, by number.
         change: Done to the residual streams of every pass.
-        read: Told how many pairs each batch has read.
-        batch_tokens: Tokens per forward pass; with a random change it also changes the draw.
+        read: Told how much of `work` each batch has done.
+        batch_tokens: As in `score`; with a random change it also changes the draw.
 
     Raises:
         DataError: A prompt and its answer do not fit the model's context.
@@ -116,9 +120,15 @@ def total(
         known = lengths > 0
         totals.entropies[found.pairs[known]] = entropies[known] / lengths[known]
         totals.agrees[found.pairs] = n_top == lengths
-        if read is not None:
-            read(len(found.pairs))
+        read(found.work)
     return totals
+
+
+def work(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> int:
+    """Count what `total` reads, in tokens; each that is asked about costs the head as well."""
+    rows, _ = _rows(texts, pairs)
+    n_asked = sum(len(texts.answers[answer]) for answer in pairs[:, 1].tolist())
+    return sum(len(tokens) for _, tokens in rows) + n_asked * (lm.word_tokens - 1)
 
 
 class _Read(NamedTuple):
@@ -129,6 +139,16 @@ class _Read(NamedTuple):
     """The tokens of the n-th of them are columns ends[n]..ends[n + 1] - 1."""
     table: Float[np.ndarray, "5 token"]
     """The fields of `TokenStatistics`."""
+    work: int
+    """Of `work`, done in this batch."""
+
+
+class _Batch(NamedTuple):
+    """Passes of equal length."""
+
+    rows: Int[np.ndarray, " row"]
+    past: DynamicCache | None
+    """What all of them begin with."""
 
 
 def _passes(
@@ -136,9 +156,9 @@ def _passes(
     texts: Texts,
     pairs: Int[np.ndarray, "pair 2"],
     change: Change | None,
-    batch_tokens: int,
+    batch_tokens: int | None,
 ) -> Iterator[_Read]:
-    """Read every pair once, in batches of passes of equal length: none holds padding."""
+    """Read every pair once; what passes begin with in common is read once for all."""
     rows, row_of = _rows(texts, pairs)
     lengths = np.array([len(tokens) for _, tokens in rows], dtype=np.int64)
     if lengths.max(initial=0) > lm.n_ctx:
@@ -147,16 +167,51 @@ def _passes(
         )
     by_row = np.argsort(row_of, kind="stable")
     starts = np.searchsorted(row_of[by_row], np.arange(len(rows) + 1))
-    for length in np.unique(lengths):
-        members = np.flatnonzero(lengths == length)
-        size = max(1, batch_tokens // int(length))
-        for first in range(0, len(members), size):
-            batch = members[first : first + size]
-            asked = [by_row[starts[row] : starts[row + 1]] for row in batch]
-            at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
-            mine = np.concatenate(asked)
-            resid = _last_resid(lm, [rows[row] for row in batch], change)
-            yield _read_pairs(lm, texts, pairs, resid, (mine, at))
+    limits = lengths - 1
+    prompt_ends = np.array([len(prompt) - 1 for prompt in texts.prompts], dtype=np.int64)
+    np.minimum.at(limits, row_of, prompt_ends[pairs[:, 0]])
+    batches = _batches(lm, rows, _untouched(rows, limits, change), batch_tokens)
+    for batch, past in batches:
+        asked = [by_row[starts[row] : starts[row + 1]] for row in batch]
+        at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
+        resid = _last_resid(lm, [rows[row] for row in batch], change, past)
+        first = int(lengths[batch[0]]) - resid.shape[1]
+        read = _read_pairs(lm, texts, pairs, resid, (np.concatenate(asked), at, first))
+        yield read._replace(work=int(lengths[batch].sum()) + read.work)
+
+
+def _untouched(
+    rows: Sequence[tuple[Tokens, Tokens]], limits: Int[np.ndarray, " row"], change: Change | None
+) -> Int[np.ndarray, " row"]:
+    """Lower the limits to the tokens before the first that a change is about."""
+    if change is None:
+        return limits
+    if change.kind is ChangeKind.dropout:
+        return np.zeros_like(limits)
+    return np.minimum(limits, [min(marked, default=len(tokens)) for marked, tokens in rows])
+
+
+def _batches(
+    lm: LM,
+    rows: Sequence[tuple[Tokens, Tokens]],
+    limits: Int[np.ndarray, " row"],
+    batch_tokens: int | None,
+) -> list[_Batch]:
+    """Part passes into batches of equal length, in an order in which some tell of the others."""
+    texts = [tokens for _, tokens in rows]
+    found = []
+    for members, shared in read_together(texts, limits.tolist(), lambda: lm.can_share):
+        past = lm.remember(shared) if shared else None
+        by_length = np.array(members)
+        lengths = np.array([len(texts[row]) for row in members])
+        for length in np.unique(lengths):
+            size = max(1, (batch_tokens or lm.batch_tokens) // int(length))
+            same = by_length[lengths == length]
+            found += [
+                _Batch(same[first : first + size], past) for first in range(0, len(same), size)
+            ]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def _rows(
@@ -185,14 +240,20 @@ def _rows(
 
 
 def _last_resid(
-    lm: LM, rows: Sequence[tuple[Tokens, Tokens]], change: Change | None
+    lm: LM,
+    rows: Sequence[tuple[Tokens, Tokens]],
+    change: Change | None,
+    past: DynamicCache | None,
 ) -> Float[Tensor, "row pos d_model"]:
-    ids = torch.tensor([tokens for _, tokens in rows])
+    """Read the last block's output, from the first position that is not shared on."""
+    n_shared = past.get_seq_length() if past else 0
+    ids = torch.tensor([tokens[n_shared:] for _, tokens in rows])
     marked = torch.zeros_like(ids, dtype=torch.bool)
     for at, (places, _) in enumerate(rows):
-        marked[at, list(places)] = True
+        marked[at, [place - n_shared for place in places]] = True
     mask = torch.ones_like(marked)
-    return lm.residuals(ids, mask, [lm.n_layers - 1], change=change, marked=marked)[0]
+    last = [lm.n_layers - 1]
+    return lm.residuals(ids, mask, last, change=change, marked=marked, past=past)[0]
 
 
 def _read_pairs(
@@ -200,11 +261,11 @@ def _read_pairs(
     texts: Texts,
     pairs: Int[np.ndarray, "pair 2"],
     resid: Float[Tensor, "row pos d_model"],
-    asked: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, " asked"]],
+    asked: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, " asked"], int],
 ) -> _Read:
-    """Read the pairs `asked[0]` off the passes `asked[1]`."""
-    mine, at = asked
-    firsts = [len(texts.prompts[prompt]) - 1 for prompt in pairs[mine, 0].tolist()]
+    """Read the pairs `asked[0]` off the passes `asked[1]`, which begin at position `asked[2]`."""
+    mine, at, start = asked
+    firsts = [len(texts.prompts[prompt]) - 1 - start for prompt in pairs[mine, 0].tolist()]
     answers = [texts.answers[answer] for answer in pairs[mine, 1].tolist()]
     lengths = np.array([len(answer) for answer in answers], dtype=np.int64)
     ends = np.cumsum([0, *lengths])
@@ -212,7 +273,7 @@ def _read_pairs(
     where = np.repeat(at * resid.shape[1] + firsts, lengths) + within
     tokens = np.array(list(itertools.chain.from_iterable(answers)), dtype=np.int64)
     table = _read_out(lm, resid.flatten(0, 1), torch.from_numpy(where), torch.from_numpy(tokens))
-    return _Read(mine, ends, table)
+    return _Read(mine, ends, table, len(tokens) * (lm.word_tokens - 1))
 
 
 def _read_out(

@@ -48,6 +48,28 @@ def test_the_numbers_of_a_greedy_answer_are_its_teacher_forced_scores(lm: LM):
         assert expected.argmax_agrees
 
 
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("n_shared", [0, 20])
+def test_prompts_of_many_lengths_are_answered_as_alone(lm: LM, n_shared: int):
+    head = list(range(40, 40 + n_shared))
+    prompts = [[*head, *range(3, 5 + n % 9)] for n in range(18)]
+    together = generate(lm, prompts, SIX)
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = generate(lm, [prompt], SIX)
+        assert found.token_ids == alone.token_ids
+        assert found.logprobs == pytest.approx(alone.logprobs, abs=2e-5)
+
+
+def test_prompts_of_many_lengths_share_passes_and_what_they_begin_with(gpt2: LM):
+    assert gpt2.can_pad_shared
+    assert gpt2.can_pad
+    ran: list[tuple[int, ...]] = []
+    hook = gpt2.parts.blocks[0].register_forward_pre_hook(lambda _, x: ran.append(x[0].shape[:2]))
+    generate(gpt2, [[*range(40, 60), *range(1, 2 + n % 3)] for n in range(18)], SIX)
+    hook.remove()
+    assert ran[:2] == [(1, 20), (18, 3)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
 def test_batch_size_changes_no_sampled_answer(gpt2: LM, batch_size: int):
     settings = SIX._replace(temperature=1.0, samples=3, seed=5)

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghosttrack.errors import DataError
+from ghosttrack.models import sharing
+from ghosttrack.models.changes import MASK, Change, ChangeKind
 from ghosttrack.models.lm import LM
-from ghosttrack.models.score import score, token_statistics
+from ghosttrack.models.score import Texts, score, token_statistics, total, work
 
 TOKEN = st.integers(0, 99)
 PAIRS = st.lists(
@@ -89,6 +91,40 @@ def test_no_token_is_read_twice_or_for_nothing(gpt2: LM, prompts, answers, part,
         (alone,) = score(gpt2, [prompt], [answer])
         np.testing.assert_allclose(found.logprobs, alone.logprobs, atol=1e-5)
         np.testing.assert_allclose(found.entropies, alone.entropies, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "marked", "is_shared"),
+    [
+        pytest.param(None, (), True, id="nothing changed"),
+        pytest.param(MASK, (22,), True, id="a token masked behind the head"),
+        pytest.param(MASK, (3,), False, id="a token masked in the head"),
+        pytest.param(Change(ChangeKind.noise, 1, 0.5, 7), (21, 22), True, id="noise behind it"),
+        pytest.param(Change(ChangeKind.dropout, 1, 0.5, 7), (), False, id="dropout everywhere"),
+    ],
+)
+def test_a_head_that_prompts_share_is_read_once(lm: LM, monkeypatch, change, marked, is_shared):
+    prompts = [(*range(40, 60), n, *range(3, 6 + n % 3)) for n in range(18)]
+    texts = Texts(prompts, [(7, 8), (9,)], [marked] * len(prompts))
+    pairs = np.array([[n, n % 2] for n in range(18)])
+    ran: list[tuple[int, ...]] = []
+    hook = lm.parts.blocks[0].register_forward_pre_hook(lambda _, x: ran.append(x[0].shape[:2]))
+    found = total(lm, texts, pairs, change=change)
+    hook.remove()
+    assert ((1, 20) in ran) == is_shared == all(n_tokens < 24 for _, n_tokens in ran)
+    monkeypatch.setattr(sharing, "LEAST_SAVED", 10**9)
+    plain = total(lm, texts, pairs, change=change)
+    np.testing.assert_allclose(found.logprobs, plain.logprobs, atol=5e-5)
+    np.testing.assert_allclose(found.entropies, plain.entropies, atol=5e-5)
+    np.testing.assert_array_equal(found.agrees, plain.agrees)
+
+
+def test_all_work_that_is_foretold_is_done(gpt2: LM):
+    texts = Texts([(1, 2, 3), (1, 2), (5, 6, 7)], [(4,), (3, 4)], [()] * 3)
+    pairs = np.array([[0, 0], [1, 1], [2, 0]])
+    done: list[int] = []
+    total(gpt2, texts, pairs, read=done.append)
+    assert sum(done) == work(gpt2, texts, pairs)
 
 
 def test_an_answer_that_does_not_fit_is_named(gpt2: LM):

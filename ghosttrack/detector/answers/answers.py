@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.output_scores import output_scores
 from ghosttrack.detector.table import Table, read_parquet
 from ghosttrack.errors import DataError
-from ghosttrack.models.generate import GenerateSettings, Generation, generate
+from ghosttrack.models.generate import GenerateSettings, Generation, generate, work
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import TokenScores, score
 from ghosttrack.questions.labels import RIGHT, WRITTEN, categorise
@@ -180,7 +181,9 @@ def respond(lm: LM, prompts: Sequence[str], questions: QuestionSet) -> list[Resp
     """Let the model continue prompts greedily, as the questions say; each answer has a token."""
     ids = lm.encode_all(prompts)
     settings = GenerateSettings(max_new_tokens=questions.max_new_tokens, stop=questions.stop)
-    return [_given(lm, ids[one.prompt], one) for one in generate(lm, ids, settings)]
+    with Meter("answering", work(lm, ids, settings)) as meter:
+        given = generate(lm, ids, settings, meter.advance)
+    return [_given(lm, ids[one.prompt], one) for one in given]
 
 
 def assemble(questions: Sequence[Question], given: Sequence[Response]) -> Answers:

@@ -32,7 +32,7 @@ from ghosttrack.detector.table import Table
 from ghosttrack.models.changes import Change
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import find_subject
-from ghosttrack.models.score import Texts, Tokens, Totals, total
+from ghosttrack.models.score import Texts, Tokens, Totals, total, work
 from ghosttrack.questions.sets import Question, QuestionSet
 
 
@@ -168,9 +168,14 @@ class _CopyReader:
             by_change[change].append(row)
         n = len(self.copies)
         read = Totals(np.empty(n), np.empty(n), np.empty(n, bool))
-        with Meter("asking again", n, unit="copies") as meter:
+        pairs_of = {
+            change: np.array([self.copies[row][1:] for row in rows])
+            for change, rows in by_change.items()
+        }
+        n_tokens = sum(work(self.lm, texts, pairs) for pairs in pairs_of.values())
+        with Meter("asking again", n_tokens) as meter:
             for change, rows in by_change.items():
-                pairs = np.array([self.copies[row][1:] for row in rows])
+                pairs = pairs_of[change]
                 found = total(self.lm, texts, pairs, change=change, read=meter.advance)
                 for field, part in zip(read, found, strict=True):
                     field[rows] = part
