@@ -110,7 +110,7 @@ def runs_sheet(
             cells |= {name: bank.mean(name) for name in SAE_METRICS}
         if run.evaluation in found:
             judged = found[run.evaluation].evaluation
-            sizes = judged.n, judged.n_groups, judged.hallucinated_frac
+            sizes = judged.n_judged, judged.n_groups, judged.hallucinated_frac
             cells |= zip(ANSWERS, sizes, strict=True)
             cells |= {column: auroc(judged, *place) for column, place in places.items()}
         rows.append([cells.get(name) for name in columns])

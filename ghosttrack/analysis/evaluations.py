@@ -25,7 +25,7 @@ from ghosttrack.evaluation.result import (
 )
 from ghosttrack.evaluation.roster import CHIEF
 from ghosttrack.files import read_json
-from ghosttrack.questions.labels import RIGHT
+from ghosttrack.questions.categories import RIGHT
 from ghosttrack.report.tables import Estimate
 
 RECORDS = {"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate}

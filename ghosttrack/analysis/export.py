@@ -88,8 +88,10 @@ def protocol(found: EvaluationRecord) -> str:
         row.subset: f"{row.subset}: {row.n:,}" for row in judged.rows if row.subset in CONFIDENT
     }
     confident = f" ({', '.join(sizes.values())})" if sizes else ""
+    left = judged.n - judged.n_judged
+    others = f" (of {judged.n:,}; {left:,} are an echo of the question, or none)" if left else ""
     return (
-        f"n = {judged.n:,} answers{confident} of {judged.n_groups:,} groups,"
+        f"n = {judged.n_judged:,} answers{others}{confident} of {judged.n_groups:,} groups,"
         f" {100 * judged.hallucinated_frac:.1f} % hallucinated, the positive class."
         f" Probabilities are cross-fitted over {identity['n_folds']} grouped folds,"
         f" seed {identity['seed']}; {identity['n_bootstrap']:,} resamples.{_caution(found)}"

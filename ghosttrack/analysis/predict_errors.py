@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     tracks = _tracks(given.artifact)
-    answers = Answers.load(_sibling(tracks, "answers").path / "answers.parquet")
+    answers = Answers.load(_sibling(tracks, "answers").path / "answers.parquet").judged()
     bank = read_json(_sibling(tracks, "bank", "saes").path / "bank.json")
     layers = [layer_of(hook) for hook in bank["hooks"]]
     acts = load_latents(tracks.path / "latents.safetensors", len(layers))

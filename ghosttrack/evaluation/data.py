@@ -77,6 +77,8 @@ class EvaluationData(NamedTuple):
     """Residual streams of `layers` by place, as `readings.STATES` names them."""
     has_bank: bool = True
     """False where the settings ask for none, and so for no tracks."""
+    said: Answers | None = None
+    """All answers, where some are neither right nor wrong; `answers` are the others."""
 
     def has(self, name: str) -> bool:
         """Say whether there is a table of this name, or another thing that detectors need."""

@@ -1,5 +1,6 @@
 """The honest protocol, whole: fit every detector out of fold, then judge what it said."""
 
+from collections import Counter
 from itertools import chain
 from typing import NamedTuple, cast
 
@@ -113,10 +114,16 @@ def _evaluation(
     causal: tuple[CausalRate, ...],
 ) -> Evaluation:
     answers, data = fits.data.answers, fits.data
+    said = answers if data.said is None else data.said
+    eyes = zip(said.categories, said.other_categories, strict=True)
     paired = _differences(summaries, design.specs, written=answers.are_written)
     fitted = {name: fits.cross_fit(name) for name in summaries}
     return Evaluation(
-        n=len(answers),
+        n=len(said),
+        n_judged=len(answers),
+        n_ambiguous=int(answers.is_ambiguous.sum()),
+        categories=Counter(said.categories),
+        disagreements=Counter(f"{one}, else {other}" for one, other in eyes if one != other),
         n_groups=design.resamples.n_groups,
         hallucinated_frac=float(answers.labels.mean()),
         rows=tuple(one.row for one in chain.from_iterable(summaries.values())),

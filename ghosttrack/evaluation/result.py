@@ -112,6 +112,16 @@ class Evaluation:
     """Every detector under one protocol: grouped folds, inner choices, cluster bootstrap."""
 
     n: int
+    """Of all answers."""
+    n_judged: int
+    """Of those that are right or wrong: every other number is about them."""
+    n_ambiguous: int
+    """Of those that are judged and right to one eye, wrong to the other."""
+    categories: Mapping[str, int]
+    """What became of all answers, with their numbers."""
+    disagreements: Mapping[str, int]
+    """Categories and what the same answers are to the other eye, where it differs, with their
+    numbers."""
     n_groups: int
     hallucinated_frac: float
     rows: tuple[Row, ...]

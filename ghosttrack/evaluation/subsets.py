@@ -1,5 +1,6 @@
 """Which answers are held out together, and which are judged by themselves."""
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -7,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.errors import DataError
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 from ghosttrack.evaluation.data import Available
 from ghosttrack.evaluation.result import ALL, CONFIDENT, WITHIN
-from ghosttrack.evaluation.splits import grouped_folds, transfer_folds
+from ghosttrack.evaluation.splits import check_labels, grouped_folds, transfer_folds
 from ghosttrack.evaluation.summary import Subset
 from ghosttrack.world.questions import HELD_OUT
 
@@ -18,6 +20,10 @@ WITHIN_TIER = "within tier"
 WITHIN_ANSWER = "within answer"
 UNSEEN_WORDING = "unseen wording"
 """Questions in words that the model of a generated world never read."""
+UNAMBIGUOUS = "labels agree"
+"""Answers that are right, or wrong, to both eyes (`Answers.is_ambiguous`)."""
+N_SHOWN = 5
+"""Answers that are shown where no detector can be judged on them."""
 LEAST_OF_EACH = 11
 """Answers of each label from which on a relation, or an answer, has an AUROC of its own: below, one
 more or less moves it by a tenth."""
@@ -38,7 +44,8 @@ def subsets(
         else:
             present.append(Subset(name, answers.prob > least))
     unseen = np.array([name.endswith(HELD_OUT) for name in answers.question_ids])
-    for name, mask in {UNSEEN_WORDING: unseen, **parts}.items():
+    agreed = {UNAMBIGUOUS: ~answers.is_ambiguous} if answers.is_ambiguous.any() else {}
+    for name, mask in {UNSEEN_WORDING: unseen, **agreed, **parts}.items():
         if np.unique(answers.labels[mask]).size == 2:
             present.append(Subset(name, mask))
     strata = {
@@ -57,6 +64,26 @@ def subsets(
             kind = name.removeprefix("within ")
             left_out[name] = f"no {kind} stands {LEAST_OF_EACH} times under each label"
     return Available(tuple(present), left_out)
+
+
+def check_answers(answers: Answers, n_folds: int) -> None:
+    """Make sure that detectors can be judged on these answers, those without a label among them.
+
+    Raises:
+        DataError: None is right, or none is wrong: says what was asked and shows some; or too few
+            groups hold either.
+    """
+    labels = answers.labels[answers.is_judged]
+    for label, word in ((0, "right"), (1, "wrong")):
+        if not (labels == label).any():
+            counts = ", ".join(f"{name} {n}" for name, n in Counter(answers.categories).items())
+            said = ", ".join(map(repr, answers.texts[:N_SHOWN]))
+            raise DataError(
+                f"questions: no answer is {word} ({counts}); asked {answers.prompts[0]!r} and so"
+                f" on, the model said {said}; another model or another way of asking would do"
+            )
+    judged = answers.judged()
+    check_labels(judged.labels, judged.groups, n_folds)
 
 
 def outer_folds(

@@ -70,7 +70,12 @@ def write_answers(setup: Setup[DetectProgram], questions: QuestionSet, folder: P
 
 
 def read_answers(folder: Path) -> Answers:
-    """Read what `write_answers` left."""
+    """Read the answers that are right or wrong: all that comes after them looks at no others."""
+    return read_all_answers(folder).judged()
+
+
+def read_all_answers(folder: Path) -> Answers:
+    """Read what `write_answers` left: echoes and questions without an answer are among them."""
     return Answers.load(folder / "answers.parquet")
 
 

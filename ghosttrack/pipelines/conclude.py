@@ -17,7 +17,13 @@ from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.page import write_page
-from ghosttrack.report.tables import category_counts, print_headline, write_rows, write_scores
+from ghosttrack.report.tables import (
+    account,
+    category_counts,
+    print_headline,
+    write_rows,
+    write_scores,
+)
 from ghosttrack.run import Run
 from ghosttrack.training.loggers import close_loggers, make_loggers
 
@@ -89,6 +95,7 @@ def conclude(run: Run, judged: Artifact) -> None:
         **read_json(judged.path / "metrics.json"),
     }
     run.finish()
+    log.info("%s", account(found["n"], found["n_judged"], found["categories"]))
     print_headline(found["rows"], Console(width=max(Console().width, TABLE_WIDTH)))
     if found["tracking"]:
         log.info("%s", found["claim"])
@@ -111,9 +118,7 @@ def _metrics(material: ReportMaterial) -> dict[str, object]:
             name: {"n": n, "accuracy": accuracy}
             for name, n, accuracy in category_counts(answers.tiers, answers.labels)
         },
-        "categories": {
-            name: n for name, n, _ in category_counts(answers.categories, answers.labels)
-        },
+        "categories": dict(material.evaluation.categories),
         "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
         "hooks": list(material.hooks),
         "cautions": list(material.cautions),

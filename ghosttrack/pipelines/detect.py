@@ -7,13 +7,14 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.evaluation.roster import check_names, needed, settled
-from ghosttrack.evaluation.splits import check_labels
+from ghosttrack.evaluation.subsets import check_answers
 from ghosttrack.pipelines.answers import (
     SelfChecks,
     answers_stage,
     checks_stage,
     interventions_stage,
     question_set,
+    read_all_answers,
 )
 from ghosttrack.pipelines.bank import bank_stage
 from ghosttrack.pipelines.conclude import conclude
@@ -112,8 +113,7 @@ class Detection:
                 self.bank.announce(auto=config.auto)
             self.bank.make()  # first, as training takes longest
         if not self.evaluation.exists:
-            answers = self.answers.get()
-            check_labels(answers.labels, answers.groups, config.evaluation.n_folds)
+            check_answers(read_all_answers(self.answers.make().path), config.evaluation.n_folds)
         asked = self.answers, self.again, self.checks
         for stage in (*asked, self.states, self.tracks, self.detectors):
             if stage is not None:

@@ -21,7 +21,7 @@ from ghosttrack.detector.learners.fitted import FittedDetector, load
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.pipelines.answers import SelfChecks
+from ghosttrack.pipelines.answers import SelfChecks, read_all_answers
 from ghosttrack.pipelines.conclude import (
     SCHEMA,
     protocol,
@@ -128,6 +128,7 @@ def evaluation_data(sources: Sources) -> EvaluationData:
         families={spec.name: spec.family for spec in SPECS},
         parts=sources.parts,
         has_bank=sources.bank is not None,
+        said=read_all_answers(sources.answers.make().path),
     )
     if sources.states is not None:
         data = _with_states(data, sources.states.get(), sources.setup.config.detector.position)
@@ -212,7 +213,7 @@ def _facts(
     return {
         "model": f"{config.model.name}, {setup.lm.n_layers} layers, d_model {setup.lm.d_model}",
         "SAE bank": through,
-        "questions": f"{asked.name}, {evaluation.n} over {evaluation.n_groups} groups",
+        "questions": f"{asked.name}, {evaluation.n_judged} over {evaluation.n_groups} groups",
         **({"answers": WRITTEN} if is_written else {}),
         **(tracker if bank else {}),
         **protocol_facts(config),

@@ -27,7 +27,7 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import check_names
-from ghosttrack.evaluation.splits import check_labels
+from ghosttrack.evaluation.subsets import check_answers
 from ghosttrack.files import hash_path
 from ghosttrack.pipelines.conclude import (
     SCHEMA,
@@ -39,7 +39,7 @@ from ghosttrack.pipelines.conclude import (
 )
 from ghosttrack.pipelines.fingerprint import fingerprint
 from ghosttrack.pipelines.stage import Outputs, Stage
-from ghosttrack.questions.config import QuestionKind, ReadyAnswers
+from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
 from ghosttrack.questions.ready_answers import read_answered, read_option_scores
 from ghosttrack.report.material import Owners, ReportMaterial
 from ghosttrack.run import Run
@@ -69,8 +69,9 @@ OPTION_LIMITS = (
 )
 SAMPLING_LIMITS = (
     REAL_LIMIT,
-    "Labels are those of the file; where a row has none, the response was compared with its "
-    "reference answers by words, and one that is right in other words counts as hallucinated.",
+    "Labels are those of the file, unless questions.labels=ours; where a row has none, the response"
+    " was compared with its reference answers by words, and one that is right in other words counts"
+    " as hallucinated.",
     "Samples are compared by their words: texts that say the same in other words count as "
     "disagreement, and a mistake that every sample repeats counts as agreement.",
 )
@@ -90,7 +91,9 @@ class OutputScores(NamedTuple):
 class GivenAnswers(NamedTuple):
     """Answers as they were read, and how to measure them."""
 
+    said: Answers
     answers: Answers
+    """Those of them that are right or wrong."""
     measure: Callable[[], OutputScores]
     limits: Sequence[str]
 
@@ -102,20 +105,24 @@ def detect_ready(config: DetectProgram) -> None:
     run = Run.start("detect")
     log.info("no model runs; whose answers these are says model.name=%s", config.model.name)
     with run.stage("read"):
-        path = _path(config)
-        ready = READERS[config.questions.kind](path)
-    check_labels(ready.answers.labels, ready.answers.groups, config.evaluation.n_folds)
-    conclude(run, ready_stage(run, config, path, ready).make())
+        chosen = _chosen(config)
+        ready = READERS[chosen.kind](chosen)
+    check_answers(ready.said, config.evaluation.n_folds)
+    conclude(run, ready_stage(run, config, chosen, ready).make())
 
 
 def ready_stage(
-    run: Run, config: DetectProgram, path: Path, ready: GivenAnswers
+    run: Run, config: DetectProgram, chosen: ReadyAnswers, ready: GivenAnswers
 ) -> Stage[dict[str, Any]]:
     """The evaluation of these answers with its report."""
     settings = {
-        "questions": {"kind": config.questions.kind.name, "content": hash_path(path)},
+        "questions": {
+            "kind": chosen.kind.name,
+            "content": hash_path(Path(chosen.path)),
+            "labels": chosen.labels.name,
+        },
         **protocol(config),
-        "reading": fingerprint(READERS[config.questions.kind]),
+        "reading": fingerprint(READERS[chosen.kind]),
         "schema": SCHEMA,
     }
     outputs = Outputs(Path(config.output_root) / config.model.name, run, config.verify)
@@ -134,6 +141,7 @@ def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folde
             measured.tables,
             measured.forwards,
             uneven_relations=any(ready.answers.relations),
+            said=ready.said,
         )
         evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
     with run.stage("report"):
@@ -141,9 +149,9 @@ def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folde
         write_findings(folder, run, config, material, _no_tokens)
 
 
-def option_scores(path: Path) -> GivenAnswers:
+def option_scores(chosen: ReadyAnswers) -> GivenAnswers:
     """Read scores of given options: output scores, and the owner test with its prior correction."""
-    relations = read_option_scores(path)
+    relations = read_option_scores(Path(chosen.path))
     answers = option_answers(relations)
 
     def measure() -> OutputScores:
@@ -154,17 +162,22 @@ def option_scores(path: Path) -> GivenAnswers:
             owners=Owners(rivals(relations), owner.column("owner_gap")),
         )
 
-    return GivenAnswers(answers, measure, OPTION_LIMITS)
+    return GivenAnswers(answers, answers, measure, OPTION_LIMITS)
 
 
-def answered(path: Path) -> GivenAnswers:
+def answered(chosen: ReadyAnswers) -> GivenAnswers:
     """Read answers with what is known of them: token log-probabilities, samples, or both.
 
     Raises:
-        DataError: Neither is known of any.
+        DataError: Neither is known of any; or a row has no references to be labelled by.
     """
-    rows = read_answered(path)
-    answers = given_answers(rows)
+    path, relabel = Path(chosen.path), chosen.labels is LabelSource.ours
+    given = read_answered(path)
+    if relabel and not all(row.references for row in given):
+        raise DataError(f"{path}: questions.labels=ours needs `answers` in every row")
+    said = given_answers(given, relabel=relabel)
+    answers = said.judged()
+    rows = [row for row, judged in zip(given, said.is_judged, strict=True) if judged]
     n_samples = [len(row.samples) for row in rows]
     if not any(n_samples) and np.isnan(answers.prob).all():
         raise DataError(f"{path}: no row has `samples` or `token_logprobs` to judge its answer by")
@@ -177,16 +190,16 @@ def answered(path: Path) -> GivenAnswers:
             tables["sampling"] = sampling_table(rows)
         return OutputScores(tables, forwards={"sampling": float(np.mean(n_samples))})
 
-    return GivenAnswers(answers, measure, SAMPLING_LIMITS)
+    return GivenAnswers(said, answers, measure, SAMPLING_LIMITS)
 
 
-READERS: Mapping[QuestionKind, Callable[[Path], GivenAnswers]] = {
+READERS: Mapping[QuestionKind, Callable[[ReadyAnswers], GivenAnswers]] = {
     QuestionKind.option_scores: option_scores,
     QuestionKind.answered: answered,
 }
 
 
-def _path(config: DetectProgram) -> Path:
+def _chosen(config: DetectProgram) -> ReadyAnswers:
     assert isinstance(config.questions, ReadyAnswers), config.questions
     path = Path(config.questions.path)
     if config.questions.kind is QuestionKind.option_scores and not path.is_dir():
@@ -195,7 +208,7 @@ def _path(config: DetectProgram) -> Path:
         )
     if config.questions.kind is QuestionKind.answered and not path.is_file():
         raise ConfigError(f"questions.path={path} is not a file; give a .jsonl file")
-    return path
+    return config.questions
 
 
 def _material(
@@ -212,8 +225,8 @@ def _material(
         specs=SPECS,
         facts={
             "model": f"{config.model.name}, which answered elsewhere",
-            "questions": f"{config.questions.name}, {evaluation.n} over {evaluation.n_groups}"
-            " groups",
+            "questions": f"{config.questions.name}, {evaluation.n_judged} over"
+            f" {evaluation.n_groups} groups",
             **protocol_facts(config),
         },
         seconds=run.seconds,

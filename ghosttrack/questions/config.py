@@ -94,6 +94,13 @@ class PublishedQuestions(FileQuestions):
             raise ConfigError("questions.split is required; set questions.split=...")
 
 
+class LabelSource(Enum):
+    """Who says whether a ready answer is right."""
+
+    file = "file"
+    ours = "ours"
+
+
 @dataclass
 class ReadyAnswers(QuestionsConfig):
     """Answers that are there already, `ready_answers.py` says in which form; no model is asked."""
@@ -101,6 +108,14 @@ class ReadyAnswers(QuestionsConfig):
     path: str
     """`option_scores`: folder of LM-Pub-Quiz's results. `answered`: JSONL with `question, response,
     ...`."""
+    labels: LabelSource
+    """`file`: a row's label counts where it has one. `ours`: responses are compared with the
+    references of their rows. Where the two differ is reported either way."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind is QuestionKind.option_scores and self.labels is not LabelSource.file:
+            raise ConfigError("questions.labels must be file: the right option stands in the file")
 
 
 SCHEMAS: Mapping[QuestionKind, type[QuestionsConfig]] = {

@@ -2,17 +2,19 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-
-from ghosttrack.questions.sets import Question
-
-RIGHT = frozenset({"correct", "lucky", "written_right"})
-"""Categories with label 0; every other one is hallucinated."""
-WRITTEN = frozenset({"written_right", "written_wrong"})
-"""Categories of answers that others wrote."""
+from itertools import accumulate
+from typing import NamedTuple
 
 ARTICLES = frozenset({"a", "an", "the"})
+LETTER_A = re.compile(r"\ba(?:-\w|\s+(?:minor|major|flat|sharp)\b)", re.IGNORECASE)
+"""An "a" that is a letter or a note, and no article."""
+NAMED = re.compile(r"\b(?:the|an?)\s+(\w)", re.IGNORECASE)
+"""An article and the letter after it, a capital where the article belongs to a name."""
+TAIL = re.compile(r"\s*\([^()]*\)\s*$")
+OR = re.compile(r"\bor\b")
+ASKING = re.compile(r"\b(?:wh(?:at|ich|o|om|ose|en|ere|y)|how|is|was|are|were|can|does|did)\b")
 # Letters that no Unicode decomposition takes apart, and signs with several code points.
 FOLDS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"}
@@ -174,61 +176,155 @@ def _number_at(spelt: Sequence[str], start: int) -> tuple[int, int]:
     return total + group, position - start
 
 
-def _holds(text: Sequence[str], phrase: Sequence[str], *, exact: bool) -> bool:
+class _Slot(NamedTuple):
+    """A word with the article that stands before it, if any."""
+
+    article: str
+    word: str
+
+
+def _plain(text: Sequence[str]) -> list[_Slot]:
+    return [_Slot("", word) for word in text]
+
+
+def _slots(text: Sequence[str], articles: frozenset[str] = ARTICLES) -> list[_Slot]:
+    """Set articles beside the word after them; a last word is none ("vitamin A")."""
+    slots, before = [], ""
+    for at, word in enumerate(text, start=1):
+        if word in articles and at < len(text):
+            before = word.removesuffix("n")
+        else:
+            slots.append(_Slot(before, word))
+            before = ""
+    return slots
+
+
+def _holds(text: Sequence[_Slot], phrase: Sequence[_Slot], *, exact: bool = False) -> bool:
     """Tell whether the words of the phrase stand in the text, in order and side by side.
 
     Where a word ends is nothing: "spider man" is "Spiderman", "J K" is "JK"; but two numbers side
-    by side are two.
+    by side are two. An article that only one of the two has is nothing either, another one is.
     """
     wanted = _glued(phrase)
     if exact:
-        return _glued(text) == wanted
+        return _glued(text) == wanted and _agree(text, phrase)
     longest = len(wanted)
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             found = _glued(text[start:end])
-            if found == wanted:
+            if found == wanted and _agree(text[start:end], phrase):
                 return True
             if len(found) > longest:
                 break
     return False
 
 
-def _glued(text: Sequence[str]) -> str:
-    return NUMBERS_APART.sub("", " ".join(text))
+def _glued(text: Sequence[_Slot]) -> str:
+    return NUMBERS_APART.sub("", " ".join(slot.word for slot in text))
 
 
-def _bare(text: Sequence[str]) -> list[str]:
-    """Drop articles; a last word is none ("vitamin A")."""
-    last = len(text) - 1
-    return [word for at, word in enumerate(text) if word not in ARTICLES or at == last]
+def _agree(some: Sequence[_Slot], others: Sequence[_Slot]) -> bool:
+    ours, theirs = _articles(some), _articles(others)
+    return all(theirs.get(at, article) == article for at, article in ours.items())
 
 
-def is_match(answer: str, references: Sequence[str], *, exact: bool = False) -> bool:
-    """Tell whether an answer names one of the references.
+def _articles(text: Sequence[_Slot]) -> dict[int, str]:
+    """Find articles by the number of letters that stand before them."""
+    letters = accumulate((len(slot.word) for slot in text), initial=0)
+    return {at: slot.article for at, slot in zip(letters, text, strict=False) if slot.article}
 
-    Whole words count, so "it" is not in "Titian" nor "10" in "100"; articles do not ("the
-    Beatles" is "Beatles"). An acronym that spells a common word ("US", "WHO") must stand in
-    capitals, or alone. An empty answer matches nothing. What an answer says *about* the reference
-    is not understood: "not Paris" names Paris.
+
+def is_match(
+    answer: str, references: Sequence[str], question: str = "", *, exact: bool = False
+) -> bool:
+    """Tell whether an answer names one of the references, by more than the question's own words.
+
+    Whole words count, so "it" is not in "Titian" nor "10" in "100". An article may be missing
+    ("Beatles" is "The Beatles"), but a name's is no other ("a band" is not "The Band"). What a
+    reference has in brackets at its end may be missing, too ("Rain Man (1988)"). An acronym that
+    spells a common word ("US", "WHO") must stand in capitals, or alone. An empty answer matches
+    nothing. What an answer says *about* the reference is not understood: "not Paris" names Paris.
 
     Args:
         answer: What was said.
         references: Right answer and aliases, any of which will do.
+        question: What was asked; an alias that stands in it proves nothing, unless the question
+            leaves the choice ("Poland, Austria or Switzerland?").
         exact: The answer must be the reference and nothing besides.
     """
     said = words(answer)
-    for reference in references:
-        known = words(reference)
-        if not known:
-            if answer.strip() and answer.strip() == reference.strip():
-                return True
-            continue
-        alone = exact or not _is_heard(answer, reference)
-        views = [(said, known), (_bare(said), _bare(known))]
-        if any(phrase and _holds(text, phrase, exact=alone) for text, phrase in views):
-            return True
-    return False
+    return any(
+        _is_named(answer, said, reference, exact=exact)
+        and not (question and _is_echo(answer, reference, question))
+        for reference in dict.fromkeys(form for one in references for form in _forms(one))
+    )
+
+
+def _is_named(answer: str, said: Sequence[str], reference: str, *, exact: bool) -> bool:
+    known = words(reference)
+    if not known:
+        return bool(answer.strip()) and answer.strip() == reference.strip()
+    alone = exact or not _is_heard(answer, reference)
+    views = _views(said, known, reference)
+    return any(_holds(text, phrase, exact=alone) for text, phrase in views)
+
+
+def _forms(reference: str) -> Iterator[str]:
+    """Give a reference, and what is left of it without brackets at its end."""
+    yield reference
+    bare = TAIL.sub("", reference)
+    if not ARTICLES.issuperset(words(bare)):
+        yield bare
+
+
+def _views(
+    said: Sequence[str], known: Sequence[str], reference: str
+) -> Iterator[tuple[list[_Slot], list[_Slot]]]:
+    """Set the words of both side by side: all of them, and with articles that may be missing."""
+    yield _plain(said), _plain(known)
+    articles = ARTICLES - {"a"} if LETTER_A.search(reference) else ARTICLES
+    text, phrase = _slots(said, articles), _slots(known, articles)
+    if not any(initial.isupper() for initial in NAMED.findall(reference)):
+        phrase = _plain([slot.word for slot in phrase])
+    yield text, phrase
+
+
+def _is_echo(answer: str, reference: str, question: str) -> bool:
+    """Tell whether a reference that the answer names proves nothing, as the question holds it.
+
+    Only with its article does "The Band" answer which band it was.
+    """
+    if not stands_in(question, reference) or is_offered(question, reference):
+        return False
+    ignored = re.IGNORECASE if question == question.casefold() else re.NOFLAG
+    quoted = re.compile(rf"(?<!\w){re.escape(reference)}(?!\w)", ignored)
+    is_own = NAMED.match(reference) and quoted.search(answer) and not quoted.search(question)
+    return not is_own
+
+
+def stands_in(text: str, phrase: str) -> bool:
+    """Tell whether the words of a phrase stand side by side in a text, articles aside."""
+    return _holds(_bare(text), _bare(phrase))
+
+
+def _bare(text: str) -> list[_Slot]:
+    return _plain([slot.word for slot in _slots(words(text))])
+
+
+def is_offered(question: str, phrase: str) -> bool:
+    """Tell whether the phrase is one of the answers that a question leaves the choice of.
+
+    >>> is_offered("Which is larger, Mars or the Moon?", "the Moon")
+    True
+    >>> is_offered("By what name is daltonism, or deuteranopia, known?", "deuteranopia")
+    False
+    """
+    *firsts, last = OR.split(question.casefold())
+    if not firsts or ASKING.search(last):
+        return False
+    wanted = " " + _glued(_bare(phrase))
+    parts = [*re.split(r"[,;:?]", " or ".join(firsts)), last]
+    return any(f" {_glued(_bare(part))}".endswith(wanted) for part in parts)
 
 
 def _is_heard(answer: str, reference: str) -> bool:
@@ -238,21 +334,3 @@ def _is_heard(answer: str, reference: str) -> bool:
         return True
     spelt = r"\W?".join(letters)
     return re.search(rf"(?<!\w){spelt}(?!\w)", answer) is not None
-
-
-def categorise(question: Question, answer: str) -> str:
-    """Name what became of a question.
-
-    Questions of a world (with a `status`) are compared word for word, others by containment. An
-    empty answer is wrong.
-
-    Returns:
-        correct | wrong; with a status: correct | lucky (right, though the fact was never seen) |
-        wrong_known | unknown_attribute | unknown_entity.
-    """
-    right = is_match(answer, question.answers, exact=bool(question.status))
-    if not question.status:
-        return "correct" if right else "wrong"
-    if question.status == "known":
-        return "correct" if right else "wrong_known"
-    return "lucky" if right else question.status

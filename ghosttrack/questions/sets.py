@@ -46,6 +46,8 @@ class Question:
     """Generated world: `known`, `unknown_attribute` or `unknown_entity`."""
     exposure: int = -1
     """Times that the fact was seen in training; -1: not known."""
+    asked: str = ""
+    """The bare question, without what a template sets around it; empty: the prompt is it."""
 
 
 Templates = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -80,7 +82,12 @@ class QuestionSet:
         return replace(
             self,
             questions=tuple(
-                replace(one, prompt=wrap(one.prompt), wordings=tuple(map(wrap, one.wordings)))
+                replace(
+                    one,
+                    prompt=wrap(one.prompt),
+                    asked=one.prompt,
+                    wordings=tuple(map(wrap, one.wordings)),
+                )
                 for one in self.questions
             ),
             stop=tuple(asking.stop),

@@ -13,9 +13,10 @@ from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.subsets import UNAMBIGUOUS
 from ghosttrack.report.html import asset, embedded, environment, json_in_html
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.tables import category_counts, number
+from ghosttrack.report.tables import account, category_counts, number, with_interval
 from ghosttrack.report.viewer import viewer_data
 
 CAPTIONS = {
@@ -67,7 +68,7 @@ def write_page(
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
         figures=[_figure(figure) for figure in figures],
-        categories=category_counts(answers.categories, answers.labels),
+        ambiguity=ambiguity(evaluation, risk_name),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
         confidence=_confidence(answers.prob, answers.labels),
         has_tracks=material.view is not None,
@@ -99,12 +100,29 @@ def risk_detector(evaluation: Evaluation) -> str:
 def summarise(evaluation: Evaluation, detector: str) -> str:
     """Say in one sentence how well the strongest honest detector does."""
     row = evaluation.row(detector)
+    n = evaluation.n_judged
+    said = f"{account(evaluation.n, n, evaluation.categories)}. " if n < evaluation.n else ""
     return (
-        f"{evaluation.n} answers about {evaluation.n_groups} groups, "
+        f"{said}{n} answers about {evaluation.n_groups} groups, "
         f"{100 * evaluation.hallucinated_frac:.0f} % hallucinated. {detector}: AUROC "
-        f"{number(row.auroc)} [{number(row.auroc_ci.low)}, {number(row.auroc_ci.high)}], "
+        f"{with_interval(row.auroc, row.auroc_ci)}, "
         f"F1 {number(row.f1)}, ECE {number(row.ece)}."
     )
+
+
+def ambiguity(evaluation: Evaluation, detector: str) -> str:
+    """Say how many labels are doubtful, and what a detector's AUROC is without them."""
+    if not evaluation.disagreements:
+        return ""
+    counts = ", ".join(f"{name} {n}" for name, n in evaluation.disagreements.items())
+    said = (
+        f"{evaluation.n_ambiguous} of {evaluation.n_judged} labels are ambiguous: right to one eye "
+        f"and not to the other (of all answers: {counts.replace('_', ' ')})."
+    )
+    if UNAMBIGUOUS not in evaluation.subsets:
+        return said
+    row = evaluation.row(detector, UNAMBIGUOUS)
+    return f"{said} {detector} without them: AUROC {with_interval(row.auroc, row.auroc_ci)}."
 
 
 def sketch(

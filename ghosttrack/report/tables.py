@@ -50,6 +50,16 @@ def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
+def account(n: int, n_judged: int, categories: Mapping[str, int]) -> str:
+    """Say what became of the answers, and how many detectors are judged on.
+
+    >>> account(9, 8, {"correct": 3, "wrong": 5, "no_answer": 1})
+    '9 answers: correct 3, wrong 5, no answer 1; judged are 8'
+    """
+    parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in categories.items())
+    return f"{n:,} answers: {parts}; judged are {n_judged:,}"
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write CSV in UTF-8; a text that a spreadsheet would run as a formula gets a `'` before it."""
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.evaluation.splits import INNER_FOLDS, grouped_folds, nested_folds, transfer_folds
-from ghosttrack.evaluation.subsets import kinds_of_question
+from ghosttrack.evaluation.subsets import check_answers, kinds_of_question
 from tests.support.answers import made_up_answers
 
 
@@ -55,6 +55,19 @@ def test_one_label_only_is_one_clear_line(label: int, word: str):
     _, groups, texts = questions(0)
     with pytest.raises(DataError, match=f"0 groups hold a {word} answer, 5 folds need 6"):
         grouped_folds(np.full(len(groups), label), groups, texts, 5, 0)
+
+
+@pytest.mark.parametrize(("categories", "word"), [(("wrong",), "right"), (("correct",), "wrong")])
+def test_answers_of_one_label_say_what_was_asked_and_show_five(categories, word: str):
+    answers = made_up_answers(9, 9)
+    label = np.full(9, categories[0] == "wrong", dtype=np.int64)
+    said = replace(answers, labels=label, categories=(*categories * 8, "no_answer"))
+    with pytest.raises(DataError, match=f"no answer is {word}") as raised:
+        check_answers(said, 5)
+    text = str(raised.value)
+    assert answers.prompts[0] in text
+    assert f"{categories[0]} 8, no_answer 1" in text
+    assert all(repr(one) in text for one in answers.texts[:5])
 
 
 def test_a_kind_that_is_held_out_is_met_in_no_training_row_nor_are_its_groups():

@@ -1,9 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ghosttrack.pipelines.answers import read_all_answers, read_answers
+from tests.support.answers import made_up_answers
 from tests.support.asking import ask
+
+
+def test_an_echo_and_no_answer_are_kept_and_not_judged(tmp_path: Path):
+    said = replace(made_up_answers(4, 4), categories=("correct", "echo", "no_answer", "wrong"))
+    said.save(tmp_path / "answers.parquet")
+    assert read_all_answers(tmp_path).categories == said.categories
+    judged = read_answers(tmp_path)
+    assert judged.question_ids == ("q0", "q3")
+    assert judged.output.values.tolist() == said.output.values[[0, 3]].tolist()
 
 
 def test_questions_of_which_nothing_is_known_are_asked_once(gpt2_folder: Path, tmp_path: Path):

@@ -110,16 +110,34 @@ def test_scores_of_options_are_judged_without_a_model(
 def test_answered_questions_are_judged_by_samples_and_probabilities(
     workplace: Workplace, answered: Path, tmp_path: Path
 ):
-    printed = said(run(workplace.forks, tmp_path, "answered", answered, "logger=wandb"))
+    rows = [json.loads(line) for line in answered.read_text().splitlines()]
+    for row in rows[:3]:
+        row["label"] = "error" if row["answers"][0] in row["response"] else "correct"
+    asked = rows[3] | {"question": "Is it so?", "response": "I don't know."}
+    echo = asked | {"response": "Is it so?"}
+    path = write_rows(tmp_path / "answers.jsonl", [*rows, asked, echo])
+    settings = "logger=wandb", "questions.labels=ours"
+    printed = said(run(workplace.forks, tmp_path, "answered", path, *settings))
     folder = only(tmp_path, "evaluations")
     found = read_json(folder / "evaluation.json")
     rows = {(row["detector"], row["subset"]): row for row in found["rows"]}
     assert found["n_groups"] == 120
+    assert (found["n"], found["n_judged"], found["n_ambiguous"]) == (122, 120, 3)
+    assert found["categories"] == {**found["categories"], "no_answer": 1, "echo": 1}
+    assert sum(found["categories"].values()) == 122
+    assert sum(found["disagreements"].values()) == 3
+    assert rows["sampling", "labels agree"]["n"] == 117
+    assert "122 answers: " in printed
+    assert "no answer 1, echo 1; judged are 120" in printed
     assert rows["sampling", "all"]["auroc"] > 0.95
     assert rows["sampling", "all"]["forwards"] == 4
     assert {"output_best", "output", "sampling+output"} <= {name for name, _ in rows}
     assert "control:relation" in found["left_out"]
-    assert "value" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "value" in page
+    assert "3 of 120 labels are ambiguous" in page
+    assert "without them: AUROC" in page
+    assert "Judged are the 120 answers that are right or wrong" in page
     assert str(folder / "report.html") in printed.strip().splitlines()[-1]
 
 
@@ -154,7 +172,7 @@ def test_answers_with_labels_and_samples_alone_have_no_confident_subset(
         (
             "answered",
             [{"question": "a", "response": "b", "label": "error", "samples": ["c"]}],
-            "1 groups hold a hallucinated answer, 2 folds need 6",
+            "no answer is right (wrong 1); asked 'a' and so on, the model said 'b'",
         ),
     ],
 )

@@ -45,6 +45,7 @@ def answers(**changed: object) -> Answers:
         "references": (("blue", "green"),) * N,
         "labels": LABELS,
         "categories": tuple("wrong" if label else "correct" for label in LABELS),
+        "other_categories": tuple("wrong" if label else "correct" for label in LABELS),
         "prob": prob,
         "token_ids": ((7,),) * N,
         "logprobs": logprobs,
@@ -86,6 +87,10 @@ def evaluation(**changed: object) -> Evaluation:
     generator = np.random.default_rng(0)
     fields: dict[str, object] = {
         "n": N,
+        "n_judged": N,
+        "n_ambiguous": 0,
+        "categories": {"correct": 4, "wrong": 4},
+        "disagreements": {},
         "n_groups": 4,
         "hallucinated_frac": 0.5,
         "rows": rows,

@@ -35,6 +35,7 @@ def made_up_answers(n: int, n_groups: int, seed: int = 0, informative: float = 1
         references=(("value",),) * n,
         labels=labels,
         categories=tuple("wrong" if label else "correct" for label in labels),
+        other_categories=tuple("wrong" if label else "correct" for label in labels),
         prob=np.exp(logprobs),
         token_ids=tuple((int(one),) for one in generator.integers(100, size=n)),
         logprobs=tuple((float(one),) for one in logprobs),

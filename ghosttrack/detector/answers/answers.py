@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.output_scores import output_scores
@@ -18,14 +18,14 @@ from ghosttrack.errors import DataError
 from ghosttrack.models.generate import GenerateSettings, Generation, generate, work
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import TokenScores, score
-from ghosttrack.questions.labels import RIGHT, WRITTEN, categorise
+from ghosttrack.questions.categories import RIGHT, UNJUDGED, WRITTEN, Label, categorise
 from ghosttrack.questions.sets import Question, QuestionSet
 
 OUTPUT_PREFIX = "output:"
 TEXT, TEXTS, REALS = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
 TYPES = {
     **dict.fromkeys(("question_ids", "groups", "prompts", "subjects", "relations"), TEXT),
-    **dict.fromkeys(("tiers", "texts", "categories"), TEXT),
+    **dict.fromkeys(("tiers", "texts", "categories", "other_categories"), TEXT),
     **{"references": TEXTS, "token_ids": pa.list_(pa.int64())},
     **dict.fromkeys(("logprobs", "entropies", "margins"), REALS),
     **{"labels": pa.int64(), "exposures": pa.int64(), "prob": pa.float64()},
@@ -38,8 +38,7 @@ class Answers:
     """One greedy answer per question; every field runs parallel to the questions.
 
     An answer is never without tokens: where the model stops at once, the token it stopped with
-    stands in `token_ids`, `texts` holds "", and the answer counts as wrong. Of answers that were
-    given elsewhere none has any.
+    stands in `token_ids` and `texts` holds "". Of answers that were given elsewhere none has any.
     """
 
     question_ids: tuple[str, ...]
@@ -55,10 +54,14 @@ class Answers:
     references: tuple[tuple[str, ...], ...]
     """Right answer and its aliases."""
     labels: Int[np.ndarray, " sample"]
-    """1 = hallucinated."""
+    """1 = hallucinated; of no meaning where the answer is not judged."""
     categories: tuple[str, ...]
-    """correct | wrong; on a world: correct | lucky | wrong_known | unknown_attribute |
-    unknown_entity; of answers that others wrote: written_right | written_wrong."""
+    """correct | wrong | no_answer | echo; on a world: correct | lucky | wrong_known |
+    unknown_attribute | unknown_entity; of answers that others wrote: written_right |
+    written_wrong."""
+    other_categories: tuple[str, ...]
+    """The same to another eye (`categories.Label`): a file's label, or a match that does not see
+    the question."""
     prob: Float[np.ndarray, " sample"]
     """Probability of the whole answer, the product over its tokens; NaN: not known."""
     token_ids: tuple[tuple[int, ...], ...]
@@ -83,6 +86,21 @@ class Answers:
     def are_written(self) -> bool:
         """Others wrote the answers; the model only read them."""
         return any(category in WRITTEN for category in self.categories)
+
+    @property
+    def is_judged(self) -> Bool[np.ndarray, " sample"]:
+        """Whether an answer is right or wrong: neither an echo of the question, nor none."""
+        return np.array([one not in UNJUDGED for one in self.categories], dtype=bool)
+
+    @property
+    def is_ambiguous(self) -> Bool[np.ndarray, " sample"]:
+        """Whether an answer is right to one eye and not to the other."""
+        pairs = zip(self.categories, self.other_categories, strict=True)
+        return np.array([(one in RIGHT) != (other in RIGHT) for one, other in pairs], dtype=bool)
+
+    def judged(self) -> "Answers":
+        """Keep the answers that are right or wrong."""
+        return self.take(np.flatnonzero(self.is_judged))
 
     def take(self, rows: Int[np.ndarray, " row"]) -> "Answers":
         """Choose answers, in this order; one may come more than once."""
@@ -128,7 +146,7 @@ class Answers:
         cls,
         questions: Sequence[Question],
         texts: Sequence[str],
-        categories: Sequence[str],
+        labels: Sequence[Label],
         output: Table,
         logprob: str = "answer_logprob",
     ) -> "Answers":
@@ -137,6 +155,7 @@ class Answers:
         `logprob` names the output score that is the whole answer's log-probability.
         """
         none = ((),) * len(texts)
+        categories, others = zip(*labels, strict=True) if labels else ((), ())
         return cls(
             question_ids=tuple(q.id for q in questions),
             groups=tuple(q.group for q in questions),
@@ -148,7 +167,8 @@ class Answers:
             texts=tuple(texts),
             references=tuple(q.answers for q in questions),
             labels=np.array([category not in RIGHT for category in categories], dtype=np.int64),
-            categories=tuple(categories),
+            categories=categories,
+            other_categories=others,
             prob=np.exp(output.column(logprob)),
             token_ids=none,
             logprobs=none,
@@ -164,14 +184,14 @@ class Response(NamedTuple):
     text: str
     token_ids: tuple[int, ...]
     scores: TokenScores
-    category: str = ""
+    label: Label | None = None
     """Where it is known without comparing the text with the references."""
 
 
 def answer(lm: LM, questions: QuestionSet) -> Answers:
     """Let the model answer every question greedily, and judge what it said.
 
-    `labels.categorise` says how what it said is compared with right answers.
+    `categories.categorise` says how what it said is compared with right answers.
     """
     prompts = [question.prompt for question in questions.questions]
     return assemble(questions.questions, respond(lm, prompts, questions))
@@ -189,11 +209,11 @@ def respond(lm: LM, prompts: Sequence[str], questions: QuestionSet) -> list[Resp
 def assemble(questions: Sequence[Question], given: Sequence[Response]) -> Answers:
     """Judge given answers and set them beside what is known of their questions."""
     pairs = zip(questions, given, strict=True)
-    categories = [one.category or categorise(question, one.text) for question, one in pairs]
+    labels = [one.label or categorise(question, one.text) for question, one in pairs]
     scores = [one.scores for one in given]
     texts = [one.text for one in given]
     return replace(
-        Answers.of(questions, texts, categories, output_scores(scores)),
+        Answers.of(questions, texts, labels, output_scores(scores)),
         token_ids=tuple(one.token_ids for one in given),
         logprobs=tuple(tuple(one.logprobs.tolist()) for one in scores),
         entropies=tuple(tuple(one.entropies.tolist()) for one in scores),

@@ -16,7 +16,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import logprob_scores
 from ghosttrack.detector.asking.families.owner import OWNER_SPECS, against
 from ghosttrack.detector.table import LOG_PROB, POSITIVE, REAL, Table, define
-from ghosttrack.questions.labels import is_match
+from ghosttrack.questions.categories import Label, categorise
 from ghosttrack.questions.ready_answers import OptionScores, ReadyAnswer
 from ghosttrack.questions.sets import Question
 
@@ -38,20 +38,28 @@ PRIOR_SPECS = define(
 OWNER_OPTION_SPECS = (*OWNER_SPECS, *PRIOR_SPECS)
 
 
-def given_answers(rows: Sequence[ReadyAnswer]) -> Answers:
+def given_answers(rows: Sequence[ReadyAnswer], *, relabel: bool = False) -> Answers:
     """Judge given answers: by their label where they have one, else by their references.
 
-    The probability of an answer without token log-probabilities is NaN.
+    With `relabel` by their references, and the label is the other eye's. The probability of an
+    answer without token log-probabilities is NaN.
     """
     questions = [
         Question(str(at), row.question, row.references, row.group) for at, row in enumerate(rows)
     ]
-    is_right = [
-        is_match(row.response, row.references) if row.label is None else row.label == 0
-        for row in rows
-    ]
+    labels = [_label(*pair, relabel=relabel) for pair in zip(questions, rows, strict=True)]
     texts, output = [row.response for row in rows], logprob_scores([row.logprobs for row in rows])
-    return Answers.of(questions, texts, _categories(is_right), output)
+    return Answers.of(questions, texts, labels, output)
+
+
+def _label(question: Question, row: ReadyAnswer, *, relabel: bool) -> Label:
+    ours = categorise(question, row.response)
+    if row.label is None:
+        return ours
+    theirs = _verdict(row.label == 0).category
+    if not row.references:
+        return Label.certain(theirs)
+    return Label(ours.category, theirs) if relabel else Label(theirs, ours.category)
 
 
 def option_answers(relations: Sequence[OptionScores]) -> Answers:
@@ -65,7 +73,8 @@ def option_answers(relations: Sequence[OptionScores]) -> Answers:
             texts.append(one.options[best])
             is_right.append(best == right)
     output = output_table(relations)
-    return Answers.of(questions, texts, _categories(is_right), output, "option_logprob")
+    labels = list(map(_verdict, is_right))
+    return Answers.of(questions, texts, labels, output, "option_logprob")
 
 
 def output_table(relations: Sequence[OptionScores]) -> Table:
@@ -101,8 +110,8 @@ def n_others(relations: Sequence[OptionScores]) -> float:
     return float(np.concatenate(counts).mean())
 
 
-def _categories(is_right: Sequence[bool]) -> list[str]:
-    return ["correct" if right else "wrong" for right in is_right]
+def _verdict(is_right: bool) -> Label:
+    return Label.certain("correct" if is_right else "wrong")
 
 
 def _best(relation: OptionScores) -> Int[np.ndarray, " subject"]:

@@ -13,6 +13,7 @@ from ghosttrack.detector.answers.answers import Answers, Response, assemble
 from ghosttrack.detector.table import Table
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
+from ghosttrack.questions.categories import Label
 from ghosttrack.questions.labels import words
 from ghosttrack.questions.sets import Question, QuestionSet
 
@@ -37,7 +38,8 @@ def written_answers(lm: LM, questions: QuestionSet, seed: int) -> Answers:
     prompts = [lm.encode(question.prompt) for question in asked]
     spoken = [_continue(lm, question, text) for question, text in zip(asked, texts, strict=True)]
     categories = np.where(is_wrong, "written_wrong", "written_right").tolist()
-    given = map(Response, texts, map(tuple, spoken), score(lm, prompts, spoken), categories)
+    labels = [Label.certain(one) for one in categories]
+    given = map(Response, texts, map(tuple, spoken), score(lm, prompts, spoken), labels)
     return assemble(asked, list(given))
 
 
