@@ -292,14 +292,18 @@ def _views(
 def _is_echo(answer: str, reference: str, question: str) -> bool:
     """Tell whether a reference that the answer names proves nothing, as the question holds it.
 
-    Only with its article does "The Band" answer which band it was.
+    Only as a name, with its article and capitals, does "The Band" answer which band it was.
     """
     if not stands_in(question, reference) or is_offered(question, reference):
         return False
+    _, _, name = reference.partition(" ")
     ignored = re.IGNORECASE if question == question.casefold() else re.NOFLAG
-    quoted = re.compile(rf"(?<!\w){re.escape(reference)}(?!\w)", ignored)
-    is_own = NAMED.match(reference) and quoted.search(answer) and not quoted.search(question)
-    return not is_own
+    is_told = NAMED.match(reference) and _quotes(answer, reference)
+    return not is_told or _quotes(question, name, ignored)
+
+
+def _quotes(text: str, phrase: str, ignored: re.RegexFlag = re.NOFLAG) -> bool:
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, ignored) is not None
 
 
 def stands_in(text: str, phrase: str) -> bool:

@@ -38,6 +38,8 @@ CASES = [
     ("How is 1994 written in Roman numerals?", "MCMXCIV", "MCMXCIV|1994", "correct"),
     ("Who was born Terry Gene Bollea?", "Dwayne Johnson", "Hulk Hogan|Gene Bollea", "wrong"),
     ("who sang the weight by the band", "The Band", "The Band", "echo"),
+    ("Who was the Georgia Peach?", "The Georgia Peach", "Ty Cobb|The Georgia Peach", "echo"),
+    ("What is the Milky Way?", "The Milky Way is old.", "A galaxy|The Milky Way", "wrong"),
     ("Which earwig is a fishmoth?", "The fishmoth", "Silverfish|Fish moth", "echo"),
     # Where the question leaves the choice, its words are answers.
     (CURIE, "Marie Curie was born in Poland.", "Poland", "correct"),
