@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.learners.baselines import Words
+from ghosttrack.detector.learners.baselines import StateProbe, Words
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
     LINEAR,
+    SHRUNK,
     Columns,
     Learner,
     screen,
@@ -63,6 +64,7 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Availa
         present.append(Canary("name_tfidf", Words(answers.subjects, "char_wb"), labels))
     else:
         left_out["name_tfidf"] = "the questions name no subjects"
+    present += _of_others(data, seed)
     untrained = _untrained(data)
     if untrained is None:
         left_out["untrained"] = "this data holds no statistics of a model without training"
@@ -100,6 +102,21 @@ def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample 
         np.random.default_rng(int.from_bytes(key[:8])).normal(size=NOISE_COLUMNS) for key in keys
     ]
     return np.array(draws)
+
+
+def _of_others(data: EvaluationData, seed: int) -> list[Canary]:
+    """Give every answer the prior, and the residual stream of the middle layer, of another."""
+    labels, found = data.answers.labels, list[Canary]()
+    others = np.random.default_rng(seed).permutation(len(labels))
+    if data.has("prior"):
+        prior = _finite(data.tables["prior"].values[others])
+        found.append(Canary("prior_of_another", Columns(prior, SHRUNK), labels))
+    if data.has("states"):
+        middle = len(data.layers) // 2
+        streams = data.states["answer_last"][[middle]][:, others]
+        probe = StateProbe(streams, (data.layers[middle],))
+        found.append(Canary("states_of_another", probe, labels))
+    return found
 
 
 def _shuffled(

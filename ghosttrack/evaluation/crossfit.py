@@ -130,20 +130,29 @@ def stacked_column(fit: FoldFit, fold: Fold, n: int) -> Float[np.ndarray, " samp
 
 def choose(inner: Inner) -> Tried:
     """Take the option of highest mean AUROC over inner folds, then try its neighbours."""
-    tried = _race(inner, inner.learner.options(), -np.inf)
-    best = max(tried, key=lambda one: one.auroc)
-    neighbours = _race(inner, inner.learner.refine(best.option), best.first)
-    return max([best, *neighbours], key=lambda one: one.auroc)
+    best = _best(inner, _race(inner, inner.learner.options(), -np.inf))
+    return _best(inner, [best, *_race(inner, inner.learner.refine(best.option), best.first)])
+
+
+def _best(inner: Inner, tried: list[Tried]) -> Tried:
+    """Find the option of highest AUROC that beats those before it by its margin."""
+    hallucinated = inner.labels[inner.fold.train]
+    rarer = max(min(hallucinated.sum(), (1 - hallucinated).sum()), 1)
+    best, *others = tried
+    for one in others:
+        if one.auroc > best.auroc + one.option.margin / np.sqrt(rarer):
+            best = one
+    return best
 
 
 def _race(inner: Inner, options: tuple[Option, ...], to_beat: float) -> list[Tried]:
-    """Try options on all inner folds, but those that fall behind in the first."""
+    """Try options on all inner folds, but those without a margin that fall behind in the first."""
     firsts = [inner.scores(option, 0) for option in options]
     aurocs = [inner.auroc(scores, 0) for scores in firsts]
     lead = max([to_beat, *aurocs])
     tried = []
     for option, scores, auroc in zip(options, firsts, aurocs, strict=True):
-        if lead - auroc > HOPELESS:
+        if lead - auroc > HOPELESS and not option.margin:
             continue
         oof = inner.out_of_fold(option, scores)
         parts = [inner.auroc(oof[inner.fold.inner == at], at) for at in range(INNER_FOLDS)]

@@ -16,15 +16,16 @@ from ghosttrack.evaluation.roster import (
     DETECTORS,
     EARLY,
     FAMILIES,
-    NEEDS,
     NULL,
-    DetectorSpec,
+    all_parts,
     null,
     of_family,
     of_track_family,
     settled,
     streaming,
+    with_parts,
 )
+from ghosttrack.evaluation.spec import NEEDS, DetectorSpec
 
 T = TypeVar("T")
 MADE_NOT = "this data makes no such detector"
@@ -139,8 +140,7 @@ def _rows(data: EvaluationData) -> tuple[DetectorSpec, ...]:
 def _named(data: EvaluationData, names: Sequence[str]) -> list[DetectorSpec]:
     """Keep the detectors of these names and those that they build on."""
     rows = {one.name: one for one in (*_by_family(data), *_rows(data))}
-    chosen = [rows[name] for name in names if name in rows]
-    kept = {*names, *(part for one in chosen for part in (*one.stacked, one.option_of))}
+    kept = with_parts(names, rows)
     return [one for name, one in rows.items() if name in kept]
 
 
@@ -155,6 +155,13 @@ def _by_family(data: EvaluationData) -> list[DetectorSpec]:
 
 def _obstacle(spec: DetectorSpec, data: EvaluationData) -> str:
     """Say what is missing; "" where nothing is."""
+    missing = dict.fromkeys(name for one in all_parts(spec) for name in _missing(one, data))
+    of_bank = not data.has_bank and any(NEEDS.get(one, one) in missing for one in OF_BANK)
+    where = "bank=none:" if of_bank else "this data holds"
+    return f"{where} no {', no '.join(missing)}" if missing else ""
+
+
+def _missing(spec: DetectorSpec, data: EvaluationData) -> list[str]:
     tables = () if spec.is_open else tuple(spec.reads)
     missing = [NEEDS.get(name, name) for name in tables if not data.has(name)]
     if spec.any_of and not any(map(data.has, spec.any_of)):
@@ -162,19 +169,16 @@ def _obstacle(spec: DetectorSpec, data: EvaluationData) -> str:
     for table, columns in spec.reads.items():
         held = data.tables[table].names if table in data.tables else columns
         missing += [column for column in columns if column not in held]
-    parts = [one for one in DETECTORS if one.name in spec.stacked]
-    needs = dict.fromkeys(need for one in (spec, *parts) for need in one.needs)
-    missing += [NEEDS[need] for need in needs if not data.has(need)]
-    of_bank = not data.has_bank and any(NEEDS.get(one, one) in missing for one in OF_BANK)
-    where = "bank=none:" if of_bank else "this data holds"
-    return f"{where} no {', no '.join(missing)}" if missing else ""
+    return missing + [NEEDS[need] for need in spec.needs if not data.has(need)]
 
 
 def _settled(spec: DetectorSpec, data: EvaluationData) -> DetectorSpec:
-    """Keep the tables that are there, and count the passes."""
+    """Keep the tables that are there, and count the passes, those of its parts once."""
+    passes = dict[str, float]()
+    for one in all_parts(spec):
+        for name in filter(data.has, one.reads):
+            taken = data.forwards.get("tracks" if name == "tokens" else name, 0.0)
+            most = min(one.passes.get(name, taken), taken)
+            passes[name] = max(passes.get(name, 0.0), most)
     reads = {name: columns for name, columns in spec.reads.items() if data.has(name)}
-    passes = spec.forwards
-    for name in reads:
-        taken = data.forwards.get("tracks" if name == "tokens" else name, 0.0)
-        passes += min(spec.passes.get(name, taken), taken)
-    return spec._replace(reads=reads, forwards=float(passes))
+    return spec._replace(reads=reads, forwards=float(spec.forwards + sum(passes.values())))

@@ -16,8 +16,17 @@ from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.fitting import Fits, Job
-from ghosttrack.evaluation.result import CausalRate, Evaluation, Interval, Pair
-from ghosttrack.evaluation.roster import DetectorSpec, pairs
+from ghosttrack.evaluation.result import (
+    ALL,
+    WITHIN,
+    CausalRate,
+    Evaluation,
+    Interval,
+    Pair,
+    Part,
+)
+from ghosttrack.evaluation.roster import BASE, PARTS, pairs
+from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import outer_folds, subsets
 from ghosttrack.evaluation.summary import (
@@ -95,14 +104,30 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
 
 
 def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) -> Fits:
-    """Fit what stands alone, then what builds on it."""
+    """Fit what stands alone, then what builds on it, and choose among all last."""
     fits = Fits(data, design.nested)
-    later = [spec for spec in design.specs if spec.stacked or spec.option_of]
-    jobs = fits.jobs(spec for spec in design.specs if spec not in later)
-    for one in design.canaries:
-        jobs += [Job(CANARY + one.name, fold, one.learner, one.labels) for fold in fits.folds]
-    fits.run(parallel, jobs, seed)
-    fits.run(parallel, fits.jobs(later), seed)
+    waiting = [spec for spec in design.specs if not spec.within]
+    jobs = [
+        Job(CANARY + one.name, fold, one.learner, one.labels)
+        for one in design.canaries
+        for fold in fits.folds
+    ]
+    while waiting:
+        names = {spec.name for spec in waiting}
+        now = [spec for spec in waiting if not names & {*spec.stacked, spec.option_of}]
+        fits.run(parallel, [*fits.jobs(now), *jobs], seed)
+        waiting, jobs = [spec for spec in waiting if spec not in now], []
+    cheap = sorted(design.specs, key=lambda spec: spec.forwards)
+    for one in (spec for spec in design.specs if spec.within):
+        fitted = [
+            spec.name
+            for spec in cheap
+            if spec.competes and spec.name in fits.fits and spec.forwards <= one.within
+        ]
+        if fitted:
+            fits.recommend(one.name, fitted)
+        else:
+            fits.left_out[one.name] = f"no detector of at most {one.within:g} passes was judged"
     return fits
 
 
@@ -144,16 +169,21 @@ def _evaluation(
         effective_rank={name: effective_rank(table) for name, table in data.tables.items()},
         left_out=design.left_out | fits.left_out,
         claim=claim(paired),
+        parts=_parts(summaries),
+        recommended=fits.recommended,
     )
 
 
 def _summarise(fits: Fits, design: Design, parallel: Parallel) -> dict[str, list[Summary]]:
     """Score every fitted detector on every subset."""
     labels = fits.data.answers.labels
+    passes = {spec.name: spec.forwards for spec in design.specs}
+    for name in fits.recommended:
+        passes[name] = float(np.mean([passes[fit.option.label] for fit in fits.fits[name]]))
     entries = [
-        Entry(spec.name, spec.forwards, fits.cross_fit(spec.name))
-        for spec in design.specs
-        if spec.name in fits.fits
+        Entry(name, taken, fits.cross_fit(name))
+        for name, taken in passes.items()
+        if name in fits.fits
     ]
     tasks = (delayed(summarise)(one, labels, design.subsets, design.resamples) for one in entries)
     summaries = cast("list[list[Summary]]", parallel(tasks))
@@ -190,4 +220,19 @@ def _differences(
         difference(one, other)
         for a, b in pairs(there, written=written)
         for one, other in zip(summaries[a], summaries[b], strict=True)
+    )
+
+
+def _parts(summaries: dict[str, list[Summary]]) -> tuple[Part, ...]:
+    """Compare each part that was measured, fused late with the base, with the base alone."""
+    found = [
+        (part, difference(one, other))
+        for part, name in PARTS.items()
+        if name in summaries
+        for one, other in zip(summaries[name], summaries[BASE], strict=True)
+    ]
+    return tuple(
+        Part(part, pair.b, pair.delta, pair.ci, pair.subset)
+        for part, pair in found
+        if pair.subset in (ALL, WITHIN)
     )

@@ -32,8 +32,12 @@ from ghosttrack.evaluation.crossfit import (
     stacked_column,
 )
 from ghosttrack.evaluation.data import EvaluationData, available
-from ghosttrack.evaluation.roster import DetectorSpec
+from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
+
+TIE = 0.002
+"""AUROC that is not worth more passes."""
 
 
 class Job(NamedTuple):
@@ -55,6 +59,7 @@ class Fits:
         self.left_out: dict[str, str] = {}
         self.fits: dict[str, list[FoldFit]] = {}
         self.dropped: dict[str, tuple[str, ...]] = {}
+        self.recommended: dict[str, str] = {}
 
     def jobs(self, specs: Iterable[DetectorSpec]) -> list[Job]:
         """Prepare the learners of these detectors for every fold.
@@ -78,11 +83,29 @@ class Fits:
         for job, fit in zip(jobs, cast("list[FoldFit]", parallel(tasks)), strict=True):
             self.fits.setdefault(job.name, []).append(fit)
 
+    def recommend(self, name: str, competing: Sequence[str]) -> None:
+        """Let the inner folds of every outer fold choose one of these, cheap ones first."""
+        ranks = np.array([[self._rank(one, fold) for one in competing] for fold in self.folds])
+        best = [competing[at] for at in map(first_of_best, ranks)]
+        self.fits[name] = [
+            self.fits[one][fold.number]._replace(option=Option(one))
+            for one, fold in zip(best, self.folds, strict=True)
+        ]
+        self.recommended[name] = competing[first_of_best(ranks.mean(axis=0))]
+
+    def _rank(self, name: str, fold: Fold) -> float:
+        """Mean AUROC of a detector over the inner folds that hold both labels."""
+        labels, oof = self.data.answers.labels[fold.train], self.fits[name][fold.number].oof
+        inner = (fold.inner == at for at in range(INNER_FOLDS))
+        return float(np.nanmean([plain_auroc(labels[mine], oof[mine]) for mine in inner]))
+
     def cross_fit(self, name: str) -> CrossFit:
         """Put one detector's folds together."""
         return assemble(self.fits[name], self.folds, len(self.data.answers))
 
     def _jobs(self, spec: DetectorSpec) -> list[Job]:
+        if any(part not in self.fits for part in spec.stacked):
+            return []
         jobs, dropped = [], Counter[str]()
         for fold in self.folds:
             n = len(self.data.answers)
@@ -99,6 +122,15 @@ class Fits:
             f"{column} ({count} of {len(self.folds)} folds)" for column, count in dropped.items()
         )
         return jobs
+
+
+def first_of_best(aurocs: Float[np.ndarray, " detector"]) -> int:
+    """Find the first detector that no other beats by more than `TIE`.
+
+    >>> first_of_best(np.array([0.7, 0.8, 0.801]))
+    1
+    """
+    return int(np.flatnonzero(aurocs >= aurocs.max() - TIE)[0])
 
 
 def fit_whole(
@@ -216,6 +248,7 @@ def _inputs(
         texts=answers.texts,
         relations=answers.relations,
         token_answer=data.token_answer,
+        states=data.states,
     )
 
 

@@ -1,7 +1,7 @@
 """What an evaluation found, in the form that reports and `evaluation.json` read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import NamedTuple
 
@@ -77,6 +77,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Part:
+    """AUROC of one part of a detector fused late with `base`, minus that of `base`."""
+
+    part: str
+    base: str
+    delta: float
+    ci: Interval
+    subset: str
+    """all | within relation."""
+
+
+@dataclass(frozen=True)
 class NullComparison:
     """How long tracks last under real links and under one null's."""
 
@@ -147,6 +159,11 @@ class Evaluation:
     """Detectors, canaries and subsets that the data cannot feed, with the reason."""
     claim: str
     """Whether tracking helps, with the numbers that decide it."""
+    parts: tuple[Part, ...] = ()
+    """What each part that was measured contributes."""
+    recommended: Mapping[str, str] = field(default_factory=dict)
+    """Detector that the inner folds of all outer folds together rank first, by the name of the row
+    that makes this choice in every outer fold anew."""
 
     @property
     def subsets(self) -> tuple[str, ...]:

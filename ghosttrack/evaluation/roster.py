@@ -14,35 +14,31 @@ made from is listed as `classifiers.Inputs`.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
 from ghosttrack.detector.asking.families.owner import N_NEAR
 from ghosttrack.detector.asking.roster import RESCORED
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.learners.baselines import (
-    Distance,
-    Latents,
-    LinearProbe,
-    SubjectKnown,
-    Words,
-)
-from ghosttrack.detector.learners.classifiers import (
-    BOOSTING,
-    FOREST,
-    MOST_TOKENS,
-    STREAMING,
-    BestColumn,
-    Columns,
-    Factory,
-    Inputs,
-    LabelFree,
-    Learner,
-    TokenClassifier,
-)
+from ghosttrack.detector.learners.baselines import Distance, Latents, LinearProbe, Words
+from ghosttrack.detector.learners.classifiers import MOST_TOKENS, STREAMING, BestColumn, LabelFree
 from ghosttrack.errors import ConfigError
+from ghosttrack.evaluation.spec import (
+    OF_STATES,
+    PLACES,
+    DetectorSpec,
+    Reads,
+    boosting,
+    by_token,
+    fused,
+    light,
+    shrunk,
+    signs_only,
+    state_probe,
+    subject_known,
+    whole,
+)
 
 NULL = "null:"
 OF_TRACKS = "tracks:"
@@ -55,97 +51,7 @@ PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
 SURFACE, IDENTITY, RELATION = "control:surface", "control:answer_identity", "control:relation"
 FAMILIES = RESCORED
 """Tables of the black-box interventions."""
-NEEDS = {
-    "output": "token probabilities",
-    "owner": "owner test",
-    "subject": "subject in its prompts",
-    "sampling": "sampled answers",
-    "prior": "probability of the answer without its question",
-    "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
-    "probes": "residual streams",
-    "states": "residual streams of the answers",
-    "latents": "SAE latents",
-    "tokens": "tokens of own answers",
-    "subject_latents": "SAE latents at subjects",
-    "relations": "more than one relation",
-}
-"""What a table, or another thing that detectors need, is made from, where its name does not say
-it."""
-Reads = Mapping[str, tuple[str, ...]]
 RENAMED = {"all": "everything"}
-
-
-def trees(x: Inputs) -> Learner:
-    """Let linear models and boosted trees compete, and a forest where trees win."""
-    return Columns(x.values, challengers=FOREST)
-
-
-def light(x: Inputs) -> Learner:
-    """Do without the forest, the slowest classifier: for few columns."""
-    return Columns(x.values)
-
-
-def boosting(x: Inputs) -> Learner:
-    """Learn by gradient boosting alone."""
-    return Columns(x.values, BOOSTING)
-
-
-def by_token(n_tokens: int) -> Factory:
-    """Judge an answer by its first tokens."""
-    return lambda x: TokenClassifier(Columns(x.values), x.token_answer, n_tokens)
-
-
-def signs_only(x: Inputs) -> Learner | None:
-    """Add up the columns of an expected direction."""
-    kept = np.flatnonzero(x.directions)
-    return LabelFree(x.values[:, kept], x.directions[kept]) if kept.size else None
-
-
-def subject_known(x: Inputs) -> Learner:
-    """Look for latents that tell known subjects, whatever the relation."""
-    _, relation = np.unique(x.relations, return_inverse=True)
-    return SubjectKnown(x.subject_latents, x.layers, relation)
-
-
-class DetectorSpec(NamedTuple):
-    """One detector: what it reads, what learns from it, and where it is shown."""
-
-    name: str
-    title: str
-    """What it is, for people."""
-    reads: Reads = MappingProxyType({})
-    """Table to the columns that are looked at; no name takes all of them."""
-    learner: Factory = trees
-    needs: tuple[str, ...] = ()
-    """Further fields of `Inputs` that must be there, as `NEEDS` names them."""
-    stacked: tuple[str, ...] = ()
-    """Detectors whose inner out-of-fold scores are columns too."""
-    is_open: bool = False
-    """It does with those of its tables that are there, `any_of` them at least one."""
-    any_of: tuple[str, ...] = ()
-    forwards: float = 1.0
-    """Forward passes per answer beyond those of its tables."""
-    passes: Mapping[str, float] = MappingProxyType({})
-    """By table, where the columns need fewer passes than the table does."""
-    option_of: str = ""
-    """It takes the classifier that inner folds chose for this detector."""
-    headline: bool = False
-    """It is evaluated by default."""
-    kept: bool = False
-    """It is fitted on all answers for use on new prompts; of those, later rows need more."""
-    chief: bool = False
-    """It stands for the others where there is room for few."""
-    curve: bool = False
-    """Its curves are drawn; of many, none could be told apart."""
-    compare_with: tuple[str, ...] = ()
-    """Detectors that its AUROC is compared with, on the same resamples."""
-    color: str = ""
-    """In figures, for rows of the closing table; others are grey."""
-
-
-def whole(*tables: str) -> Reads:
-    """Read all columns of these tables."""
-    return dict.fromkeys(tables, ())
 
 
 OUTPUT = ("output",)
@@ -167,6 +73,27 @@ FEW: Reads = {
 GAIN = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
 DECISIVE_NULL = ("tracks", "null:shuffled")
 
+BASE = "output_shrunk"
+"""What other sources are fused with, late: it does not lose to its best column."""
+PARTS = {
+    "names": "names+output",
+    "wordings": "wordings+output",
+    "prior": "prior+output",
+    "ghosts": "late:ghosts+output",
+    "masking": "masking+output",
+    "probe": "probe+output",
+}
+"""What a part adds to the base is told by this row."""
+
+
+def late(name: str, *parts: str, color: str = "") -> DetectorSpec:
+    """Make the row of detectors whose scores are fused late."""
+    title = f"{', '.join(parts)}, fused late"
+    return DetectorSpec(
+        name, title, learner=fused, stacked=parts, compare_with=OUTPUT, competes=True, color=color
+    )
+
+
 DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "output_best", "the best single output score", whole("output"),
@@ -174,12 +101,12 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     ),
     DetectorSpec(
         "output", "output scores", whole("output"), compare_with=(SURFACE,),
-        headline=True, kept=True, chief=True, curve=True, color="#1b1f24",
+        headline=True, kept=True, chief=True, curve=True, competes=True, color="#1b1f24",
     ),
     DetectorSpec("lens", "logit lens", whole("lens"), headline=True, color="#0e7490"),
     DetectorSpec(
         "lens+output", "logit lens and output scores", whole("lens", "output"),
-        compare_with=OUTPUT, headline=True, kept=True, color="#0891b2",
+        compare_with=OUTPUT, headline=True, kept=True, competes=True, color="#0891b2",
     ),
     DetectorSpec(
         PROBE, "linear probe on the residual stream of one layer", needs=("probes",),
@@ -198,7 +125,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "tracks+output", "statistics of tracks and output scores", whole("tracks", "output"),
         compare_with=("output", "lens+output"), headline=True, kept=True, chief=True, curve=True,
-        color="#5b3cc4",
+        competes=True, color="#5b3cc4",
     ),
     DetectorSpec(
         STREAMING, "risk by the tokens so far, after the last one", whole("tokens"),
@@ -222,7 +149,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "quick", "few numbers of few passes", QUICK, boosting,
         passes={"paraphrase": 1.0, "owner": 1.0 + N_NEAR}, compare_with=OUTPUT,
-        headline=True, kept=True, curve=True, color="#d61f69",
+        headline=True, kept=True, curve=True, competes=True, color="#d61f69",
     ),
     DetectorSpec(
         "few", "the few numbers that say most", FEW, boosting, compare_with=OUTPUT,
@@ -262,6 +189,51 @@ DETECTORS: tuple[DetectorSpec, ...] = (
         "exposure_oracle", "how often training text named the fact, and output scores",
         whole("exposure", "output"), headline=True, curve=True, color="#155e75",
     ),
+    *(
+        DetectorSpec(
+            f"{OF_STATES}{place}", f"linear probe on residual streams, {words}", needs=("states",),
+            learner=partial(state_probe, place),
+        )
+        for place, words in PLACES.items()
+    ),
+    DetectorSpec(
+        "probe_states", "linear probes on prompt and answer, fused", learner=fused,
+        stacked=tuple(OF_STATES + place for place in PLACES), compare_with=OUTPUT, headline=True,
+        competes=True, color="#166534",
+    ),
+    DetectorSpec(
+        BASE, "output scores, drawn towards the best of them", whole("output"), shrunk,
+        compare_with=("output", "output_best"), competes=True,
+    ),
+    late("probe+output", "probe_states", BASE, color="#14532d"),
+    DetectorSpec("prior", "the answer without its question", whole("prior"), shrunk),
+    late("prior+output", "prior", BASE),
+    late("probe+prior+output", "probe_states", "prior", BASE, color="#7e22ce"),
+    DetectorSpec(
+        "wordings", "probability of the answer in other words of its question, untrained",
+        {"paraphrase": ("paraphrase_logmean",)}, lambda x: LabelFree(x.values, np.array([-1])),
+        compare_with=OUTPUT, competes=True, color="#0f4c81",
+    ),
+    late("wordings+output", "wordings", BASE),
+    late("probe+wordings", "probe_states", "wordings"),
+    late("probe+prior+wordings", "probe_states", "prior", "wordings", color="#9f1239"),
+    DetectorSpec(
+        "names", "the nearest other names", {"owner": QUICK["owner"]}, shrunk,
+        passes={"owner": 1.0 + N_NEAR},
+    ),
+    late("names+output", "names", BASE),
+    late("names+probe+prior+wordings", "names", "probe_states", "prior", "wordings"),
+    DetectorSpec("masking", "the subject masked", whole("ablate"), shrunk),
+    late("masking+output", "masking", BASE),
+    late("late:ghosts+output", "ghosts", BASE),
+    DetectorSpec(
+        "recommended", "what the inner folds choose", within=16.0, compare_with=OUTPUT,
+        headline=True, color="#111827",
+    ),
+    DetectorSpec(
+        "recommended:one_pass", "the same, of those of one pass", within=1.0, compare_with=OUTPUT,
+        headline=True, color="#374151",
+    ),
     DetectorSpec("lens_trajectory", "logit lens layer by layer", whole("lens_trajectory")),
     DetectorSpec("pmi", "what the question adds to the answer", whole("prior"), light),
     DetectorSpec(
@@ -272,10 +244,6 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "p_true+output", "what the model says of its answer, and output scores",
         whole("p_true", "output"), compare_with=OUTPUT,
-    ),
-    DetectorSpec(
-        "probe+output", "linear probe and output scores", whole("output"), light,
-        stacked=(PROBE,), compare_with=OUTPUT,
     ),
     DetectorSpec(
         "raw_latents+output", "latents and output scores", whole("output"), light,
@@ -314,6 +282,8 @@ DETECTORS: tuple[DetectorSpec, ...] = (
 )  # fmt: skip
 """In reading order."""
 
+COMPETING = tuple(one.name for one in DETECTORS if one.competes)
+"""Those that may be recommended."""
 KEPT = tuple(one.name for one in reversed(DETECTORS) if one.kept)
 """Detectors for new prompts, the one to be asked first before the others: each needs less."""
 CHIEF = tuple(one.name for one in DETECTORS if one.chief)
@@ -366,10 +336,26 @@ def settled(names: Sequence[str] | None, *, usual: bool) -> Sequence[str] | None
 
 def needed(names: Sequence[str] | None) -> set[str]:
     """List tables and other things that these detectors, None for all, and their parts read."""
-    chosen = [one for one in DETECTORS if names is None or one.name in names]
-    parts = {part for one in chosen for part in one.stacked}
-    chosen += [one for one in DETECTORS if one.name in parts]
+    rows = {one.name: one for one in DETECTORS}
+    chosen = [rows[name] for name in (rows if names is None else with_parts(names, rows))]
     return {need for one in chosen for need in (*one.reads, *one.needs)}
+
+
+def with_parts(names: Iterable[str], rows: Mapping[str, DetectorSpec]) -> set[str]:
+    """Add to these of the rows those that they build on, and theirs."""
+    kept, wanted = set[str](), [*names]
+    while wanted:
+        name = wanted.pop()
+        if name in rows and name not in kept:
+            one = rows[name]
+            kept.add(name)
+            wanted += [*one.stacked, one.option_of, *(COMPETING if one.within else ())]
+    return kept
+
+
+def all_parts(spec: DetectorSpec) -> list[DetectorSpec]:
+    """List the detectors that one is stacked on, theirs too, and itself."""
+    return [spec, *(one for name in spec.stacked for one in all_parts(find(name)))]
 
 
 def check_names(names: Sequence[str] | None) -> None:

@@ -35,7 +35,7 @@ HELD_OUT = {
 TABLE_WIDTH = 164
 """Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files of an evaluation."""
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ def conclude(run: Run, judged: Artifact) -> None:
     cautions = run.metrics["detect"].get("cautions", ())
     for said in (*cautions, *singing(found["canaries"], found["canary_intervals"])):
         log.warning("%s", said)
+    for row, name in found["recommended"].items():
+        log.info("%s: %s, by the inner folds", row, name)
     log.info("report: %s", judged.path / "report.html")
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
-from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Part, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
@@ -67,6 +67,7 @@ def write_page(
         detectors=_detectors(evaluation),
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
+        parts=_parts(evaluation.parts),
         figures=[_figure(figure) for figure in figures],
         ambiguity=ambiguity(evaluation, risk_name),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
@@ -166,6 +167,13 @@ def _pairs(pairs: Sequence[Pair]) -> list[tuple[str, str, Mapping[str, Pair]]]:
     for pair in pairs:
         grouped.setdefault((pair.a, pair.b), {})[pair.subset] = pair
     return [(a, b, subsets) for (a, b), subsets in grouped.items()]
+
+
+def _parts(parts: Sequence[Part]) -> list[tuple[str, Mapping[str, Part]]]:
+    grouped: dict[str, dict[str, Part]] = {}
+    for part in parts:
+        grouped.setdefault(part.part, {})[part.subset] = part
+    return list(grouped.items())
 
 
 def _figure(path: Path) -> dict[str, str | bool]:

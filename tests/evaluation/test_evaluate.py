@@ -12,7 +12,7 @@ from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.evaluation.roster import HEADLINE, check_names, find, pairs
+from ghosttrack.evaluation.roster import BASE, COMPETING, HEADLINE, PARTS, check_names, find, pairs
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.support.answers import made_up_answers
 
@@ -30,9 +30,13 @@ DETECTORS = {
     "null:shuffled", "control:question_tfidf", "control:relation", "control:answer_tfidf",
     "mahalanobis", "relative_mahalanobis", "control:surface", "control:answer_identity",
     "label_free", "subject_known", "subject+output", "streaming", "streaming:1",
+    "states:prompt_last", "states:answer_mean", "states:answer_last", "probe_states", "prior",
+    "pmi", "pmi+output", "output_shrunk", "prior+output", "probe+prior+output", "names",
+    "names+output", "late:ghosts+output", "recommended", "recommended:one_pass",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
+OF_OTHERS = ("prior_of_another", "states_of_another")
 
 
 def table(labels, gains, prefix: str, seed: int) -> Table:
@@ -63,6 +67,7 @@ def whole_data() -> EvaluationData:
     generator = np.random.default_rng(9)
     residuals = generator.normal(size=(2, N, 8)).astype(np.float32)
     residuals[1, :, 0] += labels
+    noise = generator.normal(size=(2, N, 8)).astype(np.float32)
     acts = generator.random((2, N, 20)) * (generator.random((2, N, 20)) < 0.2)
     return EvaluationData(
         answers=answers,
@@ -76,6 +81,7 @@ def whole_data() -> EvaluationData:
                 table(labels, (-2.0, 1.0, -1.0, 0.0, 0.0), "i", 3).values,
             ),
             "ghosts": table(labels, (0.5,), "g", 6),
+            "prior": table(labels, (0.0, -0.5), "u", 10),
             "exposure": exposure,
             "subject": table(labels, (0.5,), "h", 8),
             "null:shuffled": table(labels, (0.0, 0.0), "t", 4),
@@ -83,11 +89,16 @@ def whole_data() -> EvaluationData:
         probes=residuals,
         latents=tuple(csr_array(layer) for layer in acts),
         layers=(2, 5),
-        forwards={"owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0},
+        forwards={"owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0, "prior": 1.0},
         directions={"t0": 1, "t1": -1, "t2": 0},
         tokens=known_at_tokens,
         subject_latents=tuple(csr_array(layer[:, ::-1]) for layer in acts),
         persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
+        states={
+            "prompt_last": residuals[:, :, ::-1],
+            "answer_mean": residuals,
+            "answer_last": noise,
+        },
     )
 
 
@@ -143,13 +154,16 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
     assert {(pair.a, pair.b) for pair in result.paired} == {
         *((f"{name}+output", "output") for name in
           ("tracks", "lens", "probe", "raw_latents", "interventions", "owner")),
-        *((f"{name}+output", "output") for name in ("ghosts", "subject")),
+        *((f"{name}+output", "output") for name in ("ghosts", "subject", "pmi", "late:ghosts")),
+        *((f"{name}+output", "output") for name in ("names", "prior", "probe+prior")),
+        *((name, "output") for name in ("recommended", "recommended:one_pass", "probe_states")),
+        *(("output_shrunk", name) for name in ("output", "output_best")),
         *((name, "output") for name in ("quick", "everything", "owner_gap", "streaming")),
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
         ("tracks+output", "lens+output"),
     }  # fmt: skip
-    assert len(result.paired) == 4 * 15
+    assert len(result.paired) == 4 * 25
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -164,8 +178,31 @@ def test_what_people_wrote_is_held_against_its_surface():
     assert pairs(specs, written=True) == [("output", names[2]), ("probe", names[2])]
 
 
+def test_the_inner_folds_recommend_a_detector_within_its_passes(result: Evaluation):
+    chosen = result.chosen["recommended:one_pass"]
+    assert len(chosen) == 3
+    assert result.recommended.keys() == {"recommended", "recommended:one_pass"}
+    for row, most in (("recommended", 16), ("recommended:one_pass", 1)):
+        assert result.row(result.recommended[row]).forwards <= most
+        assert result.row(row).forwards <= most
+        # As good as the best of those that it chooses from, but for the noise of the choice.
+        rivals = [result.row(name) for name in COMPETING if name in DETECTORS]
+        best = max(one.auroc for one in rivals if one.forwards <= most)
+        assert result.row(row).auroc > best - 0.03
+
+
+def test_each_part_is_told_with_the_base_that_it_was_added_to(result: Evaluation):
+    found = {(one.part, one.subset): one for one in result.parts}
+    measured = ("probe", "prior", "names", "ghosts")
+    assert found.keys() == {(p, s) for p in measured for s in ("all", "within relation")}
+    for (part, subset), one in found.items():
+        rows = [result.row(name, subset).auroc for name in (PARTS[part], BASE)]
+        assert one.delta == pytest.approx(rows[0] - rows[1])
+    assert found["probe", "all"].delta > 0
+
+
 def test_canaries_stay_near_one_half(result: Evaluation):
-    assert set(result.canaries) == set(CANARIES)
+    assert set(result.canaries) == {*CANARIES, *OF_OTHERS}
     # The standard deviation of an AUROC of 180 against 180 is 0.030: 4 of it.
     for name, value in result.canaries.items():
         assert abs(value - 0.5) < 0.12, (name, value)
@@ -194,6 +231,8 @@ def test_passes_are_counted(result: Evaluation):
     assert passes["everything"] == 66
     assert passes["quick"] == 15  # 12 names and the subject's own, one wording, the answer's own
     assert passes["owner_gap"] == 34
+    assert passes["names+output"] == 14
+    assert passes["probe+prior+output"] == 2
     assert passes["tracks+output"] == passes["output"] == 1
     assert passes["control:question_tfidf"] == 0
 
@@ -252,7 +291,7 @@ def test_a_detector_that_there_is_not_is_one_clear_line():
 def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed_few():
     planned = available(whole_data(), ["headline", "label_free"])
     names = {spec.name for spec in planned.present} | set(planned.left_out)
-    assert names == {*HEADLINE, "label_free"}
+    assert {*HEADLINE, "label_free", *COMPETING} <= names
     few = with_tables("output", "owner")
     mine, every = available(few, ["headline"]), available(few)
     assert [one.name for one in mine.present] == [one.name for one in every.present]
@@ -299,11 +338,13 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
         latents=(),
         tokens=None,
         subject_latents=(),
+        states={},
         persistence={},
     )
     result = evaluate(bare, SETTINGS, 0, n_jobs=1)
     assert {row.detector for row in result.rows} == {
-        "output", "output_best", "tracks+output", "control:question_tfidf", "control:relation",
+        "output", "output_best", "output_shrunk", "recommended", "recommended:one_pass",
+        "tracks+output", "control:question_tfidf", "control:relation",
         "control:answer_tfidf", "control:answer_identity", "control:surface",
     }  # fmt: skip
     assert result.left_out["few"] == (

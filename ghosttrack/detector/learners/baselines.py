@@ -74,6 +74,13 @@ class LinearProbe(OfOneLayer):
 
 
 @dataclass(frozen=True)
+class StateProbe(LinearProbe):
+    """The same under a penalty fit for few answers and many dimensions."""
+
+    strengths: ClassVar = (0.001, 0.0001, 0.01, 0.1)
+
+
+@dataclass(frozen=True)
 class Distance(OfOneLayer):
     """Distance of the residual stream of one layer from those of right answers.
 

@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
-from ghosttrack.detector.learners.classifiers import Labels, fit_logistic
+from ghosttrack.detector.learners.classifiers import WEAK_PENALTY, Labels, fit_logistic
 
 PerSample = Float[np.ndarray, " sample"]
 LEAST_SLOPE = 0.05
@@ -18,8 +18,6 @@ PLATT_SHARE = 0.1
 """Of the isotonic calibration: without it, steps would tie answers that the detector told apart."""
 LEAST_PROB = 1e-6
 """A single answer that contradicts certainty must not decide between calibrations alone."""
-WEAK_PENALTY = 100.0
-"""Inverse strength of Platt's L2 penalty: bounds the slope on separable scores, else unfelt."""
 
 
 class Steps(NamedTuple):

@@ -18,18 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from safetensors.numpy import load_file, save_file
-from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.detector.learners.calibration import Calibration, Steps
 from ghosttrack.detector.learners.classifiers import (
-    LEAST_PROB,
+    MOST_LOGIT,
+    WEIGHED,
     Option,
     PerColumn,
     RowLabels,
     Values,
     fit_classifier,
+    fit_weights,
     moments,
     safe_logit,
     z,
@@ -46,8 +47,6 @@ PerNode = Float[np.ndarray, " node"]
 NodeIndex = Int[np.ndarray, " node"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of every column among right and among hallucinated answers, to say what is usual."""
-MOST_LOGIT = float(logit(1 - LEAST_PROB))
-"""Where the classifiers cut their scores."""
 LEAF = -1
 
 
@@ -147,8 +146,11 @@ def scores(scorer: Scorer, values: Values) -> PerRow:
 
 def fit_scorer(option: Option, values: Values, labels: RowLabels, seed: int) -> Scorer:
     """Learn what `Columns.fit_predict` learns, and keep the parameters alone."""
+    center, scale = moments(values)
+    if option.kind in WEIGHED:
+        coef, intercept = fit_weights(option, z(values, center, scale), labels)
+        return Linear(center, scale, coef, np.array(intercept))
     if option.kind == "logistic":
-        center, scale = moments(values)
         model = fit_classifier(option, z(values, center, scale), labels, seed)
         assert isinstance(model, LogisticRegression), model
         return Linear(center, scale, model.coef_[0], np.array(np.ravel(model.intercept_)[0]))

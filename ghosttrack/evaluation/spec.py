@@ -1,0 +1,139 @@
+"""What a row of the roster says of a detector, and what learns from the columns that it reads."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from ghosttrack.detector.learners.baselines import StateProbe, SubjectKnown
+from ghosttrack.detector.learners.classifiers import (
+    BOOSTING,
+    FOREST,
+    FUSED,
+    SHRUNK,
+    Columns,
+    Factory,
+    Inputs,
+    LabelFree,
+    Learner,
+    TokenClassifier,
+)
+
+NEEDS = {
+    "output": "token probabilities",
+    "owner": "owner test",
+    "subject": "subject in its prompts",
+    "sampling": "sampled answers",
+    "prior": "probability of the answer without its question",
+    "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
+    "probes": "residual streams",
+    "states": "residual streams of the answers",
+    "latents": "SAE latents",
+    "tokens": "tokens of own answers",
+    "subject_latents": "SAE latents at subjects",
+    "relations": "more than one relation",
+}
+"""What a table, or another thing that detectors need, is made from, where its name does not say
+it."""
+OF_STATES = "states:"
+PLACES = {
+    "prompt_last": "last token of the prompt",
+    "answer_mean": "mean over the answer",
+    "answer_last": "last token of the answer",
+}
+"""Of the residual streams that `states` holds, with what stands there."""
+Reads = Mapping[str, tuple[str, ...]]
+
+
+def trees(x: Inputs) -> Learner:
+    """Let linear models and boosted trees compete, and a forest where trees win."""
+    return Columns(x.values, challengers=FOREST)
+
+
+def light(x: Inputs) -> Learner:
+    """Do without the forest, the slowest classifier: for few columns."""
+    return Columns(x.values)
+
+
+def boosting(x: Inputs) -> Learner:
+    """Learn by gradient boosting alone."""
+    return Columns(x.values, BOOSTING)
+
+
+def shrunk(x: Inputs) -> Learner:
+    """Do not lose to the best of the columns, however few the rows."""
+    return Columns(x.values, SHRUNK)
+
+
+def fused(x: Inputs) -> Learner:
+    """Fuse scores late: by their mean, or by a regression of them."""
+    return Columns(x.values, FUSED)
+
+
+def by_token(n_tokens: int) -> Factory:
+    """Judge an answer by its first tokens."""
+    return lambda x: TokenClassifier(Columns(x.values), x.token_answer, n_tokens)
+
+
+def signs_only(x: Inputs) -> Learner | None:
+    """Add up the columns of an expected direction."""
+    kept = np.flatnonzero(x.directions)
+    return LabelFree(x.values[:, kept], x.directions[kept]) if kept.size else None
+
+
+def state_probe(place: str, x: Inputs) -> Learner:
+    """Look at the residual streams at one place."""
+    return StateProbe(x.states[place], x.layers)
+
+
+def subject_known(x: Inputs) -> Learner:
+    """Look for latents that tell known subjects, whatever the relation."""
+    _, relation = np.unique(x.relations, return_inverse=True)
+    return SubjectKnown(x.subject_latents, x.layers, relation)
+
+
+class DetectorSpec(NamedTuple):
+    """One detector: what it reads, what learns from it, and where it is shown."""
+
+    name: str
+    title: str
+    """What it is, for people."""
+    reads: Reads = MappingProxyType({})
+    """Table to the columns that are looked at; no name takes all of them."""
+    learner: Factory = trees
+    needs: tuple[str, ...] = ()
+    """Further fields of `Inputs` that must be there, as `NEEDS` names them."""
+    stacked: tuple[str, ...] = ()
+    """Detectors whose inner out-of-fold scores are columns too."""
+    is_open: bool = False
+    """It does with those of its tables that are there, `any_of` them at least one."""
+    any_of: tuple[str, ...] = ()
+    forwards: float = 1.0
+    """Forward passes per answer beyond those of its tables."""
+    passes: Mapping[str, float] = MappingProxyType({})
+    """By table, where the columns need fewer passes than the table does."""
+    option_of: str = ""
+    """It takes the classifier that inner folds chose for this detector."""
+    within: float = 0.0
+    """It is, fold by fold, the detector that the inner folds rank first among those that compete
+    and take no more passes."""
+    competes: bool = False
+    """It may be recommended."""
+    headline: bool = False
+    """It is evaluated by default."""
+    kept: bool = False
+    """It is fitted on all answers for use on new prompts; of those, later rows need more."""
+    chief: bool = False
+    """It stands for the others where there is room for few."""
+    curve: bool = False
+    """Its curves are drawn; of many, none could be told apart."""
+    compare_with: tuple[str, ...] = ()
+    """Detectors that its AUROC is compared with, on the same resamples."""
+    color: str = ""
+    """In figures, for rows of the closing table; others are grey."""
+
+
+def whole(*tables: str) -> Reads:
+    """Read all columns of these tables."""
+    return dict.fromkeys(tables, ())
