@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,17 +10,25 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.answers.written import surface_table
+from ghosttrack.detector.learners.baselines import StateProbe
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (
     Columns,
     Inputs,
     Known,
+    LabelFree,
     Learner,
     Option,
     TokenClassifier,
     screen,
 )
-from ghosttrack.detector.learners.fitted import FittedDetector, fit_scorer, quantiles
+from ghosttrack.detector.learners.fitted import (
+    SCORES,
+    FittedDetector,
+    fit_scorer,
+    quantiles,
+    signed,
+)
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.crossfit import (
     CrossFit,
@@ -33,7 +41,7 @@ from ghosttrack.evaluation.crossfit import (
 )
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.spec import DetectorSpec
+from ghosttrack.evaluation.spec import OF_STATES, DetectorSpec
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
 TIE = 0.002
@@ -142,25 +150,61 @@ def fit_whole(
     within its outer ones; what they choose is then fitted once more on all. What judges tokens is
     chosen and calibrated on every token, be it an answer's first or last.
 
-    They come in the order of `names`; those that the data cannot feed are left out. The same seed
-    gives the same detectors, whatever `n_jobs`; -1 takes every core this process may use.
+    Those that compete come in the order in which inner folds rank them, then the others of `names`,
+    then what they are fused from; those that the data cannot feed are left out. The same seed gives
+    the same detectors, whatever `n_jobs`; -1 takes every core this process may use.
     """
     answers = data.answers
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)
-    specs = {spec.name: spec for spec in available(data, names).present if not spec.stacked}
-    tasks = []
-    for spec in (specs[name] for name in names if name in specs):
-        prepared = prepare(spec, data, rows, {})
-        if prepared is None:
-            continue
-        learner, labels, judged = prepared.learner, answers.labels, fold
-        if isinstance(learner, TokenClassifier):
-            learner, labels, judged = _by_token(learner, labels, fold)
-        if isinstance(learner, Columns):
-            tasks.append(delayed(_fit)(spec.name, prepared.names, learner, labels, judged, seed))
-    return tuple(cast("list[FittedDetector]", Parallel(n_jobs=n_jobs)(tasks)))
+    waiting = [one for one in available(data, names).present if not one.within]
+    cheap, done = sorted(waiting, key=lambda one: one.forwards), dict[str, Whole]()
+    with Parallel(n_jobs=n_jobs) as parallel:
+        while waiting:
+            held = {one.name for one in waiting}
+            now = [one for one in waiting if held.isdisjoint((*one.stacked, one.option_of))]
+            waiting = [one for one in waiting if one not in now]
+            tasks = [_task(one, data, fold, done, seed) for one in now]
+            found = cast("list[Whole]", parallel(one for one in tasks if one is not None))
+            done |= {one.fitted.name: one for one in found}
+    left, best = [one.name for one in cheap if one.competes and one.name in {*done} & {*names}], []
+    while left:
+        best.append(left.pop(first_of_best(np.array([done[name].auroc for name in left]))))
+    parts = {name for one in names if one in done for name in done[one].parts(done)}
+    order = dict.fromkeys((*best, *names, *sorted(parts)))
+    return tuple(done[name].fitted for name in order if name in done)
+
+
+class Whole(NamedTuple):
+    """A detector fitted on every answer, and what the inner folds said of it."""
+
+    fitted: FittedDetector
+    oof: Float[np.ndarray, " row"]
+    """Raw scores, each from models of the other inner folds."""
+    auroc: float
+
+    def parts(self, done: Mapping[str, "Whole"]) -> list[str]:
+        """List the detectors that it is fused from, and theirs."""
+        own = self.fitted.parts
+        return [*own, *(name for one in own for name in done[one].parts(done))]
+
+
+def _task(
+    spec: DetectorSpec, data: EvaluationData, fold: Fold, done: Mapping[str, Whole], seed: int
+) -> Any:  # noqa: ANN401 - joblib's
+    """Prepare the fit of a detector; None where it cannot be kept."""
+    if any(part not in done for part in spec.stacked):
+        return None
+    prepared = prepare(spec, data, fold.train, {part: done[part].oof for part in spec.stacked})
+    if prepared is None:
+        return None
+    learner, labels = prepared.learner, data.answers.labels
+    if isinstance(learner, TokenClassifier):
+        learner, labels, fold = _by_token(learner, labels, fold)
+    if not isinstance(learner, Columns | LabelFree | StateProbe):
+        return None
+    return delayed(_fit)(spec, prepared.names, learner, labels, fold, seed)
 
 
 def _by_token(
@@ -176,27 +220,38 @@ def _by_token(
 
 
 def _fit(
-    name: str,
+    spec: DetectorSpec,
     columns: tuple[str, ...],
-    learner: Columns,
+    learner: Columns | LabelFree | StateProbe,
     labels: Int[np.ndarray, " sample"],
     fold: Fold,
     seed: int,
-) -> FittedDetector:
+) -> Whole:
     with threadpool_limits(1):
         tried = choose(Inner(learner, labels, fold, seed))
         calibration = calibrate(tried.oof, labels, fold.inner)
-        return FittedDetector(
-            name=name,
+        if isinstance(learner, StateProbe):
+            values = learner.residuals[tried.option.place].astype(np.float64)
+            where = (
+                f"states:{spec.name.removeprefix(OF_STATES)}/{learner.layers[tried.option.place]}"
+            )
+            columns = tuple(f"{where}/{at}" for at in range(values.shape[1]))
+        else:
+            values = learner.values
+        fitted = FittedDetector(
+            name=spec.name,
             columns=columns,
-            scorer=fit_scorer(tried.option, learner.values, labels, seed),
+            scorer=signed(values, learner.directions)
+            if isinstance(learner, LabelFree)
+            else fit_scorer(tried.option, values, labels, seed),
             option=tried.option.label,
             calibration=calibration,
             threshold=threshold(calibration.prob(tried.oof), labels),
             prevalence=float(labels.mean()),
-            has_holes=np.logical_or.reduce(np.isnan(learner.values), axis=0),
-            quantiles=quantiles(learner.values, labels),
+            has_holes=np.logical_or.reduce(np.isnan(values), axis=0),
+            quantiles=quantiles(values, labels),
         )
+        return Whole(fitted, tried.oof, tried.auroc)
 
 
 class Prepared(NamedTuple):
@@ -282,6 +337,8 @@ def _table(name: str, data: EvaluationData) -> Table:
 
 def _full_name(spec: DetectorSpec, column: str, data: EvaluationData) -> str:
     """Say which table a column is of, where its name does not."""
+    if column in spec.stacked:
+        return f"{SCORES}:{column}"
     if "tokens" in spec.reads:
         return f"{'output' if column in data.answers.output.names else 'tracks'}:{column}"
     return column if ":" in column or not spec.reads else f"{next(iter(spec.reads))}:{column}"

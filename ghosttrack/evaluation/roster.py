@@ -86,12 +86,13 @@ PARTS = {
 """What a part adds to the base is told by this row."""
 
 
-def late(name: str, *parts: str, color: str = "") -> DetectorSpec:
+def late(name: str, *parts: str, kept: bool = True, color: str = "") -> DetectorSpec:
     """Make the row of detectors whose scores are fused late."""
     title = f"{', '.join(parts)}, fused late"
     return DetectorSpec(
-        name, title, learner=fused, stacked=parts, compare_with=OUTPUT, competes=True, color=color
-    )
+        name, title, learner=fused, stacked=parts, kept=kept, compare_with=OUTPUT, competes=True,
+        color=color,
+    )  # fmt: skip
 
 
 DETECTORS: tuple[DetectorSpec, ...] = (
@@ -153,7 +154,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     ),
     DetectorSpec(
         "few", "the few numbers that say most", FEW, boosting, compare_with=OUTPUT,
-        headline=True, kept=True, chief=True, curve=True, color="#0369a1",
+        headline=True, kept=True, chief=True, curve=True, competes=True, color="#0369a1",
     ),
     DetectorSpec(
         "full", "all interventions, ghosts and output scores",
@@ -199,11 +200,11 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "probe_states", "linear probes on prompt and answer, fused", learner=fused,
         stacked=tuple(OF_STATES + place for place in PLACES), compare_with=OUTPUT, headline=True,
-        competes=True, color="#166534",
+        kept=True, competes=True, color="#166534",
     ),
     DetectorSpec(
         BASE, "output scores, drawn towards the best of them", whole("output"), shrunk,
-        compare_with=("output", "output_best"), competes=True,
+        compare_with=("output", "output_best"), kept=True, competes=True,
     ),
     late("probe+output", "probe_states", BASE, color="#14532d"),
     DetectorSpec("prior", "the answer without its question", whole("prior"), shrunk),
@@ -212,7 +213,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "wordings", "probability of the answer in other words of its question, untrained",
         {"paraphrase": ("paraphrase_logmean",)}, lambda x: LabelFree(x.values, np.array([-1])),
-        compare_with=OUTPUT, competes=True, color="#0f4c81",
+        compare_with=OUTPUT, kept=True, competes=True, color="#0f4c81",
     ),
     late("wordings+output", "wordings", BASE),
     late("probe+wordings", "probe_states", "wordings"),
@@ -225,7 +226,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     late("names+probe+prior+wordings", "names", "probe_states", "prior", "wordings"),
     DetectorSpec("masking", "the subject masked", whole("ablate"), shrunk),
     late("masking+output", "masking", BASE),
-    late("late:ghosts+output", "ghosts", BASE),
+    late("late:ghosts+output", "ghosts", BASE, kept=False),
     DetectorSpec(
         "recommended", "what the inner folds choose", within=16.0, compare_with=OUTPUT,
         headline=True, color="#111827",

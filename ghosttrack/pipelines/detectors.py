@@ -23,7 +23,7 @@ from ghosttrack.questions.sets import Templates
 from ghosttrack.run import plain
 
 FACTS = "asking.json"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files that are written here."""
 
 

@@ -106,7 +106,8 @@ def write_evaluation(sources: Sources, detectors: Callable[[], Stage[Any]], fold
         judging = config.evaluation
         evaluation = evaluate(evaluation_data(sources), judging, judging.seed)
     with setup.run.stage("report"):
-        material = _material(setup, sources, evaluation, load(fitted)[0])
+        explainer = next(one for one in load(fitted) if not one.parts)
+        material = _material(setup, sources, evaluation, explainer)
         write_findings(folder, setup.run, config, material, setup.lm.decode)
 
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact, read
@@ -22,8 +23,10 @@ from ghosttrack.detector.asking.interventions import intervene
 from ghosttrack.detector.asking.roster import requested
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.judgement import Judgement
+from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.evaluation.roster import DETECTORS
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.detect import Detection
@@ -37,9 +40,21 @@ from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
-from ghosttrack.scoring.predict import AnswerFeatures, RankedDetectors, read_words, track_view
+from ghosttrack.scoring.predict import (
+    AnswerFeatures,
+    RankedDetectors,
+    further_tables,
+    read_words,
+    track_view,
+)
 from ghosttrack.world.facts import WorldSpec, load_spec
 from ghosttrack.world.questions import recognise
+
+SCORED = tuple(
+    StatisticSpec(one.name, one.name, f"{one.title}, in log-odds", -inf, inf, 1)
+    for one in DETECTORS
+)
+"""What a score means that another detector fuses."""
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +104,9 @@ class Detector:
         if bank is not None:
             weights = Bank.load(bank.path).to(lm.device)
             instruments = read_instruments(folder, weights, facts.layers, facts.detector)
-        detectors = RankedDetectors.of(fitted, SPECS, root / "evaluations" / facts.evaluation)
+        detectors = RankedDetectors.of(
+            fitted, (*SPECS, *SCORED), root / "evaluations" / facts.evaluation
+        )
         is_world = facts.questions.kind is QuestionKind.ghostworld
         world = load_spec(world_folder(facts.model, embedded)) if is_world else None
         return cls(facts, lm, instruments, detectors, world)
@@ -127,7 +144,8 @@ class Detector:
             for one, ids in zip(asked.questions, answers.token_ids, strict=True)
         ]
         streamed = stream(self.lm, self.instruments, spoken)
-        features = AnswerFeatures(asked, answers, found, streamed)
+        read = self.detectors.fitted, answers, self.facts.asking.template, self.facts.layers
+        features = AnswerFeatures(asked, answers, found, streamed, further_tables(self.lm, *read))
         judgements = self.detectors.predict(self.lm, features, notes)
         share = (time.perf_counter() - started) / len(judgements)
         judgements = tuple(replace(one, seconds=share) for one in judgements)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 
 from ghosttrack.artifacts import is_complete
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.self_checks import prior_table
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.judgement import (
     About,
@@ -23,13 +25,14 @@ from ghosttrack.detector.judgement import (
     explain,
 )
 from ghosttrack.detector.learners.classifiers import STREAMING
-from ghosttrack.detector.learners.fitted import FittedDetector
+from ghosttrack.detector.learners.fitted import FittedDetector, values_of
 from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
 from ghosttrack.detector.tracks.streaming import Stream
 from ghosttrack.files import read_json
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import read_states
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import TrackView
@@ -49,12 +52,45 @@ class AnswerFeatures(NamedTuple):
     answers: Answers
     found: Interventions
     stream: Stream
+    more: Mapping[str, Table] = MappingProxyType({})
+    """Further tables that detectors read."""
 
     @property
     def tables(self) -> dict[str, Table]:
         """Of whole answers, named as in an evaluation."""
         first = {name: table.take(self.stream.first) for name, table in self.stream.tables.items()}
-        return {**first, "output": self.answers.output, **self.found.tables}
+        return {**first, "output": self.answers.output, **self.found.tables, **self.more}
+
+
+def further_tables(
+    lm: LM,
+    detectors: Sequence[FittedDetector],
+    answers: Answers,
+    template: str,
+    layers: Sequence[int],
+) -> dict[str, Table]:
+    """Measure what the detectors read beyond output, interventions and tracks.
+
+    Args:
+        lm: The model.
+        detectors: Whose columns say what is needed.
+        answers: Just given.
+        template: The prompt around a question.
+        layers: Blocks whose residual streams may be read.
+    """
+    columns = [column.partition(":") for one in detectors for column in one.columns]
+    tables: dict[str, Table] = {}
+    if any(table == "prior" for table, _, _ in columns):
+        prior = prior_table(lm, answers, template)
+        tables |= {} if prior is None else {"prior": prior}
+    wanted = tuple(dict.fromkeys(name for table, _, name in columns if table == "states"))
+    if wanted:
+        prompts = [lm.encode(prompt) for prompt in answers.prompts]
+        streams = read_states(lm, prompts, answers.token_ids, layers).streams
+        places = [name.split("/") for name in wanted]
+        values = [streams[one][layers.index(int(at)), :, int(unit)] for one, at, unit in places]
+        tables["states"] = Table(wanted, np.column_stack(values).astype(np.float64))
+    return tables
 
 
 @dataclass(frozen=True)
@@ -86,7 +122,7 @@ class RankedDetectors:
     ) -> tuple[Judgement, ...]:
         """Judge every answer of a batch, each by the first detector that it can feed."""
         tables = features.tables
-        values = [one.values(tables) for one in self.fitted]
+        values = list(values_of(self.fitted, tables).values())
         lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
         one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
         of_tokens = np.array([one.name == STREAMING for one in self.fitted])
@@ -95,7 +131,8 @@ class RankedDetectors:
         for row, question in enumerate(features.questions.questions):
             assert not lacks[:, row].all(), "not even output scores"
             best = int(np.argmin(lacks[:, row] | of_tokens))
-            streamer = int(np.argmin(lacks[:, row] | ~one_pass))
+            # the one that is made for tokens, wherever it can be fed
+            streamer = int(np.argmin(2 * (lacks[:, row] | ~one_pass) + ~of_tokens))
             about = About(question.subject, features.found.rivals[row])
             one, held = self.fitted[best], values[best][row]
             judged.append(

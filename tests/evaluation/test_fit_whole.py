@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.fitted import scores
+from ghosttrack.detector.learners.fitted import scores, values_of
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.fitting import fit_whole
 from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.spec import PLACES
 from tests.support.answers import made_up_answers
 
 NAMES = ("interventions+output", "lens+output", "output")
@@ -52,3 +53,37 @@ def test_the_same_seed_gives_the_same_detector():
     first, again = (fit_whole(made_up(), ("lens+output",), 3, n_jobs=1)[0] for _ in range(2))
     np.testing.assert_array_equal(scores(first.scorer, values), scores(again.scorer, values))
     assert first.threshold == again.threshold
+
+
+def fused_data(n: int = 600) -> EvaluationData:
+    """Output scores and a residual stream, each of which tells a part."""
+    data = made_up(n)
+    streams = np.random.default_rng(2).normal(size=(3, 2, n, 12)).astype(np.float32)
+    streams[:, 1, :, 3] += 1.5 * data.answers.labels
+    return data._replace(states=dict(zip(PLACES, streams, strict=True)), layers=(4, 9))
+
+
+def test_a_fused_detector_comes_first_with_the_parts_that_it_is_scored_by():
+    data = fused_data()
+    found = fit_whole(data, ("output", "probe+output"), 0, n_jobs=1)
+    names = [one.name for one in found]
+    assert names[:2] == ["probe+output", "output"]
+    assert {*names[2:]} == {
+        *("output_shrunk", "probe_states", *(f"states:{place}" for place in PLACES))
+    }
+    probe = next(one for one in found if one.name == "states:answer_last")
+    assert probe.columns[3] == "states:answer_last/9/3"
+    units = tuple(column.removeprefix("states:") for one in found for column in one.columns
+                  if column.startswith("states:"))  # fmt: skip
+    told = [data.states[place][data.layers.index(int(layer)), :, int(at)]
+            for place, layer, at in (unit.split("/") for unit in units)]  # fmt: skip
+    states = Table(units, np.column_stack(told).astype(np.float64))
+    tables = {"output": data.answers.output, "states": states}
+    values = values_of(found, tables)
+    scored = {one.name: one.prob(values[one.name]) for one in found}
+    labels = data.answers.labels
+    both, alone = (plain_auroc(labels, scored[name]) for name in ("probe+output", "output"))
+    assert both > alone + 0.05
+    lacking = values_of(found, {"output": data.answers.output})
+    assert found[0].lacks(lacking["probe+output"]).all()
+    assert not found[1].lacks(lacking["output"]).any()

@@ -71,11 +71,12 @@ def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Work
 
 def test_a_prompt_of_the_questions_is_answered_as_they_were(detector: Detector, done: Done):
     one = detector.score("where was anna born?")
-    assert one.judge.name == "lens+output"  # a bare prompt brings no subject
-    assert any("quick was not asked" in note for note in one.notes)
+    names = [held.name for held in detector.detectors.fitted]
+    better = names[: names.index(one.judge.name)]  # a bare prompt brings no subject
+    assert [note.split()[0] for note in one.notes] == [it for it in better if it != "streaming"]
     assert np.isfinite([one.judge.auroc, one.judge.low, one.judge.high, one.seconds]).all()
     rows = read_json(done.made["evaluations"] / "evaluation.json")["rows"]
-    (row,) = (r for r in rows if (r["detector"], r["subset"]) == ("lens+output", "all"))
+    (row,) = (r for r in rows if (r["detector"], r["subset"]) == (one.judge.name, "all"))
     assert one.judge.auroc == row["auroc"]
     assert one.is_hallucinated == (one.probability >= one.judge.threshold)
 
@@ -90,7 +91,8 @@ def test_what_is_known_of_a_prompt_feeds_the_better_detector(
     said(workplace.console(done.output, "ask", "--file", str(path)))
     *found, again = judged(newest(done))
     assert again == found[0]
-    assert [one["judge"]["name"] for one in found] == ["quick"] * 6
+    best = read_json(done.made["detectors"] / "detectors.json")[0]["name"]
+    assert [one["judge"]["name"] for one in found] == [best] * 6
     assert {one["streamer"]["name"] for one in found} == {"streaming"}
     assert [one["subject"] for one in found] == [row["subject"] for row in rows]
     assert all(one["owner"] and one["owner"] != one["subject"] for one in found)

@@ -48,6 +48,8 @@ NodeIndex = Int[np.ndarray, " node"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of every column among right and among hallucinated answers, to say what is usual."""
 LEAF = -1
+SCORES = "scores"
+"""Table of the scores of other detectors, among the columns of one that fuses them."""
 
 
 class Contributions(NamedTuple):
@@ -260,14 +262,25 @@ class FittedDetector:
         """Tables that it reads."""
         return tuple(dict.fromkeys(column.partition(":")[0] for column in self.columns))
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Detectors whose scores it fuses."""
+        split = (column.partition(":") for column in self.columns)
+        return tuple(name for table, _, name in split if table == SCORES)
+
     def values(self, tables: Mapping[str, Table]) -> Values:
         """Look its columns up; NaN where a table or a column is missing or not finite."""
         n_rows = len(next(iter(tables.values())))
         found = np.full((n_rows, len(self.columns)), np.nan)
+        held = {
+            f"{name}:{column}": values
+            for name in self.tables
+            if name in tables
+            for column, values in zip(tables[name].names, tables[name].values.T, strict=True)
+        }
         for at, column in enumerate(self.columns):
-            table, _, name = column.partition(":")
-            if table in tables and name in tables[table].names:
-                found[:, at] = tables[table].column(name)
+            if column in held:
+                found[:, at] = held[column]
         return np.where(np.isfinite(found), found, np.nan)
 
     def lacks(self, values: Values) -> Bool[np.ndarray, " row"]:
@@ -277,6 +290,33 @@ class FittedDetector:
     def prob(self, values: Values) -> PerRow:
         """Calibrated probability of hallucination."""
         return self.calibration.prob(scores(self.scorer, values))
+
+
+def signed(values: Values, directions: Int[np.ndarray, " column"]) -> Linear:
+    """Score as `LabelFree` does."""
+    center, scale = moments(values)
+    return Linear(center, scale, directions / len(directions), np.array(0.0))
+
+
+def values_of(
+    detectors: Sequence[FittedDetector], tables: Mapping[str, Table]
+) -> dict[str, Values]:
+    """Look the columns of all detectors up, by their names; parts of others are scored first."""
+    named = {one.name: one for one in detectors}
+    found: dict[str, Values] = {}
+
+    def look(one: FittedDetector) -> Values:
+        if one.name not in found:
+            parts = [named[name] for name in one.parts]
+            said = [
+                np.where(part.lacks(look(part)), np.nan, scores(part.scorer, look(part)))
+                for part in parts
+            ]
+            fused = {SCORES: Table(one.parts, np.column_stack(said))} if parts else {}
+            found[one.name] = one.values({**tables, **fused})
+        return found[one.name]
+
+    return {one.name: look(one) for one in detectors}
 
 
 def quantiles(values: Values, labels: RowLabels) -> Float[np.ndarray, "label quantile column"]:
