@@ -61,16 +61,19 @@ class LM:
         self.identity = identity
 
     def encode(self, text: str, *, prefix: bool = True) -> list[int]:
-        """Turn text into token ids; `prefix` puts `prefix_ids` before them."""
+        """Turn text into token ids; `prefix` puts `prefix_ids` before them, unless they are there.
+
+        A chat template spells BOS itself.
+        """
         ids = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        return [*self.prefix_ids, *ids] if prefix else ids
+        return self._prefixed(ids) if prefix else ids
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into token ids as `encode` does, together: many times faster."""
         if not texts:
             return []
         found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
-        return [[*self.prefix_ids, *ids] for ids in found["input_ids"]]
+        return [self._prefixed(ids) for ids in found["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, special tokens included."""
@@ -263,6 +266,9 @@ class LM:
         weight = self.parts.embed.weight
         mean = weight.mean(0, dtype=torch.float32)
         return (mean * getattr(self.parts.embed, "embed_scale", 1.0)).to(weight.dtype)  # Gemma
+
+    def _prefixed(self, ids: list[int]) -> list[int]:
+        return ids if ids[:1] == self.prefix_ids else [*self.prefix_ids, *ids]
 
     def _changed(
         self,

@@ -103,6 +103,18 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     return lm
 
 
+def load_tokenizer(config: ModelConfig, embedded: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of `load_lm` without the weights.
+
+    Raises:
+        ConfigError: The model cannot be found, or has none.
+    """
+    folder = model_folder(config, embedded)
+    with quiet():
+        settings = _read_config(folder, config.trust_remote_code)
+        return _read_tokenizer(folder, config, settings.vocab_size)
+
+
 def untrained(lm: LM, seed: int) -> LM:
     """Make a model of the same architecture and tokenizer that never learned anything."""
     with torch.random.fork_rng():

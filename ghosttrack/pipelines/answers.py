@@ -18,11 +18,20 @@ from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
+from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json, write_json
 from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
-from ghosttrack.questions.config import FileQuestions, WorldQuestions
+from ghosttrack.questions.asking import (
+    as_chat,
+    as_few_shot,
+    chosen_kind,
+    fitting,
+    part_shots,
+    templated,
+)
+from ghosttrack.questions.config import AskingKind, FileQuestions, WorldQuestions
 from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.world.questions import question_set as world_questions
 
@@ -34,12 +43,32 @@ log = logging.getLogger(__name__)
 
 
 def question_set(setup: Setup[DetectProgram]) -> QuestionSet:
-    """Make the questions of the world, or read those of a file, as the model is asked them."""
+    """Make the questions of the world, or read those of a file, as the model is asked them.
+
+    Raises:
+        ConfigError: They cannot be had, or not be asked as `asking` says.
+        DataError: They are faulty, or too long.
+    """
     chosen, asking, seed = setup.config.questions, setup.config.asking, setup.config.seed
-    if isinstance(chosen, FileQuestions):
-        return read_questions(chosen, asking, seed)
-    assert isinstance(chosen, WorldQuestions), chosen
-    return world_questions(setup.world, chosen.num, seed).templated(asking)
+    if not isinstance(chosen, FileQuestions):
+        assert isinstance(chosen, WorldQuestions), chosen
+        if asking.kind in (AskingKind.few_shot, AskingKind.chat):
+            raise ConfigError(
+                f"asking={asking.kind.name} is not for questions=ghostworld, which are asked in the"
+                " words that the model was trained on; drop asking="
+            )
+        return templated(world_questions(setup.world, chosen.num, seed), asking)
+    bare = read_questions(chosen)
+    kind = chosen_kind(asking, chosen, setup.tokenizer)
+    shots = ()
+    if kind is not AskingKind.plain and (asking.shots or asking.shots_path):
+        shots, bare = part_shots(bare, asking, seed)
+    if kind is AskingKind.few_shot:
+        asking = as_few_shot(asking, shots)
+    elif kind is AskingKind.chat:
+        asking = as_chat(asking, chosen.template, shots, setup.tokenizer)
+    asked = fitting(templated(bare, asking), setup.tokenizer, setup.n_ctx)
+    return asked.drawn(chosen.num, seed)
 
 
 def answers_stage(setup: Setup[DetectProgram], questions: QuestionSet) -> Stage[Answers]:
@@ -156,7 +185,7 @@ def checks_stage(
     config, samples = setup.config, setup.config.asking.samples
     settings = {
         "answers": answers.id,
-        "template": config.asking.template,
+        "template": questions.template,
         "p_true": config.asking.p_true,
         "samples": samples,
         "seed": config.seed if samples else None,
@@ -179,7 +208,7 @@ def write_checks(
 ) -> None:
     """Ask whether each answer is true, how likely it is unasked, and for other answers."""
     config, lm, answers = setup.config, setup.lm, answered.get()
-    template, asking = config.asking.template, config.asking.p_true
+    template, asking = questions.template, config.asking.p_true
     n_samples = config.asking.samples
     forwards: dict[str, float] = {}
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,14 @@ from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.evaluation import Sources, evaluation_data
 from ghosttrack.pipelines.instruments import INSTRUMENTS
 from ghosttrack.pipelines.stage import Stage
-from ghosttrack.questions.config import SCHEMAS, AskingConfig, QuestionKind, QuestionsConfig
-from ghosttrack.questions.sets import Templates
+from ghosttrack.questions.config import (
+    SCHEMAS,
+    AskingConfig,
+    AskingKind,
+    QuestionKind,
+    QuestionsConfig,
+)
+from ghosttrack.questions.sets import QuestionSet, Templates
 from ghosttrack.run import plain
 
 FACTS = "asking.json"
@@ -98,6 +105,17 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[FittedDetector, ...]]:
     return found, load(folder)
 
 
+def asked_plainly(asking: AskingConfig, questions: QuestionSet) -> AskingConfig:
+    """Say how new prompts are asked as these questions were, whatever that hung on."""
+    return replace(
+        asking,
+        kind=AskingKind.plain,
+        template=questions.template,
+        max_new_tokens=questions.max_new_tokens,
+        stop=list(questions.stop),
+    )
+
+
 def _usable(position: Position) -> list[str]:
     """Leave out what new prompts cannot feed: their tracks are followed at `prompt_last` alone."""
     everywhere = position is Position.prompt_last
@@ -114,7 +132,7 @@ def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
         "evaluation": evaluation,
         "layers": setup.layers,
         "questions": plain(config.questions),
-        "asking": plain(config.asking),
+        "asking": plain(asked_plainly(config.asking, questions)),
         "interventions": plain(config.interventions),
         "names": {kind: list(held) for kind, held in questions.names.items()},
         "templates": templates_of(questions),

@@ -6,6 +6,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from transformers import PreTrainedTokenizerBase
+
 from ghosttrack.artifacts import read
 from ghosttrack.config import ExtractProgram, resolve_layers
 from ghosttrack.data.config import (
@@ -26,7 +28,14 @@ from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import load_lm, model_identity, model_revision, sizes
+from ghosttrack.models.load import (
+    load_lm,
+    load_tokenizer,
+    model_identity,
+    model_revision,
+    own_sizes,
+    sizes,
+)
 from ghosttrack.pipelines.stage import Outputs, Stage
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.run import Run
@@ -68,6 +77,16 @@ class Setup(Generic[Config]):
             )
         with self.run.stage("load model"):
             return load_lm(self.config.model, self.embedded, self.config.device)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, for those who do not need its weights."""
+        return load_tokenizer(self.config.model, self.embedded)
+
+    @cached_property
+    def n_ctx(self) -> int:
+        """Tokens that the model can read at once."""
+        return own_sizes(self.config.model, self.embedded).n_ctx
 
     @cached_property
     def embedded(self) -> Path:

@@ -26,6 +26,15 @@ class QuestionKind(Enum):
         return self in (QuestionKind.option_scores, QuestionKind.answered)
 
 
+class AskingKind(Enum):
+    """In which form a question is put."""
+
+    auto = "auto"
+    plain = "plain"
+    few_shot = "few_shot"
+    chat = "chat"
+
+
 class AnswerSource(Enum):
     """Whose answers are judged."""
 
@@ -132,12 +141,22 @@ SCHEMAS: Mapping[QuestionKind, type[QuestionsConfig]] = {
 class AskingConfig:
     """How questions are put to the model, and what more it is asked about its answers."""
 
+    kind: AskingKind
+    """`plain`: by the template. `few_shot`: so, after questions with their answers. `chat`: by the
+    tokenizer's chat template. `auto`: by what model and questions are."""
     template: str
-    """The prompt around a question, with {question}."""
+    """The prompt around a question, with {question}; of a chat, the user's turn."""
     max_new_tokens: int
     """Longest answer, in tokens."""
     stop: list[str]
     """Texts that end an answer; not part of it."""
+    shots: int
+    """Questions of the set that come first with their answers, as turns in a chat; their groups are
+    not asked. 0: none, of a chat alone."""
+    shots_path: str | None
+    """A file laid out as `questions=file`, all of which is shown; null: `shots` of the set."""
+    system: str
+    """What a chat begins with; "": nothing, or what its template says of its own."""
     samples: int
     """Further answers per question at temperature 1, for their agreement; 0: none."""
     p_true: str | None
@@ -146,7 +165,7 @@ class AskingConfig:
 
     def __post_init__(self) -> None:
         check_prompting("asking", self.template, self.max_new_tokens)
-        check_least("asking", self, samples=0)
+        check_least("asking", self, shots=self.kind is AskingKind.few_shot, samples=0)
         for place in ("{question}", "{answer}"):
             if self.p_true is not None and place not in self.p_true:
                 raise ConfigError(f"asking.p_true must contain {place}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
+from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.records import Row, read_rows
 
 
@@ -72,27 +72,16 @@ class QuestionSet:
     templates: Templates = field(default_factory=dict)
     """Relations that can be asked about every subject of a kind, beside those that the questions
     show (`detector/asking/families/siblings.py`)."""
+    template: str = "{question}"
+    """The prompt around a question."""
 
-    def templated(self, asking: AskingConfig) -> "QuestionSet":
-        """Make prompts of bare questions: template, stops and length as the settings say."""
-
-        def wrap(text: str) -> str:
-            return asking.template.replace("{question}", text)
-
+    def drawn(self, num: int, seed: int) -> "QuestionSet":
+        """Draw so many questions, first one of every group; they keep the set's order."""
+        is_drawn = num < len(self.questions)
         return replace(
             self,
-            questions=tuple(
-                replace(
-                    one,
-                    prompt=wrap(one.prompt),
-                    asked=one.prompt,
-                    wordings=tuple(map(wrap, one.wordings)),
-                )
-                for one in self.questions
-            ),
-            stop=tuple(asking.stop),
-            max_new_tokens=asking.max_new_tokens,
-            identity={**self.identity, "template": asking.template},
+            questions=_draw(self.questions, num, seed),
+            identity={**self.identity, "num": num, "seed": seed if is_drawn else None},
         )
 
 
@@ -148,13 +137,13 @@ LAYOUTS: Mapping[QuestionKind, Layout] = {
 """Of every kind that has questions to read."""
 
 
-def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> QuestionSet:
-    """Read a question set from `config.path`, one question a row.
+def read_questions(config: FileQuestions) -> QuestionSet:
+    """Read all questions of `config.path`, bare, one a row.
 
     `LAYOUTS` says which columns are read, in any order and case, blanks as `_`;
     others are left alone. Of `questions=file`:
 
-    - `question`: wrapped in `asking.template` to make the prompt.
+    - `question`.
     - `answers`: the right answer, then aliases; a list, a JSON list in a text, or a text with `;`
       between them. `answer` holds one and goes first.
     - `wrong_answer`, `wrong_answers`: likewise, for `questions.answers=written`.
@@ -162,9 +151,6 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
     - `subject` (must stand in the question), `relation`, `kind` (default: the relation), `short`.
     - `wordings`: other questions that ask the same, written as `answers`.
     - `id`: default: the row's number from 0.
-
-    Of more than `config.num` questions so many are drawn with `seed`, first one of every group;
-    they keep the set's order.
 
     Raises:
         ConfigError: `questions.path` is missing, of another kind, or cannot be had; or the set has
@@ -187,19 +173,17 @@ def read_questions(config: FileQuestions, asking: AskingConfig, seed: int) -> Qu
     _check(str(config.path), questions)
     return QuestionSet(
         name=config.name,
-        questions=_draw(questions, config.num, seed),
+        questions=questions,
         names=_names(questions),
-        stop=tuple(asking.stop),
-        max_new_tokens=asking.max_new_tokens,
+        stop=tuple(config.stop),
+        max_new_tokens=config.max_new_tokens,
         identity={
             "kind": config.kind.name,
             **found.identity,
             "answers": config.answers.name,
-            "num": config.num,
-            "seed": seed if config.num < len(questions) else None,
         },
         written=written,
-    ).templated(asking)
+    )
 
 
 class _RowReader(NamedTuple):

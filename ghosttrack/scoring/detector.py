@@ -34,6 +34,7 @@ from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.worlds import embedded_folder, world_folder
+from ghosttrack.questions.asking import templated
 from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.prompts import bare_prompt
 from ghosttrack.questions.sets import Question, QuestionSet
@@ -181,7 +182,7 @@ class Detector:
     def _templated(self, questions: Sequence[Question]) -> QuestionSet:
         names, templates = self.facts.names, self.facts.templates
         bare = QuestionSet("live", tuple(questions), names, (), 1, {}, templates=templates)
-        return bare.templated(self.facts.asking)
+        return templated(bare, self.facts.asking)
 
 
 def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:

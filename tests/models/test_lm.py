@@ -238,6 +238,8 @@ def test_text_comes_back_from_its_tokens_after_the_prefix(gpt2: LM):
     texts = ["Who was born in Paris?", "", "Paris"]
     assert gpt2.encode_all(texts) == [gpt2.encode(text) for text in texts]
     assert gpt2.encode_all([]) == []
+    assert gpt2.encode("<eos>Who was born in Paris?") == ids  # a chat template spells it
+    assert gpt2.encode_all(["<eos>Paris"]) == [gpt2.encode("Paris")]
     assert gpt2.decode(ids[1:]) == "who was born in paris ?"
 
 

@@ -4,9 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.pipelines.answers import read_all_answers, read_answers
+from ghosttrack.errors import ConfigError
+from ghosttrack.pipelines.answers import question_set, read_all_answers, read_answers
+from ghosttrack.pipelines.detectors import asked_plainly
+from ghosttrack.pipelines.setup import Setup
+from ghosttrack.questions.asking import templated
+from ghosttrack.questions.prompts import bare_prompt
+from ghosttrack.run import Run
 from tests.support.answers import made_up_answers
 from tests.support.asking import ask
+from tests.support.settings import detection
 
 
 def test_an_echo_and_no_answer_are_kept_and_not_judged(tmp_path: Path):
@@ -68,3 +75,36 @@ def test_a_question_is_reworded_at_most_so_often(
     setting = f"interventions.copies.paraphrase={setting}"
     again = ask(gpt2_folder, tmp_path, rows, setting).again.get()
     assert again.forwards.get("paraphrase", 0) == n_paraphrases
+
+
+CITIES = ("rome", "oslo", "paris", "berlin", "london")
+
+
+def test_new_prompts_are_asked_as_the_set_was(gpt2_folder: Path, tmp_path: Path):
+    """What is shown is left out of the answers, and part of what they are found by."""
+    rows = [{"question": f"who lives in {city}?", "answers": "anna"} for city in CITIES]
+    stages = [
+        ask(gpt2_folder, tmp_path, rows, "asking=few_shot", f"asking.shots={n}") for n in (1, 2)
+    ]
+    assert stages[0].answers.id != stages[1].answers.id
+    questions = stages[1].questions
+    assert len(stages[1].answers.get()) == len(questions.questions) == 3
+    assert questions.questions[0].prompt.count("A: anna") == 2
+    live = replace(questions, questions=(bare_prompt("who lives in vienna?"),))
+    kept = asked_plainly(stages[1].setup.config.asking, questions)
+    (put,) = templated(live, kept).questions
+    shown = questions.template.partition("{question}")[0]
+    assert put.prompt == f"{shown}who lives in vienna?\nA:"
+
+
+def test_a_question_longer_than_the_context_is_not_asked(gpt2_folder: Path, tmp_path: Path):
+    rows = [{"question": f"who lives in {city}?", "answers": "anna"} for city in CITIES]
+    rows[1]["question"] = "who " * 70
+    answers = ask(gpt2_folder, tmp_path, rows).answers.get()
+    assert answers.question_ids == ("0", "2", "3", "4")
+
+
+def test_a_world_is_asked_in_its_own_words(tmp_path: Path):
+    setup = Setup(detection("asking=chat"), Run(tmp_path, "detect"))
+    with pytest.raises(ConfigError, match="asking=chat is not for questions=ghostworld"):
+        question_set(setup)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
+from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.sets import QuestionSet, read_questions
 
 
@@ -22,8 +22,7 @@ def load(path: Path, seed: int = 0, **changes) -> QuestionSet:
         "stop": ["\n"],
     }
     config = FileQuestions(**settings | changes)
-    asking = AskingConfig(config.template, config.max_new_tokens, config.stop, 0, None)
-    return read_questions(config, asking, seed)
+    return read_questions(config).drawn(config.num, seed)
 
 
 def write(path: Path, content: str | list[dict]) -> Path:
@@ -48,8 +47,8 @@ def test_a_row_becomes_a_question_with_all_its_columns(tmp_path):
     }
     questions = load(write(tmp_path / "a.jsonl", [row]))
     (question,) = questions.questions
-    assert question.prompt == "Q: Where was Anna born?\nA:"
-    assert question.wordings == ("Q: What is Anna's place of birth?\nA:",)
+    assert question.prompt == "Where was Anna born?"
+    assert question.wordings == ("What is Anna's place of birth?",)
     assert question.answers == ("Oslo", "Christiania")
     assert (question.id, question.group, question.subject) == ("q7", "anna", "Anna")
     assert (question.relation, question.kind) == ("birthplace", "person")

@@ -15,6 +15,7 @@ def ask(model: Path, folder: Path, rows: list[dict[str, object]], *more: str) ->
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = [
         *(f"model.path={model}", "model.name=tiny", f"output_root={folder}", "device=cpu"),
-        *("questions=file", f"questions.path={path}", "questions.max_new_tokens=2", *more),
+        *("questions=file", f"questions.path={path}", "questions.max_new_tokens=2"),
+        *("asking=plain", *more),
     ]
     return Detection(Setup(detection(*settings), Run(folder, "detect")))

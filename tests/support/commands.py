@@ -183,7 +183,7 @@ class Workplace(NamedTuple):
             settings += ["questions=file", f"questions.path={self.questions}"]
             settings += ["questions.max_new_tokens=3", "evaluation.n_folds=2"]
             settings += ["evaluation.n_bootstrap=50", "detector.nulls=[shuffled]"]
-            settings += ["interventions=quick"]
+            settings += ["interventions=quick", "asking=plain"]
         return settings
 
     def command(self, output: Path, program: str, *more: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.models.load import load_lm
-from ghosttrack.questions.config import AnswerSource, AskingConfig, FileQuestions, QuestionKind
+from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.labels import words
 from ghosttrack.questions.sets import read_questions
 from tests.models.conftest import model_config
@@ -24,7 +25,7 @@ from tests.support.commands import (
     write_corpus,
 )
 
-STOP = ["\n", "."]
+STOP = ["\n"]
 ASKED = {
     "city": ("where was {} born", "{} was born in which city", "the city of {} is"),
     "work": ("which company is it {} works for", "who has {} for work", "{} works for"),
@@ -80,7 +81,9 @@ def _answers(model: Path, questions: Path) -> tuple[str, ...]:
         QuestionKind.file, "file", 5000, *put, str(questions), None, AnswerSource.own
     )
     lm = load_lm(model_config(path=str(model), context=48), model, "cpu")
-    return answer(lm, read_questions(config, AskingConfig(*put, 0, None), 0)).texts
+    questions = read_questions(config)
+    prompts = [replace(one, prompt=f"Q: {one.prompt}\nA:") for one in questions.questions]
+    return answer(lm, replace(questions, questions=tuple(prompts))).texts
 
 
 @pytest.fixture(scope="session")
