@@ -1,8 +1,8 @@
 """A frozen causal language model: residual streams, logits and what links the two."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import torch
@@ -12,14 +12,11 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.changes import Change, ChangeKind, change_of
+from ghosttrack.models.hooks import DeepestBlockReachedError, answering, hooked, keep
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 CPU_PARAMETERS = 2**25
 """Of blocks, from which on a CPU is given small batches."""
-
-
-class _DeepestBlockReachedError(Exception):
-    """Ends a forward pass whose remaining blocks nobody asked for."""
 
 
 class LM:
@@ -144,7 +141,7 @@ class LM:
             order = order.to(self.device)[:, :, None].expand_as(resid)
             resid = resid.gather(1, order)
         answer = (resid,) if self._blocks_answer_tuples else resid
-        with _answering(self.parts.blocks[: layer + 1], answer):
+        with answering(self.parts.blocks[: layer + 1], answer):
             last = self._read(resid, [until])[0]
         return last if order is None else last.gather(1, order.argsort(dim=1))
 
@@ -256,7 +253,7 @@ class LM:
     def _blocks_answer_tuples(self) -> bool:
         """Tell whether a block's output is the first of several, as in Bloom, or all there is."""
         answers: list[object] = []
-        with _hooked({self.parts.blocks[0]: lambda *args: answers.append(args[-1])}):
+        with hooked({self.parts.blocks[0]: lambda *args: answers.append(args[-1])}):
             self._read(self._embed(torch.zeros(1, 1, dtype=torch.long), None), [0])
         return isinstance(answers[0], tuple)
 
@@ -293,7 +290,7 @@ class LM:
             block: change_of(change, marked, generator, is_noisy=layer == change.layer)
             for layer, block in enumerate(self.parts.blocks)
         }
-        with _hooked(hooks):
+        with hooked(hooks):
             return self._read(self._embed(ids, None), layers, past)
 
     def _embed(
@@ -324,10 +321,10 @@ class LM:
         found: dict[int, Tensor] = {}
         deepest = max(layers)
         hooks = {
-            self.parts.blocks[layer]: _keep(found, layer, layer == deepest) for layer in set(layers)
+            self.parts.blocks[layer]: keep(found, layer, layer == deepest) for layer in set(layers)
         }
         cache = None if past is None else self.copies(past, len(embeds))
-        with _hooked(hooks), suppress(_DeepestBlockReachedError):
+        with hooked(hooks), suppress(DeepestBlockReachedError):
             self.parts.trunk(
                 inputs_embeds=embeds, past_key_values=cache, use_cache=past is not None
             )
@@ -355,39 +352,6 @@ class LM:
     def _cap(self, logits: Tensor) -> Tensor:
         cap = self.parts.logit_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def _keep(found: dict[int, Tensor], layer: int, is_last: bool) -> Callable[..., None]:
-    def hook(_block: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        found[layer] = output if isinstance(output, Tensor) else output[0]
-        if is_last:
-            raise _DeepestBlockReachedError
-
-    return hook
-
-
-@contextmanager
-def _hooked(hooks: Mapping[nn.Module, Callable[..., object]]) -> Iterator[None]:
-    """Let blocks' outputs be read, or replaced before anything reads them."""
-    handles = [block.register_forward_hook(hook) for block, hook in hooks.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _answering(blocks: Iterable[nn.Module], answer: Tensor | tuple[Tensor]) -> Iterator[None]:
-    """Let blocks give an answer without work."""
-    blocks = list(blocks)
-    for block in blocks:
-        block.forward = lambda *_, **__: answer
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
 
 
 def _prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

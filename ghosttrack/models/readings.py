@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ghosttrack.models.changes import MASK
+from ghosttrack.models.changes import MASK, Change
 from ghosttrack.models.lm import LM
+from ghosttrack.models.sharing import Text, fewest, passes
 
 N_CANDIDATES = 10
 """Tokens that compete for the answer's first place: the best by the model's final logits."""
@@ -54,7 +55,8 @@ class Readings(NamedTuple):
     residuals: Float[np.ndarray, "layer sample d_model"]
     masked: Float[np.ndarray, "layer sample d_model"]
     """The same with the mean embedding in the subject's place; NaN where no subject was found."""
-    lens: Lens
+    lens: Lens | None
+    """None where it was not asked for."""
     d_vocab: int
     emitted: Int[np.ndarray, " sample"]
     """The answer's first token; the model's best one where the answer is empty."""
@@ -64,6 +66,18 @@ class Readings(NamedTuple):
     """The final norm's divisor."""
     offsets: Float[np.ndarray, "sample candidate"]
     """The part of a candidate's final logit that no residual stream changes: the biases."""
+
+
+class How(NamedTuple):
+    """How texts are read."""
+
+    lens: bool = True
+    """All blocks are read through the logit lens."""
+    read: Callable[[int], object] = lambda _: None
+    """Told how many tokens each pass has read."""
+
+
+USUAL = How()
 
 
 class _Final(NamedTuple):
@@ -81,8 +95,11 @@ def read(
     answers: Sequence[Sequence[int]],
     subjects: Sequence[str],
     layers: Sequence[int],
+    how: How = USUAL,
 ) -> Readings:
     """Run every prompt once, and once more without its subject.
+
+    A prompt that begins another one is read off the other's pass.
 
     Args:
         lm: The model that gave the answers.
@@ -90,33 +107,32 @@ def read(
         answers: The model's own answer tokens; only the first one's identity is used.
         subjects: What each prompt is about, as text that stands in it; "" where there is none.
         layers: Blocks whose residual streams are kept, ascending: the SAE bank's.
+        how: What else is done.
     """
     assert len(prompts) == len(answers) == len(subjects), "one answer and one subject per prompt"
     shape = (len(layers), len(prompts), lm.d_model)
     residuals = np.empty(shape, dtype=np.float32)
     masked = np.full(shape, np.nan, dtype=np.float32)
     firsts = np.array([answer[0] if len(answer) else -1 for answer in answers], dtype=np.int64)
-    positions = [find_subject(lm, ids, text) for ids, text in zip(prompts, subjects, strict=True)]
+    blocks = list(range(lm.n_layers)) if how.lens else sorted({*layers, lm.n_layers - 1})
+    kept = [blocks.index(layer) for layer in layers]
     finals: list[_Final] = []
     lenses: list[Lens] = []
     order: list[int] = []
-    for rows in equal_length_batches(prompts, lm.n_layers * lm.d_model):
-        ids = torch.tensor([list(prompts[row]) for row in rows], device=lm.device)
-        stack = _last_residuals(lm, ids, range(lm.n_layers))
-        residuals[:, rows] = stack[list(layers)].cpu().numpy()
+    whole, named, without = _plan(lm, prompts, subjects)
+    for rows, stack in _at_ends(lm, whole, blocks, read=how.read):
+        residuals[:, rows] = stack[kept].cpu().numpy()
         final = _finish(lm, stack[-1], torch.from_numpy(firsts[rows]).to(lm.device))
         finals.append(final)
-        lenses.append(read_lens(lm, stack, final.emitted))
+        lenses += [read_lens(lm, stack, final.emitted)] if how.lens else []
         order.extend(rows)
-        found = [at for at, row in enumerate(rows) if positions[row].any()]
-        if found:
-            there = torch.from_numpy(np.stack([positions[rows[at]] for at in found]))
-            without = _last_residuals(lm, ids[found], layers, masked=there.to(lm.device))
-            masked[:, [rows[at] for at in found]] = without.cpu().numpy()
+    for rows, stack in _at_ends(lm, without, layers, MASK, how.read):
+        masked[:, [named[row] for row in rows]] = stack.cpu().numpy()
     depths, back = (np.asarray(layers) + 1) / lm.n_layers, np.argsort(order)
-    lens = (np.concatenate(pieces)[back] for pieces in zip(*lenses, strict=True))
+    columns = [np.concatenate(pieces)[back] for pieces in zip(*lenses, strict=True)]
     last = (torch.cat(pieces).cpu().numpy()[back] for pieces in zip(*finals, strict=True))
-    return Readings(depths, residuals, masked, Lens(*lens), lm.d_vocab, *last)
+    seen = Lens(*columns) if how.lens else None
+    return Readings(depths, residuals, masked, seen, lm.d_vocab, *last)
 
 
 def last_residuals(
@@ -124,10 +140,43 @@ def last_residuals(
 ) -> Float[np.ndarray, "layer sample d_model"]:
     """Read the residual streams of `layers` at every prompt's last position, and nothing else."""
     residuals = np.empty((len(layers), len(prompts), lm.d_model), dtype=np.float32)
-    for rows in equal_length_batches(prompts, len(layers) * lm.d_model):
-        ids = torch.tensor([list(prompts[row]) for row in rows], device=lm.device)
-        residuals[:, rows] = _last_residuals(lm, ids, layers).cpu().numpy()
+    for rows, stack in _at_ends(lm, [Text(tuple(ids), len(ids) - 1) for ids in prompts], layers):
+        residuals[:, rows] = stack.cpu().numpy()
     return residuals
+
+
+def n_to_read(lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str]) -> int:
+    """Count the tokens that `read` reads of these prompts."""
+    whole, _, without = _plan(lm, prompts, subjects)
+    return sum(len(text.tokens) for part in (whole, without) for text in fewest(part)[0])
+
+
+def _plan(
+    lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str]
+) -> tuple[list[Text], list[int], list[Text]]:
+    """Give the texts that are read at their ends, and which of them once more, without subject."""
+    whole = [Text(tuple(ids), len(ids) - 1) for ids in prompts]
+    marked = [find_subject(lm, ids, text) for ids, text in zip(prompts, subjects, strict=True)]
+    named = [row for row, found in enumerate(marked) if found.any()]
+    places = (tuple(np.flatnonzero(marked[row]).tolist()) for row in named)
+    without = [whole[row]._replace(marked=one) for row, one in zip(named, places, strict=True)]
+    return whole, named, without
+
+
+def _at_ends(
+    lm: LM,
+    texts: Sequence[Text],
+    layers: Sequence[int],
+    change: Change | None = None,
+    read: Callable[[int], object] = lambda _: None,
+) -> Iterator[tuple[list[int], Float[Tensor, "layer text d_model"]]]:
+    """Yield numbers of texts with the residual streams at their last tokens."""
+    assert all(text.tokens for text in texts), "a prompt holds no token"
+    batch_tokens = max(1, BLOCK_FLOATS // (len(layers) * lm.d_model))
+    for found in passes(lm, texts, layers, change, batch_tokens):
+        ends = [texts[number].start - found.first for number in found.asked]
+        yield found.asked.tolist(), found.streams[:, found.row, ends].float()
+        read(found.n_tokens)
 
 
 class States(NamedTuple):
@@ -159,24 +208,30 @@ def read_states(
             the deepest of `layers`.
         read: Told how many tokens each batch has read.
     """
-    texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    starts = [len(prompt) - 1 for prompt in prompts]
+    looked_at = starts if lens_at is None else list(map(min, starts, lens_at))
+    asked = zip(prompts, answers, looked_at, strict=True)
+    texts = [Text((*prompt, *answer), first) for prompt, answer, first in asked]
     blocks = list(layers) if lens_at is None else list(range(lm.n_layers))
     kept = torch.tensor([blocks.index(layer) for layer in layers])
     streams = np.empty((len(STATES), len(layers), len(texts), lm.d_model), dtype=np.float32)
     lenses: list[Lens] = []
     order: list[int] = []
-    for rows in equal_length_batches(texts, len(blocks) * lm.d_model):
-        ids = torch.tensor([texts[row] for row in rows], device=lm.device)
-        stack = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), blocks)
-        starts = [len(prompts[row]) for row in rows]
-        found = [_states(stack[kept, at], start) for at, start in enumerate(starts)]
-        streams[:, :, rows] = torch.stack(found, dim=2).cpu().numpy()
+    batch_tokens = max(1, BLOCK_FLOATS // (len(blocks) * lm.d_model))
+    for found in passes(lm, texts, blocks, None, batch_tokens):
+        for number, row in zip(found.asked.tolist(), found.row.tolist(), strict=True):
+            here = slice(starts[number] - found.first, len(texts[number].tokens) - found.first)
+            said = found.streams[kept, row, here].float()
+            states = torch.stack([said[:, 0], said[:, 1:].mean(dim=1), said[:, -1]])
+            streams[:, :, number] = states.cpu().numpy()
         if lens_at is not None:
-            at = torch.tensor([lens_at[row] for row in rows], device=stack.device)
-            each = torch.arange(len(rows), device=stack.device)
-            lenses.append(read_lens(lm, stack[:, each, at].float(), ids[each, at + 1]))
-            order.extend(rows)
-        read(ids.numel())
+            at = [lens_at[number] for number in found.asked]
+            stack = found.streams[:, found.row, [place - found.first for place in at]].float()
+            pairs = zip(found.asked, at, strict=True)
+            then = [texts[number].tokens[place + 1] for number, place in pairs]
+            lenses.append(read_lens(lm, stack, torch.tensor(then, device=stack.device)))
+            order.extend(found.asked.tolist())
+        read(found.n_tokens)
     back = np.argsort(order)
     lens = [np.concatenate(pieces)[back] for pieces in zip(*lenses, strict=True)]
     return States(dict(zip(STATES, streams, strict=True)), Lens(*lens) if lens else None)
@@ -228,25 +283,6 @@ def find_subject(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray
             if name and list(prompt[start : start + len(name)]) == name:
                 marked[start : start + len(name)] = True
     return marked
-
-
-def _states(
-    stack: Float[Tensor, "layer pos d_model"], start: int
-) -> Float[Tensor, "state layer d_model"]:
-    """Take the states of one answer, which begins at `start`."""
-    said = stack[:, start:].float()
-    return torch.stack([stack[:, start - 1].float(), said.mean(dim=1), said[:, -1]])
-
-
-def _last_residuals(
-    lm: LM,
-    ids: Int[Tensor, "sample pos"],
-    layers: Sequence[int],
-    masked: Bool[Tensor, "sample pos"] | None = None,
-) -> Float[Tensor, "layer sample d_model"]:
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    change = None if masked is None else MASK
-    return lm.residuals(ids, mask, layers, change=change, marked=masked)[:, :, -1].float()
 
 
 def _finish(

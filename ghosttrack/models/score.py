@@ -1,7 +1,6 @@
 """Teacher-forced scoring: what a language model thinks of given answers, in one pass."""
 
 import itertools
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,18 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache
 
 from ghosttrack.errors import DataError
-from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.changes import Change
 from ghosttrack.models.generate import token_statistics
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sharing import read_together
+from ghosttrack.models.sharing import Pass, Text, Tokens, fewest, passes
 
 HEAD_ELEMENTS = 2**23
 """Logits held at once, which bounds memory where the vocabulary is large."""
-
-Tokens = tuple[int, ...]
 
 
 class TokenScores(NamedTuple):
@@ -126,9 +122,9 @@ def total(
 
 def work(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> int:
     """Count what `total` reads, in tokens; each that is asked about costs the head as well."""
-    rows, _ = _rows(texts, pairs)
+    rows, _ = fewest(_asked(texts, pairs))
     n_asked = sum(len(texts.answers[answer]) for answer in pairs[:, 1].tolist())
-    return sum(len(tokens) for _, tokens in rows) + n_asked * (lm.word_tokens - 1)
+    return sum(len(text.tokens) for text in rows) + n_asked * (lm.word_tokens - 1)
 
 
 class _Read(NamedTuple):
@@ -143,14 +139,6 @@ class _Read(NamedTuple):
     """Of `work`, done in this batch."""
 
 
-class _Batch(NamedTuple):
-    """Passes of equal length."""
-
-    rows: Int[np.ndarray, " row"]
-    past: DynamicCache | None
-    """What all of them begin with."""
-
-
 def _passes(
     lm: LM,
     texts: Texts,
@@ -159,112 +147,33 @@ def _passes(
     batch_tokens: int | None,
 ) -> Iterator[_Read]:
     """Read every pair once; what passes begin with in common is read once for all."""
-    rows, row_of = _rows(texts, pairs)
-    lengths = np.array([len(tokens) for _, tokens in rows], dtype=np.int64)
-    if lengths.max(initial=0) > lm.n_ctx:
+    asked = _asked(texts, pairs)
+    longest = max((len(text.tokens) for text in asked), default=0)
+    if longest > lm.n_ctx:
         raise DataError(
-            f"a prompt and its answer have {lengths.max()} tokens, the model reads {lm.n_ctx}"
+            f"a prompt and its answer have {longest} tokens, the model reads {lm.n_ctx}"
         )
-    by_row = np.argsort(row_of, kind="stable")
-    starts = np.searchsorted(row_of[by_row], np.arange(len(rows) + 1))
-    limits = lengths - 1
-    prompt_ends = np.array([len(prompt) - 1 for prompt in texts.prompts], dtype=np.int64)
-    np.minimum.at(limits, row_of, prompt_ends[pairs[:, 0]])
-    batches = _batches(lm, rows, _untouched(rows, limits, change), batch_tokens)
-    for batch, past in batches:
-        asked = [by_row[starts[row] : starts[row + 1]] for row in batch]
-        at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
-        resid = _last_resid(lm, [rows[row] for row in batch], change, past)
-        first = int(lengths[batch[0]]) - resid.shape[1]
-        read = _read_pairs(lm, texts, pairs, resid, (np.concatenate(asked), at, first))
-        yield read._replace(work=int(lengths[batch].sum()) + read.work)
+    for found in passes(lm, asked, [lm.n_layers - 1], change, batch_tokens):
+        read = _read_pairs(lm, texts, pairs, found)
+        yield read._replace(work=found.n_tokens + read.work)
 
 
-def _untouched(
-    rows: Sequence[tuple[Tokens, Tokens]], limits: Int[np.ndarray, " row"], change: Change | None
-) -> Int[np.ndarray, " row"]:
-    """Lower the limits to the tokens before the first that a change is about."""
-    if change is None:
-        return limits
-    if change.kind is ChangeKind.dropout:
-        return np.zeros_like(limits)
-    return np.minimum(limits, [min(marked, default=len(tokens)) for marked, tokens in rows])
+def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[Text]:
+    """Give each pair's text; an answer's last token predicts nothing that is asked for."""
+    assert all(texts.prompts), "an empty prompt predicts nothing"
+    return [
+        Text(
+            texts.prompts[prompt] + texts.answers[answer][:-1],
+            len(texts.prompts[prompt]) - 1,
+            texts.marked[prompt],
+        )
+        for prompt, answer in pairs.tolist()
+    ]
 
 
-def _batches(
-    lm: LM,
-    rows: Sequence[tuple[Tokens, Tokens]],
-    limits: Int[np.ndarray, " row"],
-    batch_tokens: int | None,
-) -> list[_Batch]:
-    """Part passes into batches of equal length, in an order in which some tell of the others."""
-    texts = [tokens for _, tokens in rows]
-    found = []
-    for members, shared in read_together(texts, limits.tolist(), lambda: lm.can_share):
-        past = lm.remember(shared) if shared else None
-        by_length = np.array(members)
-        lengths = np.array([len(texts[row]) for row in members])
-        for length in np.unique(lengths):
-            size = max(1, (batch_tokens or lm.batch_tokens) // int(length))
-            same = by_length[lengths == length]
-            found += [
-                _Batch(same[first : first + size], past) for first in range(0, len(same), size)
-            ]
-    random.Random(0).shuffle(found)
-    return found
-
-
-def _rows(
-    texts: Texts, pairs: Int[np.ndarray, "pair 2"]
-) -> tuple[list[tuple[Tokens, Tokens]], Int[np.ndarray, " pair"]]:
-    """Find the fewest passes, marked positions and tokens, that read every pair, and each's pass.
-
-    In lexicographic order a text that begins another stands before it, with nothing in between that
-    it does not begin as well: one look at the next tells.
-    """
-    numbers: dict[tuple[Tokens, Tokens], int] = {}
-    text_of = np.empty(len(pairs), dtype=np.int64)
-    for at, (prompt, answer) in enumerate(pairs.tolist()):
-        assert texts.prompts[prompt], "an empty prompt predicts nothing"
-        # The last token of an answer predicts nothing that is asked for: it is not read.
-        text = texts.marked[prompt], texts.prompts[prompt] + texts.answers[answer][:-1]
-        text_of[at] = numbers.setdefault(text, len(numbers))
-    rows: list[tuple[Tokens, Tokens]] = []
-    row_of_text = np.empty(len(numbers), dtype=np.int64)
-    for marked, tokens in sorted(numbers, reverse=True):
-        is_read = rows and rows[-1][0] == marked and rows[-1][1][: len(tokens)] == tokens
-        if not is_read:
-            rows.append((marked, tokens))
-        row_of_text[numbers[marked, tokens]] = len(rows) - 1
-    return rows, row_of_text[text_of]
-
-
-def _last_resid(
-    lm: LM,
-    rows: Sequence[tuple[Tokens, Tokens]],
-    change: Change | None,
-    past: DynamicCache | None,
-) -> Float[Tensor, "row pos d_model"]:
-    """Read the last block's output, from the first position that is not shared on."""
-    n_shared = past.get_seq_length() if past else 0
-    ids = torch.tensor([tokens[n_shared:] for _, tokens in rows])
-    marked = torch.zeros_like(ids, dtype=torch.bool)
-    for at, (places, _) in enumerate(rows):
-        marked[at, [place - n_shared for place in places]] = True
-    mask = torch.ones_like(marked)
-    last = [lm.n_layers - 1]
-    return lm.residuals(ids, mask, last, change=change, marked=marked, past=past)[0]
-
-
-def _read_pairs(
-    lm: LM,
-    texts: Texts,
-    pairs: Int[np.ndarray, "pair 2"],
-    resid: Float[Tensor, "row pos d_model"],
-    asked: tuple[Int[np.ndarray, " asked"], Int[np.ndarray, " asked"], int],
-) -> _Read:
-    """Read the pairs `asked[0]` off the passes `asked[1]`, which begin at position `asked[2]`."""
-    mine, at, start = asked
+def _read_pairs(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"], found: Pass) -> _Read:
+    """Read pairs off a pass."""
+    mine, at, start, (resid,), _ = found
     firsts = [len(texts.prompts[prompt]) - 1 - start for prompt in pairs[mine, 0].tolist()]
     answers = [texts.answers[answer] for answer in pairs[mine, 1].tolist()]
     lengths = np.array([len(answer) for answer in answers], dtype=np.int64)

@@ -1,10 +1,22 @@
-"""What texts begin with in common, so that it is read once."""
+"""Passes that read no token twice: no beginning of another text, none that many texts share."""
 
+import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from operator import eq
 from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.lm import LM
+
+Tokens = tuple[int, ...]
 
 LEAST_SHARED = 8
 """Tokens of a beginning that is looked at."""
@@ -18,8 +30,117 @@ class Together(NamedTuple):
     """Texts that are read together."""
 
     rows: list[int]
-    shared: tuple[int, ...]
+    shared: Tokens
     """What all of them begin with."""
+
+
+class Text(NamedTuple):
+    """Tokens, and where they are looked at."""
+
+    tokens: Tokens
+    start: int
+    """First position that is looked at."""
+    marked: Tokens = ()
+    """Positions that a change is about."""
+
+
+class Pass(NamedTuple):
+    """Residual streams of texts of equal length."""
+
+    asked: Int[np.ndarray, " asked"]
+    """Numbers of the texts that can be read here: these, and those that begin them."""
+    row: Int[np.ndarray, " asked"]
+    """Where the streams of each stand."""
+    first: int
+    """Position in the texts of the streams' first."""
+    streams: Float[Tensor, "layer row pos d_model"]
+    n_tokens: int
+    """Of the texts, what they share included."""
+
+
+def passes(
+    lm: LM,
+    texts: Sequence[Text],
+    layers: Sequence[int],
+    change: Change | None = None,
+    batch_tokens: int | None = None,
+) -> Iterator[Pass]:
+    """Read every text once, in an order in which some tell how long the others will take.
+
+    Args:
+        lm: The model.
+        texts: None empty.
+        layers: Blocks whose residual streams are read.
+        change: Done to the streams.
+        batch_tokens: Per pass; None: as the model takes best.
+    """
+    rows, row_of = fewest(texts)
+    by_row = np.argsort(row_of, kind="stable")
+    starts = np.searchsorted(row_of[by_row], np.arange(len(rows) + 1))
+    for members, past in _batches(lm, rows, change, batch_tokens or lm.batch_tokens):
+        batch = [rows[row] for row in members]
+        n_shared = past.get_seq_length() if past else 0
+        ids = torch.tensor([text.tokens[n_shared:] for text in batch])
+        marked = torch.zeros_like(ids, dtype=torch.bool)
+        for at, text in enumerate(batch):
+            marked[at, [place - n_shared for place in text.marked]] = True
+        mask = torch.ones_like(marked)
+        streams = lm.residuals(ids, mask, layers, change=change, marked=marked, past=past)
+        asked = [by_row[starts[row] : starts[row + 1]] for row in members]
+        at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
+        n_tokens = len(batch) * len(batch[0].tokens)
+        yield Pass(np.concatenate(asked), at, n_shared, streams, n_tokens)
+
+
+def fewest(texts: Sequence[Text]) -> tuple[list[Text], Int[np.ndarray, " text"]]:
+    """Find the fewest texts off which all can be read, and each one's number among them.
+
+    In lexicographic order a text that begins another stands before it, with nothing in between that
+    it does not begin as well: one look at the next tells.
+    """
+    numbers: dict[tuple[Tokens, Tokens], int] = {}
+    distinct = np.empty(len(texts), dtype=np.int64)
+    for at, text in enumerate(texts):
+        distinct[at] = numbers.setdefault((text.marked, text.tokens), len(numbers))
+    first = np.full(len(numbers), np.iinfo(np.int64).max)
+    np.minimum.at(first, distinct, [text.start for text in texts])
+    rows: list[Text] = []
+    row_of = np.empty(len(numbers), dtype=np.int64)
+    for marked, tokens in sorted(numbers, reverse=True):
+        number = numbers[marked, tokens]
+        start = int(first[number])
+        if rows and rows[-1].marked == marked and rows[-1].tokens[: len(tokens)] == tokens:
+            rows[-1] = rows[-1]._replace(start=min(start, rows[-1].start))
+        else:
+            rows.append(Text(tokens, start, marked))
+        row_of[number] = len(rows) - 1
+    return rows, row_of[distinct]
+
+
+def _batches(
+    lm: LM, rows: Sequence[Text], change: Change | None, batch_tokens: int
+) -> list[tuple[list[int], DynamicCache | None]]:
+    """Part texts into batches of equal length, with what is read already."""
+    limits = [_untouched(text, change) for text in rows]
+    found = []
+    together = read_together([text.tokens for text in rows], limits, lambda: lm.can_share)
+    for members, shared in together:
+        past = lm.remember(shared) if shared else None
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for row in members:
+            by_length[len(rows[row].tokens)].append(row)
+        for length, same in sorted(by_length.items()):
+            size = max(1, batch_tokens // length)
+            found += [(same[first : first + size], past) for first in range(0, len(same), size)]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def _untouched(text: Text, change: Change | None) -> int:
+    """Count the tokens before all that are looked at and all that a change is about."""
+    if change is not None and change.kind is ChangeKind.dropout:
+        return 0
+    return min(text.start, *text.marked) if text.marked and change else text.start
 
 
 def read_together(
@@ -32,7 +153,7 @@ def read_together(
         limits: Tokens of each text that may be read once for all, at most.
         can_share: Asked where it would pay; nothing is shared if not.
     """
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    alike: dict[Tokens, list[int]] = defaultdict(list)
     for row, (text, limit) in enumerate(zip(texts, limits, strict=True)):
         alike[tuple(text[:LEAST_SHARED]) if limit >= LEAST_SHARED else ()].append(row)
     apart, parts = alike.pop((), []), []
@@ -46,7 +167,7 @@ def read_together(
     return [Together(sorted(apart), ()), *parts] if apart else parts
 
 
-def _common(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def _common(texts: Sequence[Tokens]) -> Tokens:
     """Take the beginning of all texts: the first and the last in order differ the earliest."""
     low, high = min(texts), max(texts)
     n = sum(takewhile(bool, map(eq, low, high)))

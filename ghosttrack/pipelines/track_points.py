@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import DetectorConfig, Null, Position
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
@@ -17,7 +18,7 @@ from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS, track_statis
 from ghosttrack.detector.tracks.streaming import output_so_far
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import untrained
-from ghosttrack.models.readings import Readings, read, whole_streams
+from ghosttrack.models.readings import How, Readings, n_to_read, read, whole_streams
 from ghosttrack.pipelines.instruments import FittedInstruments
 from ghosttrack.tracking.nulls import NullTracks, null_tracks
 from ghosttrack.tracking.observations import Observations
@@ -45,12 +46,20 @@ class TrackedPoints(NamedTuple):
 
 
 def track_points(
-    lm: LM, tracking: TrackingSetup, answers: Answers, read_at: Points, *, pooled: bool = False
+    lm: LM,
+    tracking: TrackingSetup,
+    answers: Answers,
+    read_at: Points,
+    *,
+    pooled: bool = False,
+    lens: bool = False,
 ) -> TrackedPoints:
     """Read the points and link what is observed; if pooled, over prompt and answer whole."""
     layers, detector, instruments = tracking
     bank, standard, usual = instruments[:3]
-    readings = read(lm, read_at.texts, read_at.spoken, read_at.subjects, layers)
+    with Meter("reading for tracks", n_to_read(lm, read_at.texts, read_at.subjects)) as meter:
+        how = How(lens, meter.advance)
+        readings = read(lm, read_at.texts, read_at.spoken, read_at.subjects, layers, how)
     if pooled:
         asked = zip(answers.prompts, answers.token_ids, strict=True)
         texts = [[*lm.encode(prompt), *ids] for prompt, ids in asked]

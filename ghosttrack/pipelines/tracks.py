@@ -143,7 +143,8 @@ def write_tracks(
     _say_memory(setup, len(answers), len(read_at.texts))
     instruments = fit_instruments(setup, weights)
     tracking = TrackingSetup(setup.layers, setup.config.detector, instruments)
-    prompts = track_points(lm, tracking, answers, points(lm, answers, Position.prompt_last))
+    at_prompt = points(lm, answers, Position.prompt_last)
+    prompts = track_points(lm, tracking, answers, at_prompt, lens=True)
     seen = _at_position(lm, tracking, answers, read_at, prompts)
     nulls = track_nulls(tracking, seen.evidence.observed.observations, seed)
     reference = fit_length_null(nulls[Null.shuffled.name].tracks)
@@ -195,6 +196,7 @@ def _at_position(
 
 def _prompt_tables(readings: Readings) -> dict[str, Table]:
     """Compute what the logit lens says at the prompts' last tokens."""
+    assert readings.lens is not None, "prompts are read with the lens"
     return {"lens": lens_statistics(readings), "lens_trajectory": trajectory(readings.lens)}
 
 

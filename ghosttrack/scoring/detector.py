@@ -24,7 +24,7 @@ from ghosttrack.detector.asking.roster import requested
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.judgement import Judgement
 from ghosttrack.detector.table import StatisticSpec
-from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
+from ghosttrack.detector.tracks.streaming import Instruments, Spoken, output_so_far, stream
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.roster import DETECTORS
 from ghosttrack.models.lm import LM
@@ -144,7 +144,8 @@ class Detector:
             Spoken(self.lm.encode(one.prompt), ids, one.subject)
             for one, ids in zip(asked.questions, answers.token_ids, strict=True)
         ]
-        streamed = stream(self.lm, self.instruments, spoken)
+        output = output_so_far(answers, max(map(len, answers.token_ids)))
+        streamed = stream(self.lm, self.instruments, spoken, output)
         read = self.detectors.fitted, answers, self.facts.asking.template, self.facts.layers
         features = AnswerFeatures(asked, answers, found, streamed, further_tables(self.lm, *read))
         judgements = self.detectors.predict(self.lm, features, notes)

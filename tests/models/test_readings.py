@@ -8,8 +8,10 @@ from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import (
     N_CANDIDATES,
     STATES,
+    How,
     Readings,
     find_subject,
+    n_to_read,
     read,
     read_states,
 )
@@ -96,6 +98,23 @@ def _arrays(found: Readings) -> list[np.ndarray]:
     return [*found.lens, *(value for value in found if isinstance(value, np.ndarray))]
 
 
+def test_beginnings_of_a_text_are_read_off_its_pass(lm):
+    texts = ["where was anna", "where was anna born", "where was anna born ?"]
+    ran: list[tuple[int, ...]] = []
+    hook = lm.parts.blocks[0].register_forward_pre_hook(lambda _, x: ran.append(x[0].shape[:2]))
+    ids = [lm.encode(text) for text in texts]
+    found = read(lm, ids, [()] * 3, ["anna"] * 3, (0, 2), How(lens=False))
+    hook.remove()
+    assert ran == [(1, len(ids[2]))] * 2  # as it stands, and without anna
+    assert found.lens is None
+    assert n_to_read(lm, ids, ["anna"] * 3) == 2 * len(ids[2])
+    for row in range(3):
+        one = read(lm, [ids[row]], [()], ["anna"], (0, 2))
+        np.testing.assert_allclose(found.residuals[:, row], one.residuals[:, 0], atol=1e-5)
+        np.testing.assert_allclose(found.masked[:, row], one.masked[:, 0], atol=1e-5)
+        np.testing.assert_array_equal(found.candidates[row], one.candidates[0])
+
+
 def test_every_occurrence_of_a_name_of_several_tokens_is_found(lm):
     prompt = lm.encode("anna green and anna green but green anna")
     marked = find_subject(lm, prompt, "anna green")
@@ -126,7 +145,7 @@ def test_states_and_lens_of_one_pass_are_those_of_prompt_and_answer_alone(lm):
 
 def test_states_keep_what_is_beyond_the_range_of_half_precision(lm, monkeypatch):
     streams = LM.residuals
-    monkeypatch.setattr(LM, "residuals", lambda *args: 1e6 * streams(*args))
+    monkeypatch.setattr(LM, "residuals", lambda *given, **also: 1e6 * streams(*given, **also))
     found = read_states(lm, [lm.encode("david")], [(3,)], (0,))
     assert np.isfinite(found.streams["prompt_last"]).all()
     assert np.abs(found.streams["prompt_last"]).max() > 65504

@@ -55,6 +55,7 @@ TRACK_STATISTICS = tuple(spec for family in FAMILIES for spec in family.specs)
 
 def lens_statistics(readings: Readings) -> Table:
     """Compute family A; the last block's lens is the model's own output distribution."""
+    assert readings.lens is not None, "read without the lens"
     return Table.of(LENS_STATISTICS, lens.commitment(readings.lens, readings.d_vocab))
 
 

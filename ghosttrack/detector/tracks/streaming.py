@@ -23,7 +23,7 @@ from ghosttrack.detector.tracks.observe import Standard
 from ghosttrack.detector.tracks.statistics import lens_statistics, track_statistics
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings, read
-from ghosttrack.models.score import TokenScores, score
+from ghosttrack.models.score import TokenScores
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.tracker import Tracker, link
 from ghosttrack.tracking.tracks import Tracks
@@ -73,10 +73,13 @@ class Stream(NamedTuple):
     followed: Followed | None
 
 
-def stream(lm: LM, instruments: Instruments | None, spoken: Sequence[Spoken]) -> Stream:
+def stream(
+    lm: LM, instruments: Instruments | None, spoken: Sequence[Spoken], output: Table
+) -> Stream:
     """Look at every token of every answer from the position that predicts it.
 
-    Without instruments no tracks are followed, and nothing is read without its subject.
+    `output` holds the output scores at every token. Without instruments no tracks are followed, and
+    nothing is read without its subject.
     """
     layers = instruments.layers if instruments else (lm.n_layers - 1,)
     rows = [(one, t) for one in spoken for t in range(len(one.answer))]
@@ -87,13 +90,7 @@ def stream(lm: LM, instruments: Instruments | None, spoken: Sequence[Spoken]) ->
         [one.subject if instruments else "" for one, _ in rows],
         layers,
     )
-    scores = score(lm, [one.prompt for one in spoken], [one.answer for one in spoken])
-    tables = {
-        "output": output_scores(
-            [beginning(one, t + 1) for one in scores for t in range(len(one.logprobs))]
-        ),
-        "lens": lens_statistics(readings),
-    }
+    tables = {"output": output, "lens": lens_statistics(readings)}
     followed = None
     if instruments is not None:
         bank, _, standard, usual, tracker, lengths, top_k = instruments

@@ -1,17 +1,25 @@
 import numpy as np
 import pytest
 
+from ghosttrack.detector.answers.output_scores import output_scores
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
-from ghosttrack.detector.tracks.streaming import Instruments, Spoken, stream
+from ghosttrack.detector.tracks.streaming import Instruments, Spoken, Stream, beginning, stream
 from ghosttrack.models.lm import LM
+from ghosttrack.models.score import score
 
 
 def spoken(lm: LM, answer: str, prompt: str = "where was anna born?") -> Spoken:
     return Spoken(lm.encode(prompt), tuple(lm.encode(answer, prefix=False)), "anna")
 
 
+def follow(lm: LM, instruments: Instruments, said: list[Spoken]) -> Stream:
+    scores = score(lm, [one.prompt for one in said], [one.answer for one in said])
+    each = [beginning(one, t + 1) for one in scores for t in range(len(one.logprobs))]
+    return stream(lm, instruments, said, output_scores(each))
+
+
 def test_every_token_has_a_row_of_every_table(lm: LM, instruments: Instruments):
-    found = stream(lm, instruments, [spoken(lm, "paris"), spoken(lm, "the old city of rome")])
+    found = follow(lm, instruments, [spoken(lm, "paris"), spoken(lm, "the old city of rome")])
     assert {name: len(table) for name, table in found.tables.items()} == {
         "output": 6, "lens": 6, "tracks": 6,
     }  # fmt: skip
@@ -22,7 +30,7 @@ def test_every_token_has_a_row_of_every_table(lm: LM, instruments: Instruments):
 
 def test_what_follows_a_token_does_not_change_its_score(lm: LM, instruments: Instruments):
     short, long, other = (
-        stream(lm, instruments, [spoken(lm, text)]).tables
+        follow(lm, instruments, [spoken(lm, text)]).tables
         for text in ("the old", "the old city of rome", "the old piano")
     )
     for name, table in short.items():
@@ -32,7 +40,7 @@ def test_what_follows_a_token_does_not_change_its_score(lm: LM, instruments: Ins
 
 
 def test_output_scores_run_along_the_answer(lm: LM, instruments: Instruments):
-    table = stream(lm, instruments, [spoken(lm, "the old city")]).tables["output"]
+    table = follow(lm, instruments, [spoken(lm, "the old city")]).tables["output"]
     least, whole = table.column("min_logprob"), table.column("answer_logprob")
     first = table.column("first_logprob")
     np.testing.assert_allclose(first, first[0])
@@ -44,8 +52,8 @@ def test_output_scores_run_along_the_answer(lm: LM, instruments: Instruments):
 
 def test_answers_do_not_touch_one_another(lm: LM, instruments: Instruments):
     one, two = spoken(lm, "paris"), spoken(lm, "the old city", "who works for anna?")
-    alone = stream(lm, instruments, [two]).tables
-    both = stream(lm, instruments, [one, two])
+    alone = follow(lm, instruments, [two]).tables
+    both = follow(lm, instruments, [one, two])
     rows = slice(int(both.first[1]), None)
     for name, table in alone.items():
         np.testing.assert_allclose(
