@@ -58,8 +58,8 @@ class Meter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
-        if kind is None:
-            seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self.started
+        if kind is None and (seconds > FORECAST_AFTER_S or self.unit_bytes):
             new = self.done - self.found
             log.info(
                 "%s: %d %s in %.1f s (%.0f/s)%s",

@@ -6,9 +6,10 @@ Sources: P(True), Kadavath 2022; the answer's prior, pointwise mutual informatio
 
 import numpy as np
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import FRACTION, LOG_PROB, REAL, Table, define
-from ghosttrack.models.generate import GenerateSettings, generate
+from ghosttrack.models.generate import GenerateSettings, generate, work
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.ready_answers import ReadyAnswer
@@ -69,7 +70,8 @@ def draw_samples(
     settings = GenerateSettings(
         questions.max_new_tokens, questions.stop, temperature=1.0, samples=n_samples, seed=seed
     )
-    texts = [one.text for one in generate(lm, prompts, settings)]
+    with Meter("sampling", work(lm, prompts, settings)) as meter:
+        texts = [one.text for one in generate(lm, prompts, settings, meter.advance)]
     rows = zip(answers.prompts, answers.texts, answers.groups, strict=True)
     drawn = (tuple(texts[at : at + n_samples]) for at in range(0, len(texts), n_samples))
     return [
