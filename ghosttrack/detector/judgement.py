@@ -7,13 +7,28 @@ add up to the log-odds before calibration, which rises with them and changes no 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import exp, isfinite, nan
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from ghosttrack.detector.learners.fitted import QUANTILES, FittedDetector
+from ghosttrack.detector.learners.fitted import QUANTILES, SCORES, FittedDetector, Linear
 from ghosttrack.detector.table import StatisticSpec
+
+PROBED = {"states": "the residual stream", "latents": "the SAE's reading of the residual stream"}
+"""Tables of many columns without a name of their own, and what they hold."""
+PLACES = {
+    "prompt_last": "at the prompt's last token",
+    "answer_mean": "on average over the answer",
+    "answer_last": "at the answer's last token",
+}
+"""Of residual streams."""
+NO_VERDICT = {
+    "no_answer": "the model gave no answer",
+    "echo": "the answer only gives the question back",
+}
+"""Category of an answer that nothing is to be said of, and why."""
 
 
 class Reason(NamedTuple):
@@ -105,9 +120,13 @@ class Judgement:
 
     prompt: str
     """As the model got it."""
+    question: str
+    """What was asked, without what the model is asked by."""
     subject: str
     """Whom the prompt asks about; "" where nobody knows."""
     answer: str
+    category: str
+    """As in `Answers`; one of `NO_VERDICT` is neither right nor wrong."""
     own_prob: float
     """The model's own probability of the whole answer."""
     probability: float
@@ -132,12 +151,19 @@ class Judgement:
 
     @property
     def is_hallucinated(self) -> bool:
-        """Whether the probability passes the threshold that was chosen in advance."""
-        return self.probability >= self.judge.threshold
+        """Whether there is a verdict, and the probability passes the threshold set in advance."""
+        return self.has_verdict and self.probability >= self.judge.threshold
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether the answer is one that can be right or wrong."""
+        return self.category not in NO_VERDICT
 
     @property
     def verdict(self) -> str:
         """The same in words."""
+        if not self.has_verdict:
+            return f"no verdict: {NO_VERDICT[self.category]}"
         return "probably hallucinated" if self.is_hallucinated else "probably right"
 
     @property
@@ -173,40 +199,89 @@ class Sentence(NamedTuple):
     """The value alone, in the unit of the words."""
 
 
+Spoken = tuple[FittedDetector, Float[np.ndarray, " column"]]
+"""A detector and the values of an answer in the order of its columns."""
+
+
 def explain(
     fitted: FittedDetector,
     values: Float[np.ndarray, " column"],
     specs: Mapping[str, StatisticSpec],
     about: About,
+    parts: Mapping[str, Spoken] = MappingProxyType({}),
 ) -> Explanation:
     """Say what each of the detector's columns added to an answer's score.
+
+    What a detector of `parts` said is put down to that one's own columns, in proportion, where it
+    was weighed linearly. A probe's many columns are one reason.
 
     Args:
         fitted: The detector.
         values: Of the answer, in the order of its columns.
         specs: By name; a column without one is named as it is.
         about: Names for the sentences.
+        parts: Detectors that it fuses, by name.
     """
+    base, found = _reasons(fitted, values, specs, about, parts)
+    reasons = [
+        one._replace(text=f"{one.text} {'for' if one.effect > 0 else 'against'} a hallucination")
+        if one.family in PROBED
+        else one
+        for one in found
+    ]
+    return Explanation(base, tuple(sorted(reasons, key=lambda reason: -abs(reason.effect))))
+
+
+def _reasons(
+    fitted: FittedDetector,
+    values: Float[np.ndarray, " column"],
+    specs: Mapping[str, StatisticSpec],
+    about: About,
+    parts: Mapping[str, Spoken],
+) -> tuple[float, list[Reason]]:
+    """Take a score apart: its base, and one reason of each statistic or probe."""
     base, of = fitted.scorer.parts(values[None])
-    middle = [QUANTILES.index(0.25), QUANTILES.index(0.75)]
-    usual = fitted.quantiles[:, middle]
-    reasons = []
+    found: dict[str, Reason] = {}
     for at, column in enumerate(fitted.columns):
         table, _, name = column.partition(":")
-        value, spec = float(values[at]), specs.get(name)
-        right, hallucinated = (_usual(name, *usual[label, :, at].tolist()) for label in (0, 1))
-        reasons.append(
-            Reason(
-                name=name,
-                family=spec.family if spec else table,
-                value=value,
-                effect=float(of[0, at]),
-                text=say(name, value, spec.definition if spec else name, about),
-                right=right,
-                hallucinated=hallucinated,
-            )
-        )
-    return Explanation(base, tuple(sorted(reasons, key=lambda reason: -abs(reason.effect))))
+        effect = float(of[0, at])
+        if table == SCORES and name in parts and isinstance(fitted.scorer, Linear):
+            _, within = _reasons(*parts[name], specs, about, parts)
+            slope = float(fitted.scorer.coef[at] / fitted.scorer.scale[at])
+            own = [one._replace(effect=slope * one.effect) for one in within]
+            base += effect - sum(one.effect for one in own)
+        elif table in PROBED:
+            own = [_of_probe(table, name, effect)]
+        else:
+            own = [_of_column(fitted, at, float(values[at]), effect, specs, about)]
+        for one in own:
+            before = found[one.name].effect if one.name in found else 0.0
+            found[one.name] = one._replace(effect=before + one.effect)
+    return base, list(found.values())
+
+
+def _of_column(
+    fitted: FittedDetector,
+    at: int,
+    value: float,
+    effect: float,
+    specs: Mapping[str, StatisticSpec],
+    about: About,
+) -> Reason:
+    table, _, name = fitted.columns[at].partition(":")
+    middle = [QUANTILES.index(0.25), QUANTILES.index(0.75)]
+    usual = fitted.quantiles[:, middle, at]
+    spec = specs.get(name)
+    right, hallucinated = (_usual(name, *usual[label].tolist()) for label in (0, 1))
+    text = say(name, value, spec.definition if spec else name, about)
+    return Reason(name, spec.family if spec else table, value, effect, text, right, hallucinated)
+
+
+def _of_probe(table: str, name: str, effect: float) -> Reason:
+    """Name where a probe looked; `name` is of one of its columns, `<where>/<layer>/<number>`."""
+    where, layer = name.split("/")[:2] if table == "states" else ("prompt_last", name.split("/")[0])
+    text = f"{PROBED[table]} of layer {layer} {PLACES.get(where, where)} speaks"
+    return Reason(f"{table}:{where}/{layer}", table, nan, effect, text, "", "")
 
 
 def say(name: str, value: float, definition: str, about: About) -> str:

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.answers.written import surface_table
-from ghosttrack.detector.learners.baselines import StateProbe
+from ghosttrack.detector.learners.baselines import Latents, LinearProbe
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (
     Columns,
@@ -25,9 +25,11 @@ from ghosttrack.detector.learners.classifiers import (
 from ghosttrack.detector.learners.fitted import (
     SCORES,
     FittedDetector,
+    Scorer,
     fit_scorer,
     quantiles,
     signed,
+    uncut,
 )
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.crossfit import (
@@ -44,6 +46,10 @@ from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.spec import OF_STATES, DetectorSpec
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
+Kept = Columns | LabelFree | LinearProbe | Latents
+"""Learners whose parameters can be kept."""
+PROMPT_LAST = "prompt_last"
+"""Where a probe looks that is not of a place of its own."""
 TIE = 0.002
 """AUROC that is not worth more passes."""
 
@@ -202,7 +208,7 @@ def _task(
     learner, labels = prepared.learner, data.answers.labels
     if isinstance(learner, TokenClassifier):
         learner, labels, fold = _by_token(learner, labels, fold)
-    if not isinstance(learner, Columns | LabelFree | StateProbe):
+    if not isinstance(learner, Kept):
         return None
     return delayed(_fit)(spec, prepared.names, learner, labels, fold, seed)
 
@@ -222,7 +228,7 @@ def _by_token(
 def _fit(
     spec: DetectorSpec,
     columns: tuple[str, ...],
-    learner: Columns | LabelFree | StateProbe,
+    learner: Kept,
     labels: Int[np.ndarray, " sample"],
     fold: Fold,
     seed: int,
@@ -230,20 +236,11 @@ def _fit(
     with threadpool_limits(1):
         tried = choose(Inner(learner, labels, fold, seed))
         calibration = calibrate(tried.oof, labels, fold.inner)
-        if isinstance(learner, StateProbe):
-            values = learner.residuals[tried.option.place].astype(np.float64)
-            where = (
-                f"states:{spec.name.removeprefix(OF_STATES)}/{learner.layers[tried.option.place]}"
-            )
-            columns = tuple(f"{where}/{at}" for at in range(values.shape[1]))
-        else:
-            values = learner.values
+        scorer, columns, values = _keep(spec, columns, learner, tried.option, labels, seed)
         fitted = FittedDetector(
             name=spec.name,
             columns=columns,
-            scorer=signed(values, learner.directions)
-            if isinstance(learner, LabelFree)
-            else fit_scorer(tried.option, values, labels, seed),
+            scorer=scorer,
             option=tried.option.label,
             calibration=calibration,
             threshold=threshold(calibration.prob(tried.oof), labels),
@@ -252,6 +249,35 @@ def _fit(
             quantiles=quantiles(values, labels),
         )
         return Whole(fitted, tried.oof, tried.auroc)
+
+
+def _keep(
+    spec: DetectorSpec,
+    columns: tuple[str, ...],
+    learner: Kept,
+    option: Option,
+    labels: Int[np.ndarray, " sample"],
+    seed: int,
+) -> tuple[Scorer, tuple[str, ...], Float[np.ndarray, "row column"]]:
+    """Fit what was chosen on all rows; give names and values of the columns that it reads."""
+    if isinstance(learner, Columns):
+        return fit_scorer(option, learner.values, labels, seed), columns, learner.values
+    if isinstance(learner, LabelFree):
+        return signed(learner.values, learner.directions), columns, learner.values
+    layer = learner.layers[option.place]
+    if isinstance(learner, Latents):
+        weights, intercept = learner.weigh(option, labels, np.arange(len(labels)), seed)
+        used = np.flatnonzero(weights)
+        values = learner.acts[option.place][:, used].toarray().astype(np.float64)
+        return uncut(weights[used], intercept), _places("latents", layer, used), values
+    place = spec.name.removeprefix(OF_STATES) if "states" in spec.needs else PROMPT_LAST
+    values = learner.residuals[option.place].astype(np.float64)
+    scorer = fit_scorer(option, values, labels, seed)
+    return scorer, _places(f"states:{place}", layer, range(values.shape[1])), values
+
+
+def _places(where: str, layer: int, numbers: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"{where}{'/' if ':' in where else ':'}{layer}/{number}" for number in numbers)
 
 
 class Prepared(NamedTuple):

@@ -285,6 +285,8 @@ DETECTORS: tuple[DetectorSpec, ...] = (
 
 COMPETING = tuple(one.name for one in DETECTORS if one.competes)
 """Those that may be recommended."""
+LIVE = (*COMPETING, PROBE, LATENTS, GAIN[1])
+"""Further ones that are fitted for new prompts where they are judged."""
 KEPT = tuple(one.name for one in reversed(DETECTORS) if one.kept)
 """Detectors for new prompts, the one to be asked first before the others: each needs less."""
 CHIEF = tuple(one.name for one in DETECTORS if one.chief)

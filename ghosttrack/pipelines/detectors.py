@@ -12,8 +12,10 @@ from ghosttrack.detector.asking.families.siblings import templates_of
 from ghosttrack.detector.config import DetectorConfig, InterventionsConfig, Position
 from ghosttrack.detector.learners.fitted import FittedDetector, load, save
 from ghosttrack.errors import whole
+from ghosttrack.evaluation.config import EvaluationConfig
+from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.fitting import fit_whole
-from ghosttrack.evaluation.roster import KEPT, find
+from ghosttrack.evaluation.roster import KEPT, LIVE, needed
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.evaluation import Sources, evaluation_data
@@ -59,7 +61,7 @@ def detectors_stage(
     sources: Sources, evaluation: Stage[object]
 ) -> Stage[tuple[Facts, tuple[FittedDetector, ...]]]:
     """The detectors that are of use on new prompts, fitted on all answers."""
-    settings = {"evaluation": evaluation.id, "detectors": list(KEPT), "schema": SCHEMA}
+    settings = {"evaluation": evaluation.id, "detectors": [*KEPT, *LIVE], "schema": SCHEMA}
     write = partial(write_detectors, sources, evaluation)
     return Stage(sources.setup.outputs, "detectors", evaluation.name, settings, write, read_kept)
 
@@ -70,7 +72,8 @@ def write_detectors(sources: Sources, evaluation: Stage[object], folder: Path) -
     config = setup.config
     with setup.run.stage("fit"):
         data = evaluation_data(sources)
-        save(folder, fit_whole(data, _usable(config.detector.position), config.evaluation.seed))
+        names = _usable(data, config.evaluation, config.detector.position)
+        save(folder, fit_whole(data, names, config.evaluation.seed))
     if sources.tracks is not None:
         shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
     write_json(folder / FACTS, _facts(sources, evaluation.key.folder.name))
@@ -116,10 +119,16 @@ def asked_plainly(asking: AskingConfig, questions: QuestionSet) -> AskingConfig:
     )
 
 
-def _usable(position: Position) -> list[str]:
-    """Leave out what new prompts cannot feed: their tracks are followed at `prompt_last` alone."""
-    everywhere = position is Position.prompt_last
-    return [name for name in KEPT if everywhere or not {"tracks", "tokens"} & set(find(name).reads)]
+def _usable(data: EvaluationData, judging: EvaluationConfig, position: Position) -> list[str]:
+    """List `KEPT`, and of `LIVE` what is judged; not what new prompts cannot feed.
+
+    Their tracks are followed at `prompt_last` alone, and no ghosts are looked for.
+    """
+    judged = {one.name for one in available(data, judging.compare).present}
+    names = (*KEPT, *(name for name in LIVE if name in judged))
+    elsewhere = position is not Position.prompt_last
+    unfed = {"ghosts", *(("tracks", "tokens", "probes", "latents") if elsewhere else ())}
+    return [name for name in dict.fromkeys(names) if not unfed & needed([name])]
 
 
 def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:

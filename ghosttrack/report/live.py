@@ -26,7 +26,7 @@ BAR = 10
 RISING = ((0.25, "green"), (0.5, "yellow"), (0.75, "dark_orange"), (1.01, "red"))
 """Risk below which a colour is used."""
 TABLE = (
-    *("prompt", "answer", "verdict", "probability", "own_probability"),
+    *("question", "answer", "verdict", "probability", "own_probability"),
     *("detector", "best_rival", "owner", "why", "notes"),
 )
 
@@ -112,7 +112,7 @@ def _answer(judgement: Judgement, index: int) -> dict[str, object]:
     gap = round(judgement.owner_gap, 4) if judgement.has_owner_test else None
     return {
         "index": index,
-        "prompt": judgement.prompt,
+        "prompt": judgement.question,
         "text": judgement.answer,
         "references": list(judgement.references),
         "label": int(judgement.is_hallucinated),
@@ -133,7 +133,7 @@ def _answer(judgement: Judgement, index: int) -> dict[str, object]:
 
 def _cells(judgement: Judgement) -> list[object]:
     return [
-        *(judgement.prompt, judgement.answer, judgement.verdict),
+        *(judgement.question, judgement.answer, judgement.verdict),
         *(f"{judgement.probability:.4f}", f"{judgement.own_prob:.4f}", judgement.judge.name),
         next((one.text for one in judgement.hypotheses if not one.is_answer), ""),
         judgement.owner,
@@ -145,9 +145,9 @@ def _cells(judgement: Judgement) -> list[object]:
 def _line(judgement: Judgement) -> Text:
     colour = _colour(judgement.probability)
     return Text.assemble(
-        (f"{percent(judgement.probability):>8} ", colour),
-        (f"{_bar(judgement.probability)} ", colour),
-        f"{_safe(judgement.prompt).replace(chr(10), ' ')} ",
+        (f"{percent(judgement.probability) if judgement.has_verdict else '–':>8} ", colour),
+        (f"{_bar(judgement.probability if judgement.has_verdict else 0.0)} ", colour),
+        f"{_safe(judgement.question).replace(chr(10), ' ')} ",
         (_answered(judgement), "bold"),
         (f"  {judgement.judge.name}", "dim"),
     )
@@ -156,7 +156,9 @@ def _line(judgement: Judgement) -> Text:
 def _whole(judgement: Judgement) -> list[RenderableType]:
     colour = _colour(judgement.probability)
     judge = judgement.judge
-    title = Text.assemble(_safe(judgement.prompt), " ", (_answered(judgement), "bold"))
+    title = Text.assemble(_safe(judgement.question), " ", (_answered(judgement), "bold"))
+    if not judgement.has_verdict:
+        return [title, Text(), Text(judgement.verdict, "bold")]
     verdict = Text.assemble(
         (judgement.verdict, f"bold {colour}"),
         f": hallucinated with a probability of {percent(judgement.probability)}",

@@ -135,9 +135,10 @@ class Detector:
         notes = [said for _, said in understood]
         asked = self._templated([question for question, _ in understood])
         answers = answer(self.lm, asked)
-        settings = self.facts.interventions
+        settings, reads = self.facts.interventions, self.detectors.reads
+        families = {one: n for one, n in requested(settings.copies).items() if one.name in reads}
         found = intervene(
-            *(self.lm, asked, answers, requested(settings.copies), self.facts.seed),
+            *(self.lm, asked, answers, families, self.facts.seed),
             siblings_again=settings.siblings_again,
         )
         spoken = [
@@ -146,8 +147,11 @@ class Detector:
         ]
         output = output_so_far(answers, max(map(len, answers.token_ids)))
         streamed = stream(self.lm, self.instruments, spoken, output)
-        read = self.detectors.fitted, answers, self.facts.asking.template, self.facts.layers
-        features = AnswerFeatures(asked, answers, found, streamed, further_tables(self.lm, *read))
+        template = self.facts.asking.template
+        bank = self.instruments.bank if self.instruments else None
+        read = self.detectors.asked, answers, template, self.facts.layers, bank
+        more = further_tables(self.lm, *read)
+        features = AnswerFeatures(asked, answers, found, streamed, template, more)
         judgements = self.detectors.predict(self.lm, features, notes)
         share = (time.perf_counter() - started) / len(judgements)
         judgements = tuple(replace(one, seconds=share) for one in judgements)

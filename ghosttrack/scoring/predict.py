@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 
 from ghosttrack.artifacts import is_complete
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.self_checks import prior_table
+from ghosttrack.detector.answers.self_checks import bare, prior_table
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.judgement import (
     About,
@@ -28,6 +29,7 @@ from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import FittedDetector, values_of
 from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
+from ghosttrack.detector.tracks.observe import raw_latents
 from ghosttrack.detector.tracks.streaming import Stream
 from ghosttrack.files import read_json
 from ghosttrack.models.generate import GenerateSettings, generate
@@ -36,6 +38,7 @@ from ghosttrack.models.readings import read_states
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import TrackView
+from ghosttrack.sae.bank import Bank
 
 N_HYPOTHESES = 5
 """Competing answers that are shown."""
@@ -43,6 +46,8 @@ N_PROMOTERS = 3
 """Tracks that are named beside each."""
 ONE_PASS = frozenset({"output", "lens", "tracks"})
 """Tables that there is a row of at every token."""
+ANY_ANSWER = ONE_PASS | {"states", "latents", "scores", "prior"}
+"""Tables that there is a row of for every answer, whatever is known of its question."""
 
 
 class AnswerFeatures(NamedTuple):
@@ -52,6 +57,8 @@ class AnswerFeatures(NamedTuple):
     answers: Answers
     found: Interventions
     stream: Stream
+    template: str
+    """The prompt around a question."""
     more: Mapping[str, Table] = MappingProxyType({})
     """Further tables that detectors read."""
 
@@ -68,6 +75,7 @@ def further_tables(
     answers: Answers,
     template: str,
     layers: Sequence[int],
+    bank: Bank | None,
 ) -> dict[str, Table]:
     """Measure what the detectors read beyond output, interventions and tracks.
 
@@ -77,19 +85,30 @@ def further_tables(
         answers: Just given.
         template: The prompt around a question.
         layers: Blocks whose residual streams may be read.
+        bank: What latents are read through, where there is one.
     """
     columns = [column.partition(":") for one in detectors for column in one.columns]
     tables: dict[str, Table] = {}
     if any(table == "prior" for table, _, _ in columns):
         prior = prior_table(lm, answers, template)
         tables |= {} if prior is None else {"prior": prior}
-    wanted = tuple(dict.fromkeys(name for table, _, name in columns if table == "states"))
+    wanted, through = (
+        tuple(dict.fromkeys(name for table, _, name in columns if table == kind))
+        for kind in ("states", "latents")
+    )
+    if not (wanted or through):
+        return tables
+    prompts = [lm.encode(prompt) for prompt in answers.prompts]
+    streams = read_states(lm, prompts, answers.token_ids, layers).streams
     if wanted:
-        prompts = [lm.encode(prompt) for prompt in answers.prompts]
-        streams = read_states(lm, prompts, answers.token_ids, layers).streams
         places = [name.split("/") for name in wanted]
         values = [streams[one][layers.index(int(at)), :, int(unit)] for one, at, unit in places]
         tables["states"] = Table(wanted, np.column_stack(values).astype(np.float64))
+    if through and bank is not None:
+        acts = raw_latents(bank, streams["prompt_last"])
+        places = [map(int, name.split("/")) for name in through]
+        values = [acts[layers.index(at)][:, [unit]].toarray()[:, 0] for at, unit in places]
+        tables["latents"] = Table(through, np.column_stack(values).astype(np.float64))
     return tables
 
 
@@ -100,22 +119,54 @@ class RankedDetectors:
     Attributes:
         fitted: None empty.
         judges: Parallel to them.
+        ranks: Their places in the order in which they are asked.
         specs: By name, what a statistic means.
     """
 
     fitted: tuple[FittedDetector, ...]
     judges: tuple[Judge, ...]
+    ranks: tuple[int, ...]
     specs: Mapping[str, StatisticSpec]
 
     @classmethod
     def of(
         cls, fitted: Sequence[FittedDetector], specs: Sequence[StatisticSpec], evaluation: Path
     ) -> "RankedDetectors":
-        """Set beside each detector what its evaluation, if that is there, found it to be worth."""
-        rows = read_json(evaluation / "evaluation.json")["rows"] if is_complete(evaluation) else []
-        worth = {row["detector"]: row for row in rows if row["subset"] == "all"}
+        """Set beside each detector what its evaluation, if that is there, found it to be worth.
+
+        The one that it recommends is asked first, then by AUROC; those that it did not judge last.
+        """
+        found = read_json(evaluation / "evaluation.json") if is_complete(evaluation) else {}
+        worth = {row["detector"]: row for row in found.get("rows", ()) if row["subset"] == "all"}
         judges = tuple(_judge(one, worth.get(one.name)) for one in fitted)
-        return cls(tuple(fitted), judges, {spec.name: spec for spec in specs})
+        first = found.get("recommended", {}).get("recommended")
+        ranks = sorted(
+            range(len(fitted)),
+            key=lambda at: (fitted[at].name != first, -np.nan_to_num(judges[at].auroc, nan=-1.0)),
+        )
+        return cls(tuple(fitted), judges, tuple(ranks), {spec.name: spec for spec in specs})
+
+    @cached_property
+    def asked(self) -> tuple[FittedDetector, ...]:
+        """Those that may be asked, up to the first that any answer can feed, and their parts."""
+        held: dict[str, FittedDetector] = {}
+        for at in self.ranks:
+            own = self._with_parts(self.fitted[at])
+            held |= {one.name: one for one in own}
+            reads = {table for one in own for table in one.tables}
+            if reads <= ANY_ANSWER and self.fitted[at].name != STREAMING:
+                break
+        return tuple(held.values())
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Tables that those read."""
+        return frozenset(table for one in self.asked for table in one.tables)
+
+    def _with_parts(self, one: FittedDetector) -> list[FittedDetector]:
+        named = {held.name: held for held in self.fitted}
+        parts = [part for name in one.parts for part in self._with_parts(named[name])]
+        return [one, *parts]
 
     def predict(
         self, lm: LM, features: AnswerFeatures, notes: Sequence[tuple[str, ...]]
@@ -125,28 +176,31 @@ class RankedDetectors:
         values = list(values_of(self.fitted, tables).values())
         lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
         one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
+        streamers = [at for at in self.ranks if one_pass[at]]
+        streamers.sort(key=lambda at: self.fitted[at].name != STREAMING)
         of_tokens = np.array([one.name == STREAMING for one in self.fitted])
         hypotheses = compete(lm, features)
         judged = []
         for row, question in enumerate(features.questions.questions):
             assert not lacks[:, row].all(), "not even output scores"
-            best = int(np.argmin(lacks[:, row] | of_tokens))
-            # the one that is made for tokens, wherever it can be fed
-            streamer = int(np.argmin(2 * (lacks[:, row] | ~one_pass) + ~of_tokens))
+            best = next(at for at in self.ranks if not (lacks[at, row] or of_tokens[at]))
+            streamer = next(at for at in streamers if not lacks[at, row])
             about = About(question.subject, features.found.rivals[row])
             one, held = self.fitted[best], values[best][row]
             judged.append(
                 Judgement(
                     prompt=question.prompt,
+                    question=bare(question.prompt, features.template),
                     subject=question.subject,
                     answer=features.answers.texts[row],
+                    category=features.answers.categories[row],
                     own_prob=float(features.answers.prob[row]),
                     probability=float(one.prob(held[None])[0]),
                     judge=self.judges[best],
                     streamer=self.judges[streamer],
                     tokens=_tokens(lm, features, row, self.fitted[streamer]),
                     hypotheses=hypotheses[row],
-                    explanation=explain(one, held, self.specs, about),
+                    explanation=explain(one, held, self.specs, about, self._spoken(values, row)),
                     owner=about.rival,
                     owner_gap=float(features.found.gaps[row]),
                     references=question.answers,
@@ -155,12 +209,19 @@ class RankedDetectors:
             )
         return tuple(judged)
 
+    def _spoken(
+        self, values: Sequence[Float[np.ndarray, "_ _"]], row: int
+    ) -> dict[str, tuple[FittedDetector, Float[np.ndarray, " column"]]]:
+        pairs = zip(self.fitted, values, strict=True)
+        return {one.name: (one, held[row]) for one, held in pairs}
+
     def _passed_over(
         self, values: Sequence[Float[np.ndarray, "_ _"]], row: int, best: int
     ) -> list[str]:
         """Say why detectors that come before the one that speaks could not."""
-        said = []
-        for one, held in zip(self.fitted[:best], values, strict=False):
+        said: dict[str, list[str]] = {}
+        for at in self.ranks[: self.ranks.index(best)]:
+            one, held = self.fitted[at], values[at]
             if one.name == STREAMING:
                 continue
             missing = np.isnan(held[row]) & ~one.has_holes
@@ -168,11 +229,12 @@ class RankedDetectors:
             families = dict.fromkeys(
                 self.specs[name].family for name in names if name in self.specs
             )
-            said.append(
-                f"{one.name} was not asked: its statistics of {', '.join(families)} need what this"
-                " prompt does not bring"
-            )
-        return said
+            said.setdefault(", ".join(families), []).append(one.name)
+        return [
+            f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not asked: statistics of"
+            f" {families} need what this prompt does not bring"
+            for families, names in said.items()
+        ]
 
 
 def compete(lm: LM, features: AnswerFeatures) -> list[tuple[Hypothesis, ...]]:

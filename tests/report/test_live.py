@@ -28,9 +28,11 @@ HOSTILE = "</script><script>alert(1)</script>\x1b[31m [bold]"
 
 def judgement(**changed: object) -> Judgement:
     fields: dict[str, object] = {
-        "prompt": "Where was Anna Pera born?",
+        "prompt": "Q: Who?\nA: Bert\n\nQ: Where was Anna Pera born?\nA:",
+        "question": "Where was Anna Pera born?",
         "subject": "Anna Pera",
         "answer": "kandby",
+        "category": "wrong",
         "own_prob": 0.56,
         "probability": 0.992,
         "judge": JUDGE,
@@ -86,8 +88,28 @@ def test_the_terminal_says_all_of_it():
     assert "probably right" in printed(judgement(probability=0.57))
 
 
+@pytest.mark.parametrize(("category", "why"), [("no_answer", "gave no answer"), ("echo", "back")])
+def test_what_is_neither_right_nor_wrong_gets_no_verdict_but_says_so(
+    tmp_path: Path, category: str, why: str
+):
+    one = judgement(category=category)
+    texts = printed(one), page(tmp_path, one).split("<nav", maxsplit=1)[0].split("<dl")[0]
+    for text in texts:
+        assert "no verdict: " in text
+        assert why in text
+        assert "hallucinated with" not in text
+        assert "99.2" not in text
+    assert "99.2" not in printed(one, brief=True)
+    assert not one.is_hallucinated
+
+
+def test_nothing_is_shown_of_how_the_model_was_asked(tmp_path: Path):
+    for text in (printed(judgement()), page(tmp_path, judgement(), judgement())):
+        assert "Bert" not in text
+
+
 def test_many_are_a_line_each():
-    text = printed(judgement(prompt="one\ntwo"), brief=True)
+    text = printed(judgement(question="one\ntwo"), brief=True)
     assert text.count("\n") == 1
     assert "one two kandby" in text
 
@@ -95,7 +117,7 @@ def test_many_are_a_line_each():
 def test_what_a_model_says_neither_steers_the_terminal_nor_formats_it():
     token = TokenRisk(HOSTILE, 0.5, 0.5)
     rival = Hypothesis(HOSTILE, 0.1, 0.0, (), is_answer=False)
-    one = judgement(prompt=HOSTILE, answer=HOSTILE, tokens=(token,), hypotheses=(rival,))
+    one = judgement(question=HOSTILE, answer=HOSTILE, tokens=(token,), hypotheses=(rival,))
     for text in (printed(one), printed(one, brief=True)):
         assert "\x1b" not in text
         assert "[bold]" in text
@@ -103,7 +125,7 @@ def test_what_a_model_says_neither_steers_the_terminal_nor_formats_it():
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_page_needs_nothing_else_and_runs_nothing_but_its_own(tmp_path: Path, n: int):
-    hostile = judgement(prompt=HOSTILE, answer=HOSTILE, owner=HOSTILE, notes=(HOSTILE,))
+    hostile = judgement(question=HOSTILE, answer=HOSTILE, owner=HOSTILE, notes=(HOSTILE,))
     text = page(tmp_path, *[hostile] * n)
     tags = Page(text).tags
     assert [tag for tag, _ in tags].count("script") == 2  # the data, our code
@@ -128,14 +150,14 @@ def test_the_viewer_gets_what_is_known_of_an_answer(tmp_path: Path):
 
 
 def test_the_table_has_a_line_per_prompt(tmp_path: Path):
-    write_table(tmp_path / "a.csv", [judgement(), judgement(prompt="=1+1", hypotheses=())])
+    write_table(tmp_path / "a.csv", [judgement(), judgement(question="=1+1", hypotheses=())])
     with (tmp_path / "a.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["answer"], first["probability"], first["best_rival"]) == (
         *("kandby", "0.9920", "kizton"),
     )
     assert first["why"] == "it fits Anna Lund better"
-    assert second["prompt"] == "'=1+1"
+    assert second["question"] == "'=1+1"
 
 
 def test_json_has_every_field_and_no_number_that_is_not_finite():

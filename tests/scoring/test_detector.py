@@ -62,7 +62,7 @@ def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Work
         assert outside not in page
     data = page.split('id="viewer-data">')[1].split("</script>")[0]
     (answer,) = json.loads(data)["answers"]
-    assert answer["prompt"] == f"Q: {prompt}\nA:"
+    assert answer["prompt"] == prompt
     assert len(answer["token_risks"]) == len(answer["tokens"]) > 0
     assert answer["tracks"]
     assert answer["hypotheses"]
@@ -71,9 +71,12 @@ def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Work
 
 def test_a_prompt_of_the_questions_is_answered_as_they_were(detector: Detector, done: Done):
     one = detector.score("where was anna born?")
-    names = [held.name for held in detector.detectors.fitted]
-    better = names[: names.index(one.judge.name)]  # a bare prompt brings no subject
-    assert [note.split()[0] for note in one.notes] == [it for it in better if it != "streaming"]
+    ranked = [detector.detectors.judges[at] for at in detector.detectors.ranks]
+    better = ranked[: [held.name for held in ranked].index(one.judge.name)]
+    passed_over = {held.name for held in better} - {"streaming"}  # a bare prompt brings no subject
+    assert passed_over == {name for note in one.notes for name in note.split(" w")[0].split(", ")}
+    known = [held.auroc for held in ranked[1:] if np.isfinite(held.auroc)]
+    assert known == sorted(known, reverse=True)
     assert np.isfinite([one.judge.auroc, one.judge.low, one.judge.high, one.seconds]).all()
     rows = read_json(done.made["evaluations"] / "evaluation.json")["rows"]
     (row,) = (r for r in rows if (r["detector"], r["subset"]) == (one.judge.name, "all"))
@@ -82,7 +85,7 @@ def test_a_prompt_of_the_questions_is_answered_as_they_were(detector: Detector, 
 
 
 def test_what_is_known_of_a_prompt_feeds_the_better_detector(
-    workplace: Workplace, done: Done, tmp_path: Path
+    workplace: Workplace, done: Done, detector: Detector, tmp_path: Path
 ):
     rows = [json.loads(line) for line in workplace.questions.read_text().splitlines()[:6]]
     path = tmp_path / "known.jsonl"
@@ -91,11 +94,13 @@ def test_what_is_known_of_a_prompt_feeds_the_better_detector(
     said(workplace.console(done.output, "ask", "--file", str(path)))
     *found, again = judged(newest(done))
     assert again == found[0]
-    best = read_json(done.made["detectors"] / "detectors.json")[0]["name"]
-    assert [one["judge"]["name"] for one in found] == [best] * 6
+    first = detector.detectors.judges[detector.detectors.ranks[0]]
+    assert [one["judge"]["name"] for one in found] == [first.name] * 6
     assert {one["streamer"]["name"] for one in found} == {"streaming"}
     assert [one["subject"] for one in found] == [row["subject"] for row in rows]
-    assert all(one["owner"] and one["owner"] != one["subject"] for one in found)
+    is_tested = "owner" in detector.detectors.reads
+    assert all(bool(one["owner"]) == is_tested for one in found)
+    assert all(one["owner"] != one["subject"] for one in found)
     assert all(one["notes"] == [] for one in found)
     answered = [
         a
@@ -112,9 +117,8 @@ def test_a_file_of_prompts_becomes_a_table(workplace: Workplace, done: Done, tmp
     folder = newest(done)
     with (folder / "answers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["prompt"] for row in rows] == [
-        "Q: where was anna born?\nA:", "Q: =anna's \"city\", is\nA:", "Q: where was anna born?\nA:",
-    ]  # fmt: skip
+    questions = ["where was anna born?", "'=anna's \"city\", is", "where was anna born?"]
+    assert [row["question"] for row in rows] == questions
     assert rows[0] == rows[2]
     assert [one["probability"] for one in judged(folder)] == [
         pytest.approx(float(row["probability"]), abs=1e-4) for row in rows

@@ -117,15 +117,23 @@ class Latents(OfOneLayer):
     def fit_predict(
         self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
     ) -> Scores:
-        """Score by the log-odds; latents are scaled to unit mean square, never centred."""
+        """Score by the log-odds."""
+        weights, intercept = self.weigh(option, labels, train, seed)
+        return self.acts[option.place][test].astype(np.float64) @ weights + intercept
+
+    def weigh(
+        self, option: Option, labels: Labels, train: Known, seed: int
+    ) -> tuple[Float[np.ndarray, " latent"], float]:
+        """Weigh every latent, scaled to unit mean square and never centred; and the intercept."""
         from sklearn.linear_model import LogisticRegression
 
         known = csr_array(self.acts[option.place][train])
+        assert known.shape is not None
+        weights = np.zeros(known.shape[1])
         active = np.flatnonzero(np.bincount(known.indices) >= LEAST_ACTIVE)
         if not active.size:
-            return np.zeros(len(test))
+            return weights, 0.0
         known = known[:, active].astype(np.float64)
-        asked = self.acts[option.place][test][:, active].astype(np.float64)
         scale = 1 / np.sqrt(known.power(2).mean(axis=0))
         model = LogisticRegression(
             C=option.strength,
@@ -136,7 +144,8 @@ class Latents(OfOneLayer):
             random_state=seed,
         )
         model.fit(known.multiply(scale).tocsr(), labels[train])
-        return model.decision_function(asked.multiply(scale).tocsr())
+        weights[active] = model.coef_[0] * scale
+        return weights, float(np.ravel(model.intercept_)[0])
 
 
 @dataclass(frozen=True)

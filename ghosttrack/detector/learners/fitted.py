@@ -298,6 +298,12 @@ def signed(values: Values, directions: Int[np.ndarray, " column"]) -> Linear:
     return Linear(center, scale, directions / len(directions), np.array(0.0))
 
 
+def uncut(weights: PerColumn, intercept: float) -> Linear:
+    """Score by weighted values as they are, however large."""
+    scale = np.full(len(weights), 1e6)
+    return Linear(np.zeros(len(weights)), scale, weights * scale, np.array(intercept))
+
+
 def values_of(
     detectors: Sequence[FittedDetector], tables: Mapping[str, Table]
 ) -> dict[str, Values]:
