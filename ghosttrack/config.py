@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ghosttrack.data.config import CORPORA, CorpusConfig, ExtractConfig, StoreConfig
+from ghosttrack.data.config import CORPORA, CorpusConfig, CorpusKind, ExtractConfig, StoreConfig
 from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
@@ -151,12 +151,14 @@ def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
 
     Args:
         setting: A field of `BankSettings`.
-        own: The preset's value, kept also by a folder that `python -m ghosttrack.world` made.
+        own: The preset's value, kept also by a folder that `python -m ghosttrack.world` made, and
+            where activations are ready and no model is looked for.
         _root_: All settings: which model, and how much text a bank learns from.
     """
     source = ModelSource(*(_root_.model[name] for name in ModelSource._fields))
     named = source.path or source.hub
-    if named is None or Path(named, WORLD_FILE).exists():
+    ready = OmegaConf.select(_root_, "corpus.kind") in ("activations", CorpusKind.activations)
+    if named is None or ready or Path(named, WORLD_FILE).exists():
         return own
     if setting in BankSettings._field_defaults:
         return BankSettings._field_defaults[setting]
@@ -193,10 +195,28 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
         _check_keys(cfg, schema)
         return cast("Schema", OmegaConf.to_object(cfg))
     except OmegaConfBaseException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ConfigError):  # of a resolver
-            cause = cause.__cause__ or cause.__context__
-        raise cause or ConfigError(str(error).splitlines()[0]) from error
+        raise _told(error) from error
+
+
+def resolved(settings: Mapping[str, object], group: str) -> dict[str, object]:
+    """Give the values of a group of a run's whole settings, as Hydra left them in its folder.
+
+    Raises:
+        ConfigError: They hang on a model that cannot be found.
+    """
+    try:
+        node = OmegaConf.create(dict(settings))[group]
+        return cast("dict[str, object]", OmegaConf.to_container(node, resolve=True))
+    except OmegaConfBaseException as error:
+        raise _told(error) from error
+
+
+def _told(error: OmegaConfBaseException) -> ConfigError:
+    """Find what a resolver said, else say what OmegaConf does in its first line."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or ConfigError(str(error).splitlines()[0])
 
 
 def _check_keys(cfg: DictConfig, schema: type) -> None:

@@ -40,7 +40,7 @@ from ghosttrack.analysis.runs import artifact_folder, find_runs, read_yaml
 from ghosttrack.analysis.significance import LEVEL
 from ghosttrack.artifacts import Artifact, artifact_id, read
 from ghosttrack.command import at_least, make_folder, parser, run, say
-from ghosttrack.config import restore
+from ghosttrack.config import resolved, restore
 from ghosttrack.data.config import StoreConfig
 from ghosttrack.data.corpora import read_corpus
 from ghosttrack.data.windows import StoredWindows
@@ -122,8 +122,8 @@ def find_subject(folder: Path) -> Subject:
     with whole(run.folder):
         if config["corpus"]["kind"] == "activations":
             raise DataError(f"{run.folder}: its bank is of ready activations, without a text")
-        model = restore(ModelConfig, config["model"])
-        store = restore(StoreConfig, config["store"])
+        model = restore(ModelConfig, resolved(config, "model"))
+        store = restore(StoreConfig, resolved(config, "store"))
     embedded = embedded_folder(model, bank.path.parents[1])
     corpus = _corpus(bank, store, model, model_identity(model, embedded))
     return Subject(bank.path, model, embedded, read_corpus(corpus.path).heldout)

@@ -199,7 +199,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     ),
     DetectorSpec(
         "probe_states", "linear probes on prompt and answer, fused", learner=fused,
-        stacked=tuple(OF_STATES + place for place in PLACES), compare_with=OUTPUT, headline=True,
+        stacked=tuple(OF_STATES + place for place in PLACES), compare_with=OUTPUT,
         kept=True, competes=True, color="#166534",
     ),
     DetectorSpec(
@@ -229,11 +229,11 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     late("late:ghosts+output", "ghosts", BASE, kept=False),
     DetectorSpec(
         "recommended", "what the inner folds choose", within=16.0, compare_with=OUTPUT,
-        headline=True, color="#111827",
+        color="#111827",
     ),
     DetectorSpec(
         "recommended:one_pass", "the same, of those of one pass", within=1.0, compare_with=OUTPUT,
-        headline=True, color="#374151",
+        color="#374151",
     ),
     DetectorSpec("lens_trajectory", "logit lens layer by layer", whole("lens_trajectory")),
     DetectorSpec("pmi", "what the question adds to the answer", whole("prior"), light),

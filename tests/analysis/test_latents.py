@@ -95,7 +95,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = [
         *(f"model.path={planted_model(folder / 'model')}", "model.name=tiny", "corpus=text"),
         *("corpus.path=x", "corpus.num_tokens=1000", "corpus.heldout_tokens=6000"),
-        "corpus.packing=documents",
+        *("corpus.packing=documents", "model.prepend_bos=true"),
     ]
     config = composed("train", *overrides)
     settings = load(config, TrainProgram)
