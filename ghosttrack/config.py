@@ -151,14 +151,15 @@ def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
 
     Args:
         setting: A field of `BankSettings`.
-        own: The preset's value, kept also by a folder that `python -m ghosttrack.world` made, and
-            where activations are ready and no model is looked for.
+        own: The preset's value, kept also by a folder that `python -m ghosttrack.world` made,
+            by a model that is trained on a world, and where activations are ready.
         _root_: All settings: which model, and how much text a bank learns from.
     """
     source = ModelSource(*(_root_.model[name] for name in ModelSource._fields))
     named = source.path or source.hub
     ready = OmegaConf.select(_root_, "corpus.kind") in ("activations", CorpusKind.activations)
-    if named is None or ready or Path(named, WORLD_FILE).exists():
+    is_made = _root_.model.world is not None
+    if named is None or ready or is_made or Path(named, WORLD_FILE).exists():
         return own
     if setting in BankSettings._field_defaults:
         return BankSettings._field_defaults[setting]

@@ -1,9 +1,14 @@
-"""Hooks on blocks that read their outputs, end a pass early, or answer in a block's place."""
+"""Hooks on blocks that read or change their outputs, end a pass early, or answer in their place."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from ghosttrack.models.changes import Change, ChangeKind
 
 
 class DeepestBlockReachedError(Exception):
@@ -43,3 +48,51 @@ def answering(blocks: Iterable[nn.Module], answer: Tensor | tuple[Tensor]) -> It
     finally:
         for block in blocks:
             del block.forward
+
+
+def change_of(
+    change: Change,
+    marked: Bool[Tensor, "batch pos"],
+    generator: torch.Generator,
+    *,
+    is_noisy: bool,
+) -> Callable[..., object]:
+    """Make a hook that changes a block's output at random.
+
+    Args:
+        change: Noise or dropout.
+        marked: Where noise is added; the last positions are those of the output, those before
+            are known already.
+        generator: Of the draws.
+        is_noisy: Noise comes after this block.
+    """
+
+    def changed(before: Tensor, after: Tensor) -> Tensor:
+        if change.kind is ChangeKind.noise:
+            return _noisy(after, change.scale, marked, generator) if is_noisy else after
+        assert change.kind is ChangeKind.dropout, change
+        draw = torch.rand(after.shape, generator=generator, device=after.device)
+        kept = (draw >= change.scale).to(after.dtype) / (1 - change.scale)
+        return before + kept * (after - before)
+
+    def hook(
+        _block: nn.Module, inputs: tuple[Any, ...], output: Tensor | tuple[Any, ...]
+    ) -> Tensor | tuple[Any, ...]:
+        if isinstance(output, Tensor):
+            return changed(inputs[0], output)
+        return (changed(inputs[0], output[0]), *output[1:])
+
+    return hook
+
+
+def _noisy(
+    resid: Float[Tensor, "batch new d_model"],
+    scale: float,
+    marked: Bool[Tensor, "batch pos"],
+    generator: torch.Generator,
+) -> Float[Tensor, "batch new d_model"]:
+    shape, n_new = (*marked.shape, resid.shape[-1]), resid.shape[1]
+    draw = torch.randn(shape, generator=generator, device=resid.device)[:, -n_new:]
+    rms = resid.float().square().mean(-1, keepdim=True).sqrt()
+    noisy = resid + (scale * rms * draw).to(resid.dtype)
+    return torch.where(marked[:, -n_new:, None], noisy, resid)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models.changes import Change, ChangeKind, change_of
-from ghosttrack.models.hooks import DeepestBlockReachedError, answering, hooked, keep
+from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.hooks import DeepestBlockReachedError, answering, change_of, hooked, keep
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 CPU_PARAMETERS = 2**25
