@@ -33,6 +33,7 @@ STEPS = 20
 KILLED_STEPS = 60
 """So many that a kill comes in time."""
 SETTINGS = (
+    "sae.base_lr=7.0e-4",  # the embedded model's: at less no latent dies
     *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=5", "train.checkpoint_every=5"),
     "sae.dead_after_tokens=600",  # so few that some latents are dead now and then
 )
