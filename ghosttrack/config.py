@@ -7,6 +7,7 @@ answers a mistyped override by itself; `load` answers what Hydra lets through.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -19,7 +20,7 @@ from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig, ModelSource
-from ghosttrack.models.sizing import BankSettings, bank_settings
+from ghosttrack.models.sizing import BankSettings, Sizes, bank_settings
 from ghosttrack.questions.config import (
     AskingConfig,
     FileQuestions,
@@ -163,10 +164,16 @@ def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
         return own
     if setting in BankSettings._field_defaults:
         return BankSettings._field_defaults[setting]
+    n_tokens = OmegaConf.select(_root_, "corpus.num_tokens")
+    return getattr(bank_settings(_own_sizes(source), n_tokens), setting)
+
+
+@cache
+def _own_sizes(source: ModelSource) -> Sizes:
+    """Ask a model for its sizes once, not for every setting that hangs on them."""
     from ghosttrack.models.load import own_sizes  # transformers: a model's own configuration
 
-    n_tokens = OmegaConf.select(_root_, "corpus.num_tokens")
-    return getattr(bank_settings(own_sizes(source, Path()), n_tokens), setting)
+    return own_sizes(source, Path())
 
 
 def register() -> None:

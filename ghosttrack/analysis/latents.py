@@ -50,7 +50,7 @@ from ghosttrack.models.config import ModelConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.extract import store_identity
-from ghosttrack.pipelines.worlds import embedded_folder
+from ghosttrack.pipelines.model_folders import embedded_folder
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import print_sheet, write_sheet
 from ghosttrack.report.tables import write_csv

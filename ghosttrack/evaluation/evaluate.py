@@ -23,7 +23,7 @@ from ghosttrack.evaluation.result import (
     Evaluation,
     Interval,
     Pair,
-    Part,
+    PartGain,
 )
 from ghosttrack.evaluation.roster import BASE, PARTS, pairs
 from ghosttrack.evaluation.spec import DetectorSpec
@@ -223,7 +223,7 @@ def _differences(
     )
 
 
-def _parts(summaries: dict[str, list[Summary]]) -> tuple[Part, ...]:
+def _parts(summaries: dict[str, list[Summary]]) -> tuple[PartGain, ...]:
     """Compare each part that was measured, fused late with the base, with the base alone."""
     found = [
         (part, difference(one, other))
@@ -232,7 +232,7 @@ def _parts(summaries: dict[str, list[Summary]]) -> tuple[Part, ...]:
         for one, other in zip(summaries[name], summaries[BASE], strict=True)
     ]
     return tuple(
-        Part(part, pair.b, pair.delta, pair.ci, pair.subset)
+        PartGain(part, pair.b, pair.delta, pair.ci, pair.subset)
         for part, pair in found
         if pair.subset in (ALL, WITHIN)
     )

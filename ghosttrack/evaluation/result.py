@@ -77,7 +77,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartGain:
     """AUROC of one part of a detector fused late with `base`, minus that of `base`."""
 
     part: str
@@ -159,7 +159,7 @@ class Evaluation:
     """Detectors, canaries and subsets that the data cannot feed, with the reason."""
     claim: str
     """Whether tracking helps, with the numbers that decide it."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PartGain, ...] = ()
     """What each part that was measured contributes."""
     recommended: Mapping[str, str] = field(default_factory=dict)
     """Detector that the inner folds of all outer folds together rank first, by the name of the row

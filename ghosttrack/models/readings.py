@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ghosttrack.models.changes import MASK, Change
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sharing import Text, fewest, passes
+from ghosttrack.models.sharing import TextToRead, fewest, passes
 
 N_CANDIDATES = 10
 """Tokens that compete for the answer's first place: the best by the model's final logits."""
@@ -140,7 +140,7 @@ def last_residuals(
 ) -> Float[np.ndarray, "layer sample d_model"]:
     """Read the residual streams of `layers` at every prompt's last position, and nothing else."""
     residuals = np.empty((len(layers), len(prompts), lm.d_model), dtype=np.float32)
-    for rows, stack in _at_ends(lm, [Text(tuple(ids), len(ids) - 1) for ids in prompts], layers):
+    for rows, stack in _at_ends(lm, _last_of(prompts), layers):
         residuals[:, rows] = stack.cpu().numpy()
     return residuals
 
@@ -153,9 +153,9 @@ def n_to_read(lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str])
 
 def _plan(
     lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str]
-) -> tuple[list[Text], list[int], list[Text]]:
+) -> tuple[list[TextToRead], list[int], list[TextToRead]]:
     """Give the texts that are read at their ends, and which of them once more, without subject."""
-    whole = [Text(tuple(ids), len(ids) - 1) for ids in prompts]
+    whole = _last_of(prompts)
     marked = [find_subject(lm, ids, text) for ids, text in zip(prompts, subjects, strict=True)]
     named = [row for row, found in enumerate(marked) if found.any()]
     places = (tuple(np.flatnonzero(marked[row]).tolist()) for row in named)
@@ -163,9 +163,13 @@ def _plan(
     return whole, named, without
 
 
+def _last_of(prompts: Sequence[Sequence[int]]) -> list[TextToRead]:
+    return [TextToRead(tuple(ids), len(ids) - 1) for ids in prompts]
+
+
 def _at_ends(
     lm: LM,
-    texts: Sequence[Text],
+    texts: Sequence[TextToRead],
     layers: Sequence[int],
     change: Change | None = None,
     read: Callable[[int], object] = lambda _: None,
@@ -211,7 +215,7 @@ def read_states(
     starts = [len(prompt) - 1 for prompt in prompts]
     looked_at = starts if lens_at is None else list(map(min, starts, lens_at))
     asked = zip(prompts, answers, looked_at, strict=True)
-    texts = [Text((*prompt, *answer), first) for prompt, answer, first in asked]
+    texts = [TextToRead((*prompt, *answer), first) for prompt, answer, first in asked]
     blocks = list(layers) if lens_at is None else list(range(lm.n_layers))
     kept = torch.tensor([blocks.index(layer) for layer in layers])
     streams = np.empty((len(STATES), len(layers), len(texts), lm.d_model), dtype=np.float32)

@@ -13,7 +13,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.models.changes import Change
 from ghosttrack.models.generate import token_statistics
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sharing import Pass, Text, Tokens, fewest, passes
+from ghosttrack.models.sharing import TextPass, TextToRead, Tokens, fewest, passes
 
 HEAD_ELEMENTS = 2**23
 """Logits held at once, which bounds memory where the vocabulary is large."""
@@ -158,11 +158,11 @@ def _passes(
         yield read._replace(work=found.n_tokens + read.work)
 
 
-def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[Text]:
+def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[TextToRead]:
     """Give each pair's text; an answer's last token predicts nothing that is asked for."""
     assert all(texts.prompts), "an empty prompt predicts nothing"
     return [
-        Text(
+        TextToRead(
             texts.prompts[prompt] + texts.answers[answer][:-1],
             len(texts.prompts[prompt]) - 1,
             texts.marked[prompt],
@@ -171,7 +171,7 @@ def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[Text]:
     ]
 
 
-def _read_pairs(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"], found: Pass) -> _Read:
+def _read_pairs(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"], found: TextPass) -> _Read:
     """Read pairs off a pass."""
     mine, at, start, (resid,), _ = found
     firsts = [len(texts.prompts[prompt]) - 1 - start for prompt in pairs[mine, 0].tolist()]

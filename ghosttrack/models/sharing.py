@@ -34,7 +34,7 @@ class Together(NamedTuple):
     """What all of them begin with."""
 
 
-class Text(NamedTuple):
+class TextToRead(NamedTuple):
     """Tokens, and where they are looked at."""
 
     tokens: Tokens
@@ -44,7 +44,7 @@ class Text(NamedTuple):
     """Positions that a change is about."""
 
 
-class Pass(NamedTuple):
+class TextPass(NamedTuple):
     """Residual streams of texts of equal length."""
 
     asked: Int[np.ndarray, " asked"]
@@ -60,11 +60,11 @@ class Pass(NamedTuple):
 
 def passes(
     lm: LM,
-    texts: Sequence[Text],
+    texts: Sequence[TextToRead],
     layers: Sequence[int],
     change: Change | None = None,
     batch_tokens: int | None = None,
-) -> Iterator[Pass]:
+) -> Iterator[TextPass]:
     """Read every text once, in an order in which some tell how long the others will take.
 
     Args:
@@ -89,10 +89,10 @@ def passes(
         asked = [by_row[starts[row] : starts[row + 1]] for row in members]
         at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
         n_tokens = len(batch) * len(batch[0].tokens)
-        yield Pass(np.concatenate(asked), at, n_shared, streams, n_tokens)
+        yield TextPass(np.concatenate(asked), at, n_shared, streams, n_tokens)
 
 
-def fewest(texts: Sequence[Text]) -> tuple[list[Text], Int[np.ndarray, " text"]]:
+def fewest(texts: Sequence[TextToRead]) -> tuple[list[TextToRead], Int[np.ndarray, " text"]]:
     """Find the fewest texts off which all can be read, and each one's number among them.
 
     In lexicographic order a text that begins another stands before it, with nothing in between that
@@ -104,7 +104,7 @@ def fewest(texts: Sequence[Text]) -> tuple[list[Text], Int[np.ndarray, " text"]]
         distinct[at] = numbers.setdefault((text.marked, text.tokens), len(numbers))
     first = np.full(len(numbers), np.iinfo(np.int64).max)
     np.minimum.at(first, distinct, [text.start for text in texts])
-    rows: list[Text] = []
+    rows: list[TextToRead] = []
     row_of = np.empty(len(numbers), dtype=np.int64)
     for marked, tokens in sorted(numbers, reverse=True):
         number = numbers[marked, tokens]
@@ -112,13 +112,13 @@ def fewest(texts: Sequence[Text]) -> tuple[list[Text], Int[np.ndarray, " text"]]
         if rows and rows[-1].marked == marked and rows[-1].tokens[: len(tokens)] == tokens:
             rows[-1] = rows[-1]._replace(start=min(start, rows[-1].start))
         else:
-            rows.append(Text(tokens, start, marked))
+            rows.append(TextToRead(tokens, start, marked))
         row_of[number] = len(rows) - 1
     return rows, row_of[distinct]
 
 
 def _batches(
-    lm: LM, rows: Sequence[Text], change: Change | None, batch_tokens: int
+    lm: LM, rows: Sequence[TextToRead], change: Change | None, batch_tokens: int
 ) -> list[tuple[list[int], DynamicCache | None]]:
     """Part texts into batches of equal length, with what is read already."""
     limits = [_untouched(text, change) for text in rows]
@@ -136,7 +136,7 @@ def _batches(
     return found
 
 
-def _untouched(text: Text, change: Change | None) -> int:
+def _untouched(text: TextToRead, change: Change | None) -> int:
     """Count the tokens before all that are looked at and all that a change is about."""
     if change is not None and change.kind is ChangeKind.dropout:
         return 0

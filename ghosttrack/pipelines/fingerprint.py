@@ -19,7 +19,7 @@ UNRELATED = frozenset(
     for name in (
         *("errors", "run", "processes", "memory", "jit", "files", "artifacts", "launch"),
         *("data.progress", "training.loggers", "training.progress", "pipelines.fingerprint"),
-        *("pipelines.stage", "pipelines.worlds", "pipelines.workers"),
+        *("pipelines.stage", "pipelines.model_folders", "pipelines.workers"),
     )
 )
 """Modules that say, time and keep, or whose results have identities of their own.

@@ -7,7 +7,7 @@ from ghosttrack.artifacts import build, is_complete
 from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.gguf import convert, gguf_file
-from ghosttrack.pipelines.worlds import converted_key, world_model_key, world_recipe
+from ghosttrack.pipelines.model_folders import converted_key, world_model_key, world_recipe
 
 log = logging.getLogger(__name__)
 

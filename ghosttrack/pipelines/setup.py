@@ -36,8 +36,8 @@ from ghosttrack.models.load import (
     own_sizes,
     sizes,
 )
+from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
 from ghosttrack.pipelines.stage import Outputs, Stage
-from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.run import Run
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
 from ghosttrack.world.text import bank_text

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
-from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Part, Row
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
@@ -169,8 +169,8 @@ def _pairs(pairs: Sequence[Pair]) -> list[tuple[str, str, Mapping[str, Pair]]]:
     return [(a, b, subsets) for (a, b), subsets in grouped.items()]
 
 
-def _parts(parts: Sequence[Part]) -> list[tuple[str, Mapping[str, Part]]]:
-    grouped: dict[str, dict[str, Part]] = {}
+def _parts(parts: Sequence[PartGain]) -> list[tuple[str, Mapping[str, PartGain]]]:
+    grouped: dict[str, dict[str, PartGain]] = {}
     for part in parts:
         grouped.setdefault(part.part, {})[part.subset] = part
     return list(grouped.items())

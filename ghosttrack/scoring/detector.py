@@ -32,8 +32,8 @@ from ghosttrack.models.load import load_lm, model_identity
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments
+from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.worlds import embedded_folder, world_folder
 from ghosttrack.questions.asking import templated
 from ghosttrack.questions.config import QuestionKind
 from ghosttrack.questions.prompts import bare_prompt

@@ -288,10 +288,15 @@ def test_a_detector_that_there_is_not_is_one_clear_line():
         check_names(["all"])
 
 
+def asked_for(*names: str) -> set[str]:
+    """What is judged, or left out with a reason, where these are wanted."""
+    planned = available(whole_data(), names)
+    return {spec.name for spec in planned.present} | set(planned.left_out)
+
+
 def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed_few():
-    planned = available(whole_data(), ["headline", "label_free"])
-    names = {spec.name for spec in planned.present} | set(planned.left_out)
-    assert {*HEADLINE, "label_free", *COMPETING} <= names
+    assert {*HEADLINE, "label_free"} <= asked_for("headline", "label_free")
+    assert set(COMPETING) <= asked_for("recommended")
     few = with_tables("output", "owner")
     mine, every = available(few, ["headline"]), available(few)
     assert [one.name for one in mine.present] == [one.name for one in every.present]

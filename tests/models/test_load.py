@@ -155,7 +155,8 @@ def test_numbers_come_in_the_format_asked_for(folders: dict[str, Path], family: 
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == wanted
         # Roundings of weights and of some ten sums on the way, of either sign.
-        assert (ours - theirs).norm() < 8 * torch.finfo(wanted).eps * theirs.norm()
+        n_eps = 8 if family == "qwen3_5" else 4  # whose linear attention sums over all before
+        assert (ours - theirs).norm() < n_eps * torch.finfo(wanted).eps * theirs.norm()
 
 
 def test_numbers_too_large_for_the_format_are_refused(copy: Path):

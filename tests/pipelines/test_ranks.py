@@ -83,9 +83,7 @@ def same_to_rounding(output: Path, alone: Path) -> None:
     assert len(ours["train/loss"]) == STEPS // 5
     assert ours["train/dead_frac"] == theirs["train/dead_frac"]
     for name in theirs:
-        # A model that knows nothing loses little: what is recovered of it is a ratio of rounding.
-        rel = 0.05 if "ce_recovered" in name else 1e-4
-        assert ours[name] == pytest.approx(theirs[name], rel=rel, abs=1e-6), name
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
     bank, expected = only(output, "saes"), only(alone, "saes")
     for one, other in zip(measured(bank), measured(expected), strict=True):
         assert one["dead_frac"] == other["dead_frac"]

@@ -353,14 +353,14 @@ def fit_logistic(
         return LogisticRegression(C=strength, solver=solver, max_iter=1000).fit(values, labels)
 
 
-class Weights(NamedTuple):
+class LinearWeights(NamedTuple):
     """score = intercept + sum_j coef_j z_j."""
 
     coef: PerColumn
     intercept: float
 
 
-def fit_weights(option: Option, z: Values, labels: RowLabels) -> Weights:
+def fit_weights(option: Option, z: Values, labels: RowLabels) -> LinearWeights:
     """Weigh standardised columns.
 
     `mean`: the mean of what each column says by itself, in log-odds; one that says nothing, or
@@ -370,13 +370,13 @@ def fit_weights(option: Option, z: Values, labels: RowLabels) -> Weights:
     if option.kind == "mean":
         alone = [fit_logistic(column[:, None], labels, WEAK_PENALTY) for column in z.T]
         coef = np.array([max(float(one.coef_[0, 0]), 0.0) for one in alone]) / len(alone)
-        return Weights(coef, float(np.mean([np.ravel(one.intercept_)[0] for one in alone])))
+        return LinearWeights(coef, float(np.mean([np.ravel(one.intercept_)[0] for one in alone])))
     assert option.kind == "lead", f"no weights of kind {option.kind}"
     best = int(np.argmax(np.abs(separation(z, labels))))
     model = fit_logistic(np.column_stack([z, LEAD * z[:, best]]), labels, option.strength)
     coef = model.coef_[0, :-1].astype(np.float64)
     coef[best] += LEAD * model.coef_[0, -1]
-    return Weights(coef, float(np.ravel(model.intercept_)[0]))
+    return LinearWeights(coef, float(np.ravel(model.intercept_)[0]))
 
 
 def separation(values: Values, labels: RowLabels) -> PerColumn:
