@@ -25,7 +25,7 @@ class EvaluationConfig:
     """Detectors that are judged, with those that they build on; `headline` stands for the default
     rows, null for all that can be fed."""
     held_out: HeldOut
-    """What outer folds keep together, beside question or entity."""
+    """What outer folds keep together, beside question or entity, and intervals draw."""
     n_folds: int
     """Outer folds."""
     n_bootstrap: int

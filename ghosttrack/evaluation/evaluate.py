@@ -28,7 +28,7 @@ from ghosttrack.evaluation.result import (
 from ghosttrack.evaluation.roster import BASE, PARTS, pairs
 from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
-from ghosttrack.evaluation.subsets import outer_folds, subsets
+from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
 from ghosttrack.evaluation.summary import (
     Entry,
     Subset,
@@ -99,7 +99,9 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
         folds=folds,
         nested=nested,
         subsets=chosen.present,
-        resamples=resample(answers.groups, config.n_bootstrap, seed),
+        resamples=resample(
+            drawn_together(answers, config.held_out), config.n_bootstrap, seed
+        ),
     )
 
 
@@ -149,7 +151,7 @@ def _evaluation(
         n_ambiguous=int(answers.is_ambiguous.sum()),
         categories=Counter(said.categories),
         disagreements=Counter(f"{one}, else {other}" for one, other in eyes if one != other),
-        n_groups=design.resamples.n_groups,
+        n_groups=len(set(answers.groups)),
         hallucinated_frac=float(answers.labels.mean()),
         rows=tuple(one.row for one in chain.from_iterable(summaries.values())),
         paired=paired,

@@ -36,6 +36,7 @@ class Row:
     """all | p>0.5 | p>0.8, by the probability of the whole answer | within relation."""
     n: int
     n_groups: int
+    """Units that the bootstrap draws from: questions or entities, or what else is held out."""
     auroc: float
     auprc: float
     """Average precision for hallucinated answers."""

@@ -102,6 +102,17 @@ def outer_folds(
     )
 
 
+def drawn_together(answers: Answers, held_out: HeldOut) -> tuple[str, ...]:
+    """Name the unit of the bootstrap that every answer belongs to: what is held out together.
+
+    How well relations, or wordings, that were not learned from are judged varies from one to the
+    next, however many questions each has. Of kinds and groups, both held out, the fewer are drawn.
+    """
+    if held_out is HeldOut.group:
+        return answers.groups
+    return min(kinds_of_question(answers, held_out), answers.groups, key=lambda of: len(set(of)))
+
+
 def kinds_of_question(answers: Answers, held_out: HeldOut) -> tuple[str, ...]:
     """Name the kind of every question: its relation, and its words around the subject."""
     if held_out is HeldOut.relation:

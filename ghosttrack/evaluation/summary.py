@@ -17,12 +17,16 @@ ENOUGH = 500
 at 500 of each an AUROC of 0.75 is known to 0.03)."""
 
 
+FEW_GROUPS = 30
+"""Groups below which resampled intervals are too narrow (Cameron, Gelbach and Miller 2008)."""
+
+
 class Subset(NamedTuple):
     """Answers that a row is about.
 
     With `relation`, its AUROC is over pairs of answers of one relation: that some relations are
-    harder than others cannot raise it. Its interval is by the same draws of groups; relations are
-    not drawn. No other number is defined there.
+    harder than others cannot raise it. Its interval is by the same draws as every other. No other
+    number is defined there.
     """
 
     name: str
@@ -137,6 +141,8 @@ def _note(labels: Int[np.ndarray, " sample"], n_groups: int, ci: Interval) -> st
         return "one group: no interval"
     if not isfinite(ci.low):
         return f"{rarer} answers of the rarer label: too many resamples hold one label only"
+    if n_groups < FEW_GROUPS:
+        return f"caution: {n_groups} groups are drawn; intervals of so few are too narrow"
     if rarer < ENOUGH:
         return f"caution: {rarer} answers of the rarer label, below {ENOUGH}"
     return ""

@@ -59,7 +59,7 @@ def protocol_facts(config: DetectProgram) -> dict[str, str]:
     judging, commit = config.evaluation, git_commit()[:12] or "no commit"
     return {
         "protocol": f"{judging.n_folds} folds {HELD_OUT[judging.held_out]}, "
-        f"{judging.n_bootstrap} resamples, seed {judging.seed}",
+        f"{judging.n_bootstrap} resamples of what is held out together, seed {judging.seed}",
         "code": f"ghosttrack {__version__} at {commit}",
     }
 

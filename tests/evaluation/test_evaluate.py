@@ -313,7 +313,10 @@ def test_kinds_of_question_are_held_out_with_their_entities():
         held_out = result.folds == fold
         assert not set(relations[held_out]) & set(relations[~held_out])
     assert len(set(groups)) < sum(len(set(groups[result.folds == fold])) for fold in range(3))
-    assert result.row("owner").auroc == pytest.approx(0.94, abs=0.04)
+    row = result.row("owner")
+    assert row.auroc == pytest.approx(0.94, abs=0.04)
+    assert (row.n_groups, result.n_groups) == (4, len(set(groups)))
+    assert "4 groups are drawn" in row.note
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.evaluation.splits import INNER_FOLDS, grouped_folds, nested_folds, transfer_folds
-from ghosttrack.evaluation.subsets import check_answers, kinds_of_question
+from ghosttrack.evaluation.subsets import check_answers, drawn_together, kinds_of_question
 from tests.support.answers import made_up_answers
 
 
@@ -94,3 +94,13 @@ def test_a_wording_is_what_stands_around_the_subject():
     same = replace(answers, prompts=prompts, relations=("born",) * 40)
     assert set(kinds_of_question(same, HeldOut.wording)) == {"born: Where was {} born?"}
     assert kinds_of_question(answers, HeldOut.relation) == answers.relations
+
+
+def test_what_is_held_out_is_what_intervals_draw():
+    answers = made_up_answers(40, 20)
+    assert drawn_together(answers, HeldOut.group) == answers.groups
+    assert drawn_together(answers, HeldOut.relation) == answers.relations
+    prompts = tuple(f"{subject} was born in" for subject in answers.subjects)
+    templates = drawn_together(replace(answers, prompts=prompts), HeldOut.wording)
+    assert set(templates) == {f"r{one}: {{}} was born in" for one in range(4)}
+    assert drawn_together(answers, HeldOut.wording) == answers.groups  # no two share a wording
