@@ -1,6 +1,7 @@
 """The honest protocol, whole: fit every detector out of fold, then judge what it said."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple, cast
 
@@ -15,17 +16,19 @@ from ghosttrack.evaluation.canaries import Canary, canaries
 from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
+from ghosttrack.evaluation.expectations import expectations
 from ghosttrack.evaluation.fitting import Fits, Job
 from ghosttrack.evaluation.result import (
     ALL,
     WITHIN,
     CausalRate,
     Evaluation,
+    Expectation,
     Interval,
     Pair,
     PartGain,
 )
-from ghosttrack.evaluation.roster import BASE, PARTS, pairs
+from ghosttrack.evaluation.roster import BASE, NULL, PARTS, pairs
 from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
@@ -77,8 +80,9 @@ def evaluate(
         fits = _fit(data, design, parallel, seed)
         summaries = _summarise(fits, design, parallel)
         found = _canary_results(fits, design, parallel)
+        expected = _expectations(data, design, parallel)
     causal = causal_rates(data.causal, data.layers, config.n_bootstrap, seed)
-    return _evaluation(fits, design, summaries, found, causal)
+    return replace(_evaluation(fits, design, summaries, found, causal), expectations=expected)
 
 
 def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design:
@@ -99,9 +103,7 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
         folds=folds,
         nested=nested,
         subsets=chosen.present,
-        resamples=resample(
-            drawn_together(answers, config.held_out), config.n_bootstrap, seed
-        ),
+        resamples=resample(drawn_together(answers, config.held_out), config.n_bootstrap, seed),
     )
 
 
@@ -190,6 +192,19 @@ def _summarise(fits: Fits, design: Design, parallel: Parallel) -> dict[str, list
     tasks = (delayed(summarise)(one, labels, design.subsets, design.resamples) for one in entries)
     summaries = cast("list[list[Summary]]", parallel(tasks))
     return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
+
+
+def _expectations(
+    data: EvaluationData, design: Design, parallel: Parallel
+) -> tuple[Expectation, ...]:
+    """Hold statistics against what was expected, but not those that must mean nothing."""
+    real = {
+        name: table
+        for name, table in data.tables.items()
+        if not name.startswith((NULL, "untrained"))
+    }
+    labels, draws = data.answers.labels, design.resamples
+    return expectations(real, data.directions, labels, draws, parallel)
 
 
 def _canary_results(

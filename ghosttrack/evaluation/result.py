@@ -121,6 +121,23 @@ class CausalRate:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """Whether a statistic by itself lies on the side that was expected of it."""
+
+    table: str
+    statistic: str
+    n: int
+    """Answers for which it is defined."""
+    auroc: float
+    """Above 0.5 where higher means hallucinated."""
+    ci: Interval
+    q: float
+    """Share of false ones among all statistics that are as surely not at 0.5."""
+    verdict: str
+    """holds | fails | not shown."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Every detector under one protocol: grouped folds, inner choices, cluster bootstrap."""
 
@@ -162,6 +179,8 @@ class Evaluation:
     """Whether tracking helps, with the numbers that decide it."""
     parts: tuple[PartGain, ...] = ()
     """What each part that was measured contributes."""
+    expectations: tuple[Expectation, ...] = ()
+    """Of every statistic that has an expected direction."""
     recommended: Mapping[str, str] = field(default_factory=dict)
     """Detector that the inner folds of all outer folds together rank first, by the name of the row
     that makes this choice in every outer fold anew."""

@@ -114,7 +114,8 @@ def write_evaluation(sources: Sources, detectors: Callable[[], Stage[Any]], fold
 def evaluation_data(sources: Sources) -> EvaluationData:
     """Collect what the evaluation looks at."""
     answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
-    exposure = exposure_table(answers.exposures)
+    exposure, layers = exposure_table(answers.exposures), tuple(sources.setup.layers)
+    specs = (*SPECS, *ghost_specs(layers))
     data = EvaluationData(
         answers=answers,
         tables={
@@ -124,8 +125,8 @@ def evaluation_data(sources: Sources) -> EvaluationData:
             **({"exposure": exposure} if exposure is not None else {}),
         },
         forwards={**found.forwards, **checks.forwards},
-        layers=tuple(sources.setup.layers),
-        directions={spec.name: spec.direction for spec in SPECS},
+        layers=layers,
+        directions={spec.name: spec.direction for spec in specs},
         families={spec.name: spec.family for spec in SPECS},
         parts=sources.parts,
         has_bank=sources.bank is not None,

@@ -10,6 +10,7 @@ from ghosttrack.evaluation.result import (
     UNDEFINED,
     CausalRate,
     Evaluation,
+    Expectation,
     Interval,
     NullComparison,
     Pair,
@@ -128,6 +129,10 @@ def evaluation(**changed: object) -> Evaluation:
         "effective_rank": {"output": 1.0},
         "left_out": {"exposure_oracle": "nobody counted"},
         "claim": "Tracking helps: a sentence.",
+        "expectations": (
+            Expectation("output", "mean_logprob", N, 0.0, Interval(0.0, 0.1), 0.01, "holds"),
+            Expectation("tracks", "n_births", N, 0.0, Interval(0.0, 0.1), 0.01, "fails"),
+        ),
     }
     return Evaluation(**(fields | changed))  # pyright: ignore[reportArgumentType]
 
