@@ -3,7 +3,9 @@
 Free of torch: what reads results knows the interventions that are made of these.
 """
 
+from collections.abc import Sequence
 from enum import Enum
+from hashlib import sha256
 from typing import NamedTuple
 
 
@@ -20,14 +22,21 @@ class ChangeKind(Enum):
 
 
 class Change(NamedTuple):
-    """One change; equal ones on equal batches draw equal numbers."""
+    """One change; what it draws for a text does not hang on what else is read."""
 
     kind: ChangeKind
     layer: int = -1
     """Block after which noise is added."""
     scale: float = 0.0
     seed: int = 0
-    """Of the draw."""
+    """Of the draws, together with the prompt's tokens (`draws_for`)."""
+
+    def draws_for(self, prompt: Sequence[int]) -> int:
+        """Make the seed of what is drawn for one prompt, a signed number of 64 bits."""
+        if self.kind is ChangeKind.mean:
+            return 0
+        digest = sha256(f"{self.seed}: {list(prompt)}".encode()).digest()
+        return int.from_bytes(digest[:8], "little", signed=True)
 
 
 MASK = Change(ChangeKind.mean)

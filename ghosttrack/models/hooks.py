@@ -1,14 +1,28 @@
 """Hooks on blocks that read or change their outputs, end a pass early, or answer in their place."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ghosttrack.models.changes import Change, ChangeKind
+
+GAMMA = 0x9E3779B97F4A7C15 - 2**64
+MIX = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+"""Step, shifts and factors of SplitMix64, as signed numbers."""
+
+
+class Changed(NamedTuple):
+    """A change of a batch."""
+
+    change: Change
+    marked: Bool[Tensor, "batch pos"]
+    """Where it applies, if it is about positions."""
+    seeds: Int[Tensor, " batch"]
+    """Of each row's draws (`Change.draws_for`)."""
 
 
 class DeepestBlockReachedError(Exception):
@@ -50,29 +64,24 @@ def answering(blocks: Iterable[nn.Module], answer: Tensor | tuple[Tensor]) -> It
             del block.forward
 
 
-def change_of(
-    change: Change,
-    marked: Bool[Tensor, "batch pos"],
-    generator: torch.Generator,
-    *,
-    is_noisy: bool,
-) -> Callable[..., object]:
+def change_of(on: Changed, layer: int, first: int) -> Callable[..., object]:
     """Make a hook that changes a block's output at random.
 
     Args:
-        change: Noise or dropout.
-        marked: Where noise is added; the last positions are those of the output, those before
-            are known already.
-        generator: Of the draws.
-        is_noisy: Noise comes after this block.
+        on: Noise or dropout, and whose draws.
+        layer: The block's number.
+        first: Position in the texts of the output's first.
     """
+    kind, scale = on.change.kind, on.change.scale
 
     def changed(before: Tensor, after: Tensor) -> Tensor:
-        if change.kind is ChangeKind.noise:
-            return _noisy(after, change.scale, marked, generator) if is_noisy else after
-        assert change.kind is ChangeKind.dropout, change
-        draw = torch.rand(after.shape, generator=generator, device=after.device)
-        kept = (draw >= change.scale).to(after.dtype) / (1 - change.scale)
+        if kind is ChangeKind.noise and layer != on.change.layer:
+            return after
+        draw = uniform(on.seeds.to(after.device), layer, first, after.shape)
+        if kind is ChangeKind.noise:
+            return _noisy(after, scale, on.marked.to(after.device), draw)
+        assert kind is ChangeKind.dropout, on.change
+        kept = (draw >= scale).to(after.dtype) / (1 - scale)
         return before + kept * (after - before)
 
     def hook(
@@ -85,14 +94,30 @@ def change_of(
     return hook
 
 
+def uniform(
+    seeds: Int[Tensor, " batch"], layer: int, first: int, shape: Sequence[int]
+) -> Float[Tensor, "batch pos d_model"]:
+    """Draw from (0, 1) for each seed, layer, position and dimension, on any device alike.
+
+    Neither the other rows nor how many positions are asked for at once changes a draw.
+
+    Source: Steele, Lea and Flood 2014, SplitMix64, whose n-th number needs none before it.
+    """
+    _, n_pos, d_model = shape
+    count = torch.arange(first * d_model, (first + n_pos) * d_model, device=seeds.device)
+    bits = seeds[:, None, None] + GAMMA * ((layer << 32) + count + 1).view(n_pos, d_model)
+    for shift, factor in MIX:
+        bits = (bits ^ (bits >> shift & (1 << 64 - shift) - 1)) * factor
+    return ((bits >> 41 & 2**23 - 1) + 0.5) / 2**23  # the greatest that fp32 tells from 1
+
+
 def _noisy(
-    resid: Float[Tensor, "batch new d_model"],
+    resid: Float[Tensor, "batch pos d_model"],
     scale: float,
     marked: Bool[Tensor, "batch pos"],
-    generator: torch.Generator,
-) -> Float[Tensor, "batch new d_model"]:
-    shape, n_new = (*marked.shape, resid.shape[-1]), resid.shape[1]
-    draw = torch.randn(shape, generator=generator, device=resid.device)[:, -n_new:]
+    draw: Float[Tensor, "batch pos d_model"],
+) -> Float[Tensor, "batch pos d_model"]:
+    """Add Gaussian noise, made of uniform draws, where it is marked."""
     rms = resid.float().square().mean(-1, keepdim=True).sqrt()
-    noisy = resid + (scale * rms * draw).to(resid.dtype)
-    return torch.where(marked[:, -n_new:, None], noisy, resid)
+    noisy = resid + (scale * rms * torch.special.ndtri(draw)).to(resid.dtype)
+    return torch.where(marked[..., None], noisy, resid)

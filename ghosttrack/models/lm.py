@@ -7,12 +7,19 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models.changes import Change, ChangeKind
-from ghosttrack.models.hooks import DeepestBlockReachedError, answering, change_of, hooked, keep
+from ghosttrack.models.changes import ChangeKind
+from ghosttrack.models.hooks import (
+    Changed,
+    DeepestBlockReachedError,
+    answering,
+    change_of,
+    hooked,
+    keep,
+)
 from ghosttrack.models.parts import FinalNorm, final_norm, find_parts
 
 CPU_PARAMETERS = 2**25
@@ -85,8 +92,7 @@ class LM:
         mask: Bool[Tensor, "batch pos"],
         layers: Sequence[int],
         *,
-        change: Change | None = None,
-        marked: Bool[Tensor, "batch pos"] | None = None,
+        change: Changed | None = None,
         past: DynamicCache | None = None,
     ) -> Float[Tensor, "layer batch pos d_model"]:
         """Read the residual stream after the given blocks; the pass ends at the deepest.
@@ -96,15 +102,15 @@ class LM:
             mask: True where there is a token. Where it is False the result is arbitrary.
             layers: Block indices from 0; the result follows their order.
             change: Done to the stream on its way.
-            marked: Where the change applies, if it is about positions.
             past: Keys and values of what all rows begin with, before `ids`; a batch of one, left
                 as it is. Nothing changes there.
         """
         order = _tokens_first(mask)
         if order is None:
-            return self._changed(ids, layers, change, marked, past)
-        marked = None if marked is None else marked.gather(1, order)
-        resid = self._changed(ids.gather(1, order), layers, change, marked, past)
+            return self._read_changed(ids, layers, change, past)
+        if change is not None:
+            change = change._replace(marked=change.marked.gather(1, order))
+        resid = self._read_changed(ids.gather(1, order), layers, change, past)
         back = order.to(self.device).argsort(dim=1)[None, :, :, None]
         return resid.gather(2, back.expand_as(resid))
 
@@ -267,28 +273,22 @@ class LM:
     def _prefixed(self, ids: list[int]) -> list[int]:
         return ids if ids[:1] == self.prefix_ids else [*self.prefix_ids, *ids]
 
-    def _changed(
+    def _read_changed(
         self,
         ids: Int[Tensor, "batch pos"],
         layers: Sequence[int],
-        change: Change | None,
-        marked: Bool[Tensor, "batch pos"] | None,
+        change: Changed | None,
         past: DynamicCache | None,
     ) -> Float[Tensor, "layer batch pos d_model"]:
         if change is None:
             return self._read(self._embed(ids, None), layers, past)
-        if marked is None:
-            marked = torch.zeros_like(ids, dtype=torch.bool)
-        if change.kind is ChangeKind.mean:
-            return self._read(self._embed(ids, marked), layers, past)
-        assert past is None or change.kind is not ChangeKind.dropout, "dropout is everywhere"
-        if past is not None:
-            marked = nn.functional.pad(marked, (past.get_seq_length(), 0))
-        generator = torch.Generator(self.device).manual_seed(change.seed)
-        marked = marked.to(self.device)
+        if change.change.kind is ChangeKind.mean:
+            return self._read(self._embed(ids, change.marked), layers, past)
+        is_dropout = change.change.kind is ChangeKind.dropout
+        assert past is None or not is_dropout, "dropout is everywhere"
+        first = 0 if past is None else past.get_seq_length()
         hooks = {
-            block: change_of(change, marked, generator, is_noisy=layer == change.layer)
-            for layer, block in enumerate(self.parts.blocks)
+            block: change_of(change, layer, first) for layer, block in enumerate(self.parts.blocks)
         }
         with hooked(hooks):
             return self._read(self._embed(ids, None), layers, past)

@@ -99,7 +99,7 @@ def total(
         pairs: Prompt and answer, by number.
         change: Done to the residual streams of every pass.
         read: Told how much of `work` each batch has done.
-        batch_tokens: As in `score`; with a random change it also changes the draw.
+        batch_tokens: As in `score`.
 
     Raises:
         DataError: A prompt and its answer do not fit the model's context.
@@ -120,9 +120,11 @@ def total(
     return totals
 
 
-def work(lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> int:
+def work(
+    lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"], change: Change | None = None
+) -> int:
     """Count what `total` reads, in tokens; each that is asked about costs the head as well."""
-    rows, _ = fewest(_asked(texts, pairs))
+    rows, _ = fewest(_asked(texts, pairs, change))
     n_asked = sum(len(texts.answers[answer]) for answer in pairs[:, 1].tolist())
     return sum(len(text.tokens) for text in rows) + n_asked * (lm.word_tokens - 1)
 
@@ -147,7 +149,7 @@ def _passes(
     batch_tokens: int | None,
 ) -> Iterator[_Read]:
     """Read every pair once; what passes begin with in common is read once for all."""
-    asked = _asked(texts, pairs)
+    asked = _asked(texts, pairs, change)
     longest = max((len(text.tokens) for text in asked), default=0)
     if longest > lm.n_ctx:
         raise DataError(
@@ -158,7 +160,9 @@ def _passes(
         yield read._replace(work=found.n_tokens + read.work)
 
 
-def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[TextToRead]:
+def _asked(
+    texts: Texts, pairs: Int[np.ndarray, "pair 2"], change: Change | None
+) -> list[TextToRead]:
     """Give each pair's text; an answer's last token predicts nothing that is asked for."""
     assert all(texts.prompts), "an empty prompt predicts nothing"
     return [
@@ -166,6 +170,7 @@ def _asked(texts: Texts, pairs: Int[np.ndarray, "pair 2"]) -> list[TextToRead]:
             texts.prompts[prompt] + texts.answers[answer][:-1],
             len(texts.prompts[prompt]) - 1,
             texts.marked[prompt],
+            change.draws_for(texts.prompts[prompt]) if change else 0,
         )
         for prompt, answer in pairs.tolist()
     ]

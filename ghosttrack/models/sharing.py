@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ghosttrack.models.changes import Change, ChangeKind
+from ghosttrack.models.hooks import Changed
 from ghosttrack.models.lm import LM
 
 Tokens = tuple[int, ...]
@@ -42,6 +43,8 @@ class TextToRead(NamedTuple):
     """First position that is looked at."""
     marked: Tokens = ()
     """Positions that a change is about."""
+    seed: int = 0
+    """Of what the change draws; texts of different ones are read apart."""
 
 
 class TextPass(NamedTuple):
@@ -85,7 +88,9 @@ def passes(
         for at, text in enumerate(batch):
             marked[at, [place - n_shared for place in text.marked]] = True
         mask = torch.ones_like(marked)
-        streams = lm.residuals(ids, mask, layers, change=change, marked=marked, past=past)
+        seeds = torch.tensor([text.seed for text in batch])
+        done = None if change is None else Changed(change, marked, seeds)
+        streams = lm.residuals(ids, mask, layers, change=done, past=past)
         asked = [by_row[starts[row] : starts[row + 1]] for row in members]
         at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
         n_tokens = len(batch) * len(batch[0].tokens)
@@ -98,21 +103,22 @@ def fewest(texts: Sequence[TextToRead]) -> tuple[list[TextToRead], Int[np.ndarra
     In lexicographic order a text that begins another stands before it, with nothing in between that
     it does not begin as well: one look at the next tells.
     """
-    numbers: dict[tuple[Tokens, Tokens], int] = {}
+    numbers: dict[tuple[Tokens, int, Tokens], int] = {}
     distinct = np.empty(len(texts), dtype=np.int64)
     for at, text in enumerate(texts):
-        distinct[at] = numbers.setdefault((text.marked, text.tokens), len(numbers))
+        distinct[at] = numbers.setdefault((text.marked, text.seed, text.tokens), len(numbers))
     first = np.full(len(numbers), np.iinfo(np.int64).max)
     np.minimum.at(first, distinct, [text.start for text in texts])
     rows: list[TextToRead] = []
     row_of = np.empty(len(numbers), dtype=np.int64)
-    for marked, tokens in sorted(numbers, reverse=True):
-        number = numbers[marked, tokens]
+    for marked, seed, tokens in sorted(numbers, reverse=True):
+        number = numbers[marked, seed, tokens]
         start = int(first[number])
-        if rows and rows[-1].marked == marked and rows[-1].tokens[: len(tokens)] == tokens:
-            rows[-1] = rows[-1]._replace(start=min(start, rows[-1].start))
+        last = rows[-1] if rows and rows[-1][2:] == (marked, seed) else None
+        if last and last.tokens[: len(tokens)] == tokens:
+            rows[-1] = last._replace(start=min(start, last.start))
         else:
-            rows.append(TextToRead(tokens, start, marked))
+            rows.append(TextToRead(tokens, start, marked, seed))
         row_of[number] = len(rows) - 1
     return rows, row_of[distinct]
 

@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.changes import MASK, Change, ChangeKind
+from ghosttrack.models.hooks import Changed, uniform
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from tests.models.conftest import model_config
@@ -20,6 +21,10 @@ ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
 
 def _tokens(n_rows: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(1, 100, (n_rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def _on(change: Change, marked: Tensor) -> Changed:
+    return Changed(change, marked, torch.arange(len(marked)))
 
 
 def _all(ids: Tensor) -> Tensor:
@@ -205,7 +210,7 @@ def test_masked_tokens_enter_as_the_mean_embedding(lm: LM):
         embeds = lm.parts.embed(ids)
         embeds[0, 2:4] = lm.parts.embed(torch.arange(lm.d_vocab)).mean(0)
         hidden = lm.model(inputs_embeds=embeds, output_hidden_states=True).hidden_states
-    resid = lm.residuals(ids, _all(ids), [1], change=MASK, marked=masked)
+    resid = lm.residuals(ids, _all(ids), [1], change=_on(MASK, masked))
     torch.testing.assert_close(resid[0], hidden[2], **ROUNDING)
 
 
@@ -216,8 +221,8 @@ def test_what_a_masked_token_was_does_not_matter_on_padded_rows_either(gpt2: LM)
     mask[:, 0] = False
     masked = torch.zeros_like(mask)
     masked[:, 3] = True
-    first = gpt2.residuals(ids, mask, [2], change=MASK, marked=masked)
-    second = gpt2.residuals(other, mask, [2], change=MASK, marked=masked)
+    first = gpt2.residuals(ids, mask, [2], change=_on(MASK, masked))
+    second = gpt2.residuals(other, mask, [2], change=_on(MASK, masked))
     assert torch.equal(first[:, mask], second[:, mask])
     assert not torch.allclose(first[:, mask], gpt2.residuals(ids, mask, [2])[:, mask])
 
@@ -264,7 +269,7 @@ def test_noise_touches_what_reads_the_marked_position_from_its_block_on(gpt2: LM
     marked = torch.tensor([[False, True, False, False], [False] * 4])
     noise = Change(ChangeKind.noise, layer=1, scale=0.5, seed=3)
     plain = gpt2.residuals(ids, _all(ids), layers)
-    noisy = gpt2.residuals(ids, _all(ids), layers, change=noise, marked=marked)
+    noisy = gpt2.residuals(ids, _all(ids), layers, change=_on(noise, marked))
     moved = (noisy - plain).abs().amax(-1) > 1e-4  # [layer batch pos]
     assert moved[:, 0].tolist() == [[False] * 4, [False, True] + [False] * 2, [False] + [True] * 3]
     assert not moved[:, 1].any()
@@ -278,7 +283,8 @@ def test_dropout_leaves_out_entries_of_what_a_block_adds(gpt2: LM):
     drop = Change(ChangeKind.dropout, scale=0.25, seed=3)
     entered = gpt2.parts.embed(ids) + gpt2.parts.trunk.wpe(torch.arange(4))
     plain, dropped = (
-        gpt2.residuals(ids, _all(ids), [0], change=change)[0] for change in (None, drop)
+        gpt2.residuals(ids, _all(ids), [0], change=change)[0]
+        for change in (None, _on(drop, _all(ids)))
     )
     kept = (dropped - entered) / (plain - entered)
     is_left_out = kept.abs() < 1e-3
@@ -286,7 +292,7 @@ def test_dropout_leaves_out_entries_of_what_a_block_adds(gpt2: LM):
         kept[~is_left_out], torch.full_like(kept[~is_left_out], 4 / 3), atol=1e-2, rtol=0
     )
     assert 0.15 < float(is_left_out.float().mean()) < 0.35
-    again = gpt2.residuals(ids, _all(ids), [0], change=drop)[0]
+    again = gpt2.residuals(ids, _all(ids), [0], change=_on(drop, _all(ids)))[0]
     assert torch.equal(dropped, again)
 
 
@@ -294,5 +300,17 @@ def test_every_family_of_models_can_be_changed(lm: LM):
     ids = torch.tensor([[5, 6, 7]])
     for change in (Change(ChangeKind.noise, 0, 1.0), Change(ChangeKind.dropout, scale=0.5)):
         plain = lm.residuals(ids, _all(ids), [lm.n_layers - 1])
-        changed = lm.residuals(ids, _all(ids), [lm.n_layers - 1], change=change, marked=_all(ids))
+        changed = lm.residuals(ids, _all(ids), [lm.n_layers - 1], change=_on(change, _all(ids)))
         assert (plain - changed).abs().max() > 1e-3
+
+
+def test_draws_are_uniform_and_hang_on_seed_layer_and_place_alone():
+    seeds = torch.tensor([7, -(2**62)])
+    whole = uniform(seeds, 3, 0, (2, 200, 64))
+    assert 0 < float(whole.min()) < float(whole.max()) < 1
+    counts = torch.histc(whole, 20, 0, 1)  # 1,280 of each, sd 35
+    assert (counts - 1280).abs().max() < 150
+    assert abs(torch.corrcoef(whole.flatten(1))[0, 1]) < 0.03  # sd .009
+    assert abs(torch.corrcoef(torch.stack([whole[0, 1:], whole[0, :-1]]).flatten(1))[0, 1]) < 0.03
+    assert torch.equal(uniform(seeds[1:], 3, 50, (1, 8, 64)), whole[1:, 50:58])
+    assert not torch.equal(uniform(seeds, 2, 0, (2, 200, 64)), whole)

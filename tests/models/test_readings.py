@@ -4,6 +4,7 @@ import torch
 
 from ghosttrack.models import readings
 from ghosttrack.models.changes import MASK
+from ghosttrack.models.hooks import Changed
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import (
     N_CANDIDATES,
@@ -82,7 +83,7 @@ def test_only_prompts_that_hold_their_subject_are_masked(lm):
     ids = torch.tensor([lm.encode(PROMPTS[0])])
     there = torch.tensor([[False, True, False, False, False]])  # prefix, anna, was, born, in
     mask = torch.ones_like(there)
-    wanted = lm.residuals(ids, mask, (0, 2), change=MASK, marked=there)[:, 0, -1]
+    wanted = lm.residuals(ids, mask, (0, 2), change=Changed(MASK, there, ids[:, 0]))[:, 0, -1]
     np.testing.assert_allclose(found.masked[:, 0], wanted, atol=1e-5)
     assert np.abs(found.masked[:, 0] - found.residuals[:, 0]).max() > 1e-3
 

@@ -119,6 +119,25 @@ def test_a_head_that_prompts_share_is_read_once(lm: LM, monkeypatch, change, mar
     np.testing.assert_array_equal(found.agrees, plain.agrees)
 
 
+@pytest.mark.parametrize(
+    ("change", "marked"),
+    [
+        pytest.param(Change(ChangeKind.noise, 1, 0.5, 7), (1, 2), id="noise"),
+        pytest.param(Change(ChangeKind.dropout, scale=0.3, seed=7), (), id="dropout"),
+    ],
+)
+def test_what_is_drawn_for_a_question_does_not_hang_on_the_others(lm: LM, change, marked):
+    prompts = [(3, 4, 5), (3, 9, 5), (3, 4, 5, 8), (3, 7, 9)]
+    texts, pairs = Texts(prompts, [(7, 8), (8, 2)], [marked] * 4), [[1, 0], [2, 1], [0, 1], [3, 0]]
+    together = total(lm, texts, np.array(pairs), change=change).logprobs
+    one_by_one = total(lm, texts, np.array(pairs), change=change, batch_tokens=1).logprobs
+    alone = [total(lm, texts, np.array([pair]), change=change).logprobs[0] for pair in pairs]
+    np.testing.assert_allclose(together, alone, atol=2e-5)
+    np.testing.assert_allclose(one_by_one, alone, atol=2e-5)
+    plain = total(lm, texts, np.array(pairs)).logprobs
+    assert (np.abs(plain - together) > 1e-3).all()
+
+
 def test_all_work_that_is_foretold_is_done(gpt2: LM):
     texts = Texts([(1, 2, 3), (1, 2), (5, 6, 7)], [(4,), (3, 4)], [()] * 3)
     pairs = np.array([[0, 0], [1, 1], [2, 0]])

@@ -172,7 +172,7 @@ class _CopyReader:
             change: np.array([self.copies[row][1:] for row in rows])
             for change, rows in by_change.items()
         }
-        n_tokens = sum(work(self.lm, texts, pairs) for pairs in pairs_of.values())
+        n_tokens = sum(work(self.lm, texts, pairs, change) for change, pairs in pairs_of.items())
         with Meter("asking again", n_tokens) as meter:
             for change, rows in by_change.items():
                 pairs = pairs_of[change]
