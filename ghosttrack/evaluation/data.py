@@ -29,7 +29,7 @@ from ghosttrack.evaluation.spec import NEEDS, DetectorSpec
 
 T = TypeVar("T")
 MADE_NOT = "this data makes no such detector"
-OF_BANK = ("tracks", "ghosts", "latents", "subject", "subject_latents", "tokens")
+OF_BANK = ("tracks", "ghosts", "latents", "subject", "subject_latents", "encoders", "tokens")
 """What detectors read that comes through a bank."""
 LEAST_LONGER = 0.05
 """Share of the answers that go on after n tokens, from which on `streaming:<n>` is of use."""
@@ -76,6 +76,8 @@ class EvaluationData(NamedTuple):
     """As `latents`, at the last token of the subject's name."""
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
     """Residual streams of `layers` by place, as `readings.STATES` names them."""
+    encoders: tuple[np.ndarray, ...] = ()
+    """As `classifiers.Inputs.encoders`, of `probes`."""
     has_bank: bool = True
     """False where the settings ask for none, and so for no tracks."""
     said: Answers | None = None
@@ -93,6 +95,7 @@ class EvaluationData(NamedTuple):
             "states": self.states,
             "latents": self.latents,
             "subject_latents": self.subject_latents,
+            "encoders": self.encoders,
         }
         return len(held[name]) > 0 if name in held else name in self.tables
 

@@ -330,6 +330,7 @@ def _inputs(
         relations=answers.relations,
         token_answer=data.token_answer,
         states=data.states,
+        encoders=data.encoders,
     )
 
 

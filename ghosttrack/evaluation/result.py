@@ -58,6 +58,8 @@ class Row:
     """Share of right answers flagged where 95 % of the hallucinated are."""
     aurc: float
     """Area under the risk-coverage curve; lower is better."""
+    prr: float
+    """Prediction rejection ratio (`scores.rejection_ratio`): 1 of a perfect ranking, 0 of chance."""
     auroc_ci: Interval
     intervals: Mapping[str, Interval]
     """Interval of every number above, by its name."""

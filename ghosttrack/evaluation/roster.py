@@ -16,16 +16,16 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-import numpy as np
-
 from ghosttrack.detector.asking.families.owner import N_NEAR
 from ghosttrack.detector.asking.roster import RESCORED
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.learners.baselines import Distance, Latents, LinearProbe, Words
-from ghosttrack.detector.learners.classifiers import MOST_TOKENS, STREAMING, BestColumn, LabelFree
+from ghosttrack.detector.learners.baselines import Latents, LinearProbe
+from ghosttrack.detector.learners.classifiers import MOST_TOKENS, STREAMING, BestColumn
 from ghosttrack.errors import ConfigError
+from ghosttrack.evaluation.published import CONTROLS, PUBLISHED, SURFACE
 from ghosttrack.evaluation.spec import (
     OF_STATES,
+    OUTPUT,
     PLACES,
     DetectorSpec,
     Reads,
@@ -37,6 +37,7 @@ from ghosttrack.evaluation.spec import (
     signs_only,
     state_probe,
     subject_known,
+    untrained,
     whole,
 )
 
@@ -48,13 +49,11 @@ DEFAULT = "headline"
 EARLY = (1, 2, 4)
 """After how many tokens of an answer `streaming:<n>` speaks."""
 PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
-SURFACE, IDENTITY, RELATION = "control:surface", "control:answer_identity", "control:relation"
 FAMILIES = RESCORED
 """Tables of the black-box interventions."""
 RENAMED = {"all": "everything"}
 
 
-OUTPUT = ("output",)
 QUICK: Reads = {
     "output": (),
     "paraphrase": ("paraphrase_first",),
@@ -137,11 +136,10 @@ DETECTORS: tuple[DetectorSpec, ...] = (
         "ghosts+output", "tracks that stay in copies, and output scores",
         whole("ghosts", "output"), compare_with=OUTPUT, headline=True, curve=True, color="#15803d",
     ),
-    DetectorSpec(
+    untrained(
         "owner_gap", "how much better the answer fits the subject than any other, untrained",
-        {"owner": ("owner_gap",)}, lambda x: LabelFree(x.values, np.array([-1])),
-        compare_with=OUTPUT, headline=True, color="#a16207",
-    ),
+        ("owner", "owner_gap"), -1,
+    )._replace(compare_with=OUTPUT, headline=True, color="#a16207"),
     DetectorSpec("owner", "owner test", whole("owner"), color="#854d0e"),
     DetectorSpec(
         "owner+output", "owner test and output scores", whole("owner", "output"),
@@ -210,11 +208,10 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec("prior", "the answer without its question", whole("prior"), shrunk),
     late("prior+output", "prior", BASE),
     late("probe+prior+output", "probe_states", "prior", BASE, color="#7e22ce"),
-    DetectorSpec(
+    untrained(
         "wordings", "probability of the answer in other words of its question, untrained",
-        {"paraphrase": ("paraphrase_logmean",)}, lambda x: LabelFree(x.values, np.array([-1])),
-        compare_with=OUTPUT, kept=True, competes=True, color="#0f4c81",
-    ),
+        ("paraphrase", "paraphrase_logmean"), -1,
+    )._replace(compare_with=OUTPUT, kept=True, competes=True, color="#0f4c81"),
     late("wordings+output", "wordings", BASE),
     late("probe+wordings", "probe_states", "wordings"),
     late("probe+prior+wordings", "probe_states", "prior", "wordings", color="#9f1239"),
@@ -236,16 +233,6 @@ DETECTORS: tuple[DetectorSpec, ...] = (
         color="#374151",
     ),
     DetectorSpec("lens_trajectory", "logit lens layer by layer", whole("lens_trajectory")),
-    DetectorSpec("pmi", "what the question adds to the answer", whole("prior"), light),
-    DetectorSpec(
-        "pmi+output", "what the question adds to the answer, and output scores",
-        whole("prior", "output"), compare_with=OUTPUT,
-    ),
-    DetectorSpec("p_true", "what the model says of its answer", whole("p_true"), light),
-    DetectorSpec(
-        "p_true+output", "what the model says of its answer, and output scores",
-        whole("p_true", "output"), compare_with=OUTPUT,
-    ),
     DetectorSpec(
         "raw_latents+output", "latents and output scores", whole("output"), light,
         stacked=(LATENTS,), compare_with=OUTPUT,
@@ -258,28 +245,9 @@ DETECTORS: tuple[DetectorSpec, ...] = (
         "subject+output", "latents and statistics at the subject, and output scores",
         whole("subject", "output"), light, stacked=(SUBJECT,), compare_with=OUTPUT,
     ),
-    DetectorSpec(
-        "mahalanobis", "distance from the residual streams of right answers", needs=("probes",),
-        learner=lambda x: Distance(x.residuals, x.layers, relative=False),
-    ),
-    DetectorSpec(
-        "relative_mahalanobis", "the same, less the distance from those of all answers",
-        needs=("probes",), learner=lambda x: Distance(x.residuals, x.layers, relative=True),
-    ),
     DetectorSpec("label_free", "statistics of tracks by their signs", whole("tracks"), signs_only),
-    DetectorSpec(
-        "control:question_tfidf", "words of the question", forwards=0.0,
-        learner=lambda x: Words(x.prompts, "word"),
-    ),
-    DetectorSpec(
-        RELATION, "relation of the question", needs=("relations",), forwards=0.0,
-        learner=lambda x: Words(x.relations, "whole"),
-    ),
-    DetectorSpec(
-        "control:answer_tfidf", "words of the answer", learner=lambda x: Words(x.texts, "word")
-    ),
-    DetectorSpec(IDENTITY, "which answer it is", learner=lambda x: Words(x.texts, "whole")),
-    DetectorSpec(SURFACE, "how the answer is written", whole("surface"), light),
+    *PUBLISHED,
+    *CONTROLS,
 )  # fmt: skip
 """In reading order."""
 

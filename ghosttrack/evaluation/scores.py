@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import brentq
+from scipy.special import digamma
 
 from ghosttrack.evaluation.bootstrap import Resamples, once
 from ghosttrack.jit import exact
@@ -35,6 +36,7 @@ class Scores(NamedTuple):
     brier: Float[np.ndarray, " resample"]
     fpr95: Float[np.ndarray, " resample"]
     aurc: Float[np.ndarray, " resample"]
+    prr: Float[np.ndarray, " resample"]
 
 
 class Tabulated(NamedTuple):
@@ -70,9 +72,25 @@ def tabulate(
 def score(tabulated: Tabulated, draws: Resamples) -> Scores:
     """Compute every score under every draw."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Scores(
-            **_curve_scores(tabulated, draws), **_sum_scores(draws.sums(tabulated.columns))
-        )
+        curves, sums = _curve_scores(tabulated, draws), draws.sums(tabulated.columns)
+        prr = rejection_ratio(curves["aurc"], *sums[:, :4].reshape(-1, 2, 2).sum(axis=2).T)
+        return Scores(**curves, **_sum_scores(sums), prr=prr)
+
+
+def rejection_ratio(
+    aurc: Float[np.ndarray, " resample"],
+    n_wrong: Float[np.ndarray, " resample"],
+    n_right: Float[np.ndarray, " resample"],
+) -> Float[np.ndarray, " resample"]:
+    """Say what share of the gain that a perfect ranking has over a random one is reached.
+
+    PRR = (E - AURC) / (E - AURC of a perfect ranking), E the share of wrong answers.
+
+    Source: Malinin 2021; LM-Polygraph's PRR, of answers that are right or wrong, up to the last.
+    """
+    n = n_wrong + n_right
+    perfect = (n_wrong - n_right * (digamma(n + 1) - digamma(n_right + 1))) / n
+    return (n_wrong / n - aurc) / (n_wrong / n - perfect)
 
 
 def plain_auroc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> float:

@@ -32,10 +32,12 @@ NEEDS = {
     "latents": "SAE latents",
     "tokens": "tokens of own answers",
     "subject_latents": "SAE latents at subjects",
+    "encoders": "SAE encoders",
     "relations": "more than one relation",
 }
 """What a table, or another thing that detectors need, is made from, where its name does not say
 it."""
+OUTPUT = ("output",)
 OF_STATES = "states:"
 PLACES = {
     "prompt_last": "last token of the prompt",
@@ -137,3 +139,11 @@ class DetectorSpec(NamedTuple):
 def whole(*tables: str) -> Reads:
     """Read all columns of these tables."""
     return dict.fromkeys(tables, ())
+
+
+def untrained(name: str, title: str, column: tuple[str, str], sign: int) -> DetectorSpec:
+    """Make the row of one column of a table, +1: higher where hallucinated, -1: lower."""
+    table, names = column[0], (column[1],)
+    return DetectorSpec(
+        name, title, {table: names}, lambda x: LabelFree(x.values, np.array([sign]))
+    )

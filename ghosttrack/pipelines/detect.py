@@ -43,6 +43,13 @@ class Detection:
         return question_set(self.setup)
 
     @cached_property
+    def read(self) -> set[str]:
+        """Tables and other things that the detectors which are judged read."""
+        config = self.setup.config
+        usual = config.has_bank and not self.questions.written
+        return needed(settled(config.evaluation.compare, usual=usual))
+
+    @cached_property
     def bank(self) -> Stage[Bank] | None:
         """Answers are read through it; None where there is to be none."""
         return bank_stage(self.setup) if self.setup.config.has_bank else None
@@ -65,12 +72,10 @@ class Detection:
     @cached_property
     def states(self) -> Stage[AnswerStates] | None:
         """Residual streams at its answers; None where no detector that is judged reads them."""
-        config = self.setup.config
-        usual = config.has_bank and not self.questions.written
-        read = needed(settled(config.evaluation.compare, usual=usual))
-        lens = not config.has_bank and not read.isdisjoint(LENS_TABLES)
-        wanted = {"states"} if config.has_bank else {"states", "probes"}
-        is_read = lens or not read.isdisjoint(wanted)
+        has_bank = self.setup.config.has_bank
+        lens = not has_bank and not self.read.isdisjoint(LENS_TABLES)
+        wanted = {"states"} if has_bank else {"states", "probes"}
+        is_read = lens or not self.read.isdisjoint(wanted)
         return states_stage(self.setup, self.answers, lens=lens) if is_read else None
 
     @cached_property
@@ -84,7 +89,7 @@ class Detection:
     def sources(self) -> Sources:
         """All that detectors are judged and fitted on."""
         of_bank, of_answers = (self.bank, self.tracks), (self.answers, self.again, self.checks)
-        return Sources(self.setup, self.questions, *of_answers, self.states, *of_bank)
+        return Sources(self.setup, self.questions, *of_answers, self.states, *of_bank, self.read)
 
     @cached_property
     def evaluation(self) -> Stage[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Judge all that was measured of the answers, and report it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,8 @@ class Sources(NamedTuple):
     bank: Stage[Bank] | None
     """Like `tracks` None where there is to be none."""
     tracks: Stage[AnswerTracks] | None
+    read: Collection[str] = ()
+    """Tables and other things that the detectors which are judged read."""
 
     @property
     def parts(self) -> dict[str, Bool[np.ndarray, " sample"]]:
@@ -134,7 +136,11 @@ def evaluation_data(sources: Sources) -> EvaluationData:
     )
     if sources.states is not None:
         data = _with_states(data, sources.states.get(), sources.setup.config.detector.position)
-    return data if sources.tracks is None else _with_tracks(data, sources.tracks.get())
+    if sources.tracks is not None:
+        data = _with_tracks(data, sources.tracks.get())
+    if sources.bank is not None and "encoders" in sources.read:
+        data = data._replace(encoders=sources.bank.get().encoders())
+    return data
 
 
 def _with_states(data: EvaluationData, read: AnswerStates, position: Position) -> EvaluationData:

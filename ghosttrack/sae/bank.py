@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -112,6 +113,13 @@ class Bank(nn.Module):
     def pre_acts(self, x: Float[Tensor, "hook batch d_model"]) -> Float[Tensor, "hook batch d_sae"]:
         """Project on every latent's encoder direction; may be negative."""
         return self._pre(x) / self.scale[:, None, None]
+
+    @torch.no_grad()
+    def encoders(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give W [hook d_model d_sae] and b [hook d_sae] of `pre_acts`: x W + b."""
+        shift = self.b_enc - torch.einsum("h m, h m s -> h s", self.b_dec, self.W_enc)
+        biases = shift / self.scale[:, None]
+        return self.W_enc.float().cpu().numpy(), biases.float().cpu().numpy()
 
     def encode(self, x: Float[Tensor, "hook batch d_model"]) -> Acts:
         """Keep the active latents; with thresholds, as many slots as the busiest token needs."""

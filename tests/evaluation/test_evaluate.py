@@ -33,6 +33,9 @@ DETECTORS = {
     "states:prompt_last", "states:answer_mean", "states:answer_last", "probe_states", "prior",
     "pmi", "pmi+output", "output_shrunk", "prior+output", "probe+prior+output", "names",
     "names+output", "late:ghosts+output", "recommended", "recommended:one_pass",
+    "perplexity", "mean_token_entropy", "cocoa:perplexity", "cocoa:entropy", "saplma", "mind",
+    "semantic_entropy:words", "selfcheck:words", "semantic_entropy_probe", "sae_additive",
+    "sampling", "sampling+output",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
@@ -82,6 +85,10 @@ def whole_data() -> EvaluationData:
             ),
             "ghosts": table(labels, (0.5,), "g", 6),
             "prior": table(labels, (0.0, -0.5), "u", 10),
+            "sampling": Table(
+                ("sample_rouge", "sample_semantic_entropy", "sample_key_support"),
+                table(labels, (-0.5, 1.0, 0.0), "v", 11).values,
+            ),
             "exposure": exposure,
             "subject": table(labels, (0.5,), "h", 8),
             "null:shuffled": table(labels, (0.0, 0.0), "t", 4),
@@ -89,10 +96,11 @@ def whole_data() -> EvaluationData:
         probes=residuals,
         latents=tuple(csr_array(layer) for layer in acts),
         layers=(2, 5),
-        forwards={"owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0, "prior": 1.0},
+        forwards={"sampling": 10.0, "owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0, "prior": 1.0},
         directions={"t0": 1, "t1": -1, "t2": 0},
         tokens=known_at_tokens,
         subject_latents=tuple(csr_array(layer[:, ::-1]) for layer in acts),
+        encoders=(generator.normal(size=(2, 8, 20)), np.zeros((2, 20))),
         persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
         states={
             "prompt_last": residuals[:, :, ::-1],
@@ -157,13 +165,14 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         *((f"{name}+output", "output") for name in ("ghosts", "subject", "pmi", "late:ghosts")),
         *((f"{name}+output", "output") for name in ("names", "prior", "probe+prior")),
         *((name, "output") for name in ("recommended", "recommended:one_pass", "probe_states")),
+        ("sampling+output", "output"),
         *(("output_shrunk", name) for name in ("output", "output_best")),
         *((name, "output") for name in ("quick", "everything", "owner_gap", "streaming")),
         ("tracks+output+probe+raw_latents", "output+probe+raw_latents"),
         ("tracks", "null:shuffled"),
         ("tracks+output", "lens+output"),
     }  # fmt: skip
-    assert len(result.paired) == 4 * 25
+    assert len(result.paired) == 4 * 26
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -235,6 +244,23 @@ def test_passes_are_counted(result: Evaluation):
     assert passes["probe+prior+output"] == 2
     assert passes["tracks+output"] == passes["output"] == 1
     assert passes["control:question_tfidf"] == 0
+    assert passes["cocoa:perplexity"] == passes["semantic_entropy:words"] == 11
+    assert passes["semantic_entropy_probe"] == passes["saplma"] == passes["sae_additive"] == 1
+
+
+def test_an_untrained_row_is_its_column(result: Evaluation):
+    data = whole_data()
+    logprob, entropy = data.answers.output.values.T
+    agreement = data.tables["sampling"].column("sample_rouge")
+    for name, column in (
+        ("perplexity", -logprob),
+        ("mean_token_entropy", entropy),
+        ("cocoa:perplexity", -logprob * (1 - agreement)),
+        ("cocoa:entropy", entropy * (1 - agreement)),
+    ):
+        # Calibration is fitted in every fold, which moves a few pairs from fold to fold.
+        wanted = plain_auroc(data.answers.labels, column)
+        assert result.row(name).auroc == pytest.approx(wanted, abs=0.02), name
 
 
 def test_json_holds_the_contract_and_no_nan(result: Evaluation):
@@ -354,6 +380,7 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
         "output", "output_best", "output_shrunk", "recommended", "recommended:one_pass",
         "tracks+output", "control:question_tfidf", "control:relation",
         "control:answer_tfidf", "control:answer_identity", "control:surface",
+        "perplexity", "mean_token_entropy",
     }  # fmt: skip
     assert result.left_out["few"] == (
         "this data holds no paraphrase, no swap, no owner test, no siblings, no min_logprob"

@@ -122,10 +122,26 @@ def test_aurc_accepts_tied_answers_together():
     assert once([0, 1, 0], [0.1, 0.2, 0.2])["aurc"] == pytest.approx(2 / 9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rejection_ratio_is_the_area_between_random_and_perfect_rejection(seed: int):
+    generator = np.random.default_rng(seed)
+    labels, prob = generator.integers(0, 2, 40), generator.permutation(40) / 40
+
+    def area(order) -> float:
+        """Mean share of right answers among those kept, as they are rejected one by one."""
+        return float(np.mean(np.cumsum(1 - labels[order]) / np.arange(1, 41)))
+
+    chance, best = 1 - labels.mean(), area(np.argsort(labels, kind="stable"))
+    wanted = (area(np.argsort(prob)) - chance) / (best - chance)
+    assert once(labels, prob)["prr"] == pytest.approx(wanted)
+    assert once(labels, labels + prob / 100)["prr"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_label_only_leaves_ranking_scores_undefined(label: int):
     values = once([label] * 3, [0.1, 0.5, 0.9])
-    assert np.isnan([values["auroc"], values["balanced_accuracy"], values["fpr95"]]).all()
+    undefined = ("auroc", "balanced_accuracy", "fpr95", "prr")
+    assert np.isnan([values[name] for name in undefined]).all()
     assert values["accuracy"] == pytest.approx([1 / 3, 2 / 3][label])
 
 

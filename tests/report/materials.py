@@ -61,7 +61,7 @@ def row(detector: str, subset: str, auroc: float = 0.75, **changed: object) -> R
     """A row whose numbers are 0.75, on few answers."""
     names = (
         *("auprc", "auprc_correct", "accuracy", "balanced_accuracy", "precision", "recall"),
-        *("f1", "ece", "ece_unbiased", "smooth_ece", "brier", "fpr95", "aurc"),
+        *("f1", "ece", "ece_unbiased", "smooth_ece", "brier", "fpr95", "aurc", "prr"),
     )
     fields: dict[str, object] = {
         "detector": detector,

@@ -30,6 +30,8 @@ def test_encode_and_decode_follow_the_equations_in_raw_units():
     x_hat = (dense @ bank.W_dec + bank.b_dec[:, None]) / scale
     torch.testing.assert_close(bank(x), x_hat, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(bank.pre_acts(x), pre / scale, rtol=1e-5, atol=1e-5)
+    weights, biases = map(torch.from_numpy, bank.encoders())
+    torch.testing.assert_close(x @ weights + biases[:, None], pre / scale, rtol=1e-5, atol=1e-5)
     values = bank.encode(x).values.sort(-1, descending=True).values
     torch.testing.assert_close(values, top.values / scale, rtol=1e-5, atol=1e-5)
 

@@ -100,6 +100,8 @@ class Inputs(NamedTuple):
     """Number of the answer that each token is of."""
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
     """Residual streams of `layers` by place: `prompt_last`, `answer_mean`, `answer_last`."""
+    encoders: tuple[np.ndarray, ...] = ()
+    """W [layer d_model latent] and b [layer latent]: `residuals` W + b are pre-activations."""
 
 
 Factory = Callable[[Inputs], Learner | None]
