@@ -59,7 +59,7 @@ class Row:
     aurc: float
     """Area under the risk-coverage curve; lower is better."""
     prr: float
-    """Prediction rejection ratio (`scores.rejection_ratio`): 1 of a perfect ranking, 0 of chance."""
+    """Prediction rejection ratio (`scores.rejection_ratio`): 1 if perfect, 0 by chance."""
     auroc_ci: Interval
     intervals: Mapping[str, Interval]
     """Interval of every number above, by its name."""
