@@ -13,10 +13,7 @@ from transformers import DynamicCache
 
 from ghosttrack.errors import DataError
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sharing import read_together
-
-MOST_PADDING = 0.25
-"""Share of what a batch reads and writes."""
+from ghosttrack.models.sharing import MOST_PADDING, cut, read_together
 
 
 class TokenStatistics(NamedTuple):
@@ -171,29 +168,13 @@ def _batches(
         prompts, limits, lambda: longest <= lm.window and lm.can_pad_shared
     ):
         past = lm.remember(shared)
-        found += [(past, batch) for batch in _cut(lm, prompts, rows, settings)]
+        lengths = {row: len(prompts[row]) + settings.max_new_tokens for row in rows}
+        is_padded = len(set(lengths.values())) > 1 and lm.can_pad
+        padding = MOST_PADDING if is_padded else 0.0
+        most = max(1, settings.batch_size // settings.samples)
+        found += [(past, batch) for batch in cut(lengths, lm.batch_tokens, padding, most)]
     random.Random(0).shuffle(found)
     return found
-
-
-def _cut(
-    lm: LM, prompts: Sequence[Sequence[int]], rows: Sequence[int], settings: GenerateSettings
-) -> Iterator[list[int]]:
-    """Cut prompts, the shortest first, where a batch is full or its padding would cost much."""
-    batch: list[int] = []
-    n_read = 0
-    for row in sorted(rows, key=lambda row: len(prompts[row])):
-        length, n = len(prompts[row]), len(batch) + 1
-        size = n * (length + settings.max_new_tokens)
-        padding = len(batch) * length - n_read
-        full = max(n * settings.samples / settings.batch_size, size / lm.batch_tokens)
-        if batch and (full > 1 or padding > (MOST_PADDING * size if lm.can_pad else 0)):
-            yield batch
-            batch, n_read = [], 0
-        batch.append(row)
-        n_read += length
-    if batch:
-        yield batch
 
 
 def _answer(

@@ -22,6 +22,9 @@ N_CANDIDATES = 10
 BLOCK_FLOATS = 2**24
 """Numbers held at once in residual streams or logits: 64 MiB in fp32."""
 
+CACHE_FLOATS = 2**20
+"""Logits gone through at once on a CPU, whose cache they fit."""
+
 STATES = ("prompt_last", "answer_mean", "answer_last")
 """Where the residual streams of an answer are kept: at its prompt's last token, their mean over its
 own tokens, and at its last one."""
@@ -221,7 +224,7 @@ def read_states(
     streams = np.empty((len(STATES), len(layers), len(texts), lm.d_model), dtype=np.float32)
     lenses: list[Lens] = []
     order: list[int] = []
-    batch_tokens = max(1, BLOCK_FLOATS // (len(blocks) * lm.d_model))
+    batch_tokens = max(1, min(lm.batch_tokens, BLOCK_FLOATS // (len(blocks) * lm.d_model)))
     for found in passes(lm, texts, blocks, None, batch_tokens):
         for number, row in zip(found.asked.tolist(), found.row.tolist(), strict=True):
             here = slice(starts[number] - found.first, len(texts[number].tokens) - found.first)
@@ -336,6 +339,16 @@ def _lens_layer(
     token: Int[Tensor, "sample 1"],
 ) -> tuple[Tensor, ...]:
     """Return one layer's columns in the order of `Lens`; `final` is the last log-softmax."""
+    size = max(1, CACHE_FLOATS // logits.shape[1])
+    parts = (one.split(size) for one in (logits, final, token))
+    return tuple(map(torch.cat, zip(*map(_lens_columns, *parts), strict=True)))
+
+
+def _lens_columns(
+    logits: Float[Tensor, "sample d_vocab"],
+    final: Float[Tensor, "sample d_vocab"],
+    token: Int[Tensor, "sample 1"],
+) -> tuple[Tensor, ...]:
     logprobs = logits.log_softmax(dim=-1)
     own = logprobs.gather(-1, token)
     ranks = (logprobs > own).sum(dim=-1)

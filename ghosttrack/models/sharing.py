@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from operator import eq
 from typing import NamedTuple
@@ -25,6 +25,10 @@ LEAST_SAVED = 256
 """Tokens that a beginning must save: each costs a pass of its own, and parts a batch."""
 LEAST_SHARE = 0.25
 """Of all texts, that must begin alike."""
+MOST_PADDING = 0.25
+"""Share of what a batch reads and writes."""
+SHARED_COST = 8
+"""Tokens that are known already and take as much as one that is read: each row holds them."""
 
 
 class Together(NamedTuple):
@@ -48,7 +52,7 @@ class TextToRead(NamedTuple):
 
 
 class TextPass(NamedTuple):
-    """Residual streams of texts of equal length."""
+    """Residual streams of texts of about equal length; what stands after a text is arbitrary."""
 
     asked: Int[np.ndarray, " asked"]
     """Numbers of the texts that can be read here: these, and those that begin them."""
@@ -83,18 +87,19 @@ def passes(
     for members, past in _batches(lm, rows, change, batch_tokens or lm.batch_tokens):
         batch = [rows[row] for row in members]
         n_shared = past.get_seq_length() if past else 0
-        ids = torch.tensor([text.tokens[n_shared:] for text in batch])
-        marked = torch.zeros_like(ids, dtype=torch.bool)
+        lengths = [len(text.tokens) for text in batch]
+        ids = torch.zeros(len(batch), max(lengths) - n_shared, dtype=torch.long)
+        marked, mask = ids.bool(), ids.bool()
         for at, text in enumerate(batch):
+            ids[at, : lengths[at] - n_shared] = torch.tensor(text.tokens[n_shared:])
+            mask[at, : lengths[at] - n_shared] = True
             marked[at, [place - n_shared for place in text.marked]] = True
-        mask = torch.ones_like(marked)
         seeds = torch.tensor([text.seed for text in batch])
         done = None if change is None else Changed(change, marked, seeds)
         streams = lm.residuals(ids, mask, layers, change=done, past=past)
         asked = [by_row[starts[row] : starts[row + 1]] for row in members]
         at = np.repeat(np.arange(len(batch)), [len(one) for one in asked])
-        n_tokens = len(batch) * len(batch[0].tokens)
-        yield TextPass(np.concatenate(asked), at, n_shared, streams, n_tokens)
+        yield TextPass(np.concatenate(asked), at, n_shared, streams, sum(lengths))
 
 
 def fewest(texts: Sequence[TextToRead]) -> tuple[list[TextToRead], Int[np.ndarray, " text"]]:
@@ -126,18 +131,18 @@ def fewest(texts: Sequence[TextToRead]) -> tuple[list[TextToRead], Int[np.ndarra
 def _batches(
     lm: LM, rows: Sequence[TextToRead], change: Change | None, batch_tokens: int
 ) -> list[tuple[list[int], DynamicCache | None]]:
-    """Part texts into batches of equal length, with what is read already."""
+    """Part texts into batches, with what is read already.
+
+    Padding follows a text, which looks back only.
+    """
     limits = [_untouched(text, change) for text in rows]
     found = []
     together = read_together([text.tokens for text in rows], limits, lambda: lm.can_share)
     for members, shared in together:
         past = lm.remember(shared) if shared else None
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for row in members:
-            by_length[len(rows[row].tokens)].append(row)
-        for length, same in sorted(by_length.items()):
-            size = max(1, batch_tokens // length)
-            found += [(same[first : first + size], past) for first in range(0, len(same), size)]
+        known = len(shared) - len(shared) // SHARED_COST
+        lengths = {row: len(rows[row].tokens) - known for row in members}
+        found += [(batch, past) for batch in cut(lengths, batch_tokens, MOST_PADDING)]
     random.Random(0).shuffle(found)
     return found
 
@@ -171,6 +176,31 @@ def read_together(
         else:
             apart += rows
     return [Together(sorted(apart), ()), *parts] if apart else parts
+
+
+def cut(
+    lengths: Mapping[int, int], batch_tokens: int, most_padding: float, most_rows: int | None = None
+) -> Iterator[list[int]]:
+    """Cut rows, the shortest first, where a batch is full or its padding would cost much.
+
+    Args:
+        lengths: By row, what it takes of `batch_tokens`.
+        batch_tokens: Of a batch with its padding; a row alone may be longer.
+        most_padding: Share of what a batch takes.
+        most_rows: In a batch; None: as many as there are.
+    """
+    batch: list[int] = []
+    taken = 0
+    for row, length in sorted(lengths.items(), key=lambda item: item[1]):
+        size = (len(batch) + 1) * length
+        full = size > batch_tokens or len(batch) == most_rows
+        if batch and (full or len(batch) * length - taken > most_padding * size):
+            yield batch
+            batch, taken = [], 0
+        batch.append(row)
+        taken += length
+    if batch:
+        yield batch
 
 
 def _common(texts: Sequence[Tokens]) -> Tokens:

@@ -144,6 +144,39 @@ def test_states_and_lens_of_one_pass_are_those_of_prompt_and_answer_alone(lm):
     assert read_states(lm, prompts, said, (1,)).lens is None
 
 
+def test_answers_of_mixed_lengths_share_a_pass_and_its_beginning(lm):
+    head = "where was anna born ? in the house of david . " * 3
+    prompts = [[*lm.encode(head), 10 + row, *[5] * (row % 3)] for row in range(12)]
+    said = [tuple(range(7, 8 + row % 2)) for row in range(len(prompts))]
+    ran: list[torch.Size] = []
+    hook = lm.parts.blocks[0].register_forward_pre_hook(lambda _, x: ran.append(x[0].shape[:2]))
+    assert lm.can_share
+    ran.clear()
+    at = [len(prompt) - 1 for prompt in prompts]
+    found = read_states(lm, prompts, said, (0, 2), at)
+    hook.remove()
+    (one, n_shared), (n_rows, n_pos) = ran
+    assert (one, n_rows) == (1, len(prompts))
+    assert n_shared + n_pos == max(map(len, prompts)) + 2
+    for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+        alone = read_states(lm, [prompt], [answer], (0, 2), [len(prompt) - 1])
+        for name in STATES:
+            held, wanted = found.streams[name][:, row], alone.streams[name][:, 0]
+            np.testing.assert_allclose(held, wanted, atol=1e-5)
+        assert found.lens is not None
+        assert alone.lens is not None
+        np.testing.assert_allclose(found.lens.kl[row], alone.lens.kl[0], atol=1e-5)
+
+
+def test_the_lens_goes_through_logits_in_pieces_with_equal_numbers(lm, monkeypatch):
+    ids = lm.encode("where was anna born ?")
+    stack = lm.residuals(torch.tensor([ids]), torch.ones(1, len(ids)) > 0, (0, 1, 2))[:, 0]
+    whole = readings.read_lens(lm, stack, torch.tensor(ids))
+    monkeypatch.setattr(readings, "CACHE_FLOATS", 2 * lm.d_vocab)
+    for held, wanted in zip(readings.read_lens(lm, stack, torch.tensor(ids)), whole, strict=True):
+        np.testing.assert_array_equal(held, wanted)
+
+
 def test_states_keep_what_is_beyond_the_range_of_half_precision(lm, monkeypatch):
     streams = LM.residuals
     monkeypatch.setattr(LM, "residuals", lambda *given, **also: 1e6 * streams(*given, **also))
