@@ -28,6 +28,8 @@ SONGS = {
     "length": "lengths of question and answer tell the wrong ones",
     "label_shuffle": "the protocol finds what is not there",
     "name_tfidf": "the subjects' names tell the wrong ones",
+    "prior_of_another": "priors of other answers tell the wrong ones",
+    "states_of_another": "residual streams of other answers tell the wrong ones",
     "untrained": "a model that learned nothing tells the wrong ones by their prompts' words",
 }
 """What it means that a canary finds something."""

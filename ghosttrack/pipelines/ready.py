@@ -40,7 +40,8 @@ from ghosttrack.pipelines.conclude import (
 from ghosttrack.pipelines.fingerprint import fingerprint
 from ghosttrack.pipelines.stage import Outputs, Stage
 from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
-from ghosttrack.questions.ready_answers import read_answered, read_option_scores
+from ghosttrack.questions.option_scores import read_option_scores
+from ghosttrack.questions.ready_answers import read_answered
 from ghosttrack.report.material import Owners, ReportMaterial
 from ghosttrack.run import Run
 from ghosttrack.training.loggers import check_logger

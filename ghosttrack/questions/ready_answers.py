@@ -1,37 +1,26 @@
-"""Answers that some model gave elsewhere: scores of given options, or texts and their samples."""
+"""Answers that some model gave elsewhere: texts with what is known of them."""
 
-import json
-from collections.abc import Mapping, Sequence
-from math import isfinite
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from ghosttrack.data.documents import json_rows, lines
+from ghosttrack.data.documents import json_rows
 from ghosttrack.errors import DataError
+from ghosttrack.questions.columns import Row, numbers, text, texts
 from ghosttrack.questions.sets import normalised
 
-RESULTS = "_results.jsonl"
-METADATA = "metadata_results.json"
 LABELS = {"correct": 0, "error": 1}
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "question": ("prompt", "prompts", "input", "query", "doc"),
+    "response": ("responses", "filtered_resps", "resps", "generation", "completion", "output"),
+    "answers": ("target", "targets", "reference", "ground_truth"),
+    "samples": ("sampled_responses",),
+    "token_logprobs": ("logprobs", "logprob"),
+}
+"""What other tools (uqlm, lm-evaluation-harness) call the columns that are read here."""
 
-
-class OptionScores(NamedTuple):
-    """How strongly a model gives each answer to each subject of one relation."""
-
-    relation: str
-    ids: tuple[str, ...]
-    """Of the facts; unique over all relations."""
-    subjects: tuple[str, ...]
-    statements: tuple[str, ...]
-    """What the options were put into, as far as the folder tells."""
-    options: tuple[str, ...]
-    scores: Float[np.ndarray, "subject option"]
-    """Log-probability of the statement with the option in it, up to a constant per subject."""
-    right: Int[np.ndarray, " subject"]
-    """Index of the right option."""
+log = logging.getLogger(__name__)
 
 
 class ReadyAnswer(NamedTuple):
@@ -50,22 +39,6 @@ class ReadyAnswer(NamedTuple):
     group: str
 
 
-def read_option_scores(folder: Path) -> tuple[OptionScores, ...]:
-    """Read the folder of results that LM-Pub-Quiz writes: `<relation>_results.jsonl`, a fact a row.
-
-    Of a row `sub_id, sub_label, answer_idx, pll_scores` are read. `metadata_results.json`, where it
-    is there, tells the options' names and the statement's wording.
-
-    Raises:
-        DataError: There is no such file, or a row is malformed; says which.
-    """
-    files = sorted(folder.glob(f"*{RESULTS}"))
-    if not files:
-        raise DataError(f"{folder}: no <relation>{RESULTS} lies there; give LM-Pub-Quiz's folder")
-    told = _metadata(folder / METADATA)
-    return tuple(_relation(file, told.get(file.name.removesuffix(RESULTS), {})) for file in files)
-
-
 def read_answered(path: Path) -> tuple[ReadyAnswer, ...]:
     """Read JSON Lines, an answer a row, with `question` and `response`.
 
@@ -78,128 +51,55 @@ def read_answered(path: Path) -> tuple[ReadyAnswer, ...]:
     rows = tuple(_given(row, where) for where, row in json_rows(path))
     if not rows:
         raise DataError(f"{path}: holds no answers; write one JSON object a line")
+    where, first = next(json_rows(path))
+    if unread := _renamed(first):
+        log.warning("%s: not read under these names; rename %s", where, unread)
     return rows
 
 
-def _metadata(path: Path) -> dict[str, dict[str, object]]:
-    if not path.is_file():
-        return {}
-    try:
-        told = json.loads("\n".join(line for _, line in lines(path)))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
-    if not isinstance(told, dict) or not all(isinstance(one, dict) for one in told.values()):
-        raise DataError(f"{path}: must hold an object per relation")
-    return told
-
-
-def _relation(path: Path, told: Mapping[str, object]) -> OptionScores:
-    relation = path.name.removesuffix(RESULTS)
-    facts = [_fact(row, where) for where, row in json_rows(path)]
-    if not facts:
-        raise DataError(f"{path}: holds no facts")
-    n_options = len(facts[0].scores)
-    for fact in facts:
-        if len(fact.scores) != n_options:
-            raise DataError(
-                f"{fact.where}: {len(fact.scores)} pll_scores where the first row of the relation"
-                f" has {n_options}"
-            )
-    options, template = _wording(path.with_name(METADATA), relation, told)
-    if len(options or facts[0].scores) != n_options:
-        raise DataError(
-            f"{path}: {n_options} pll_scores, but {METADATA} names {len(options)} options"
-        )
-    return OptionScores(
-        relation=relation,
-        ids=tuple(f"{relation}/{fact.subject_id}" for fact in facts),
-        subjects=tuple(fact.subject for fact in facts),
-        statements=tuple(template.replace("[X]", fact.subject) for fact in facts),
-        options=options or tuple(f"option {number}" for number in range(n_options)),
-        scores=np.array([fact.scores for fact in facts]),
-        right=np.array([fact.right for fact in facts], dtype=np.int64),
-    )
-
-
-def _wording(path: Path, relation: str, told: Mapping[str, object]) -> tuple[tuple[str, ...], str]:
-    """Find the options' names, none where the folder does not tell them, and the statement."""
-    if not told:
-        return (), f"{relation} of [X]: [Y]"
-    where = f"{path}: {relation}"
-    options = _texts(told, "answer_space_labels", where)
-    templates, index = _texts(told, "templates", where), told.get("template_index", 0)
-    if type(index) is not int or not 0 <= index < len(templates):
-        raise DataError(f"{where}: template_index {index!r} names none of {len(templates)}")
-    return options, templates[index]
-
-
-class _Fact(NamedTuple):
-    where: str
-    subject_id: str
-    subject: str
-    right: int
-    scores: list[float]
-
-
-def _fact(row: Mapping[str, object], where: str) -> _Fact:
-    scores = _numbers(row, "pll_scores", where)
-    if len(scores) < 2:
-        raise DataError(f"{where}: pll_scores must hold at least 2 scores, got {len(scores)}")
-    right = row.get("answer_idx")
-    if type(right) is not int or not 0 <= right < len(scores):
-        raise DataError(f"{where}: answer_idx must be in 0..{len(scores) - 1}, got {right!r}")
-    subject_id, subject = _text(row, "sub_id", where), _text(row, "sub_label", where)
-    return _Fact(where, subject_id, subject, right, scores)
-
-
-def _given(row: Mapping[str, object], where: str) -> ReadyAnswer:
-    question = _text(row, "question", where)
-    label = row.get("label")
-    if label is not None and label not in LABELS:
-        raise DataError(f"{where}: label must be correct or error, got {label!r}")
-    references = _texts(row, "answers", where)
+def _given(row: Row, where: str) -> ReadyAnswer:
+    for column in ("question", "response"):
+        if column not in row:
+            raise DataError(f"{where}: no `{column}`; {_found(row)}")
+    question = text(row, "question", where)
+    label = _label(row, where)
+    references = texts(row, "answers", where)
     if label is None and not references:
-        raise DataError(f"{where}: neither `label` nor `answers` tells whether it is right")
-    logprobs = _numbers(row, "token_logprobs", where)
+        raise DataError(
+            f"{where}: neither `label` nor `answers` tells whether it is right; {_found(row)}"
+        )
+    logprobs = numbers(row, "token_logprobs", where)
     if any(value > 0 for value in logprobs):
         raise DataError(f"{where}: token_logprobs must be at most 0, got {max(logprobs)}")
     return ReadyAnswer(
         question=question,
-        response=_text(row, "response", where, empty=True),
+        response=text(row, "response", where, empty=True),
         references=references,
-        label=None if label is None else LABELS[str(label)],
-        samples=_texts(row, "samples", where),
+        label=label,
+        samples=texts(row, "samples", where),
         logprobs=tuple(logprobs),
-        group=_text(row, "group", where) if row.get("group") is not None else normalised(question),
+        group=text(row, "group", where) if row.get("group") is not None else normalised(question),
     )
 
 
-def _text(row: Mapping[str, object], column: str, where: str, *, empty: bool = False) -> str:
-    value = row.get(column)
-    if not isinstance(value, str) or not (empty or value.strip()):
-        raise DataError(f"{where}: {column} must be a text, got {value!r}")
-    return value.strip()
+def _label(row: Row, where: str) -> int | None:
+    label = row.get("label")
+    if label is None or (isinstance(label, str) and label in LABELS):
+        return None if label is None else LABELS[label]
+    why = "; which of the two a number means, it does not say" if label in (0, 1, "0", "1") else ""
+    raise DataError(f"{where}: label must be correct or error, got {label!r}{why}")
 
 
-def _texts(row: Mapping[str, object], column: str, where: str) -> tuple[str, ...]:
-    return tuple(
-        _text({column: item}, column, where, empty=True) for item in _list(row, column, where)
+def _found(row: Row) -> str:
+    known = _renamed(row)
+    return f"found {', '.join(row)}" + (f"; rename {known}" if known else "")
+
+
+def _renamed(row: Row) -> str:
+    """Say which of a row's columns another tool names otherwise than they are read here."""
+    return ", ".join(
+        f"{name} to {column}"
+        for column, names in ELSEWHERE.items()
+        for name in names
+        if name in row and column not in row
     )
-
-
-def _numbers(row: Mapping[str, object], column: str, where: str) -> list[float]:
-    values = []
-    for item in _list(row, column, where):
-        if isinstance(item, bool) or not isinstance(item, int | float) or not isfinite(item):
-            raise DataError(f"{where}: {column} must hold numbers, got {item!r}")
-        values.append(float(item))
-    return values
-
-
-def _list(row: Mapping[str, object], column: str, where: str) -> Sequence[object]:
-    value = row.get(column)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise DataError(f"{where}: {column} must be a list, got {value!r}")
-    return value

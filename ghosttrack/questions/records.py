@@ -39,7 +39,7 @@ def read_rows(config: FileQuestions) -> Rows:
         return _dataset_rows(config, config.path, is_folder=path.is_dir())
     if not path.is_file():
         raise ConfigError(f"questions.path={path} is not a file; give a {SUFFIXES} file")
-    return Rows(_named(_file_rows(path)), {"sha256": sha256_file(path)})
+    return Rows(_named(file_rows(path)), {"sha256": sha256_file(path)})
 
 
 def _dataset_rows(config: FileQuestions, path: str, *, is_folder: bool) -> Rows:
@@ -54,7 +54,13 @@ def _dataset_rows(config: FileQuestions, path: str, *, is_folder: bool) -> Rows:
     return Rows(_named(_table_rows(found.tables(), str(found.named))), found.identity)
 
 
-def _file_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def file_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield (place, columns) of every row of a file, as they are written.
+
+    Raises:
+        ConfigError: Its name ends in none of `SUFFIXES`.
+        DataError: A row is malformed; names the place.
+    """
     suffix = path.suffix.lower()
     if suffix in JSON_SUFFIXES:
         return json_rows(path)

@@ -4,7 +4,7 @@ import pytest
 from ghosttrack.detector.learners.classifiers import FOREST, Columns
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.canaries import canaries, noise_by_text
+from ghosttrack.evaluation.canaries import SONGS, canaries, noise_by_text, singing
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.scores import plain_auroc
@@ -48,6 +48,17 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
     # One of 800 answers in 400 groups has a standard deviation of 0.03, the mean of four 0.015.
     for name, values in aurocs.items():
         assert 0.45 < np.mean(values) < 0.55, (name, values)
+
+
+def test_every_canary_that_sings_is_told_with_what_that_means():
+    rng = np.random.default_rng(0)
+    noise = Table(("a", "b"), rng.normal(size=(N, 2)))
+    states = {"answer_last": rng.normal(size=(1, N, 4)).astype(np.float32)}
+    given = data(prior=noise, untrained=noise)._replace(states=states, layers=(0,))
+    names = [one.name for one in canaries(given, folds_of(given), 0).present]
+    assert len(names) == len(SONGS)
+    said = singing(dict.fromkeys(names, 0.7), dict.fromkeys(names, (0.6, 0.8)))
+    assert len(said) == len(names)
 
 
 def test_noise_by_text_is_a_perfect_score_under_a_split_with_repeated_texts_and_we_refuse_it():

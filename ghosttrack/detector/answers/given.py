@@ -17,7 +17,8 @@ from ghosttrack.detector.answers.output_scores import logprob_scores
 from ghosttrack.detector.asking.families.owner import OWNER_SPECS, against
 from ghosttrack.detector.table import LOG_PROB, POSITIVE, REAL, Table, define
 from ghosttrack.questions.categories import Label, categorise
-from ghosttrack.questions.ready_answers import OptionScores, ReadyAnswer
+from ghosttrack.questions.option_scores import OptionScores
+from ghosttrack.questions.ready_answers import ReadyAnswer
 from ghosttrack.questions.sets import Question
 
 OPTION_SPECS = define(

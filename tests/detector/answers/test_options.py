@@ -14,7 +14,7 @@ from ghosttrack.detector.answers.given import (
     owner_table,
     rivals,
 )
-from ghosttrack.questions.ready_answers import OptionScores
+from ghosttrack.questions.option_scores import OptionScores
 from tests.detector.scenes import keeps_ranges
 
 
