@@ -325,7 +325,7 @@ def _inputs(
         latents=tuple(data.latents),
         subject_latents=tuple(data.subject_latents),
         layers=data.layers,
-        prompts=answers.prompts,
+        prompts=answers.asked,
         texts=answers.texts,
         relations=answers.relations,
         token_answer=data.token_answer,

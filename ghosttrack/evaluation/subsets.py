@@ -79,7 +79,7 @@ def check_answers(answers: Answers, n_folds: int) -> None:
             counts = ", ".join(f"{name} {n}" for name, n in Counter(answers.categories).items())
             said = ", ".join(map(repr, answers.texts[:N_SHOWN]))
             raise DataError(
-                f"questions: no answer is {word} ({counts}); asked {answers.prompts[0]!r} and so"
+                f"questions: no answer is {word} ({counts}); asked {answers.asked[0]!r} and so"
                 f" on, the model said {said}; another model or another way of asking would do"
             )
     judged = answers.judged()

@@ -78,7 +78,7 @@ def write_findings(
     (folder / "tables").mkdir(exist_ok=True)
     figures = draw(folder / "figures", evaluation, answers.labels)
     write_rows(folder / "tables" / "detectors.csv", evaluation.rows)
-    texts = list(zip(answers.prompts, answers.texts, answers.categories, strict=True))
+    texts = list(zip(answers.asked, answers.texts, answers.categories, strict=True))
     write_scores(folder / "tables" / "scores.csv", evaluation, texts)
     write_page(folder / "report.html", material, figures, decode)
     write_json(folder / "metrics.json", _metrics(material))

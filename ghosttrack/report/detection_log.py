@@ -90,7 +90,7 @@ def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
     answers, scores = material.answers, material.evaluation.scores
     names = [name for name in COLORS if name in scores]
     texts = zip(
-        answers.question_ids, answers.groups, answers.prompts, answers.texts,
+        answers.question_ids, answers.groups, answers.asked, answers.texts,
         map(" | ".join, answers.references), answers.categories, answers.labels.tolist(),
         answers.prob.tolist(), strict=True,
     )  # fmt: skip

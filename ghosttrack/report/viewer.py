@@ -89,7 +89,7 @@ def _answer(
     prob = float(answers.prob[index])
     return {
         "index": index,
-        "prompt": answers.prompts[index],
+        "prompt": answers.asked[index],
         "text": answers.texts[index],
         "references": list(answers.references[index]),
         "label": int(answers.labels[index]),

@@ -38,6 +38,7 @@ def answers(**changed: object) -> Answers:
         "question_ids": tuple(f"q{index}" for index in range(N)),
         "groups": tuple(f"g{index // 2}" for index in range(N)),
         "prompts": tuple(f"the river of city{index} is" for index in range(N)),
+        "asked": tuple(f"the river of city{index} is" for index in range(N)),
         "subjects": tuple(f"city{index}" for index in range(N)),
         "relations": ("river",) * N,
         "tiers": ("",) * N,

@@ -75,6 +75,12 @@ def test_an_answer_says_what_was_right_and_who_else_it_fits():
     assert answers[1]["references"] == ["blue", "green"]
 
 
+def test_a_reader_sees_the_question_without_what_a_template_sets_around_it():
+    asked = tuple(f"{index}?" for index in range(materials.N))
+    _, answers = shown(answers=materials.answers(asked=asked))
+    assert {one["prompt"] for one in answers} <= set(asked)
+
+
 def test_no_owner_test_means_no_owner():
     owners = materials.material().owners._replace(names=(), gaps=np.empty(0))
     _, answers = shown(owners=owners)

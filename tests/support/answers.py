@@ -20,13 +20,15 @@ def made_up_answers(n: int, n_groups: int, seed: int = 0, informative: float = 1
     names = [f"entity{one}" for one in generator.permutation(n_groups)]
     values = [f"value{one}" for one in generator.integers(40, size=n)]
     output = np.column_stack([logprobs, -logprobs + generator.normal(size=n)])
+    prompts = tuple(
+        f"the {relation} of {names[group]} number {index} is"
+        for index, (relation, group) in enumerate(zip(relations, group_of, strict=True))
+    )
     return Answers(
         question_ids=tuple(f"q{index}" for index in range(n)),
         groups=tuple(names[group] for group in group_of),
-        prompts=tuple(
-            f"the {relation} of {names[group]} number {index} is"
-            for index, (relation, group) in enumerate(zip(relations, group_of, strict=True))
-        ),
+        prompts=prompts,
+        asked=prompts,
         subjects=tuple(names[group] for group in group_of),
         relations=tuple(relations),
         tiers=("head",) * n,

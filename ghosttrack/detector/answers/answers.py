@@ -24,8 +24,8 @@ from ghosttrack.questions.sets import Question, QuestionSet
 OUTPUT_PREFIX = "output:"
 TEXT, TEXTS, REALS = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
 TYPES = {
-    **dict.fromkeys(("question_ids", "groups", "prompts", "subjects", "relations"), TEXT),
-    **dict.fromkeys(("tiers", "texts", "categories", "other_categories"), TEXT),
+    **dict.fromkeys(("question_ids", "groups", "prompts", "asked", "subjects"), TEXT),
+    **dict.fromkeys(("relations", "tiers", "texts", "categories", "other_categories"), TEXT),
     **{"references": TEXTS, "token_ids": pa.list_(pa.int64())},
     **dict.fromkeys(("logprobs", "entropies", "margins"), REALS),
     **{"labels": pa.int64(), "exposures": pa.int64(), "prob": pa.float64()},
@@ -45,6 +45,8 @@ class Answers:
     groups: tuple[str, ...]
     """Unit of independence (question or entity)."""
     prompts: tuple[str, ...]
+    asked: tuple[str, ...]
+    """The bare questions, without what a template sets around them."""
     subjects: tuple[str, ...]
     relations: tuple[str, ...]
     tiers: tuple[str, ...]
@@ -160,6 +162,7 @@ class Answers:
             question_ids=tuple(q.id for q in questions),
             groups=tuple(q.group for q in questions),
             prompts=tuple(q.prompt for q in questions),
+            asked=tuple(q.asked or q.prompt for q in questions),
             subjects=tuple(q.subject for q in questions),
             relations=tuple(q.relation for q in questions),
             tiers=tuple(q.tier for q in questions),

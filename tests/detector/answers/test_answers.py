@@ -51,6 +51,15 @@ def test_each_answer_is_what_the_model_says_greedily(lm):
             ids.append(token)
 
 
+def test_an_answer_keeps_the_bare_question_beside_the_prompt(lm):
+    question = Question(
+        "q", "the king . where was anna born ?", ("paris",), "g", asked="where was anna born ?"
+    )
+    answers = answer(lm, dataclasses.replace(question_set(), questions=(question,)))
+    assert answers.asked == ("where was anna born ?",)
+    assert answer(lm, question_set()).asked == PROMPTS
+
+
 def test_scores_are_those_of_a_teacher_forced_pass(lm):
     answers = answer(lm, question_set())
     forced = score(lm, [lm.encode(prompt) for prompt in answers.prompts], answers.token_ids)
