@@ -63,6 +63,7 @@ OLD_NAMES: Mapping[str, str] = {
     "detector.interventions.ghost_names": "interventions.copies.ghosts",
     "detector.interventions.siblings_again": "interventions.siblings_again",
     "sweep=layers_x_positions": "experiment=layers_x_positions",
+    "device": "model.device",
     "prompt": 'python -m ghosttrack ask "..."',
     "prompts": "python -m ghosttrack ask --file ...",
     "check": "python -m ghosttrack check ...",
@@ -80,8 +81,6 @@ class ExtractProgram:
     extract: ExtractConfig
     layers: Any
     """`all`, or a list of block indices from 0; OmegaConf has no union of the two."""
-    device: str
-    """Where the language model runs: `auto`, `cpu`, `cuda` or `cuda:<n>`."""
     output_root: str
     """Folder under which everything is written."""
     seed: int

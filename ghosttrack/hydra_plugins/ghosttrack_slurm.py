@@ -86,7 +86,7 @@ class ArrayLauncher(SlurmLauncher):
         """Tell whether the jobs are to have GPUs: where they may take what there is, if it is."""
         assert self.config is not None
         accelerator = OmegaConf.select(self.config, "trainer.accelerator", default="auto")
-        if accelerator != "auto" or self.config.device == "cpu":
+        if accelerator != "auto" or self.config.model.device == "cpu":
             return accelerator == "gpu"
         partition = [f"--partition={self.params['partition']}"] if self.params["partition"] else []
         command = ["sinfo", "--noheader", "--format=%G", *partition]

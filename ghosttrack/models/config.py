@@ -89,6 +89,8 @@ class ModelConfig:
     training: TrainingConfig
     dtype: Dtype
     """Number format of weights and activations."""
+    device: str
+    """Where it runs: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:<n>`."""
     prepend_bos: bool | None
     """Start every text with the tokenizer's BOS token (EOS where there is none); null does as the
     tokenizer does by itself."""

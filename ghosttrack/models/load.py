@@ -45,10 +45,14 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:<n>, got {name}") from error
+        raise ConfigError(
+            f"model.device must be auto, cpu, cuda or cuda:<n>, got {name}"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         seen = f"only {n_gpus}" if n_gpus else "no GPU"
-        raise ConfigError(f"device={name}, but PyTorch sees {seen}; set device=cpu or device=auto")
+        raise ConfigError(
+            f"model.device={name}, but PyTorch sees {seen}; set model.device=cpu or auto"
+        )
     return device
 
 

@@ -156,7 +156,7 @@ def measured(bank: Bank, setup: Setup[TrainProgram], path: Path) -> list[HookMet
     if source.d_model != bank.d_model:
         raise DataError(f"{path}: d_model is {bank.d_model}, activations have {source.d_model}")
     batches = source.heldout_batches(setup.config.sae.batch_size)
-    return evaluate(bank, batches, resolve_device(setup.config.device))
+    return evaluate(bank, batches, resolve_device(setup.config.model.device))
 
 
 def _source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:

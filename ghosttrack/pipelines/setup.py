@@ -76,7 +76,7 @@ class Setup(Generic[Config]):
                 " train.py learns from it with train.source=store; choose a corpus of text"
             )
         with self.run.stage("load model"):
-            return load_lm(self.config.model, self.embedded, self.config.device)
+            return load_lm(self.config.model, self.embedded, self.config.model.device)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -38,7 +38,7 @@ def answer_and_judge(config: DetectProgram, prompts: str | Path) -> None:
     questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
     run, artifact = find_detector(config)
     with run.stage("load detector"):
-        detector = Detector.load(artifact.path, config.device)
+        detector = Detector.load(artifact.path, config.model.device)
     with run.stage("judge"):
         shown = detector.judge(questions)
     page = _write(run, config.model.name, artifact, shown)

@@ -36,7 +36,12 @@ LAYERS = (1, 3, 5)
 WIDTH = 128
 """Of the embedded model's stream, and latents per layer."""
 COMMON = (
-    *("model=ghostworld", f"layers=[{','.join(map(str, LAYERS))}]", "device=cpu", "trainer=cpu"),
+    *(
+        "model=ghostworld",
+        f"layers=[{','.join(map(str, LAYERS))}]",
+        "model.device=cpu",
+        "trainer=cpu",
+    ),
     *("corpus.num_tokens=16384", "corpus.heldout_tokens=4096", "logger=csv"),
 )
 TRAIN = (

@@ -36,6 +36,7 @@ def model_config(**changes) -> ModelConfig:
         "extract_batch_size": 4,
         "training": TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
         "dtype": Dtype.fp32,
+        "device": "auto",
         "prepend_bos": True,
         "trust_remote_code": False,
     }

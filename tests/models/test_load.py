@@ -254,7 +254,7 @@ def test_logits_made_in_an_unknown_way_are_refused(copy: Path, monkeypatch: pyte
 def test_a_gpu_that_is_not_there_is_no_silent_cpu(folders: dict[str, Path]):
     assert load_lm(model_config(), folders["gpt2"], "auto").device == torch.device("cpu")
     for name in ("cuda", "cuda:1"):
-        with pytest.raises(ConfigError, match=f"^device={name}, but PyTorch sees no GPU"):
+        with pytest.raises(ConfigError, match=f"^model.device={name}, but PyTorch sees no GPU"):
             load_lm(model_config(), folders["gpt2"], name)
 
 

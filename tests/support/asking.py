@@ -14,7 +14,7 @@ def ask(model: Path, folder: Path, rows: list[dict[str, object]], *more: str) ->
     path = folder / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = [
-        *(f"model.path={model}", "model.name=tiny", f"output_root={folder}", "device=cpu"),
+        *(f"model.path={model}", "model.name=tiny", f"output_root={folder}", "model.device=cpu"),
         *("questions=file", f"questions.path={path}", "questions.max_new_tokens=2"),
         *("asking=plain", *more),
     ]
