@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from math import inf
 
+from ghosttrack.detector.answers.attention import RAUQ_SPECS
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
 from ghosttrack.detector.answers.self_checks import P_TRUE_SPECS, PRIOR_SPECS
@@ -31,6 +32,7 @@ SPECS = (
     SUBJECT_KNOWN,
     *SUBJECT_STATISTICS,
     *intervention_specs(),
+    *RAUQ_SPECS,
     *PRIOR_SPECS,
     *P_TRUE_SPECS,
     *(score.spec for score in SAMPLING_SCORES),

@@ -75,7 +75,8 @@ class EvaluationData(NamedTuple):
     subject_latents: Sequence[csr_array] = ()
     """As `latents`, at the last token of the subject's name."""
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
-    """Residual streams of `layers` by place, as `readings.STATES` names them."""
+    """Residual streams of `layers` by place, as `readings.STATES` names them, and `masked`: at the
+    answer's last token, the answer masked."""
     encoders: tuple[np.ndarray, ...] = ()
     """As `classifiers.Inputs.encoders`, of `probes`."""
     has_bank: bool = True
@@ -96,6 +97,7 @@ class EvaluationData(NamedTuple):
             "latents": self.latents,
             "subject_latents": self.subject_latents,
             "encoders": self.encoders,
+            "masked": self.states.get("masked", ()),
         }
         return len(held[name]) > 0 if name in held else name in self.tables
 

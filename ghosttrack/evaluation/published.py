@@ -5,12 +5,14 @@ CoCoA, Vashurin 2025; semantic entropy, Kuhn 2023 (here without likelihoods, Far
 SelfCheckGPT, Manakul 2023; P(True), Kadavath 2022; PMI, Holtzman 2021. Learners name their own.
 """
 
+from functools import partial
+
 import numpy as np
 
 from ghosttrack.detector.learners.baselines import Distance, Words
-from ghosttrack.detector.learners.classifiers import Inputs, LabelFree, Learner
+from ghosttrack.detector.learners.classifiers import LINEAR, Columns, Inputs, LabelFree, Learner
 from ghosttrack.detector.learners.published import AdditiveLatents, EntropyProbe, Perceptron
-from ghosttrack.evaluation.spec import OUTPUT, DetectorSpec, light, untrained, whole
+from ghosttrack.evaluation.spec import OUTPUT, DetectorSpec, light, state_probe, untrained, whole
 
 SURFACE, IDENTITY, RELATION = "control:surface", "control:answer_identity", "control:relation"
 
@@ -56,6 +58,13 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
         {"sampling": ("sample_semantic_entropy",)}, needs=("states",), passes={"sampling": 0.0},
         learner=lambda x: EntropyProbe(x.states["answer_last"], x.layers, x.values[:, 0]),
     ),
+    untrained(
+        "rauq", "RAUQ: confidence handed on by attention to the last token", ("rauq", "rauq"), 1
+    ),
+    DetectorSpec(
+        "lookback", "lookback ratios of all heads", whole("lookback"),
+        lambda x: Columns(x.values, LINEAR),
+    ),
     DetectorSpec(
         "saplma", "SAPLMA: perceptron on the residual stream of one layer", needs=("states",),
         learner=lambda x: Perceptron(x.states["answer_last"], x.layers),
@@ -97,6 +106,10 @@ CONTROLS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         RELATION, "relation of the question", needs=("relations",), forwards=0.0,
         learner=lambda x: Words(x.relations, "whole"),
+    ),
+    DetectorSpec(
+        "control:answer_masked", "linear probe, the answer masked", needs=("masked",),
+        learner=partial(state_probe, "masked"),
     ),
     DetectorSpec(
         "control:answer_tfidf", "words of the answer", learner=lambda x: Words(x.texts, "word")

@@ -33,6 +33,9 @@ NEEDS = {
     "tokens": "tokens of own answers",
     "subject_latents": "SAE latents at subjects",
     "encoders": "SAE encoders",
+    "masked": "residual streams with the answer masked",
+    "rauq": "attention weights",
+    "lookback": "attention weights",
     "relations": "more than one relation",
 }
 """What a table, or another thing that detectors need, is made from, where its name does not say

@@ -121,6 +121,27 @@ class LM:
         return self.unembed(self.residuals(ids, mask, [self.n_layers - 1])[0])
 
     @torch.no_grad()
+    def attention(
+        self, ids: Int[Tensor, "batch pos"]
+    ) -> list[Float[Tensor, "batch head query key"]]:
+        """Give the attention weights of the blocks that have some, in their order.
+
+        None where the model's code attends in no way that tells them.
+        """
+        usual = self.model.config._attn_implementation or "eager"
+        try:
+            self.model.set_attn_implementation("eager")
+            found = self.parts.trunk(
+                inputs_embeds=self._embed(ids, None), output_attentions=True, use_cache=False
+            )
+        except (ValueError, TypeError):
+            return []
+        finally:
+            self.model.set_attn_implementation(usual)
+        weights = getattr(found, "attentions", None) or ()
+        return [one for one in weights if one is not None and one.dim() == 4]
+
+    @torch.no_grad()
     def resume(
         self,
         resid: Float[Tensor, "batch pos d_model"],

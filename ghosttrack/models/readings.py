@@ -244,6 +244,27 @@ def read_states(
     return States(dict(zip(STATES, streams, strict=True)), Lens(*lens) if lens else None)
 
 
+def masked_last(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    read: Callable[[int], object] = lambda _: None,
+) -> Float[np.ndarray, "layer answer d_model"]:
+    """Read the residual streams at answers' last tokens, all of an answer's tokens masked.
+
+    Of the answer they know its length alone.
+    """
+    streams = np.empty((len(layers), len(prompts), lm.d_model), dtype=np.float32)
+    texts = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        n = len(prompt) + len(answer)
+        texts.append(TextToRead((*prompt, *answer), n - 1, tuple(range(len(prompt), n))))
+    for rows, stack in _at_ends(lm, texts, layers, MASK, read):
+        streams[:, rows] = stack.cpu().numpy()
+    return streams
+
+
 def whole_streams(
     lm: LM, texts: Sequence[Sequence[int]], layers: Sequence[int], floats_per_token: int
 ) -> Iterator[tuple[list[int], Float[Tensor, "layer batch pos d_model"]]]:

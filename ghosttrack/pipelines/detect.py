@@ -22,7 +22,14 @@ from ghosttrack.pipelines.detectors import detectors_stage
 from ghosttrack.pipelines.evaluation import Sources, evaluation_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
-from ghosttrack.pipelines.states import LENS_TABLES, AnswerStates, states_stage
+from ghosttrack.pipelines.states import (
+    ATTENTION_TABLES,
+    LENS_TABLES,
+    MASKED,
+    Also,
+    AnswerStates,
+    states_stage,
+)
 from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.tracks import tracks_stage
 from ghosttrack.questions.sets import QuestionSet
@@ -73,10 +80,14 @@ class Detection:
     def states(self) -> Stage[AnswerStates] | None:
         """Residual streams at its answers; None where no detector that is judged reads them."""
         has_bank = self.setup.config.has_bank
-        lens = not has_bank and not self.read.isdisjoint(LENS_TABLES)
+        also = Also(
+            lens=not has_bank and not self.read.isdisjoint(LENS_TABLES),
+            attention=not self.read.isdisjoint(ATTENTION_TABLES),
+            masked=MASKED in self.read,
+        )
         wanted = {"states"} if has_bank else {"states", "probes"}
-        is_read = lens or not self.read.isdisjoint(wanted)
-        return states_stage(self.setup, self.answers, lens=lens) if is_read else None
+        is_read = any(also) or not self.read.isdisjoint(wanted)
+        return states_stage(self.setup, self.answers, also) if is_read else None
 
     @cached_property
     def tracks(self) -> Stage[AnswerTracks] | None:

@@ -13,16 +13,17 @@ from safetensors.numpy import load_file
 from ghosttrack.config import DetectProgram
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.answers.attention import attention_tables
 from ghosttrack.detector.answers.written import reading_points
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.lens import commitment, trajectory
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS
-from ghosttrack.models.readings import STATES, read_states
+from ghosttrack.models.readings import STATES, masked_last, read_states
 from ghosttrack.pipelines.instruments import save_arrays
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
 
-LENS_TABLES = ("lens", "lens_trajectory")
+LENS_TABLES, ATTENTION_TABLES, MASKED = ("lens", "lens_trajectory"), ("rauq", "lookback"), "masked"
 READ = "read answers"
 SCHEMA = 1
 """Version of the files that are written here."""
@@ -30,28 +31,38 @@ SCHEMA = 1
 log = logging.getLogger(__name__)
 
 
+class Also(NamedTuple):
+    """What is read besides residual streams."""
+
+    lens: bool
+    attention: bool
+    masked: bool
+    """Residual streams once more, the answer masked."""
+
+
 class AnswerStates(NamedTuple):
     """What one pass over every prompt and its answer left."""
 
     states: Mapping[str, Float[np.ndarray, "layer answer d_model"]]
-    """Residual streams of the setup's layers, by the names of `readings.STATES`."""
+    """Residual streams of the setup's layers, by the names of `readings.STATES`, and `MASKED`."""
     tables: Mapping[str, Table]
-    """`LENS_TABLES` where they are wanted and nothing tracks the answers, which leaves them too."""
+    """`LENS_TABLES` where they are wanted and nothing tracks the answers, which leaves them too;
+    `ATTENTION_TABLES`."""
 
 
 def states_stage(
-    setup: Setup[DetectProgram], answers: Stage[Answers], *, lens: bool
+    setup: Setup[DetectProgram], answers: Stage[Answers], also: Also
 ) -> Stage[AnswerStates]:
-    """Residual streams at and before every answer, with `LENS_TABLES` if they are wanted."""
-    settings = {"answers": answers.id, "layers": setup.layers, "lens": lens, "schema": SCHEMA}
-    write = partial(write_states, setup, answers, lens)
+    """Residual streams at and before every answer, and what else is wanted."""
+    settings = {"answers": answers.id, "layers": setup.layers, **also._asdict(), "schema": SCHEMA}
+    write = partial(write_states, setup, answers, also)
     return Stage(setup.outputs, "states", "answers", settings, write, read_kept, title=READ)
 
 
 def write_states(
     setup: Setup[DetectProgram],
     answered: Stage[Answers],
-    lens: bool,
+    also: Also,
     folder: Path,
 ) -> None:
     """Read every prompt with its answer, once."""
@@ -60,20 +71,28 @@ def write_states(
     size = 4 * len(STATES) * len(setup.layers) * len(answers) * lm.d_model / 1e9
     log.info("reading %s answers, %.2f GB of residual streams", f"{len(answers):,}", size)
     before, _ = reading_points(lm, answers)
-    lens_at = [len(text) - 1 for text in before] if lens else None
+    lens_at = [len(text) - 1 for text in before] if also.lens else None
     n_tokens = sum(map(len, (*prompts, *answers.token_ids)))
-    with Meter("answers read", n_tokens) as meter:
-        asked = prompts, answers.token_ids
+    asked, tables = (prompts, answers.token_ids), dict[str, Table]()
+    with Meter("answers read", n_tokens * (1 + also.attention + also.masked)) as meter:
         found = read_states(lm, *asked, setup.layers, lens_at, meter.advance)
-    save_arrays(folder / "states.safetensors", found.streams)
+        streams = dict(found.streams)
+        if also.masked:
+            streams[MASKED] = masked_last(lm, *asked, setup.layers, meter.advance)
+        if also.attention:
+            tables = attention_tables(lm, answers, meter.advance)
+    save_arrays(folder / "states.safetensors", streams)
     if found.lens is not None:
         settled = Table.of(LENS_STATISTICS, commitment(found.lens, lm.d_vocab))
-        for name, table in zip(LENS_TABLES, (settled, trajectory(found.lens)), strict=True):
-            table.save(folder / f"{name}.parquet")
+        tables |= dict(zip(LENS_TABLES, (settled, trajectory(found.lens)), strict=True))
+    for name, table in tables.items():
+        table.save(folder / f"{name}.parquet")
 
 
 def read_kept(folder: Path) -> AnswerStates:
     """Read what `write_states` left."""
-    kept = [name for name in LENS_TABLES if (folder / f"{name}.parquet").is_file()]
+    kept = [
+        name for name in (*LENS_TABLES, *ATTENTION_TABLES) if (folder / f"{name}.parquet").is_file()
+    ]
     tables = {name: Table.load(folder / f"{name}.parquet") for name in kept}
     return AnswerStates(load_file(folder / "states.safetensors"), tables)

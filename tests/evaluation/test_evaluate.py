@@ -35,7 +35,7 @@ DETECTORS = {
     "names+output", "late:ghosts+output", "recommended", "recommended:one_pass",
     "perplexity", "mean_token_entropy", "cocoa:perplexity", "cocoa:entropy", "saplma", "mind",
     "semantic_entropy:words", "selfcheck:words", "semantic_entropy_probe", "sae_additive",
-    "sampling", "sampling+output",
+    "sampling", "sampling+output", "rauq", "lookback", "control:answer_masked",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
@@ -85,6 +85,8 @@ def whole_data() -> EvaluationData:
             ),
             "ghosts": table(labels, (0.5,), "g", 6),
             "prior": table(labels, (0.0, -0.5), "u", 10),
+            "rauq": Table(("rauq",), table(labels, (1.0,), "w", 12).values),
+            "lookback": table(labels, (0.5, 0.0), "w", 13),
             "sampling": Table(
                 ("sample_rouge", "sample_semantic_entropy", "sample_key_support"),
                 table(labels, (-0.5, 1.0, 0.0), "v", 11).values,
@@ -106,6 +108,7 @@ def whole_data() -> EvaluationData:
             "prompt_last": residuals[:, :, ::-1],
             "answer_mean": residuals,
             "answer_last": noise,
+            "masked": noise[:, ::-1],
         },
     )
 
@@ -253,6 +256,7 @@ def test_an_untrained_row_is_its_column(result: Evaluation):
     logprob, entropy = data.answers.output.values.T
     agreement = data.tables["sampling"].column("sample_rouge")
     for name, column in (
+        ("rauq", data.tables["rauq"].column("rauq")),
         ("perplexity", -logprob),
         ("mean_token_entropy", entropy),
         ("cocoa:perplexity", -logprob * (1 - agreement)),

@@ -314,3 +314,15 @@ def test_draws_are_uniform_and_hang_on_seed_layer_and_place_alone():
     assert abs(torch.corrcoef(torch.stack([whole[0, 1:], whole[0, :-1]]).flatten(1))[0, 1]) < 0.03
     assert torch.equal(uniform(seeds[1:], 3, 50, (1, 8, 64)), whole[1:, 50:58])
     assert not torch.equal(uniform(seeds, 2, 0, (2, 200, 64)), whole)
+
+
+def test_attention_weights_add_up_and_leave_the_model_as_it_was(lm: LM):
+    ids = _tokens(2, 9)
+    before = lm.logits(ids, _all(ids))
+    found = lm.attention(ids)
+    assert 1 <= len(found) <= lm.n_layers
+    for weights in found:
+        assert weights.shape == (2, 4, 9, 9)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9), **ROUNDING)
+        assert not weights.triu(1).any()
+    torch.testing.assert_close(lm.logits(ids, _all(ids)), before, atol=0, rtol=0)

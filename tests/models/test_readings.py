@@ -12,6 +12,7 @@ from ghosttrack.models.readings import (
     How,
     Readings,
     find_subject,
+    masked_last,
     n_to_read,
     read,
     read_states,
@@ -175,6 +176,18 @@ def test_the_lens_goes_through_logits_in_pieces_with_equal_numbers(lm, monkeypat
     monkeypatch.setattr(readings, "CACHE_FLOATS", 2 * lm.d_vocab)
     for held, wanted in zip(readings.read_lens(lm, stack, torch.tensor(ids)), whole, strict=True):
         np.testing.assert_array_equal(held, wanted)
+
+
+def test_of_a_masked_answer_nothing_is_known_but_its_length(lm):
+    prompts = [lm.encode(text) for text in PROMPTS]
+    said, other = ((20,), (31, 4), (7, 9, 11), (5, 6)), ((3,), (4, 4), (12, 8, 1), (9, 30))
+    one, two = (masked_last(lm, prompts, told, (0, 2)) for told in (said, other))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    ids = torch.tensor([[*prompts[2], *said[2]]])
+    there = torch.arange(ids.shape[1])[None] >= len(prompts[2])
+    changed = Changed(MASK, there, ids[:, 0])
+    wanted = lm.residuals(ids, torch.ones_like(there), (0, 2), change=changed)
+    np.testing.assert_allclose(one[:, 2], wanted[:, 0, -1], atol=1e-5)
 
 
 def test_states_keep_what_is_beyond_the_range_of_half_precision(lm, monkeypatch):

@@ -47,3 +47,17 @@ def test_written_answers_are_checked_as_the_models_own_are(
     assert answers.labels.tolist() == [text == "bert" for text in answers.texts]
     assert len(found.tables["p_true"]) == 6
     assert ask(gpt2_folder, tmp_path, ROWS).answers.id != stages.answers.id
+
+
+def test_attention_and_masked_answers_are_read_where_they_are_judged(
+    gpt2_folder: Path, tmp_path: Path
+):
+    only = ("bank=none", "evaluation.compare=[rauq,control:answer_masked,output]")
+    states = ask(gpt2_folder, tmp_path, ROWS, *only).states
+    assert states is not None
+    found = states.get()
+    assert {*found.tables} == {"rauq", "lookback"}
+    assert found.states["masked"].shape == found.states["answer_last"].shape
+    assert (
+        ask(gpt2_folder, tmp_path, ROWS, "bank=none", "evaluation.compare=[output]").states is None
+    )

@@ -99,7 +99,7 @@ class Inputs(NamedTuple):
     token_answer: Int[np.ndarray, " token"]
     """Number of the answer that each token is of."""
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
-    """Residual streams of `layers` by place: `prompt_last`, `answer_mean`, `answer_last`."""
+    """Residual streams of `layers` by place: `evaluation.spec.PLACES`, and `masked`."""
     encoders: tuple[np.ndarray, ...] = ()
     """W [layer d_model latent] and b [layer latent]: `residuals` W + b are pre-activations."""
 
