@@ -1,9 +1,10 @@
-"""Ask a fitted detector, check SAEs, and look after what was built.
+"""Ask a fitted detector, check SAEs, audit scores, and look after what was built.
 
 Examples:
     ghosttrack ask "Where was Divo Nainov born?"
     ghosttrack ask --file prompts.jsonl model=gpt2-small
     ghosttrack check outputs/ghostworld/saes
+    ghosttrack audit scores.csv --out audit
     ghosttrack list outputs
     ghosttrack clean outputs --yes
 
@@ -51,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     checks = command("check", check)
     checks.add_argument("folder", type=Path, help="SAEs, or a model's folder: its newest bank")
     checks.add_argument("settings", nargs="*", help="settings of train.py: model, corpus, layers")
+    audits = command("audit", audit)
+    audits.add_argument("path", type=Path, help=".csv, .json, or a folder of evaluations")
+    audits.add_argument("--out", type=Path, help="folder for audit.txt, audit.csv and audit.json")
+    audits.add_argument(
+        "--precision", type=float, default=0.01, help="claimed of an AUROC (default 0.01)"
+    )
     lists = command("list", list_artifacts)
     lists.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
     cleans = command("clean", clean)
@@ -95,6 +102,14 @@ def check(options: argparse.Namespace) -> None:
         measure(config, newest(options.folder, "saes"))
 
     _run("check", "train", task, options.settings)
+
+
+def audit(options: argparse.Namespace) -> None:
+    """Say what a referee would of scores: leaks, labels, intervals, question-only skill."""
+    from ghosttrack.analysis.audit import audit as look_at
+    from ghosttrack.command import run as in_one_line
+
+    in_one_line(lambda: look_at(options.path, options.precision, options.out))
 
 
 def list_artifacts(options: argparse.Namespace) -> None:

@@ -1,0 +1,136 @@
+"""Faults that were planted in other people's scores are found, in every form that is read."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ghosttrack.analysis.audit import audit, read_samples
+from ghosttrack.errors import DataError
+from ghosttrack.evaluation.scores import plain_auroc
+
+N = 240
+HEADER = ("id", "question", "answer", "label", "group", "split")
+
+
+def sound() -> list[dict[str, object]]:
+    """Rows of which a score knows something, and neither question nor answer does."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for at in range(N):
+        label = int(generator.random() < 0.5)
+        rows.append(
+            dict(zip(HEADER, (at, f"where is place{at} ?", f"town{at}", label, f"g{at}",
+                              "test" if at % 4 == 0 else "train"), strict=True))
+            | {"score:good": generator.normal() + 1.5 * label, "score:luck": generator.normal()}
+        )  # fmt: skip
+    return rows
+
+
+def written(folder: Path, rows: list[dict[str, object]]) -> Path:
+    path = folder / "scores.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def said(path: Path, folder: Path, precision: float = 0.2) -> dict[str, list[str]]:
+    audit(path, precision, folder / "out")
+    return json.loads((folder / "out" / "audit.json").read_text())
+
+
+def test_sound_scores_have_intervals_and_only_luck_is_named(tmp_path: Path):
+    rows = sound()
+    found = said(written(tmp_path, rows), tmp_path)
+    assert [name for name, lines in found.items() if lines] == ["account", "question-only skill"]
+    (line,) = found["question-only skill"]
+    assert line.startswith("luck is not better than the question's words: ")
+    with (tmp_path / "out" / "audit.csv").open() as file:
+        table = {(row["score"], row["split"]): row for row in csv.DictReader(file)}
+    labels = np.array([row["label"] for row in rows])
+    wanted = plain_auroc(labels, np.array([row["score:good"] for row in rows]))
+    good = table["good", "all"]
+    assert float(good["auroc"]) == pytest.approx(wanted)
+    assert float(good["low"]) < wanted < float(good["high"])
+    assert int(table["good", "test"]["n"]) == N / 4
+    assert "good on test (n = 60): AUROC" in (tmp_path / "out" / "audit.txt").read_text()
+
+
+def test_planted_faults_are_each_named(tmp_path: Path):
+    rows = sound()
+    for at in range(0, N, 2):
+        rows[at]["question"] = f"{'hard' if rows[at]['label'] else 'easy'} {rows[at]['question']}"
+    rows[1] |= {"question": rows[0]["question"], "answer": rows[0]["answer"], "group": "g0"}
+    right = next(row for row in rows if row["label"] == 0 and row["id"] > 3)
+    right |= {"question": "Is Rome older than Oslo or is it not ?", "answer": "older than Oslo"}
+    silent = next(row for row in rows if row["label"] == 0 and row["id"] > right["id"])
+    silent["answer"] = "I don't know."
+    for row in rows:
+        row |= {"score:twin": -3 * row["score:good"], "score:flat": 1.0}
+    found = said(written(tmp_path, rows), tmp_path, precision=0.01)
+    assert [line.split(":")[0] for line in found["texts across splits"]] == [
+        "1 question in several splits", "1 group in several splits",
+        "1 question-and-answer pair more than once",
+    ]  # fmt: skip
+    assert found["columns"] == ["twin is good again (|rho| > 0.999)", "flat is constant"]
+    assert 'echo the question: "older than Oslo"' in found["labels"][0]
+    assert 'say nothing: "I don\'t know."' in found["labels"][1]
+    assert any(line.startswith("good on test: ") for line in found["precision"])
+    assert any(
+        line.startswith("question's words alone tells") for line in found["question-only skill"]
+    )
+
+
+def test_the_samples_of_a_file_of_results_are_read_whatever_is_around_them(tmp_path: Path):
+    samples = [
+        {"question": f"q{at // 2}", "response": f"a{at}", "is_factual": at % 3 > 0,
+         "confidence": at / 90, "prediction": at % 2 == 0}
+        for at in range(90)
+    ]  # fmt: skip
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"config": {"k": 3}, "test": {"samples": samples}}))
+    read = read_samples(path)
+    assert read.labels.tolist() == [int(at % 3 == 0) for at in range(90)]
+    assert {*read.scores} == {"confidence", "prediction"}
+    assert read.answers[3] == "a3"
+    assert len(set(read.groups)) == 45
+    found = said(path, tmp_path)
+    assert "90 answers to 45 questions in 45 groups, 30 hallucinated" in found["account"]
+    assert found["texts across splits"] == [
+        "questions repeat and no split is told: only a split by question is sound"
+    ]
+
+
+def test_a_folder_of_evaluations_is_read(tmp_path: Path):
+    folder = tmp_path / "evaluation"
+    (folder / "tables").mkdir(parents=True)
+    rows = [("question", "answer", "category", "output")]
+    rows += [(f"q{at}", f"a{at}", "correct" if at % 2 else "wrong", f"{at}") for at in range(20)]
+    with (folder / "tables" / "scores.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    read = read_samples(folder)
+    assert read.labels.tolist() == [1, 0] * 10
+    assert read.scores["output"].tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question,answer\na,b\n", "no rows with a column label"),
+        ("question,answer,label\na,b,maybe\n", "row 1: label must be 0, 1, correct or error"),
+        ("question,answer,label\na,b,1\nc,d,error\n", "every label is the same"),
+    ],
+)
+def test_a_faulty_file_is_one_clear_line(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_samples(path)
+    with pytest.raises(DataError, match="no such file"):
+        read_samples(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="no folder of evaluations"):
+        read_samples(tmp_path)
