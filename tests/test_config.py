@@ -129,7 +129,11 @@ def test_load_answers_what_hydra_lets_through(override: str, message: str) -> No
             "detector.hypotheses must be at least 1, got 0",
         ),
         (("asking.samples=-1",), "asking.samples must be at least 0, got -1"),
-        (("asking.p_true='{question}?'",), "asking.p_true must contain {answer}"),
+        (("asking.p_true='{question}?'",), "asking.p_true must be auto, null or contain {answer}"),
+        (
+            ("asking.entailment=x",),
+            "asking.entailment compares samples: set asking.samples=10, say",
+        ),
     ],
 )
 def test_settings_of_detection_are_checked(overrides: tuple[str, ...], message: str) -> None:

@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from math import inf
 
 from ghosttrack.detector.answers.attention import RAUQ_SPECS
+from ghosttrack.detector.answers.entailment import ENTAILMENT_SPECS
 from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
-from ghosttrack.detector.answers.self_checks import P_TRUE_SPECS, PRIOR_SPECS
+from ghosttrack.detector.answers.self_checks import (
+    CONFIDENCE_SPECS,
+    EIGENSCORE_SPECS,
+    P_TRUE_SPECS,
+    PRIOR_SPECS,
+)
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.roster import intervention_specs
 from ghosttrack.detector.table import StatisticSpec
@@ -35,6 +41,9 @@ SPECS = (
     *RAUQ_SPECS,
     *PRIOR_SPECS,
     *P_TRUE_SPECS,
+    *CONFIDENCE_SPECS,
+    *EIGENSCORE_SPECS,
+    *ENTAILMENT_SPECS,
     *(score.spec for score in SAMPLING_SCORES),
     *PEAK_STATISTICS,
 )

@@ -53,6 +53,22 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
         "selfcheck:words", "SelfCheck: samples that hold what the answer says, by words",
         ("sampling", "sample_key_support"), -1,
     ),
+    untrained(
+        "semantic_entropy:entailment", "semantic entropy of samples, clustered by entailment",
+        ("entailment", "entailment_semantic_entropy"), 1,
+    ),
+    untrained(
+        "selfcheck:entailment", "SelfCheck: samples that contradict the answer, by entailment",
+        ("entailment", "entailment_contradiction"), 1,
+    ),
+    untrained(
+        "eigenscore", "EigenScore: how far apart sampled answers lie in the middle layer",
+        ("eigenscore", "eigenscore"), 1,
+    ),
+    untrained(
+        "verbalised", "probability that the model names for its answer",
+        ("verbalised", "verbalised"), -1,
+    ),
     DetectorSpec(
         "semantic_entropy_probe", "linear probe for semantic entropy, at the answer's last token",
         {"sampling": ("sample_semantic_entropy",)}, needs=("states",), passes={"sampling": 0.0},

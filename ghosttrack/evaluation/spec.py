@@ -36,6 +36,9 @@ NEEDS = {
     "masked": "residual streams with the answer masked",
     "rauq": "attention weights",
     "lookback": "attention weights",
+    "verbalised": "verbalised confidence, as with p(True)",
+    "eigenscore": "residual streams of sampled answers",
+    "entailment": "entailment between sampled answers: no asking.entailment",
     "relations": "more than one relation",
 }
 """What a table, or another thing that detectors need, is made from, where its name does not say

@@ -1,7 +1,8 @@
 """The model answers the questions, is asked again with one thing changed, and more about them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,19 @@ import pyarrow.parquet as pq
 
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers, answer
+from ghosttrack.detector.answers.entailment import entailment_table
 from ghosttrack.detector.answers.sampling import sampling_table
-from ghosttrack.detector.answers.self_checks import draw_samples, p_true_table, prior_table
+from ghosttrack.detector.answers.self_checks import (
+    CONFIDENCE,
+    CONFIDENCE_TOKENS,
+    P_TRUE,
+    about,
+    confidence_table,
+    draw_samples,
+    eigenscore_table,
+    p_true_table,
+    prior_table,
+)
 from ghosttrack.detector.answers.written import written_answers
 from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.interventions import Interventions, intervene
@@ -20,6 +32,7 @@ from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json, write_json
+from ghosttrack.models.entailment import Entailment, entailment_folder, entailment_identity
 from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
@@ -30,8 +43,15 @@ from ghosttrack.questions.asking import (
     fitting,
     part_shots,
     templated,
+    user_turn,
 )
-from ghosttrack.questions.config import AskingKind, FileQuestions, WorldQuestions
+from ghosttrack.questions.config import (
+    AUTO,
+    AskingKind,
+    FileQuestions,
+    QuestionKind,
+    WorldQuestions,
+)
 from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.world.questions import question_set as world_questions
 
@@ -67,6 +87,7 @@ def question_set(setup: Setup[DetectProgram]) -> QuestionSet:
         asking = as_few_shot(asking, shots)
     elif kind is AskingKind.chat:
         asking = as_chat(asking, chosen.template, shots, setup.tokenizer)
+        bare = replace(bare, turn=user_turn(setup.tokenizer))
     asked = fitting(templated(bare, asking), setup.tokenizer, setup.n_ctx)
     return asked.drawn(chosen.num, seed)
 
@@ -173,27 +194,60 @@ class SelfChecks(NamedTuple):
     """What the model says of its answers when it is asked more."""
 
     tables: Mapping[str, Table]
-    """`prior`, `p_true` and `sampling`, those that were asked for."""
+    """`prior`, `p_true`, `verbalised`, `sampling`, `entailment` and `eigenscore`, those that were
+    asked for."""
     forwards: Mapping[str, float]
     """Passes of each table, per answer."""
 
 
+class Asked(NamedTuple):
+    """What the model is asked about its answers."""
+
+    p_true: str | None
+    verbalised: str | None
+    """Texts with `{question}` and `{answer}`; None: not asked."""
+    eigenscore: bool
+    """Its samples are read."""
+
+
 def checks_stage(
-    setup: Setup[DetectProgram], questions: QuestionSet, answers: Stage[Answers]
+    setup: Setup[DetectProgram],
+    questions: QuestionSet,
+    answers: Stage[Answers],
+    read: Collection[str],
 ) -> Stage[SelfChecks]:
-    """The model is asked more about each of its answers."""
+    """The model is asked more about each of its answers; `read` is what detectors read."""
     config, samples = setup.config, setup.config.asking.samples
+    entailment = config.asking.entailment
+    asked = Asked(
+        p_true=_about(config, questions, config.asking.p_true, P_TRUE, "p_true" in read),
+        verbalised=_about(
+            *(config, questions, config.asking.confidence, CONFIDENCE), "verbalised" in read
+        ),
+        eigenscore=samples > 1 and "eigenscore" in read,
+    )
     settings = {
         "answers": answers.id,
         "template": questions.template,
-        "p_true": config.asking.p_true,
+        **asked._asdict(),
         "samples": samples,
         "seed": config.seed if samples else None,
+        "entailment": None if entailment is None else entailment_identity(entailment),
         "schema": CHECKS_SCHEMA,
     }
-    write = partial(write_checks, setup, questions, answers)
+    write = partial(write_checks, setup, questions, answers, asked)
     name = f"{questions.name}-checks"
     return Stage(setup.outputs, "answers", name, settings, write, read_checks, title=CHECKS)
+
+
+def _about(
+    config: DetectProgram, questions: QuestionSet, given: str | None, usual: str, is_read: bool
+) -> str | None:
+    """Say what is asked about answers: what is given, or where it is `auto` the usual text."""
+    if given != AUTO:
+        return given
+    can_be_asked = config.questions.kind is not QuestionKind.ghostworld
+    return questions.turn.replace("{text}", usual) if is_read and can_be_asked else None
 
 
 def read_checks(folder: Path) -> SelfChecks:
@@ -204,26 +258,52 @@ def read_checks(folder: Path) -> SelfChecks:
 
 
 def write_checks(
-    setup: Setup[DetectProgram], questions: QuestionSet, answered: Stage[Answers], folder: Path
+    setup: Setup[DetectProgram],
+    questions: QuestionSet,
+    answered: Stage[Answers],
+    asked: Asked,
+    folder: Path,
 ) -> None:
     """Ask whether each answer is true, how likely it is unasked, and for other answers."""
-    config, lm, answers = setup.config, setup.lm, answered.get()
-    template, asking = questions.template, config.asking.p_true
-    n_samples = config.asking.samples
-    forwards: dict[str, float] = {}
-
-    def keep(name: str, table: Table, passes: float) -> None:
-        table.save(folder / f"{name}.parquet")
-        forwards[name] = passes
-
+    lm, answers, template = setup.lm, answered.get(), questions.template
+    tables: dict[str, tuple[Table, float]] = {}
     if (prior := prior_table(lm, answers, template)) is not None:
-        keep("prior", prior, 1.0)
-    if asking is not None:
-        keep("p_true", p_true_table(lm, answers, template, asking), 2.0)
-    if n_samples:
-        log.info("sampling %d more answers to each of %d questions", n_samples, len(answers))
-        rows = draw_samples(lm, questions, answers, n_samples, config.seed)
-        texts = pa.array([list(row.samples) for row in rows], pa.list_(pa.string()))
-        pq.write_table(pa.table({"samples": texts}), folder / "samples.parquet")
-        keep("sampling", sampling_table(rows), float(n_samples))
-    write_json(folder / "forwards.json", forwards)
+        tables["prior"] = prior, 1.0
+    for name, asking, make, passes in (
+        ("p_true", asked.p_true, p_true_table, 2.0),
+        ("verbalised", asked.verbalised, confidence_table, 1.0),
+    ):
+        if asking is None:
+            continue
+        longest = max(map(len, about(lm, answers, template, asking)), default=0)
+        if longest + CONFIDENCE_TOKENS > lm.n_ctx:
+            log.warning("left out: %s, a text of %d tokens does not fit the model", name, longest)
+        else:
+            tables[name] = make(lm, answers, template, asking), passes
+    if setup.config.asking.samples:
+        tables |= _sampled(setup, questions, answers, asked, folder)
+    for name, (table, _) in tables.items():
+        table.save(folder / f"{name}.parquet")
+    write_json(folder / "forwards.json", {name: passes for name, (_, passes) in tables.items()})
+
+
+def _sampled(
+    setup: Setup[DetectProgram],
+    questions: QuestionSet,
+    answers: Answers,
+    asked: Asked,
+    folder: Path,
+) -> dict[str, tuple[Table, float]]:
+    """Let the model answer again, and compare what it says; with the passes of each table."""
+    config, n_samples = setup.config, setup.config.asking.samples
+    log.info("sampling %d more answers to each of %d questions", n_samples, len(answers))
+    rows, texts = draw_samples(setup.lm, questions, answers, n_samples, config.seed)
+    samples = pa.array([list(row.samples) for row in rows], pa.list_(pa.string()))
+    pq.write_table(pa.table({"samples": samples}), folder / "samples.parquet")
+    tables = {"sampling": (sampling_table(rows), float(n_samples))}
+    if asked.eigenscore:
+        tables["eigenscore"] = eigenscore_table(setup.lm, texts, n_samples), 2.0 * n_samples
+    if config.asking.entailment is not None:
+        model = Entailment(entailment_folder(config.asking.entailment), setup.lm.device)
+        tables["entailment"] = entailment_table(model, rows, questions.template), float(n_samples)
+    return tables

@@ -74,7 +74,7 @@ class Detection:
     @cached_property
     def checks(self) -> Stage[SelfChecks]:
         """What it says of its answers."""
-        return checks_stage(self.setup, self.questions, self.answers)
+        return checks_stage(self.setup, self.questions, self.answers, self.read)
 
     @cached_property
     def states(self) -> Stage[AnswerStates] | None:

@@ -103,6 +103,12 @@ def as_chat(
     return replace(asking, kind=AskingKind.plain, template=prompt, stop=stop)
 
 
+def user_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Give what a chat template sets around `{text}`, asked without a system's word before it."""
+    messages = [{"role": "user", "content": "{text}"}]
+    return _render(tokenizer, messages, add_generation_prompt=True)
+
+
 def _conversations(
     tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]]
 ) -> tuple[str, str]:

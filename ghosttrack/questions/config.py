@@ -6,6 +6,8 @@ from enum import Enum
 
 from ghosttrack.errors import ConfigError, check_folder_name, check_least
 
+AUTO = "auto"
+
 
 class QuestionKind(Enum):
     """Where questions come from."""
@@ -159,16 +161,26 @@ class AskingConfig:
     """What a chat begins with; "": nothing, or what its template says of its own."""
     samples: int
     """Further answers per question at temperature 1, for their agreement; 0: none."""
+    entailment: str | None
+    """Hub id or folder of a model that tells entailment from contradiction, to compare samples by
+    it as well; null: by their words alone."""
     p_true: str | None
-    """Prompt with {question} and {answer} that " True" or " False" continues; null: the model
-    cannot be asked about its answers."""
+    """Prompt with {question} and {answer} that "True" or "False" continues; `auto`: the usual one,
+    where a detector that is judged reads it and questions are not the generated world's, whose
+    models know no such words; null: the model cannot be asked about its answers."""
+    confidence: str | None
+    """Likewise a prompt that the probability of a right answer continues."""
 
     def __post_init__(self) -> None:
         check_prompting("asking", self.template, self.max_new_tokens)
         check_least("asking", self, shots=self.kind is AskingKind.few_shot, samples=0)
-        for place in ("{question}", "{answer}"):
-            if self.p_true is not None and place not in self.p_true:
-                raise ConfigError(f"asking.p_true must contain {place}")
+        if self.entailment is not None and not self.samples:
+            raise ConfigError("asking.entailment compares samples: set asking.samples=10, say")
+        for name in ("p_true", "confidence"):
+            asking = getattr(self, name)
+            for place in ("{question}", "{answer}"):
+                if asking not in (None, AUTO) and place not in asking:
+                    raise ConfigError(f"asking.{name} must be auto, null or contain {place}")
 
 
 def check_prompting(group: str, template: str, max_new_tokens: int) -> None:

@@ -74,6 +74,8 @@ class QuestionSet:
     show (`detector/asking/families/siblings.py`)."""
     template: str = "{question}"
     """The prompt around a question."""
+    turn: str = "{text}"
+    """What stands around another text that the model is asked, in a chat a turn's marks."""
 
     def drawn(self, num: int, seed: int) -> "QuestionSet":
         """Draw so many questions, first one of every group; they keep the set's order."""

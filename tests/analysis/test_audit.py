@@ -66,7 +66,7 @@ def test_planted_faults_are_each_named(tmp_path: Path):
         rows[at]["question"] = f"{'hard' if rows[at]['label'] else 'easy'} {rows[at]['question']}"
     rows[1] |= {"question": rows[0]["question"], "answer": rows[0]["answer"], "group": "g0"}
     right = next(row for row in rows if row["label"] == 0 and row["id"] > 3)
-    right |= {"question": "Is Rome older than Oslo or is it not ?", "answer": "older than Oslo"}
+    right |= {"question": "Who was king of old Oslo ?", "answer": "The king of old Oslo"}
     silent = next(row for row in rows if row["label"] == 0 and row["id"] > right["id"])
     silent["answer"] = "I don't know."
     for row in rows:
@@ -77,7 +77,7 @@ def test_planted_faults_are_each_named(tmp_path: Path):
         "1 question-and-answer pair more than once",
     ]  # fmt: skip
     assert found["columns"] == ["twin is good again (|rho| > 0.999)", "flat is constant"]
-    assert 'echo the question: "older than Oslo"' in found["labels"][0]
+    assert 'echo the question: "The king of old Oslo"' in found["labels"][0]
     assert 'say nothing: "I don\'t know."' in found["labels"][1]
     assert any(line.startswith("good on test: ") for line in found["precision"])
     assert any(

@@ -35,7 +35,8 @@ DETECTORS = {
     "names+output", "late:ghosts+output", "recommended", "recommended:one_pass",
     "perplexity", "mean_token_entropy", "cocoa:perplexity", "cocoa:entropy", "saplma", "mind",
     "semantic_entropy:words", "selfcheck:words", "semantic_entropy_probe", "sae_additive",
-    "sampling", "sampling+output", "rauq", "lookback", "control:answer_masked",
+    "sampling", "sampling+output", "rauq", "lookback", "control:answer_masked", "eigenscore",
+    "verbalised", "semantic_entropy:entailment", "selfcheck:entailment",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
 CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
@@ -87,6 +88,12 @@ def whole_data() -> EvaluationData:
             "prior": table(labels, (0.0, -0.5), "u", 10),
             "rauq": Table(("rauq",), table(labels, (1.0,), "w", 12).values),
             "lookback": table(labels, (0.5, 0.0), "w", 13),
+            "eigenscore": Table(("eigenscore",), table(labels, (1.0,), "x", 14).values),
+            "verbalised": Table(("verbalised",), table(labels, (-1.0,), "x", 15).values),
+            "entailment": Table(
+                ("entailment_semantic_entropy", "entailment_contradiction"),
+                table(labels, (1.0, 0.5), "y", 16).values,
+            ),
             "sampling": Table(
                 ("sample_rouge", "sample_semantic_entropy", "sample_key_support"),
                 table(labels, (-0.5, 1.0, 0.0), "v", 11).values,
@@ -257,6 +264,7 @@ def test_an_untrained_row_is_its_column(result: Evaluation):
     agreement = data.tables["sampling"].column("sample_rouge")
     for name, column in (
         ("rauq", data.tables["rauq"].column("rauq")),
+        ("verbalised", -data.tables["verbalised"].column("verbalised")),
         ("perplexity", -logprob),
         ("mean_token_entropy", entropy),
         ("cocoa:perplexity", -logprob * (1 - agreement)),

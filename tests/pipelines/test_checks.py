@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,31 @@ import pytest
 
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
 from tests.support.asking import ask
+from tests.support.tiny import tiny_entailment, tiny_tokenizer
 
 ROWS = [
     {"question": f"who lives in {city}?", "answer": "anna", "wrong_answers": ["bert", "carla"]}
     for city in ("rome", "oslo", "paris")
 ]
+
+
+@pytest.fixture(scope="module")
+def entailment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_entailment(tmp_path_factory.mktemp("entailment"))
+
+
+@pytest.fixture
+def chat_folder(gpt2_folder: Path, tmp_path: Path) -> Path:
+    folder = shutil.copytree(gpt2_folder, tmp_path / "chat")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for one in messages %}{{ one.role }} : {{ one.content }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant :{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 P_TRUE = "asking.p_true='{question} answer {answer} is it?'"
 
 
@@ -58,6 +79,35 @@ def test_attention_and_masked_answers_are_read_where_they_are_judged(
     found = states.get()
     assert {*found.tables} == {"rauq", "lookback"}
     assert found.states["masked"].shape == found.states["answer_last"].shape
-    assert (
-        ask(gpt2_folder, tmp_path, ROWS, "bank=none", "evaluation.compare=[output]").states is None
-    )
+    other = ask(gpt2_folder, tmp_path, ROWS, "bank=none", "evaluation.compare=[output]")
+    assert other.states is None
+
+
+def test_a_model_is_asked_about_its_answers_and_samples_where_that_is_judged(
+    gpt2_folder: Path, entailment_folder: Path, tmp_path: Path
+):
+    rows = "p_true,verbalised,eigenscore,semantic_entropy:entailment"
+    only = ("bank=none", f"evaluation.compare=[{rows}]")
+    more = ("asking.samples=3", f"asking.entailment={entailment_folder}")
+    found = ask(gpt2_folder, tmp_path, ROWS, *only, *more).checks.get()
+    passes = {"prior": 1.0, "p_true": 2.0, "verbalised": 1.0, "sampling": 3.0}
+    assert found.forwards == {**passes, "eigenscore": 6.0, "entailment": 3.0}
+    for name in ("p_true", "eigenscore", "entailment"):
+        assert np.isfinite(found.tables[name].values).all(), name
+    silent = ("asking.p_true=null", "asking.confidence=null")
+    assert ask(gpt2_folder, tmp_path, ROWS, *only, *silent).checks.get().forwards == {"prior": 1.0}
+
+
+def test_what_is_asked_in_a_chat_is_a_turn_of_the_users(chat_folder: Path, tmp_path: Path):
+    asked = ask(chat_folder, tmp_path, ROWS, "asking=chat", "asking.shots=0")
+    assert asked.questions.turn == "user : {text} assistant :"
+
+
+def test_a_text_that_does_not_fit_the_model_is_left_out_by_name(
+    gpt2_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    long = "asking.p_true='{question} {answer} " + "is it " * 40 + "?'"
+    with caplog.at_level("WARNING"):
+        found = ask(gpt2_folder, tmp_path, ROWS, long).checks.get()
+    assert "p_true" not in found.tables
+    assert "left out: p_true, a text of" in caplog.text

@@ -21,7 +21,7 @@ def test_without_a_bank_nothing_of_it_is_made_and_the_rest_is_judged(
     found = read_json(only(tmp_path, "evaluations") / "evaluation.json")
     shapes = {name: (held.shape[:2], str(held.dtype)) for name, held in states.items()}
     assert shapes == dict.fromkeys(
-        ("prompt_last", "answer_mean", "answer_last"), ((3, found["n_judged"]), "float32")
+        ("prompt_last", "answer_mean", "answer_last", "masked"), ((3, found["n_judged"]), "float32")
     )
     rows = {row["detector"] for row in found["rows"]}
     assert {"output", "lens", "lens+output", "probe", "probe+output", "mahalanobis"} <= rows

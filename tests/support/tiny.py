@@ -11,6 +11,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertForSequenceClassification,
     BloomConfig,
     Gemma3TextConfig,
     GPT2Config,
@@ -172,6 +174,28 @@ def tiny_bloom(folder: Path) -> Path:
 
 def tiny_gpt_neox(folder: Path) -> Path:
     return _save(folder, GPTNeoXConfig(**_common()))
+
+
+def tiny_entailment(folder: Path) -> Path:
+    """Tells entailment from contradiction, at random; its labels come in an order of their own."""
+    names = ("CONTRADICTION", "ENTAILMENT", "NEUTRAL")
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=N_CTX,
+        id2label=dict(enumerate(names)),
+        label2id={name: at for at, name in enumerate(names)},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = "<eos>"
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def tiny_gguf(file: Path, reference: Path) -> Path:

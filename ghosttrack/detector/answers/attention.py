@@ -89,4 +89,5 @@ def rauq(
     for weight, logprob in zip(handed.T, logprobs[1:], strict=True):
         own = OWN_SHARE * np.exp(logprob)
         confidence.append(own + (1 - OWN_SHARE) * weight * confidence[-1])
-    return float(-np.log(np.maximum(confidence, 1e-30)).mean(axis=0).max())
+    sureness = np.log(np.maximum(confidence, 1e-30)).mean(axis=0)
+    return float(-sureness.min())

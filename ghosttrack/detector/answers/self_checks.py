@@ -1,22 +1,41 @@
 """What the model tells of its answer when it is asked more than the question.
 
-Sources: P(True), Kadavath 2022; the answer's prior, pointwise mutual information as in Holtzman
-2021; other answers of its own, semantic entropy (Kuhn 2023) with clusters by words (`sampling.py`).
+Sources: P(True), Kadavath 2022; verbalised confidence, Tian 2023; the answer's prior, pointwise
+mutual information as in Holtzman 2021; other answers of its own, semantic entropy (Kuhn 2023) with
+clusters by words (`sampling.py`); EigenScore, Chen 2024 (INSIDE).
 """
 
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+from jaxtyping import Float
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import FRACTION, LOG_PROB, REAL, Table, define
 from ghosttrack.models.generate import GenerateSettings, generate, work
 from ghosttrack.models.lm import LM
+from ghosttrack.models.readings import last_residuals
 from ghosttrack.models.score import score
 from ghosttrack.questions.ready_answers import ReadyAnswer
 from ghosttrack.questions.sets import QuestionSet
 
 QUESTION, ANSWER = "{question}", "{answer}"
-VERDICTS = (" True", " False")
+VERDICTS = ("True", "False")
+P_TRUE = (
+    "Question: {question}\nProposed answer: {answer}\nIs the proposed answer True or False? It is"
+)
+CONFIDENCE = (
+    "Question: {question}\nProposed answer: {answer}\n"
+    "How likely is the proposed answer to be right, from 0% to 100%? Probability:"
+)
+"""What a model is asked that knows such words."""
+CONFIDENCE_TOKENS = 6
+PROBABILITY = re.compile(r"(\d+(?:\.\d+)?) ?(%|percent)?")
+RIDGE = 1e-3
+"""Added to the eigenvalues in EigenScore, as its authors do."""
 PRIOR_SPECS = define(
     "prior",
     ("prior_logprob", LOG_PROB, +1, "lp of the answer after no question"),
@@ -24,6 +43,20 @@ PRIOR_SPECS = define(
     ("mean_pmi", REAL, -1, "the same per token"),
 )
 P_TRUE_SPECS = define("p_true", ("p_true", FRACTION, -1, "probability of True against False"))
+CONFIDENCE_SPECS = define(
+    "verbalised", ("verbalised", FRACTION, -1, "probability that the model names")
+)
+EIGENSCORE_SPECS = define(
+    "eigenscore", ("eigenscore", REAL, +1, "mean log eigenvalue of samples' middle-layer states")
+)
+
+
+class Drawn(NamedTuple):
+    """Other answers to the same questions."""
+
+    rows: list[ReadyAnswer]
+    texts: list[list[int]]
+    """Prompt and sample in tokens; the samples of one question after those of the one before."""
 
 
 def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
@@ -48,13 +81,11 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
     """Ask the model whether each answer is true.
 
     `template` is the prompt around a question, `asking` a text with `{question}` and `{answer}`
-    that " True" or " False" continues.
+    that "True" or "False" continues, after a blank unless it ends in one.
     """
-    prompts = [
-        lm.encode(asking.replace(QUESTION, bare(prompt, template)).replace(ANSWER, text))
-        for prompt, text in zip(answers.prompts, answers.texts, strict=True)
-    ]
-    verdicts = [lm.encode(text, prefix=False) for text in VERDICTS]
+    prompts = about(lm, answers, template, asking)
+    blank = "" if asking[-1:].isspace() else " "
+    verdicts = [lm.encode(blank + text, prefix=False) for text in VERDICTS]
     true, false = (
         np.array([one.logprobs.sum() for one in score(lm, prompts, [ids] * len(prompts))])
         for ids in verdicts
@@ -62,22 +93,79 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
     return Table(("p_true",), (1 / (1 + np.exp(false - true))).astype(np.float64)[:, None])
 
 
+def confidence_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
+    """Let the model say how likely each answer is right; NaN where it names no probability.
+
+    `template` and `asking` are as in `p_true_table`, but that a number continues.
+    """
+    settings = GenerateSettings(CONFIDENCE_TOKENS, ("\n",))
+    said = generate(lm, about(lm, answers, template, asking), settings)
+    return Table(("verbalised",), np.array([[named_probability(one.text)] for one in said]))
+
+
+def named_probability(text: str) -> float:
+    """Read the first number of a text as a probability; NaN where it is none.
+
+    >>> named_probability("I am 85% sure"), named_probability("0.7"), named_probability("1984")
+    (0.85, 0.7, nan)
+    """
+    found = PROBABILITY.search(text)
+    if found is None:
+        return np.nan
+    value = float(found[1])
+    share = value / 100 if found[2] or value > 1 else value
+    return share if share <= 1 else np.nan
+
+
+def about(lm: LM, answers: Answers, template: str, asking: str) -> list[list[int]]:
+    """Put every question and its answer into a text that asks about both."""
+    pairs = zip(answers.prompts, answers.texts, strict=True)
+    return lm.encode_all(
+        [
+            asking.replace(QUESTION, bare(prompt, template)).replace(ANSWER, text)
+            for prompt, text in pairs
+        ]
+    )
+
+
 def draw_samples(
     lm: LM, questions: QuestionSet, answers: Answers, n_samples: int, seed: int
-) -> list[ReadyAnswer]:
+) -> Drawn:
     """Let the model answer each question again, at temperature 1, all in one batch."""
     prompts = [lm.encode(prompt) for prompt in answers.prompts]
     settings = GenerateSettings(
         questions.max_new_tokens, questions.stop, temperature=1.0, samples=n_samples, seed=seed
     )
     with Meter("sampling", work(lm, prompts, settings)) as meter:
-        texts = [one.text for one in generate(lm, prompts, settings, meter.advance)]
+        said = generate(lm, prompts, settings, meter.advance)
+    texts = [one.text for one in said]
     rows = zip(answers.prompts, answers.texts, answers.groups, strict=True)
     drawn = (tuple(texts[at : at + n_samples]) for at in range(0, len(texts), n_samples))
-    return [
-        ReadyAnswer(prompt, text, (), None, samples, (), group)
-        for (prompt, text, group), samples in zip(rows, drawn, strict=True)
-    ]
+    return Drawn(
+        [
+            ReadyAnswer(prompt, text, (), None, samples, (), group)
+            for (prompt, text, group), samples in zip(rows, drawn, strict=True)
+        ],
+        [[*prompts[one.prompt], *one.token_ids] for one in said],
+    )
+
+
+def eigenscore_table(lm: LM, texts: Sequence[Sequence[int]], n_samples: int) -> Table:
+    """Read the samples of each question, `texts` as in `Drawn`, and say how far apart they lie."""
+    (states,) = last_residuals(lm, texts, [lm.n_layers // 2])
+    sampled = states.reshape(-1, n_samples, lm.d_model)
+    return Table(("eigenscore",), np.array([[eigenscore(one)] for one in sampled]))
+
+
+def eigenscore(states: Float[np.ndarray, "sample d_model"]) -> float:
+    """Average the log of the eigenvalues of Z J Z' + `RIDGE`, J centring each state on its mean.
+
+    >>> round(eigenscore(np.array([[1.0, -1.0], [1.0, -1.0]])), 3)  # eigenvalues 4 and 0
+    -2.761
+    """
+    centred = states.astype(np.float64) - states.mean(axis=1, keepdims=True, dtype=np.float64)
+    spectrum = np.linalg.eigvalsh(centred @ centred.T)
+    return float(np.log(np.maximum(spectrum, 0.0) + RIDGE).mean())
 
 
 def bare(prompt: str, template: str) -> str:

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from ghosttrack.detector.answers.answers import Answers, answer
-from ghosttrack.detector.answers.self_checks import draw_samples, p_true_table, prior_table
+from ghosttrack.detector.answers.self_checks import (
+    confidence_table,
+    draw_samples,
+    eigenscore,
+    eigenscore_table,
+    p_true_table,
+    prior_table,
+)
+from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.questions.sets import Question, QuestionSet
 
@@ -69,7 +77,9 @@ def test_p_true_is_the_models_own_verdict_on_the_question_and_its_answer(lm, ans
 
 
 def test_samples_are_drawn_beside_each_answer(lm, questions, answers):
-    rows = draw_samples(lm, questions, answers, 50, seed=0)
+    drawn = draw_samples(lm, questions, answers, 50, seed=0)
+    rows = drawn.rows
+    assert len(drawn.texts) == 3 * 50
     assert [row.response for row in rows] == list(answers.texts)
     assert {len(row.samples) for row in rows} == {50}
     for row, tokens in zip(rows, answers.token_ids, strict=True):
@@ -79,5 +89,40 @@ def test_samples_are_drawn_beside_each_answer(lm, questions, answers):
         p = np.exp(logprob(lm, row.question, tokens[:1]))
         assert abs(share - p) < 4 * np.sqrt(p * (1 - p) / 50) + 1e-9
     again = draw_samples(lm, questions, answers, 50, seed=0)
-    assert again == rows
-    assert draw_samples(lm, questions, answers, 50, seed=1) != rows
+    assert again == drawn
+    assert draw_samples(lm, questions, answers, 50, seed=1) != drawn
+
+
+def test_a_verbalised_confidence_is_the_number_that_the_model_writes(lm, answers, monkeypatch):
+    asking = "{question} answer {answer} how likely ?"
+    told = replace(answers, texts=("rome", "paris", ""))
+    prompts = [lm.encode(f"{ASKED[row]} answer {text} how likely ?")
+               for row, text in enumerate(told.texts)]  # fmt: skip
+    said = generate(lm, prompts, GenerateSettings(6, ("\n",)))
+    assert np.isnan(confidence_table(lm, told, TEMPLATE, asking).values).all()  # words, no number
+
+    def numbers(_lm, asked, settings):
+        assert asked == prompts
+        texts = ("90%", "about 0.25", "no idea")
+        return [one._replace(text=text) for one, text in zip(said, texts, strict=True)]
+
+    monkeypatch.setattr("ghosttrack.detector.answers.self_checks.generate", numbers)
+    found = confidence_table(lm, told, TEMPLATE, asking).column("verbalised")
+    np.testing.assert_array_equal(found, [0.9, 0.25, np.nan])
+
+
+def test_eigenscore_is_the_log_determinant_of_samples_at_the_middle_layer(lm, questions, answers):
+    texts = draw_samples(lm, questions, answers, 4, seed=0).texts
+    table = eigenscore_table(lm, texts, 4)
+    for row in range(3):
+        states = []
+        for text in texts[4 * row : 4 * row + 4]:
+            ids = torch.tensor([text])
+            stream = lm.residuals(ids, torch.ones_like(ids, dtype=torch.bool), [1])
+            states.append(stream[0, 0, -1].double().numpy())
+        z = np.array(states)
+        centring = np.eye(z.shape[1]) - 1 / z.shape[1]
+        _, logdet = np.linalg.slogdet(z @ centring @ z.T + 1e-3 * np.eye(4))
+        assert table.column("eigenscore")[row] == pytest.approx(logdet / 4, abs=1e-3)
+    alike = np.ones((4, 1)) * np.arange(8.0)
+    assert eigenscore(alike) < eigenscore(alike + np.random.default_rng(0).normal(size=(4, 8)))
