@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
@@ -77,6 +78,8 @@ class EvaluationData(NamedTuple):
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
     """Residual streams of `layers` by place, as `readings.STATES` names them, and `masked`: at the
     answer's last token, the answer masked."""
+    grams: Mapping[str, Float[np.ndarray, "sample sample"]] = MappingProxyType({})
+    """As `classifiers.Inputs.grams`, made where detectors are fitted."""
     encoders: tuple[np.ndarray, ...] = ()
     """As `classifiers.Inputs.encoders`, of `probes`."""
     has_bank: bool = True
@@ -100,6 +103,10 @@ class EvaluationData(NamedTuple):
             "masked": self.states.get("masked", ()),
         }
         return len(held[name]) > 0 if name in held else name in self.tables
+
+    def with_grams(self) -> "EvaluationData":
+        """Multiply residual streams once for all folds and detectors."""
+        return self._replace(grams={place: gram(held) for place, held in self.states.items()})
 
     @property
     def token_answer(self) -> Int[np.ndarray, " token"]:

@@ -109,6 +109,7 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
 
 def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) -> Fits:
     """Fit what stands alone, then what builds on it, and choose among all last."""
+    data = data.with_grams()
     fits = Fits(data, design.nested)
     waiting = [spec for spec in design.specs if not spec.within]
     jobs = [

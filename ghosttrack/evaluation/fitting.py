@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.answers.written import surface_table
-from ghosttrack.detector.learners.baselines import Latents, LinearProbe
+from ghosttrack.detector.learners.baselines import Latents, LinearProbe, RidgeProbe, quartiles
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (
     Columns,
@@ -25,6 +25,7 @@ from ghosttrack.detector.learners.classifiers import (
 from ghosttrack.detector.learners.fitted import (
     SCORES,
     FittedDetector,
+    Linear,
     Scorer,
     fit_scorer,
     quantiles,
@@ -43,10 +44,10 @@ from ghosttrack.evaluation.crossfit import (
 )
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.spec import OF_STATES, DetectorSpec
+from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
-Kept = Columns | LabelFree | LinearProbe | Latents
+Kept = Columns | LabelFree | LinearProbe | RidgeProbe | Latents
 """Learners whose parameters can be kept."""
 PROMPT_LAST = "prompt_last"
 """Where a probe looks that is not of a place of its own."""
@@ -160,7 +161,7 @@ def fit_whole(
     then what they are fused from; those that the data cannot feed are left out. The same seed gives
     the same detectors, whatever `n_jobs`; -1 takes every core this process may use.
     """
-    answers = data.answers
+    data, answers = data.with_grams(), data.answers
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)
@@ -236,7 +237,7 @@ def _fit(
     with threadpool_limits(1):
         tried = choose(Inner(learner, labels, fold, seed))
         calibration = calibrate(tried.oof, labels, fold.inner)
-        scorer, columns, values = _keep(spec, columns, learner, tried.option, labels, seed)
+        scorer, columns, values = _keep(columns, learner, tried.option, labels, seed)
         fitted = FittedDetector(
             name=spec.name,
             columns=columns,
@@ -252,7 +253,6 @@ def _fit(
 
 
 def _keep(
-    spec: DetectorSpec,
     columns: tuple[str, ...],
     learner: Kept,
     option: Option,
@@ -264,16 +264,19 @@ def _keep(
         return fit_scorer(option, learner.values, labels, seed), columns, learner.values
     if isinstance(learner, LabelFree):
         return signed(learner.values, learner.directions), columns, learner.values
+    if isinstance(learner, RidgeProbe):
+        values = learner.values()
+        scorer = Linear(*quartiles(values), *map(np.asarray, learner.weigh(option, labels)))
+        return scorer, learner.names(), values
     layer = learner.layers[option.place]
     if isinstance(learner, Latents):
         weights, intercept = learner.weigh(option, labels, np.arange(len(labels)), seed)
         used = np.flatnonzero(weights)
         values = learner.acts[option.place][:, used].toarray().astype(np.float64)
         return uncut(weights[used], intercept), _places("latents", layer, used), values
-    place = spec.name.removeprefix(OF_STATES) if "states" in spec.needs else PROMPT_LAST
     values = learner.residuals[option.place].astype(np.float64)
     scorer = fit_scorer(option, values, labels, seed)
-    return scorer, _places(f"states:{place}", layer, range(values.shape[1])), values
+    return scorer, _places(f"states:{PROMPT_LAST}", layer, range(values.shape[1])), values
 
 
 def _places(where: str, layer: int, numbers: Iterable[int]) -> tuple[str, ...]:
@@ -330,6 +333,7 @@ def _inputs(
         relations=answers.relations,
         token_answer=data.token_answer,
         states=data.states,
+        grams=data.grams,
         encoders=data.encoders,
     )
 

@@ -124,8 +124,8 @@ CONTROLS: tuple[DetectorSpec, ...] = (
         learner=lambda x: Words(x.relations, "whole"),
     ),
     DetectorSpec(
-        "control:answer_masked", "linear probe, the answer masked", needs=("masked",),
-        learner=partial(state_probe, "masked"),
+        "control:answer_masked", "ridge probe, the answer masked", needs=("masked",),
+        learner=partial(state_probe, places=("masked",)),
     ),
     DetectorSpec(
         "control:answer_tfidf", "words of the answer", learner=lambda x: Words(x.texts, "word")

@@ -72,8 +72,8 @@ FEW: Reads = {
 GAIN = ("tracks+output+probe+raw_latents", "output+probe+raw_latents")
 DECISIVE_NULL = ("tracks", "null:shuffled")
 
-BASE = "output_shrunk"
-"""What other sources are fused with, late: it does not lose to its best column."""
+BASE = "output"
+"""What other sources are fused with, late."""
 PARTS = {
     "names": "names+output",
     "wordings": "wordings+output",
@@ -190,18 +190,17 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     ),
     *(
         DetectorSpec(
-            f"{OF_STATES}{place}", f"linear probe on residual streams, {words}", needs=("states",),
-            learner=partial(state_probe, place),
+            f"{OF_STATES}{place}", f"ridge probe of every layer, {words}", needs=("states",),
+            learner=partial(state_probe, places=(place,)),
         )
         for place, words in PLACES.items()
     ),
     DetectorSpec(
-        "probe_states", "linear probes on prompt and answer, fused", learner=fused,
-        stacked=tuple(OF_STATES + place for place in PLACES), compare_with=OUTPUT,
-        kept=True, competes=True, color="#166534",
+        "probe_states", "ridge probe of every layer, on prompt and answer", needs=("states",),
+        learner=state_probe, compare_with=OUTPUT, kept=True, competes=True, color="#166534",
     ),
     DetectorSpec(
-        BASE, "output scores, drawn towards the best of them", whole("output"), shrunk,
+        "output_shrunk", "output scores, drawn towards the best of them", whole("output"), shrunk,
         compare_with=("output", "output_best"), kept=True, competes=True,
     ),
     late("probe+output", "probe_states", BASE, color="#14532d"),

@@ -1,12 +1,12 @@
 """What a row of the roster says of a detector, and what learns from the columns that it reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from ghosttrack.detector.learners.baselines import StateProbe, SubjectKnown
+from ghosttrack.detector.learners.baselines import RidgeProbe, SubjectKnown
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
@@ -90,9 +90,10 @@ def signs_only(x: Inputs) -> Learner | None:
     return LabelFree(x.values[:, kept], x.directions[kept]) if kept.size else None
 
 
-def state_probe(place: str, x: Inputs) -> Learner:
-    """Look at the residual streams at one place."""
-    return StateProbe(x.states[place], x.layers)
+def state_probe(x: Inputs, places: Sequence[str] = tuple(PLACES)) -> Learner:
+    """Look at the residual streams of every layer, at these places."""
+    gram = np.mean([x.grams[place] for place in places], axis=0)
+    return RidgeProbe({place: x.states[place] for place in places}, x.layers, gram)
 
 
 def subject_known(x: Inputs) -> Learner:

@@ -100,6 +100,8 @@ class Inputs(NamedTuple):
     """Number of the answer that each token is of."""
     states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
     """Residual streams of `layers` by place: `evaluation.spec.PLACES`, and `masked`."""
+    grams: Mapping[str, Float[np.ndarray, "sample sample"]] = MappingProxyType({})
+    """Inner products of the same, by place, as `baselines.gram` makes them."""
     encoders: tuple[np.ndarray, ...] = ()
     """W [layer d_model latent] and b [layer latent]: `residuals` W + b are pre-activations."""
 

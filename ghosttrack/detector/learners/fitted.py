@@ -329,6 +329,9 @@ def quantiles(values: Values, labels: RowLabels) -> Float[np.ndarray, "label qua
     """Measure `QUANTILES` of each column among right and hallucinated answers."""
     found = np.full((2, len(QUANTILES), values.shape[1]), np.nan)
     for label in (0, 1):
+        if np.isfinite(values).all() and (labels == label).any():
+            found[label] = np.quantile(values[labels == label], QUANTILES, axis=0)
+            continue
         for at, column in enumerate(values[labels == label].T):
             known = column[np.isfinite(column)]
             if len(known):

@@ -1,15 +1,18 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
-from ghosttrack.detector.learners.baselines import StateProbe
+from ghosttrack.detector.learners.baselines import RidgeProbe, StateProbe, gram, quartiles
 from ghosttrack.detector.learners.classifiers import (
     FUSED,
     MOST_LOGIT,
     SHRUNK,
     BestColumn,
     Columns,
+    Option,
     fit_weights,
     standardise,
+    z,
 )
 from ghosttrack.detector.learners.fitted import fit_scorer, scores
 from ghosttrack.evaluation.crossfit import fit_fold
@@ -83,15 +86,45 @@ def test_a_fitted_scorer_scores_as_the_learner_does(option):
     assert np.abs(found).max() <= MOST_LOGIT
 
 
-def test_a_probe_of_many_dimensions_learns_from_few_answers():
-    # 100 directions tell a little each; 300 answers, 250 dimensions, one layer of three.
+def planted(n: int = 1200) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and two places of three layers; 100 of 250 directions of one tell a little each."""
     generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 1200)
-    streams = generator.normal(size=(3, 1200, 250)).astype(np.float32)
-    streams[1, :, :100] += 0.2 * labels[:, None]
-    streams[1, 0] = 1e5  # one answer beyond the range of fp16 does not rule
+    labels = generator.integers(0, 2, n)
+    streams = generator.normal(size=(2, 3, n, 250)).astype(np.float32)
+    streams[1, 1, :, :100] += 0.2 * labels[:, None]
+    streams[1, 1, 0] = 1e5  # one answer beyond the range of fp16 does not rule
+    return labels, streams
+
+
+def ridge_probe(streams: np.ndarray) -> RidgeProbe:
+    named = dict(zip(("prompt_last", "answer_last"), streams, strict=False))
+    return RidgeProbe(named, (0, 4, 8), np.mean([gram(one) for one in streams], axis=0))
+
+
+def test_a_probe_of_many_dimensions_learns_from_few_answers():
+    labels, streams = planted()
     fold = Fold(0, np.arange(300), np.arange(300, 1200), np.arange(300) % 3)
-    fit = fit_fold(StateProbe(streams, (0, 4, 8)), labels, fold, 0)
-    assert fit.option.label.startswith("layer 4, C=")
-    # d' = 2, AUROC .92 with all answers there are; of 300, .80.
-    assert plain_auroc(labels[fold.test], fit.prob) > 0.75
+    # d' = 2, AUROC .92 with all answers there are; of 300, .80 where the layer is known.
+    of_one = fit_fold(StateProbe(streams[1], (0, 4, 8)), labels, fold, 0)
+    assert of_one.option.label.startswith("layer 4, C=")
+    assert plain_auroc(labels[fold.test], of_one.prob) > 0.75
+    of_all = fit_fold(ridge_probe(streams[1:]), labels, fold, 0)
+    assert plain_auroc(labels[fold.test], of_all.prob) > 0.7
+
+
+@pytest.mark.parametrize("ridge", [0.1, 10.0])
+def test_a_ridge_probe_solves_the_regression_of_its_columns(ridge):
+    labels, streams = planted(80)
+    probe, train, test = ridge_probe(streams), np.arange(50), np.arange(50, 80)
+    option = Option("", strength=ridge)
+    found = probe.fit_predict(option, labels, train, test, 0)
+    values = probe.values()
+    columns = z(values, *quartiles(values)) / np.sqrt(values.shape[1])
+    wanted = Ridge(ridge).fit(columns[train], labels[train] - labels[train].mean())
+    expected = wanted.predict(columns[test]) - wanted.predict(columns[train]).mean()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    weights, intercept = probe.weigh(option, labels)
+    everything = probe.fit_predict(option, labels, np.arange(80), np.arange(80), 0)
+    kept = z(values, *quartiles(values)) @ weights + intercept
+    np.testing.assert_allclose(kept, everything, atol=1e-4)
+    assert probe.names()[250 * 3 + 250 * 2 + 7] == "states:answer_last/8/7"
