@@ -55,23 +55,36 @@ def causal_rates(
     """
     if links is None or not len(links):
         return ()
-    pair, passes, drop = (links.column(name) for name in ("pair", "passes", "drop"))
+    pair, passes, by_chance, drop, carried = (
+        links.column(name) for name in ("pair", "passes", "by_chance", "drop", "carried")
+    )
     resamples = resample([str(window) for window in links.column("window")], n_resamples, seed)
     masks = {"all": np.ones(len(links), dtype=bool)}
     masks |= {
         f"{layers[upper]} to {layers[upper + 1]}": pair == upper
         for upper in np.unique(pair).astype(int).tolist()
     }
-    return tuple(
-        CausalRate(
-            layers=name,
-            n=int(mask.sum()),
-            rate=float(passes[mask].mean()),
-            ci=interval(resamples.subset(mask).mean(passes[mask])),
-            drop=float(drop[mask].mean()),
+    rows = []
+    for name, mask in masks.items():
+        draws, whole = resamples.subset(mask), once(int(mask.sum()))
+        real, null = passes[mask], by_chance[mask]
+        (rate,), (chance,) = whole.mean(real), whole.mean(null)
+        rates, chances = draws.mean(real), draws.mean(null)
+        rows.append(
+            CausalRate(
+                layers=name,
+                n=int(mask.sum()),
+                rate=float(rate),
+                ci=interval(rates),
+                chance=float(chance),
+                chance_ci=interval(chances),
+                net=float(rate - chance),
+                net_ci=interval(rates - chances),
+                drop=float(drop[mask].mean()),
+                carried=float(carried[mask].mean()),
+            )
         )
-        for name, mask in masks.items()
-    )
+    return tuple(rows)
 
 
 def claim(paired: tuple[Pair, ...]) -> str:

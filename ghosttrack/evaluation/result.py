@@ -109,17 +109,24 @@ class NullComparison:
 
 @dataclass(frozen=True)
 class CausalRate:
-    """Share of links whose deeper latent drops as that of no matched unlinked pair does."""
+    """Share of links whose deeper latent drops, by what blocks do, as no matched one does."""
 
     layers: str
     """Blocks of the upper and the deeper latent, or `all`."""
     n: int
     rate: float
-    """By chance one in twenty."""
     ci: Interval
-    """Over windows of text."""
+    """Over windows of text, as every interval here."""
+    chance: float
+    """The same of pairs that no link joins."""
+    chance_ci: Interval
+    net: float
+    """Rate less chance."""
+    net_ci: Interval
     drop: float
     """Mean share of the deeper latent's pre-activation that is lost with the upper latent."""
+    carried: float
+    """Mean share that is lost where no block runs."""
 
 
 @dataclass(frozen=True)

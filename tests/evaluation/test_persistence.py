@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.causal import COLUMNS
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.claim import causal_rates, persistence
 
@@ -34,9 +35,10 @@ def test_without_real_tracks_there_is_nothing_to_compare():
     assert persistence(LENGTH, {}, resample(GROUPS, 10, 0)) == ()
 
 
-def links(pair, passes) -> Table:
-    rows = [(p, window, 0.5, ok) for window, (p, ok) in enumerate(zip(pair, passes, strict=True))]
-    return Table(("pair", "window", "drop", "passes"), np.array(rows, dtype=float).reshape(-1, 4))
+def links(pair, passes, by_chance=None) -> Table:
+    by_chance = np.zeros(len(pair)) if by_chance is None else by_chance
+    columns = (pair, np.arange(len(pair)), np.full(len(pair), 0.5), np.full(len(pair), 0.25))
+    return Table(COLUMNS, np.column_stack([*columns, passes, by_chance]).astype(float))
 
 
 def test_the_causal_rate_is_the_share_of_links_that_pass_per_pair_and_overall():
@@ -45,14 +47,25 @@ def test_the_causal_rate_is_the_share_of_links_that_pass_per_pair_and_overall():
         *(("all", 6, 5 / 6), ("2 to 5", 4, 0.75), ("5 to 9", 2, 1.0)),
     ]
     assert found[0].ci.low < 5 / 6 < found[0].ci.high
-    assert {row.drop for row in found} == {0.5}
+    assert {(row.drop, row.carried) for row in found} == {(0.5, 0.25)}
+
+
+def test_the_rate_is_set_against_that_of_pairs_that_no_link_joins():
+    generator = np.random.default_rng(0)
+    passes, by_chance = (generator.random((2, 400)) < [[0.5], [0.1]]).astype(float)
+    by_chance[::4] = np.nan  # a window without such a pair
+    (row, _) = causal_rates(links(np.zeros(400), passes, by_chance), (0, 1), 500, 0)
+    assert row.chance == np.nanmean(by_chance)
+    assert row.net == row.rate - row.chance
+    assert row.chance_ci.low < row.chance < row.chance_ci.high < 0.2
+    assert 0.3 < row.net_ci.low < row.net < row.net_ci.high < 0.5
 
 
 def test_windows_are_drawn_whole():
     # 50 windows of four links that pass or fail together: as wide as 50 links, sd of a half / 7
     passes = np.repeat(np.arange(50) % 2, 4)
-    rows = np.column_stack([np.zeros(200), np.repeat(np.arange(50), 4), np.ones(200), passes])
-    table = Table(("pair", "window", "drop", "passes"), rows)
+    table = links(np.zeros(200), passes)
+    table.values[:, COLUMNS.index("window")] = np.repeat(np.arange(50), 4)
     (row, _) = causal_rates(table, (0, 1), 2000, 0)
     assert row.ci.high - row.ci.low == pytest.approx(2 * 1.96 * 0.5 / 50**0.5, rel=0.15)
 

@@ -119,7 +119,20 @@ def evaluation(**changed: object) -> Evaluation:
                 ci=Interval(0.75, 1.25),
             ),
         ),
-        "causal": (CausalRate("3 to 7", 40, 0.9, Interval(0.8, 1.0), 0.5),),
+        "causal": (
+            CausalRate(
+                layers="3 to 7",
+                n=40,
+                rate=0.9,
+                ci=Interval(0.8, 1.0),
+                chance=0.1,
+                chance_ci=Interval(0.0, 0.2),
+                net=0.8,
+                net_ci=Interval(0.6, 0.9),
+                drop=0.5,
+                carried=0.4,
+            ),
+        ),
         "scores": {
             name: (0.25 * LABELS + 0.5 * generator.random(N)).astype(float) for name in detectors
         },

@@ -2,13 +2,15 @@
 
 For links of confirmed tracks on unlabelled text (latent i at one hook point, j at the next) the
 upper latent is taken away: what the bank says it writes is subtracted from the residual stream, at
-that position alone, and the blocks up to the next hook point run again on the whole prefix. The
-drop of j's pre-activation is compared with the drops of `N_MATCHED` latents of the same sample that
-were about as strong and to which no link of the graph leads from i. A link passes if none of them
-drops as much: one in twenty links that mean nothing does.
+that position alone, and the blocks up to the next hook point run again on the whole prefix.
 
-Most of the effect goes straight through the residual stream, which carries on what is written; the
-blocks can only add to it or take from it.
+Whatever lies near i in direction then drops, as the residual stream carries on what is written:
+that is arithmetic, and no sign that a block reads i. So j is compared with `N_MATCHED` latents of
+the same sample that were about as strong and to which no link of the graph leads from i, each
+turned towards i until it meets it at the cosine at which j does. What the subtraction does by
+itself is then the same for all of them, and a link passes if what the blocks do makes none of them
+drop as much. How often links that mean nothing pass is measured by the same test of the same
+source and a latent of a confirmed track that no link joins to it.
 """
 
 from typing import NamedTuple
@@ -25,15 +27,18 @@ from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.tracker import Tracker, link
 
 N_MATCHED = 19
-"""1 / (N_MATCHED + 1), 5 %, of links that mean nothing pass."""
+"""Were all latents alike, 1 / (N_MATCHED + 1), 5 %, of links that mean nothing would pass."""
 LIKENESS = 1.5
 """Most by which a matched latent's pre-activation may differ, as a factor either way."""
+ROUNDING = 1e-5
+"""Drops closer than this share of what is taken away are equal."""
 BLOCK_FLOATS = 2**24
 """Numbers held at once in residual streams, or in pre-activations: 64 MiB in fp32."""
 
-COLUMNS = ("pair", "window", "drop", "passes")
+COLUMNS = ("pair", "window", "drop", "carried", "passes", "by_chance")
 """Of the table of links: the upper hook point's number, the window, the drop as a share of the
-pre-activation before it, and whether the link passes (0 or 1)."""
+pre-activation before it, the share that drops without a block, and whether the link passes (0 or
+1), and whether a pair that no link joins does (NaN where there was none)."""
 
 
 class Reader(NamedTuple):
@@ -61,16 +66,24 @@ class Passages(NamedTuple):
         return torch.arange(self.ids.shape[1]) < torch.from_numpy(self.lengths)[:, None]
 
 
+class _Aim(NamedTuple):
+    """A deeper latent, and those that it is compared with."""
+
+    latent: int
+    matched: Int[np.ndarray, " matched"]
+
+
 class _Link(NamedTuple):
     """A link to be tried."""
 
     window: int
     pair: int
     source: int
-    target: int
     act: float
     """What the source writes along its direction, in the residual stream's units."""
-    matched: Int[np.ndarray, " matched"]
+    target: _Aim
+    other: _Aim | None
+    """To which no link leads from the source."""
 
 
 def passages(
@@ -113,31 +126,63 @@ def _try(reader: Reader, text: Passages, rng: np.random.Generator) -> Float[np.n
     before = streams[:, windows, last].float()
     pre_acts = bank.pre_acts(before).cpu().numpy()
     links = _draw(reader, before.cpu().numpy(), pre_acts, rng)
-    after = before.clone()
+    rows = [np.empty((0, len(COLUMNS)))]
     for pair in sorted({one.pair for one in links}):
         chosen = [one for one in links if one.pair == pair]
-        rows = torch.tensor([one.window for one in chosen])
-        at = torch.arange(len(chosen)), last[rows]
+        rows_of = torch.tensor([one.window for one in chosen])
+        at = torch.arange(len(chosen)), last[rows_of]
         acts = torch.tensor([one.act for one in chosen], device=streams.device)
-        sources = torch.tensor([one.source for one in chosen], device=streams.device)
-        edited = streams[pair, rows]
-        edited[at] -= (acts[:, None] * directions[pair, sources]).to(edited.dtype)
+        taken = directions[pair, torch.tensor([one.source for one in chosen]).to(streams.device)]
+        edited = streams[pair, rows_of]
+        edited[at] -= (acts[:, None] * taken).to(edited.dtype)
         layer, until = reader.layers[pair : pair + 2]
-        after[pair + 1, rows] = lm.resume(edited, text.mask[rows], layer, until)[at].float()
-    drops = pre_acts - bank.pre_acts(after).cpu().numpy()
-    return np.array([_row(one, drops, pre_acts) for one in links]).reshape(-1, len(COLUMNS))
+        after = lm.resume(edited, text.mask[rows_of], layer, until)[at].float()
+        lost = before[pair + 1, rows_of] - after
+        drops = _Drops.of(bank.W_enc[pair + 1], taken, lost)
+        rows += [drops.row(n, one, pre_acts[pair + 1, one.window]) for n, one in enumerate(chosen)]
+    return np.vstack(rows)
 
 
-def _row(
-    link: _Link,
-    drops: Float[np.ndarray, "hook window d_sae"],
-    pre_acts: Float[np.ndarray, "hook window d_sae"],
-) -> tuple[float, ...]:
-    where = link.pair + 1, link.window
-    drop = drops[where][link.target]
-    passes = drop > drops[where][link.matched].max()
-    row = link.pair, link.window, drop / pre_acts[where][link.target], passes
-    return tuple(float(value) for value in row)
+class _Drops(NamedTuple):
+    """What every latent of the deeper hook point loses, link by link."""
+
+    drop: Float[np.ndarray, "link d_sae"]
+    """Of its pre-activation."""
+    toward: Float[np.ndarray, "link d_sae"]
+    """Length of its encoder row along what is taken away."""
+    across: Float[np.ndarray, "link d_sae"]
+    """Length of the rest of that row."""
+    beyond: Float[np.ndarray, "link d_sae"]
+    """Drop along that rest, per unit of its length."""
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Float[Tensor, "d_model d_sae"],
+        taken: Float[Tensor, "link d_model"],
+        lost: Float[Tensor, "link d_model"],
+    ) -> "_Drops":
+        """Read the change of the residual stream off every latent."""
+        drop, toward = lost @ encoder, taken @ encoder
+        across = (encoder.square().sum(0) - toward.square()).clamp_min(1e-12).sqrt()
+        along = (lost * taken).sum(1, keepdim=True)
+        found = drop, toward, across, (drop - toward * along) / across
+        return cls(*(one.cpu().numpy() for one in found))
+
+    def row(self, n: int, link: _Link, pre_acts: Float[np.ndarray, " d_sae"]) -> list[float]:
+        """Fill the columns of the n-th link."""
+        target = link.target.latent
+        shares = np.array([self.drop[n, target], link.act * self.toward[n, target]])
+        drop, carried = (shares / pre_acts[target]).tolist()
+        passed = [
+            np.nan if aim is None else float(self._passes(n, aim, ROUNDING * abs(link.act)))
+            for aim in (link.target, link.other)
+        ]
+        return [float(link.pair), float(link.window), drop, carried, *passed]
+
+    def _passes(self, n: int, aim: _Aim, least: float) -> bool:
+        beyond = self.beyond[n, aim.latent] - self.beyond[n, aim.matched].max()
+        return bool(self.across[n, aim.latent] * beyond > least)
 
 
 def _draw(
@@ -161,22 +206,26 @@ def _draw(
             at, source = int(window[one]), int(latents[window[one], pair, slot[one]])
             if at in tried:
                 continue
-            target = int(latents[at, pair + 1, heir[one]])
+            act, strengths = float(observed.acts[at, pair, slot[one]]), pre_acts[pair + 1, at]
             linked = targets[reader.tracker.graph.pair(pair, 1), source]
-            matched = _matched(pre_acts[pair + 1, at], target, linked)
-            if len(matched) == N_MATCHED:
+            below_it = int(latents[at, pair + 1, heir[one]])
+            target = _aim(strengths, below_it, linked)
+            if target is not None:
                 tried.add(at)
-                act = float(observed.acts[at, pair, slot[one]])
-                links.append(_Link(at, pair, source, target, act, matched))
+                there = latents[at, pair + 1][is_confirmed[at, pair + 1]]
+                apart = rng.permutation(np.setdiff1d(there, [*linked, below_it])).tolist()
+                others = filter(None, (_aim(strengths, other, linked) for other in apart))
+                links.append(_Link(at, pair, source, act, target, next(others, None)))
     return links
 
 
-def _matched(
-    pre_acts: Float[np.ndarray, " d_sae"], target: int, linked: Int[np.ndarray, " candidate"]
-) -> Int[np.ndarray, " matched"]:
-    """The latents nearest to the target in strength, at most `N_MATCHED`, linked ones left out."""
-    ratio = np.abs(np.log(np.maximum(pre_acts, 1e-30) / pre_acts[target]))
+def _aim(
+    pre_acts: Float[np.ndarray, " d_sae"], latent: int, linked: Int[np.ndarray, " candidate"]
+) -> _Aim | None:
+    """Find the `N_MATCHED` latents nearest in strength, linked ones left out; None if too few."""
+    ratio = np.abs(np.log(np.maximum(pre_acts, 1e-30) / max(pre_acts[latent], 1e-30)))
     ratio[linked[linked < len(pre_acts)]] = np.inf
-    ratio[target] = np.inf
+    ratio[latent] = np.inf
     nearest = np.argsort(ratio, kind="stable")[:N_MATCHED]
-    return nearest[ratio[nearest] <= np.log(LIKENESS)]
+    is_alike = len(nearest) == N_MATCHED and ratio[nearest[-1]] <= np.log(LIKENESS)
+    return _Aim(latent, nearest) if is_alike else None
