@@ -1,7 +1,7 @@
 """Which answers are held out together, and which are judged by themselves."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -16,7 +16,8 @@ from ghosttrack.evaluation.splits import check_labels, grouped_folds, transfer_f
 from ghosttrack.evaluation.summary import Subset
 from ghosttrack.world.questions import HELD_OUT
 
-WITHIN_TIER = "within tier"
+TIER = "tier "
+"""How the subsets of one exposure tier begin."""
 WITHIN_ANSWER = "within answer"
 UNSEEN_WORDING = "unseen wording"
 """Questions in words that the model of a generated world never read."""
@@ -25,8 +26,8 @@ UNAMBIGUOUS = "labels agree"
 N_SHOWN = 5
 """Answers that are shown where no detector can be judged on them."""
 LEAST_OF_EACH = 11
-"""Answers of each label from which on a relation, or an answer, has an AUROC of its own: below, one
-more or less moves it by a tenth."""
+"""Answers of each label from which on a relation, answer or tier has an AUROC of its own: below,
+one more or less moves it by a tenth. Right ones count where they are not luck."""
 
 
 def subsets(
@@ -48,22 +49,40 @@ def subsets(
     for name, mask in {UNSEEN_WORDING: unseen, **agreed, **parts}.items():
         if np.unique(answers.labels[mask]).size == 2:
             present.append(Subset(name, mask))
-    strata = {
-        WITHIN: answers.relations,
-        WITHIN_TIER: answers.tiers,
-        WITHIN_ANSWER: answers.texts,
-    }
-    for name, keys in strata.items():
-        _, stratum = np.unique(keys, return_inverse=True)
-        wrong = np.bincount(stratum, answers.labels)
-        right = np.bincount(stratum) - wrong
-        judged = np.minimum(wrong, right) >= LEAST_OF_EACH
+    strata = _of_strata(answers)
+    return Available((*present, *strata.present), left_out | strata.left_out)
+
+
+def _of_strata(answers: Answers) -> Available[Subset]:
+    """Pairs within relations and within answers, and every tier by itself."""
+    present, left_out = [], {}
+    for name, keys in {WITHIN: answers.relations, WITHIN_ANSWER: answers.texts}.items():
+        _, stratum, judged = _strata(answers, keys)
         if len(judged) > 1 and judged.any():
             present.append(Subset(name, judged[stratum], stratum))
         elif len(judged) > 1:
             kind = name.removeprefix("within ")
             left_out[name] = f"no {kind} stands {LEAST_OF_EACH} times under each label"
+    tiers, stratum, judged = _strata(answers, answers.tiers)
+    for at, tier in enumerate(tiers if len(tiers) > 1 else ()):
+        if judged[at]:
+            present.append(Subset(TIER + tier, stratum == at))
+        else:
+            left_out[TIER + tier] = f"not {LEAST_OF_EACH} of each label, lucky ones not counted"
     return Available(tuple(present), left_out)
+
+
+def _strata(
+    answers: Answers, keys: Sequence[str]
+) -> tuple[list[str], Int[np.ndarray, " sample"], Bool[np.ndarray, " stratum"]]:
+    """Name the strata, say which each answer is of, and which have enough answers of each label.
+
+    A right answer whose fact the model never read is luck, and tells nothing of what it knows.
+    """
+    names, stratum = np.unique(keys, return_inverse=True)
+    is_known = (answers.labels == 0) & (answers.exposures != 0)
+    counts = (np.bincount(stratum, kept) for kept in (answers.labels == 1, is_known))
+    return names.tolist(), stratum, np.minimum(*counts) >= LEAST_OF_EACH
 
 
 def check_answers(answers: Answers, n_folds: int) -> None:

@@ -43,10 +43,28 @@ def test_tiers_and_wordings_that_the_model_never_read_are_judged_apart():
     )
     found = {one.name: one for one in subsets(answers).present}
     assert found["unseen wording"].mask.tolist() == [True] * 3 + [False] * (n - 3)
-    assert found["within tier"].mask.all()
-    assert len(set(found["within tier"].relation)) == 2
+    assert found["tier rare"].mask.tolist() == [True] * (n // 2) + [False] * (n // 2)
+    assert found["tier head"].relation is None
     alike = replace(answers, labels=np.array([1, 1, 1, *answers.labels[3:]]))
     assert "unseen wording" not in {one.name for one in subsets(alike).present}
+
+
+def test_a_stratum_whose_right_answers_are_luck_is_not_judged():
+    n = 4 * LEAST_OF_EACH
+    kinds = ("rare",) * (n // 2) + ("unseen",) * (n // 2)
+    exposures = np.repeat([3, 0], n // 2)
+    answers = replace(
+        made_up_answers(n, 20),
+        **{"labels": np.tile([0, 1], n // 2), "exposures": exposures},
+        **{"tiers": kinds, "relations": kinds},
+    )
+    found = subsets(answers)
+    by_name = {one.name: one for one in found.present}
+    assert [name for name in by_name if name.startswith("tier")] == ["tier rare"]
+    assert found.left_out["tier unseen"] == "not 11 of each label, lucky ones not counted"
+    assert by_name["within relation"].mask.tolist() == (exposures > 0).tolist()
+    never_counted = replace(answers, exposures=np.full(n, -1))
+    assert "tier unseen" in {one.name for one in subsets(never_counted).present}
 
 
 def test_parts_that_somebody_names_are_judged_where_they_have_both_labels():
