@@ -59,7 +59,10 @@ def test_every_option_loads(group: str, option: str) -> None:
 
 @pytest.mark.parametrize(
     "sweep",
-    ["detector_tuning", "ablations", "positions", "seeds", "worlds", "sae_coverage", "transfer"],
+    [
+        *("detector_tuning", "ablations", "positions", "seeds", "worlds", "sae_coverage"),
+        *("transfer", "known_names"),
+    ],
 )
 def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params

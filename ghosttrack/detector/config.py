@@ -94,9 +94,15 @@ class InterventionsConfig:
     null makes as many as the family does by itself."""
     siblings_again: bool
     """The answers to sibling questions are put through paraphrase, swap and owner test as well."""
+    known_names: float
+    """Share of the subjects' names, drawn at random, from which other names are taken."""
 
     def __post_init__(self) -> None:
         check_folder_name("interventions.name", self.name)
+        if not 0 < self.known_names <= 1:
+            raise ConfigError(
+                f"interventions.known_names must be in (0, 1], got {self.known_names}"
+            )
         names = [module.name for module in pkgutil.iter_modules(families.__path__)]
         for name, n_copies in self.copies.items():
             setting = f"interventions.copies.{name}"

@@ -52,6 +52,7 @@ from ghosttrack.questions.config import (
     QuestionKind,
     WorldQuestions,
 )
+from ghosttrack.questions.names import known
 from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.world.questions import question_set as world_questions
 
@@ -63,12 +64,18 @@ log = logging.getLogger(__name__)
 
 
 def question_set(setup: Setup[DetectProgram]) -> QuestionSet:
-    """Make the questions of the world, or read those of a file, as the model is asked them.
+    """Make or read the questions, and keep those of their names that are to be known.
 
     Raises:
         ConfigError: They cannot be had, or not be asked as `asking` says.
         DataError: They are faulty, or too long.
     """
+    asked, config = _asked(setup), setup.config
+    return replace(asked, names=known(asked.names, config.interventions.known_names, config.seed))
+
+
+def _asked(setup: Setup[DetectProgram]) -> QuestionSet:
+    """Make the questions of the world, or read those of a file, as the model is asked them."""
     chosen, asking, seed = setup.config.questions, setup.config.asking, setup.config.seed
     if not isinstance(chosen, FileQuestions):
         assert isinstance(chosen, WorldQuestions), chosen
@@ -143,6 +150,7 @@ def interventions_stage(
         "answers": answers.id,
         "copies": copies,
         "siblings_again": chosen.siblings_again,
+        "known_names": chosen.known_names,
         "seed": setup.config.seed,
         "schema": INTERVENTIONS_SCHEMA,
     }

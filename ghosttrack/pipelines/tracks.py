@@ -6,7 +6,6 @@ stay at the last token of the prompt, which predicts the answer.
 """
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ghosttrack.detector.asking.roster import ghost_counts
 from ghosttrack.detector.config import (
     Association,
     DetectorConfig,
+    InterventionsConfig,
     Null,
     Position,
 )
@@ -106,7 +106,7 @@ def tracks_stage(
         **_hypotheses(detector),
         "clues": sorted(clue.name for clue in detector.clues),
         "nulls": [null.name for null in detector.nulls],
-        **_ghost_settings(setup.config.interventions.copies),
+        **_ghost_settings(setup.config.interventions),
         "seed": setup.config.seed,
         "schema": SCHEMA,
     }
@@ -124,9 +124,9 @@ def _position(position: Position) -> dict[str, object]:
     return {} if position is Position.prompt_last else {"position": position.name}
 
 
-def _ghost_settings(copies: Mapping[str, int | None]) -> dict[str, object]:
-    wordings, names = ghost_counts(copies)
-    return {"ghosts": [wordings, names]} if names else {}
+def _ghost_settings(asked: InterventionsConfig) -> dict[str, object]:
+    wordings, names = ghost_counts(asked.copies)
+    return {"ghosts": [wordings, names], "known_names": asked.known_names} if names else {}
 
 
 def write_tracks(

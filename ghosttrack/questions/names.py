@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
+from random import Random
 
 import numpy as np
 
@@ -30,6 +31,20 @@ def statement(question: Question) -> str:
     return (
         question.short if NAME in question.short else as_template(question.prompt, question.subject)
     )
+
+
+def known(
+    names: Mapping[str, tuple[str, ...]], share: float, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Draw a share of the names of every kind, at least one; a smaller share is part of a greater.
+
+    Who asks a model from outside does not know everybody whom it knows.
+    """
+    found = {}
+    for kind, pool in names.items():
+        drawn = Random(f"{seed}/{kind}").sample(range(len(pool)), len(pool))
+        found[kind] = tuple(pool[at] for at in sorted(drawn[: max(1, round(share * len(pool)))]))
+    return found
 
 
 def others(

@@ -80,6 +80,23 @@ def test_a_question_is_reworded_at_most_so_often(
 CITIES = ("rome", "oslo", "paris", "berlin", "london")
 
 
+def test_others_are_asked_about_whose_names_are_known(gpt2_folder: Path, tmp_path: Path):
+    rows = [
+        {"question": f"who lives in {city}?", "answers": "anna", "subject": city, "kind": "city"}
+        for city in CITIES
+    ]
+    stages = [
+        ask(gpt2_folder, tmp_path, rows, f"interventions.known_names={share}")
+        for share in (1.0, 0.4)
+    ]
+    assert stages[0].questions.names["city"] == CITIES
+    assert len(stages[1].questions.names["city"]) == 2
+    assert stages[0].answers.id == stages[1].answers.id
+    assert stages[0].again.id != stages[1].again.id
+    with pytest.raises(ConfigError, match=r"interventions.known_names must be in \(0, 1\], got 0"):
+        ask(gpt2_folder, tmp_path, rows, "interventions.known_names=0")
+
+
 def test_new_prompts_are_asked_as_the_set_was(gpt2_folder: Path, tmp_path: Path):
     """What is shown is left out of the answers, and part of what they are found by."""
     rows = [{"question": f"who lives in {city}?", "answers": "anna"} for city in CITIES]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ghosttrack.questions.names import as_template, other_parts, parts, statement, strangers
+from ghosttrack.questions.names import as_template, known, other_parts, parts, statement, strangers
 from ghosttrack.questions.sets import Question
 
 NAMES = {"person": ("Ann Low", "Ann Mey", "Bob Low", "Bob Mey", "Cid van Oss", "Prince")}
@@ -35,3 +35,14 @@ def test_strangers_share_no_word():
         *("Bob Mey", "Cid van Oss", "Prince")
     }
     assert len(strangers(ANN, NAMES, 2, np.random.default_rng(0))) == 2
+
+
+def test_fewer_names_are_known_of_every_kind_and_always_the_same():
+    names = {"person": tuple(f"p{at}" for at in range(40)), "city": ("Rome", "Oslo", "Bern")}
+    assert known(names, 1.0, 0) == names
+    half, quarter = known(names, 0.5, 0), known(names, 0.25, 0)
+    assert {kind: len(pool) for kind, pool in half.items()} == {"person": 20, "city": 2}
+    assert {kind: len(pool) for kind, pool in quarter.items()} == {"person": 10, "city": 1}
+    for kind, pool in half.items():
+        assert set(quarter[kind]) < set(pool) < set(names[kind])
+    assert known(names, 0.5, 0) == half != known(names, 0.5, 1)

@@ -1,6 +1,7 @@
 """Families: which copies they make, and their numbers by hand."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ghosttrack.detector.asking.families.owner import N_NEAR
 from ghosttrack.detector.asking.family import Copy, CopyContext, Echo
 from ghosttrack.models.changes import MASK, ChangeKind
 from ghosttrack.questions.sets import Question
+from ghosttrack.world.facts import WorldSpec
+from ghosttrack.world.questions import question_set
 
 QUESTION = Question(
     id="q1",
@@ -230,3 +233,12 @@ def test_every_dropout_draws_anew():
     copies = copies_of(dropout, 3, Question("q", "Who?", (), "g"), NAMES)
     assert [copy.change and copy.change.kind for copy in copies] == [ChangeKind.dropout] * 3
     assert len({copy.change for copy in copies}) == 3
+
+
+def test_how_many_others_are_asked_about_does_not_give_away_how_many_namesakes_there_are():
+    """In the embedded world each name has as many; asking about just these would be its recipe."""
+    names = question_set(WorldSpec(), 1, 0).names
+    for pool in names.values():
+        holders = Counter(word for name in pool for word in name.split())
+        namesakes = {sum(holders[word] - 1 for word in name.split()) for name in pool}
+        assert not [n for n in namesakes if abs(n - owner.FAMILY.default) <= 2]

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[3] / "conf"
 
 
 def settings(**copies):
-    return InterventionsConfig("test", copies, siblings_again=False)
+    return InterventionsConfig("test", copies, siblings_again=False, known_names=1.0)
 
 
 def test_a_module_of_the_package_is_a_family_of_its_name():

@@ -67,7 +67,7 @@ def against(own: float, rest: Float[np.ndarray, " name"]) -> tuple[float, ...]:
 FAMILY = Rescoring(
     name="owner",
     order=30,
-    default=40,
+    default=32,
     needs="a subject in its text, and other names of its kind",
     specs=OWNER_SPECS + NEAR_SPECS,
     copies=copies,
