@@ -18,9 +18,11 @@ from ghosttrack.evaluation.result import (
     ALL,
     CausalRate,
     Evaluation,
+    Expectation,
     Interval,
     NullComparison,
     Pair,
+    PartGain,
     Row,
 )
 from ghosttrack.evaluation.roster import CHIEF
@@ -28,7 +30,10 @@ from ghosttrack.files import read_json
 from ghosttrack.questions.categories import RIGHT
 from ghosttrack.report.tables import Estimate
 
-RECORDS = {"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate}
+RECORDS = {
+    **{"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate},
+    **{"parts": PartGain, "expectations": Expectation},
+}
 TEXTS = ("question", "answer", "category")
 """Columns of `tables/scores.csv` that are no detector's."""
 
