@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +88,9 @@ def write_corpus(
     """Shuffle documents, write their token ids and say which are trained on and which held out.
 
     Held-out documents come first in the shuffled order, so a longer training run keeps them. No
-    document stands on both sides. A corpus that is too short gives a fifth of what it has to
-    held-out, or what training does not need. After a kill it tokenises what is missing.
+    document stands on both sides, but one that outweighs the others, which is cut. A corpus that is
+    too short gives a fifth of what it has to held-out, or what training does not need. After a kill
+    it tokenises what is missing.
 
     Args:
         folder: Gets `corpus.json` and the files of `tokens.py`.
@@ -100,7 +102,7 @@ def write_corpus(
 
     Raises:
         ConfigError: Windows of `corpus.context` tokens keep nothing, or are too long for the model.
-        DataError: There are not two documents that keep a token.
+        DataError: There are not tokens enough for two windows.
     """
     cut = _cut(framing, config, skip_first)
     parting = _Parting(cut, config)
@@ -122,7 +124,7 @@ def write_corpus(
                 parting.add(n_tokens)
             if parting.is_full:
                 break
-    edges = parting.edges if parting.is_full else _shorter(folder, cut, config)
+    edges, cut_at = (parting.edges, None) if parting.is_full else _few(folder, cut, config)
     write_json(
         folder / CORPUS,
         {
@@ -131,6 +133,7 @@ def write_corpus(
             "skip_first": skip_first,
             "is_blocks": config.packing is Packing.blocks,
             "edges": edges,
+            "cut_at": cut_at,
             "num_tokens": config.num_tokens,
             "heldout_tokens": config.heldout_tokens,
         },
@@ -145,6 +148,8 @@ def read_corpus(folder: Path) -> CorpusWindows:
     facts = read_json(folder / CORPUS)
     cut = Cut(facts["context"], tuple(facts["prefix"]), facts["skip_first"])
     table = DocumentTable.read(folder)
+    if facts["cut_at"] is not None:
+        table = table.cut(facts["cut_at"])
     start, middle, end = facts["edges"]
 
     def part(first: int, last: int, n_tokens: int) -> StoredWindows:
@@ -227,27 +232,59 @@ class _Parting:
             self.n_kept += self.cut.kept(n_tokens)
 
 
-def _shorter(folder: Path, cut: Cut, config: TextCorpus) -> list[int]:
-    """Part a corpus that is too short, so that nothing of it is left over.
+def _few(folder: Path, cut: Cut, config: TextCorpus) -> tuple[list[int], int | None]:
+    """Part a corpus of too few whole documents, or of too few tokens, so that none is left over.
 
-    Held out is a fifth of its tokens, or what training does not need; at most what was asked for.
+    Of too few tokens a fifth is held out, or what training does not need; at most what was asked
+    for. Where whole documents would leave either part less than half of its due, one is cut where
+    held-out text ends, at a token that is given besides.
     """
-    lengths = DocumentTable.read(folder).lengths
-    kept = _kept_by(lengths, cut, config)
+    table = DocumentTable.read(folder)
+    kept = _kept_by(table.lengths, cut, config)
     total = int(kept[-1]) if len(kept) else 0
-    log.warning(
-        "corpus %s has %d tokens: fewer than corpus.num_tokens=%d + corpus.heldout_tokens=%d",
-        *(config.name, total, config.num_tokens, config.heldout_tokens),
-    )
+    is_short = total < config.num_tokens + config.heldout_tokens
+    if is_short:
+        log.warning(
+            "corpus %s has %d tokens: fewer than corpus.num_tokens=%d + corpus.heldout_tokens=%d",
+            *(config.name, total, config.num_tokens, config.heldout_tokens),
+        )
     wanted = min(max(total / 5, total - config.num_tokens), config.heldout_tokens)
     n_empty = int(np.searchsorted(kept, 0, side="right"))
     middle = max(int(np.searchsorted(kept, wanted, side="right")), n_empty + 1)
-    if middle >= len(kept) or not _kept_by(lengths[middle:], cut, config)[-1]:
+    rest = _kept_by(table.lengths[middle:], cut, config)
+    is_fair = len(rest) and rest[-1] >= min(config.num_tokens, total - wanted) / 2
+    if is_fair and kept[middle - 1] >= wanted / 2:
+        return [0, middle, len(kept)], None
+    place = _edge(table, kept, float(wanted), cut, config)
+    middle = int(np.searchsorted(table.bounds, place, side="left"))
+    parted = table.cut(place)
+    rest = _kept_by(parted.lengths[middle:], cut, config)
+    if not len(rest) or not rest[-1]:
         raise DataError(
-            f"corpus {config.name}: {total} tokens in too few documents;"
-            " training and held-out text need one document each"
+            f"corpus {config.name}: {total} tokens are too few to train on some and hold out others"
         )
-    return [0, middle, len(kept)]
+    at = int(np.searchsorted(table.bounds, place, side="right")) - 1
+    log.warning(
+        "corpus %s: few documents; held-out text ends within one, after %d of its %d tokens",
+        *(config.name, place - table.bounds[at], table.lengths[at]),
+    )
+    return [0, middle, len(parted.lengths)], place
+
+
+def _edge(
+    table: DocumentTable,
+    kept: Int64[np.ndarray, " document"],
+    wanted: float,
+    cut: Cut,
+    config: TextCorpus,
+) -> int:
+    """Find the token at which held-out text ends, whole windows of a document before it."""
+    is_blocks = config.packing is Packing.blocks
+    at = min(int(np.searchsorted(kept, wanted, side="left")), max(len(kept) - 1, 0))
+    before = int(kept[at - 1]) if at and not is_blocks else 0
+    start = 0 if is_blocks else int(table.bounds[at])
+    n_windows = ceil((wanted - before) / (cut.context - cut.skip_first))
+    return min(start + n_windows * cut.step, int(table.bounds[-1]))
 
 
 def _batches(documents: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

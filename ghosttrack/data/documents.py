@@ -23,6 +23,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BUFFER_BYTES = 2**16
 SUFFIXES = (
     *(f"{text}{compression}" for text in (".txt", ".jsonl") for compression in ("", *COMPRESSIONS)),
+    *(f".json{compression}" for compression in COMPRESSIONS),  # C4's; a .json alone may be anything
     ".parquet",
 )
 END_OF_TEXT = "<|endoftext|>"
@@ -115,7 +116,8 @@ class Text(ABC):
 class TextFiles(Text):
     """Documents of a text file, or of all files of a folder and the folders below it, sorted.
 
-    A .parquet file holds a document a row and a .jsonl file one a line, in `column`; null is none.
+    A .parquet file holds a document a row and a .jsonl (.json.gz, .json.zst) file one a line, in
+    `column`; null is none.
     A .txt file's first lines decide, in this order: where one is `<|endoftext|>`, such lines part
     documents; where the first that is not blank is a heading ` = Title = ` (WikiText), every such
     heading begins one; else every line is a document. Blank lines alone never are. Each of .txt and
@@ -193,7 +195,7 @@ def check_column(schema: pa.Schema, column: str, where: str) -> None:
     """
     place = schema.get_field_index(column)  # -1 also where two are so called
     if place < 0 or not _is_text(schema.field(place).type):
-        raise _no_text(where, column, schema.names)
+        raise _no_text(where, column, {one.name: _kind(one.type) for one in schema})
 
 
 def _suffix(path: Path) -> str:
@@ -241,7 +243,7 @@ def _jsonl_documents(path: Path, column: str) -> Iterator[str]:
         if text is None:
             continue
         if not isinstance(text, str):
-            raise _no_text(where, column, list(row))
+            raise _no_text(where, column, {name: _kind(value) for name, value in row.items()})
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -271,5 +273,17 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _no_text(where: str, column: str, names: list[str]) -> DataError:
-    return DataError(f"{where}: no text in {column!r}; set corpus.column to one of {names}")
+def _kind(held: object) -> str:
+    """Say what a column of a table, or a value of a row, is; nothing of a text."""
+    if isinstance(held, pa.DataType):
+        return "" if _is_text(held) else str(held)
+    kinds = {str: "", dict: "object", list: "list", bool: "boolean", type(None): "null"}
+    return kinds.get(type(held), "number")
+
+
+def _no_text(where: str, column: str, kinds: Mapping[str, str]) -> DataError:
+    texts = [name for name, kind in kinds.items() if not kind]
+    others = [f"{name} ({kind})" for name, kind in kinds.items() if kind]
+    cure = f"set corpus.column to one of {texts}" if texts else "no column holds text"
+    besides = f"; not text: {', '.join(others)}" if others else ""
+    return DataError(f"{where}: no text in {column!r}; {cure}{besides}")

@@ -27,7 +27,7 @@ from datasets.packaged_modules.cache.cache import Cache
 from ghosttrack.data.config import DatasetText
 from ghosttrack.data.documents import BATCH_ROWS, Text, check_column, stripped
 from ghosttrack.errors import MALFORMED, ConfigError, DataError, GhostTrackError, whole
-from ghosttrack.files import hash_path
+from ghosttrack.files import hash_path, read_json
 from ghosttrack.models.hub import hub_host, is_hub_id, is_reachable
 
 Rows = TypeVar("Rows", Dataset, IterableDataset)
@@ -154,6 +154,10 @@ class DiskDataset(Tables):
     @cached_property
     def _dataset(self) -> Dataset:
         asked = f"{self.named.group}.path={self.folder}"
+        for state in self.folder.rglob("state.json"):
+            with whole(state):
+                if not read_json(state)["_data_files"]:
+                    raise DataError(f"{asked}: {state.parent} holds no rows; write it with some")
         with _answered(f"{asked} must be a folder that save_to_disk made, or {self.named.instead}"):
             found = load_from_disk(str(self.folder))
         return found if isinstance(found, Dataset) else _split(found, self.named)

@@ -35,6 +35,14 @@ class DocumentTable(NamedTuple):
         """Tokens of each document."""
         return np.diff(self.bounds)
 
+    def cut(self, token: int) -> "DocumentTable":
+        """Part the document that goes on at a token there; both parts bear its place."""
+        at = int(np.searchsorted(self.bounds, token, side="right")) - 1
+        if self.bounds[at] == token:
+            return self
+        places = np.insert(self.places, at, self.places[at])
+        return DocumentTable(np.insert(self.bounds, at + 1, token), places)
+
     def documents_of(self, tokens: Int64[np.ndarray, " token"]) -> Int32[np.ndarray, " token"]:
         """Name each token's document by its place in the corpus."""
         found = np.searchsorted(self.bounds, tokens, side="right") - 1

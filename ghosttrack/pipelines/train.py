@@ -169,10 +169,19 @@ def with_fidelity(
 def _say_budget(
     trainer: pl.Trainer, config: TrainProgram, hooks: list[str], source: ActivationSource
 ) -> None:
-    """Say what training takes, before anything is allocated for it."""
+    """Say what training takes, before anything is allocated for it.
+
+    Raises:
+        ConfigError: There is less to learn from than one batch takes.
+    """
+    n_distinct = int(source.train.unit_tokens.sum())
+    if n_distinct < config.sae.batch_size:
+        raise ConfigError(
+            f"corpus {config.corpus.name}: {n_distinct:,} activations to train on, fewer than one"
+            f" batch of sae.batch_size={config.sae.batch_size:,}; give it more, or set a smaller one"
+        )
     if trainer.is_global_zero:
         budget = training_budget(trainer, config, len(hooks), source.d_model)
-        n_distinct = int(source.train.unit_tokens.sum())
         said = budget.describe(trainer.max_steps, config.sae.batch_size, n_distinct)
         log.info("training: %s", said)
 

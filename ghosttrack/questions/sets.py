@@ -265,13 +265,19 @@ def _text(row: Mapping[str, object], column: str, where: str) -> str:
     value = row.get(column, "")
     is_nan = isinstance(value, float) and not isfinite(value)
     if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where}: {column} must be a text, got {value!r}")
+        got = f"an object of {', '.join(value)}" if isinstance(value, Mapping) else repr(value)
+        raise DataError(f"{where}: {column} must be a text, got {got}")
     return str(value).strip()
 
 
 def _texts(row: Mapping[str, object], column: str, where: str) -> list[str]:
-    """Return a column's texts: a list, a JSON list in a text, or a text with `;` between them."""
+    """Return a column's texts: a list, a JSON list in a text, or a text with `;` between them.
+
+    Of an object those of its `text`, as SQuAD writes answers.
+    """
     value = row.get(column, [])
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             value = json.loads(value)

@@ -35,7 +35,7 @@ def encoded(documents: list[str | None], suffix: str, column: str = "text") -> b
         table = pa.table({"id": range(len(documents)), column: pa.array(documents, pa.string())})
         pq.write_table(table, sink, row_group_size=2)
         return sink.getvalue()
-    if suffix.startswith(".jsonl"):
+    if suffix.startswith(".json"):
         rows = [json.dumps({"id": n, column: text}) for n, text in enumerate(documents)]
     else:
         rows = [text or "" for text in documents]
@@ -47,7 +47,7 @@ def encoded(documents: list[str | None], suffix: str, column: str = "text") -> b
 
 SUFFIXES = (
     *(".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst"),
-    *(".parquet", ".JSONL", ".Txt.GZ"),
+    *(".parquet", ".JSONL", ".Txt.GZ", ".json.gz", ".json.zst"),
 )
 
 
@@ -150,13 +150,18 @@ BAD = [
     (
         "a.jsonl",
         b'{"text": "first"}\n{"id": 3, "body": "x"}\n',
-        r"a\.jsonl:2: no text in 'text'; set corpus\.column to one of \['id', 'body'\]",
+        r"a\.jsonl:2: no text in 'text'; .* one of \['body'\]; not text: id \(number\)",
     ),
-    ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl:1: no text in 'text'; .* one of \['text'\]"),
+    ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl:1: no text in 'text'; no column holds text"),
+    (
+        "a.jsonl",
+        b'{"text": {"en": "x"}, "ids": [1], "ok": true, "body": "x"}\n',
+        r"one of \['body'\]; not text: text \(object\), ids \(list\), ok \(boolean\)",
+    ),
     (
         "a.parquet",
         encoded(["x"], ".parquet", "body"),
-        r"a\.parquet: no text in 'text'; set corpus\.column to one of \['id', 'body'\]",
+        r"a\.parquet: no text in 'text'; .* one of \['body'\]; not text: id \(int64\)",
     ),
 ]
 

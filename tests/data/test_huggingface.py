@@ -84,8 +84,16 @@ def test_a_datasets_identity_is_its_content_and_column(folder: Path):
         ("both", {"split": "test"}, r"split=test must be among \['train', 'empty'\] of .*both$"),
         ("both", {"split": "empty"}, r"both: holds no text"),
         ("cut", {}, r"^corpus\.path="),
-        ("one", {"column": "body"}, r"one: no text in 'body'; .* one of \['text', 'n'\]$"),
-        ("one", {"column": "n"}, r"one: no text in 'n'; .* one of \['text', 'n'\]$"),
+        (
+            "one",
+            {"column": "body"},
+            r"one: no text in 'body'; .* one of \['text'\]; not text: n \(int64\)$",
+        ),
+        (
+            "one",
+            {"column": "n"},
+            r"one: no text in 'n'; .* one of \['text'\]; not text: n \(int64\)$",
+        ),
         ("one", {"subset": "x"}, r"^corpus\.subset is for hub ids and .*one a folder"),
         ("one", {"revision": "x"}, r"^corpus\.revision is for hub ids"),
         ("", {}, r"^corpus\.path=.* must be a folder that save_to_disk made, or set corpus=text"),
@@ -98,6 +106,13 @@ def test_what_a_folder_does_not_hold_is_refused_in_one_line(
     with pytest.raises((ConfigError, DataError), match=message) as caught:
         list(open_dataset(hub_config(folder / name, **changes)).documents())
     assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_without_rows_is_said_to_be_empty(tmp_path: Path):
+    disable_progress_bars()
+    Dataset.from_dict({"text": []}).save_to_disk(str(tmp_path / "none"))
+    with pytest.raises(DataError, match=r"corpus\.path=.*none holds no rows"):
+        _ = open_dataset(hub_config(tmp_path / "none")).identity
 
 
 def test_an_id_without_network_is_refused_before_the_hub_is_asked(
@@ -166,7 +181,7 @@ def test_an_id_is_streamed_from_the_hub(tmp_path: Path):
     assert whole == [COMMIT, [f"document {n}" for n in range(9)]]
     assert two == [COMMIT, ["document 0", "document 1"]]
     assert split == "corpus.split=valid must be among ['train', 'test'] of some/data"
-    assert "no text in 'body'; set corpus.column to one of ['text', 'n']" in column
+    assert "no text in 'body'; set corpus.column to one of ['text']; not text: n" in column
     assert "corpus.subset=x" in subset
     assert "Available: ['default']" in subset
     assert missing.startswith("corpus.path=no/such")

@@ -94,6 +94,15 @@ def test_halueval_loads_as_it_is(tmp_path):
     assert question.answers == ("r",)
 
 
+def test_squads_answers_are_read_and_other_objects_named(tmp_path):
+    row = {"question": "q?", "context": "c", "answers": {"text": ["a", "b"], "answer_start": [0]}}
+    (question,) = load(write(tmp_path / "a.jsonl", [row])).questions
+    assert question.answers == ("a", "b")
+    odd = {"question": "q?", "answers": [{"value": "a", "score": 1}]}
+    with pytest.raises(DataError, match="answers must be a text, got an object of value, score"):
+        load(write(tmp_path / "b.jsonl", [odd]))
+
+
 def test_without_a_group_the_same_question_is_one_group(tmp_path):
     texts = ["Who is  Anna?", "who is anna", "Who is Berta?"]
     rows = [{"question": text, "answer": "x"} for text in texts]
