@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import transformers
@@ -21,7 +22,7 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import sha256_file
-from ghosttrack.models.config import ModelConfig, ModelSource
+from ghosttrack.models.config import Dtype, ModelConfig, ModelSource
 from ghosttrack.models.gguf import gguf_file, read_header
 from ghosttrack.models.hub import model_folder, weight_files
 from ghosttrack.models.lm import LM
@@ -218,6 +219,11 @@ def _reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnpicklingError as error:
+        raise ConfigError(
+            f"model: cannot read {folder}: its weights are a pickle that holds more than tensors,"
+            " which could run code; save them with save_pretrained, as safetensors"
+        ) from error
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) if lines else type(error).__name__
@@ -294,6 +300,13 @@ def _check_logits(lm: LM, config: ModelConfig, folder: Path) -> None:
     with torch.no_grad():
         expected = lm.model(inputs_embeds=lm.parts.embed(ids), use_cache=False).logits
     if not expected.isfinite().all():
+        params = lm.model.named_parameters()
+        broken = [name for name, values in params if not values.isfinite().all()]
+        if broken and config.dtype is not Dtype.fp16:
+            raise ConfigError(
+                f"model: {folder} holds weights that are NaN or infinite: {broken[0]}"
+                f" and {len(broken) - 1} more; get it anew"
+            )
         raise ConfigError(
             f"model.dtype={config.dtype.name}: {folder} makes logits that are not finite; "
             "fp16 holds numbers up to 65504, bf16 and fp32 up to 3e38"

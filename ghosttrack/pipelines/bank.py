@@ -62,7 +62,8 @@ def take_over(setup: Setup[DetectProgram], path: Path, saes: list[HookSAE], fold
 def _saes(setup: Setup[DetectProgram], path: Path) -> list[HookSAE]:
     if not path.exists():
         raise ConfigError(f"bank={path}: no such file or folder")
-    given = read_saes(path)
+    asked = None if setup.config.layers == "all" else setup.layers
+    given = read_saes(path, asked)
     d_model, width = sizes(setup.config.model, setup.embedded).d_model, given[0].W_enc.shape[0]
     if width != d_model:
         raise ConfigError(

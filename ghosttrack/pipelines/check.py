@@ -84,7 +84,8 @@ def check(config: TrainProgram, path: Path) -> None:
     setup = Setup(config, Run.start("check"))
     if not path.exists():
         raise ConfigError(f"check {path}: no such file or folder")
-    saes = chosen(read_saes(path), setup, path)
+    asked = None if config.layers == "all" else setup.layers
+    saes = chosen(read_saes(path, asked), setup, path)
     with setup.run.stage("check"):
         rows = measured(Bank.of(saes), setup, path)
     heldout = heldout_id(setup)

@@ -1,5 +1,6 @@
 """SAEs out of any folder or file: ours, SAELens', sparsify's, the earlier codes'."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ from ghosttrack.files import read_json
 from ghosttrack.sae.bank_files import BANK, WEIGHTS, HookSAE, checked, read_bank, read_tensors
 from ghosttrack.sae.checkpoints import preferred, read_checkpoint
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.hooks import HOOK, place_of
+from ghosttrack.sae.hooks import HOOK, layer_of, place_of
 
 AFTER = re.compile(r"blocks\.(\d+)\.hook_resid_post|(?:\w+\.)*(?:layers|h)[._](\d+)")
 """The output of a block in TransformerLens, and as a module of a Hugging Face model."""
@@ -52,21 +53,27 @@ SPARSIFY_UNCHANGED = {
 }
 """Settings of sparsify that must leave the equation alone."""
 
+log = logging.getLogger(__name__)
 
-def read_saes(path: Path) -> list[HookSAE]:
+
+def read_saes(path: Path, layers: Sequence[int] | None = None) -> list[HookSAE]:
     """Read one SAE or several of the same shape, in the order of their hook points.
+
+    Of a folder of many those of other places than a block's output are left out, and said.
 
     Args:
         path: A bank of ours, a folder of SAELens or sparsify, an earlier code's `.pt` file, or a
             folder that holds any of these, one for each hook point.
+        layers: Of a folder of many, those to read; None: all.
 
     Raises:
-        DataError: It is none of them, a file is malformed, or SAEs do not go together.
+        DataError: It is none of them, a file is malformed, none is of a hook point that can be
+            read, or SAEs do not go together.
     """
     if (path / BANK).is_file():
         return read_bank(path)
     with whole(path):
-        saes = sorted(map(_read, _parts(path)), key=lambda sae: place_of(sae.hook))
+        saes = sorted(map(_read, _asked(path, layers)), key=lambda sae: place_of(sae.hook))
     for before, sae in pairwise(saes):
         if sae.hook == before.hook:
             raise DataError(f"{path}: holds several SAEs of {sae.hook}; name one of them")
@@ -89,6 +96,34 @@ def _parts(path: Path) -> list[Path]:
     return parts
 
 
+def _asked(path: Path, layers: Sequence[int] | None) -> list[Path]:
+    """Of several parts leave out those whose place is none that can be read, or not asked for."""
+    parts = _parts(path)
+    if len(parts) == 1 or parts[0].is_file():
+        return parts
+    hooks = {part: hook_of(_place(part)) for part in parts}
+    known = {part: hook for part, hook in hooks.items() if hook is not None}
+    if not known:
+        _hook(_place(parts[0]), parts[0])
+    if left_out := sorted(part.name for part in parts if part not in known):
+        log.warning(
+            "%s: %d of %d SAEs are of no block's output and left out: %s",
+            *(path, len(left_out), len(parts), ", ".join(left_out)),
+        )
+    asked = [part for part, hook in known.items() if layers is None or layer_of(hook) in layers]
+    return asked or list(known)
+
+
+def _place(part: Path) -> str:
+    """Say where a folder's SAE reads, as its files name it."""
+    if (part / SPARSIFY_WEIGHTS).is_file():
+        return part.name
+    cfg = read_json(part / "cfg.json")
+    metadata = cfg.get("metadata") or {}
+    places = (metadata.get("hook"), metadata.get("hook_name"), cfg.get("hook_name"))
+    return next((one for one in (*places, cfg.get("hook_point")) if one), part.name)
+
+
 def _read(part: Path) -> HookSAE:
     if part.is_file():
         return read_checkpoint(part)
@@ -104,12 +139,10 @@ def read_saelens(folder: Path) -> HookSAE:
         DataError: A file is missing or malformed, or holds what cannot be read exactly.
     """
     path, weights = folder / "cfg.json", folder / WEIGHTS
-    cfg = read_json(path)
+    cfg = _without_nulls(read_json(path))
     _require(cfg, SAELENS_UNCHANGED, path)
     architecture = _architecture(cfg, path)
-    metadata = cfg.get("metadata", {})
-    places = (metadata.get("hook"), metadata.get("hook_name"), cfg.get("hook_name"))
-    place = next((one for one in (*places, cfg.get("hook_point")) if one), folder.name)
+    place = _place(folder)
     names = ("W_enc", "b_enc", "W_dec", "b_dec", *THRESHOLDS.get(cfg.get("architecture", ""), ()))
     tensors = read_tensors(weights, names)
     W_enc, b_enc, W_dec, b_dec, *threshold = (tensors[name] for name in names)
@@ -119,7 +152,7 @@ def read_saelens(folder: Path) -> HookSAE:
         _k(cfg, path, len(b_enc)),
         *(W_enc, b_enc, W_dec, b_dec),
         threshold=_each(threshold, b_enc) if architecture.has_threshold else None,
-        metadata=metadata,
+        metadata=cfg.get("metadata", {}),
     )
     sae = checked(sae, weights)
     if not cfg.get("apply_b_dec_to_input", True):
@@ -164,7 +197,7 @@ def read_sparsify(folder: Path) -> HookSAE:
         DataError: A file is missing or malformed, or holds what cannot be read exactly.
     """
     path, weights = folder / "cfg.json", folder / SPARSIFY_WEIGHTS
-    cfg = read_json(path)
+    cfg = _without_nulls(read_json(path))
     _require(cfg, SPARSIFY_UNCHANGED, path)
     if "k" not in cfg:
         raise DataError(f"{path} lacks k")
@@ -173,6 +206,11 @@ def read_sparsify(folder: Path) -> HookSAE:
     weight, b_enc, W_dec, b_dec = (tensors[name] for name in names)
     hook, topk = _hook(folder.name, folder), Architecture.topk
     return checked(HookSAE(hook, topk, cfg["k"], weight.mT, b_enc, W_dec, b_dec, None), weights)
+
+
+def _without_nulls(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a field that is null for one that is not there."""
+    return {name: value for name, value in cfg.items() if value is not None}
 
 
 def _require(

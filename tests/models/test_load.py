@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,20 @@ def test_numbers_too_large_for_the_format_are_refused(copy: Path):
     assert load_lm(model_config(dtype=Dtype.bf16), copy, "cpu")
     with pytest.raises(ConfigError, match=r"model\.dtype=fp16: .*copy makes logits that are not"):
         load_lm(model_config(dtype=Dtype.fp16), copy, "cpu")
+
+
+def test_weights_that_are_no_numbers_are_named(copy: Path):
+    _reweigh(copy, "transformer.h.1.mlp.c_fc.weight", lambda weight: weight * float("nan"))
+    with pytest.raises(ConfigError, match=r"weights that are NaN or infinite: .*h\.1\.mlp\.c_fc"):
+        load_lm(model_config(), copy, "cpu")
+
+
+def test_a_pickle_that_holds_code_is_refused_without_advice_to_run_it(copy: Path):
+    (copy / "model.safetensors").unlink()
+    torch.save({"state": torch.zeros(1), "args": os.path.join}, copy / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="a pickle that holds more than tensors") as caught:
+        load_lm(model_config(), copy, "cpu")
+    assert "weights_only" not in str(caught.value)
 
 
 def test_weights_in_several_files_are_the_same_model(gpt2: LM, copy: Path):

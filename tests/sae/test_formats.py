@@ -269,6 +269,37 @@ def test_a_folder_of_several_hook_points_is_one_bank_in_their_order(tmp_path: Pa
         )
 
 
+MIXED = {
+    "saelens": ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post"),
+    "sparsify": ("layers.0.mlp", "layers.0", "layers.1"),
+}
+
+
+@pytest.mark.parametrize("library", MIXED)
+def test_of_a_folder_of_many_what_no_block_gives_out_refuses_no_other(
+    tmp_path: Path, library: str, caplog: pytest.LogCaptureFixture
+):
+    for number, name in enumerate(MIXED[library]):
+        if library == "saelens":
+            saelens(tmp_path / name, weights(number), metadata={"hook_name": name}, **TOPK)
+        else:
+            sparsify(tmp_path / name, weights(number))
+    found = read_saes(tmp_path)
+    assert [sae.hook for sae in found] == ["layer_0", "layer_1"]
+    torch.testing.assert_close(found[0].b_enc, weights(1).b_enc)
+    assert f"1 of 3 SAEs are of no block's output and left out: {MIXED[library][0]}" in caplog.text
+    assert [sae.hook for sae in read_saes(tmp_path, [1])] == ["layer_1"]
+
+
+def test_a_field_that_is_null_is_one_that_is_not_there(tmp_path: Path):
+    nulls = dict.fromkeys(
+        ("apply_b_dec_to_input", "activation_fn_kwargs", "reshape_activations", "hook_name")
+    )
+    for name, fields in {"a": {}, "b": nulls}.items():
+        saelens(tmp_path / name, weights(), **{**TOPK, **fields})
+    torch.testing.assert_close(read(tmp_path / "a")[1], read(tmp_path / "b")[1])
+
+
 def test_of_a_best_and_a_final_checkpoint_the_best_is_read(tmp_path: Path):
     for name, seed in (("best", 0), ("final", 1)):
         jumprelu_checkpoint(tmp_path / f"sae_layer_2_{name}.pt", weights(seed), torch.tensor(0.1))
