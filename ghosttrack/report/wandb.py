@@ -58,7 +58,7 @@ def check_online() -> None:
     """Make sure that an online run can start: never a prompt, never a long wait.
 
     Raises:
-        ConfigError: There is no key, or the server does not answer.
+        ConfigError: There is no key or a malformed one, or the server does not answer.
     """
     if not has_key():
         raise ConfigError("logger.offline=false needs a key: set WANDB_API_KEY or log in to W&B")
@@ -82,10 +82,17 @@ def silence() -> str:
 
 
 def has_key() -> bool:
-    """Tell whether there is a key: no prompt, and no question to the server."""
+    """Tell whether there is a key: no prompt, and no question to the server.
+
+    Raises:
+        ConfigError: There is one that cannot be right.
+    """
     # else login asks who the user is, for a word of welcome, again and again where nobody answers
     wandb.setup(settings=wandb.Settings(silent=True, x_disable_viewer=True))
-    return wandb.login(prompt=False, verify=False)
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except (wandb.Error, ValueError) as error:
+        raise ConfigError(f"logger.offline=false: {str(error).splitlines()[0]}") from error
 
 
 def quiet(*, offline: bool) -> wandb.Settings:
@@ -95,13 +102,21 @@ def quiet(*, offline: bool) -> wandb.Settings:
     return settings
 
 
-def drop_empty(folder: Path) -> None:
-    """Remove offline runs in a run's folder that hold nothing.
+def is_switched_off() -> bool:
+    """Tell whether the user wants none of it: by its own settings, or as Transformers is told."""
+    if os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false", "no", "off"):
+        return True
+    return wandb.setup(settings=wandb.Settings(silent=True)).settings.mode == "disabled"
+
+
+def drop_empty(folder: Path, run_id: str) -> None:
+    """Remove what offline runs of an id left at or below a folder that hold nothing.
 
     One is left where W&B's process was killed before it had written 32 KiB; `wandb sync` stops at
-    it and leaves out those that go on with its run.
+    it and leaves out those that go on with its run. Nobody else writes to that run: who goes on
+    with it holds the artefact of its name.
     """
-    for file in folder.glob("wandb/offline-run-*/run-*.wandb"):
+    for file in folder.rglob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"):
         if file.stat().st_size <= EMPTY_BYTES:
             shutil.rmtree(file.parent)
 

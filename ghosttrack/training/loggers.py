@@ -26,6 +26,7 @@ from ghosttrack.report.wandb import (
     check_online,
     close,
     drop_empty,
+    is_switched_off,
     log_lineage,
     quiet,
 )
@@ -62,9 +63,11 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
     else:
         settings["flush_logs_every_n_steps"] = 1
     try:
-        loggers: list[Logger] = [instantiate(config.logger, **settings)]
-        if _is_wandb(config):
-            loggers.insert(0, CSVLogger(run.folder, flush_logs_every_n_steps=1))
+        loggers: list[Logger] = []
+        if _names_wandb(config):
+            loggers.append(CSVLogger(run.folder, flush_logs_every_n_steps=1))
+        if _is_wandb(config) or not _names_wandb(config):
+            loggers.append(instantiate(config.logger, **settings))
         for logger in loggers:
             logger.log_hyperparams(plain(config))
     except (InstantiationException, WandbError) as error:
@@ -72,13 +75,18 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
     return loggers
 
 
-def _is_wandb(config: TrainProgram) -> bool:
+def _names_wandb(config: TrainProgram) -> bool:
     return config.logger["_target_"].endswith("WandbLogger")
+
+
+def _is_wandb(config: TrainProgram) -> bool:
+    """Tell whether W&B is to log: where its own settings switch it off, the CSV file is all."""
+    return _names_wandb(config) and not is_switched_off()
 
 
 def _wandb_settings(config: TrainProgram, run: Run, job_type: str, run_id: str) -> dict[str, Any]:
     if place().rank == 0:  # the first's new run is as empty to the others
-        drop_empty(run.folder)
+        drop_empty(Path(config.output_root), run_id)
     return {
         "id": run_id,
         "name": f"{job_type}-{config.model.name}-{run_id}",

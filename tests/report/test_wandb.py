@@ -18,6 +18,7 @@ from ghosttrack.report.wandb import (
     check_online,
     close,
     drop_empty,
+    is_switched_off,
     log_lineage,
     log_numbers,
     quiet,
@@ -68,7 +69,10 @@ def test_seventy_two_hook_points_are_logged_in_full_and_drawn_as_a_few_panels(
         file.write_bytes(content[:size])
         cut = read_run(file)
         assert cut.history == run.history[: len(cut.history)]
-        drop_empty(tmp_path)
+        run_id = file.stem.removeprefix("run-")
+        drop_empty(tmp_path.parent, "another")
+        assert file.exists()
+        drop_empty(tmp_path.parent, run_id)
         assert file.exists() == (size > 7)
         file.parent.mkdir(exist_ok=True)
 
@@ -138,4 +142,30 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds(
         with pytest.raises(ConfigError, match=r"does not answer.*set logger.offline=true"):
             check_online()
         assert time.monotonic() - started < 60  # W&B itself would wait for 100 s
+    wandb.teardown()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("WANDB_DISABLED", "true", True),
+        ("WANDB_DISABLED", "false", False),
+        ("WANDB_MODE", "disabled", True),
+        ("WANDB_MODE", "offline", False),
+    ],
+)
+def test_who_switches_wandb_off_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: bool
+):
+    monkeypatch.setenv(name, value)
+    wandb.teardown()
+    assert is_switched_off() is expected
+    wandb.teardown()
+
+
+def test_a_malformed_key_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_API_KEY", "abc")
+    wandb.teardown()
+    with pytest.raises(ConfigError, match=r"logger\.offline=false: .*40\+ characters"):
+        check_online()
     wandb.teardown()
