@@ -13,11 +13,11 @@ import hydra
 from omegaconf import DictConfig
 
 from ghosttrack.config import DetectProgram, load
-from ghosttrack.launch import current_names, program
+from ghosttrack.launch import as_typed, program
 from ghosttrack.pipelines.made_model import make_model
 
 
-@current_names
+@as_typed
 @hydra.main(version_base="1.3", config_path="conf", config_name="detect")
 @program
 def main(cfg: DictConfig) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghosttrack.command import place
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         return parser
 
     asks = command("ask", ask)
-    asks.add_argument("--file", type=Path, help="many prompts: .txt, one a line, or .jsonl")
+    asks.add_argument("--file", type=place, help="many prompts: .txt, one a line, or .jsonl")
     asks.add_argument(
         "words",
         nargs="*",
@@ -50,18 +52,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the prompt, where no file is given; then settings of detect.py",
     )
     checks = command("check", check)
-    checks.add_argument("folder", type=Path, help="SAEs, or a model's folder: its newest bank")
+    checks.add_argument("folder", type=place, help="SAEs, or a model's folder: its newest bank")
     checks.add_argument("settings", nargs="*", help="settings of train.py: model, corpus, layers")
     audits = command("audit", audit)
-    audits.add_argument("path", type=Path, help=".csv, .json, or a folder of evaluations")
-    audits.add_argument("--out", type=Path, help="folder for audit.txt, audit.csv and audit.json")
+    audits.add_argument("path", type=place, help=".csv, .json, or a folder of evaluations")
+    audits.add_argument("--out", type=place, help="folder for audit.txt, audit.csv and audit.json")
     audits.add_argument(
         "--precision", type=float, default=0.01, help="claimed of an AUROC (default 0.01)"
     )
     lists = command("list", list_artifacts)
-    lists.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
+    lists.add_argument("folder", type=place, nargs="?", default=Path("outputs"))
     cleans = command("clean", clean)
-    cleans.add_argument("folder", type=Path, nargs="?", default=Path("outputs"))
+    cleans.add_argument("folder", type=place, nargs="?", default=Path("outputs"))
     cleans.add_argument("--yes", action="store_true", help="delete it; else it is only said")
     return whole
 
@@ -135,7 +137,7 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
     """
     import hydra
 
-    from ghosttrack.launch import current_names, program
+    from ghosttrack.launch import as_typed, program
 
     if not CONF.is_dir():
         sys.exit(f"{CONF} is missing; install from a checkout: pip install -e .")
@@ -148,7 +150,7 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
 
     sys.argv = [typed[0], f"hydra.job.name={name}", *settings]
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(whole)
-    current_names(main)()
+    as_typed(main)()
 
 
 if __name__ == "__main__":

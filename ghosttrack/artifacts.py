@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
 from ghosttrack.errors import DataError
-from ghosttrack.files import read_json, sha256_file, write_json
+from ghosttrack.files import read_json, sha256_file, telling_full, write_json
 from ghosttrack.processes import place
 
 FORMAT = 3
@@ -118,7 +118,8 @@ def build(
         while distributed and not (is_complete(final) or partial.is_dir()):
             time.sleep(POLL_S)
         if distributed and not is_complete(final):
-            write(partial)
+            with telling_full(partial):
+                write(partial)
         return _wait_for(final, key.kind)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +132,8 @@ def build(
             return read(final, key.kind)
         partial.mkdir(exist_ok=True)
         started = time.time()
-        write(partial)
+        with telling_full(partial):
+            write(partial)
         facts = {
             "kind": key.kind,
             "identity": dict(key.identity),

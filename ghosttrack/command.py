@@ -9,12 +9,17 @@ from ghosttrack.errors import DataError, GhostTrackError
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Make the parser of `python -m <name>`; its help is a module's docstring."""
-    return argparse.ArgumentParser(
+    """Make the parser of `python -m <name>`; its help is a module's docstring.
+
+    `~` at the head of a `Path` is the home.
+    """
+    made = argparse.ArgumentParser(
         prog=f"python -m {name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.register("type", Path, place)
+    return made
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -27,6 +32,11 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def place(text: str) -> Path:
+    """Make a path of an option, `~` at its head the home."""
+    return Path(text).expanduser()
 
 
 def run(task: Callable[[], None]) -> None:

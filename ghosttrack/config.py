@@ -69,6 +69,14 @@ OLD_NAMES: Mapping[str, str] = {
     "check": "python -m ghosttrack check ...",
 }
 """Settings, or a choice, by the name that they once had, and what does it now."""
+PATHS = (
+    *("model.path", "corpus.path", "questions.path", "asking.shots_path"),
+    *("bank", "output_root"),
+)
+PROMPTS = (
+    *("asking.template", "asking.p_true", "asking.system", "asking.stop"),
+    *("questions.template", "questions.stop"),
+)
 
 
 @dataclass
@@ -175,9 +183,24 @@ def _own_sizes(source: ModelSource) -> Sizes:
     return own_sizes(source, Path())
 
 
+def at_home(path: str) -> str:
+    """Put the home for `~` at a path's head.
+
+    Raises:
+        ConfigError: It is the home of nobody here.
+    """
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: there is no such home; write the whole path") from error
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that the primary configs use."""
     OmegaConf.register_new_resolver("by_size", by_size, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("home", at_home, replace=True)
     store = ConfigStore.instance()
     store.store(name="extract_schema", node=ExtractProgram)
     store.store(name="train_schema", node=TrainProgram)
@@ -199,10 +222,25 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
             is impossible.
     """
     try:
+        _as_meant(cfg)
         _check_keys(cfg, schema)
         return cast("Schema", OmegaConf.to_object(cfg))
     except OmegaConfBaseException as error:
         raise _told(error) from error
+
+
+def _as_meant(cfg: DictConfig) -> None:
+    r"""Take `~` at the head of a path for the home, and a typed `\n` in a prompt for a new line."""
+    for key in PATHS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str):
+            OmegaConf.update(cfg, key, at_home(value))
+    for key in PROMPTS:
+        value = OmegaConf.select(cfg, key)
+        texts = [value] if isinstance(value, str) else list(value or ())
+        if any("\\n" in text for text in texts):
+            lines = [text.replace("\\n", "\n") for text in texts]
+            OmegaConf.update(cfg, key, lines[0] if isinstance(value, str) else lines)
 
 
 def resolved(settings: Mapping[str, object], group: str) -> dict[str, object]:

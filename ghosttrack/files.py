@@ -1,16 +1,39 @@
 """JSON, links and checksums of files, written so that readers never see half of one."""
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from ghosttrack.errors import DataError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LAST = "last"
 """Link beside run folders, or beside sweeps, to the one that ended last."""
+
+
+@contextmanager
+def telling_full(path: Path) -> Iterator[None]:
+    """Let a full disk be told from other faults, whatever a library makes of it.
+
+    Raises:
+        OSError: With the errno of a full disk; in place of torch's or safetensors' own errors.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in DISK_FULL:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def write_json(path: Path, value: object) -> None:

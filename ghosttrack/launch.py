@@ -7,7 +7,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,8 +28,9 @@ from rich.text import Text
 
 from ghosttrack.config import check_old_names
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
-from ghosttrack.files import link_last
+from ghosttrack.files import DISK_FULL, link_last
 from ghosttrack.processes import place
+from ghosttrack.typed import literal, quote
 
 Task = Callable[[DictConfig], None]
 
@@ -41,6 +41,8 @@ LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 RUN_DIR = "hydra.run.dir="
 """So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
 SWEEP_DIR = "hydra.sweep.dir="
+RUN_BYTES = 2**18
+"""More than the files of a run's folder take, which Hydra writes before any fault can be told."""
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -82,8 +84,11 @@ def program(task: Task) -> Callable[[DictConfig], int | None]:
     return run
 
 
-def current_names(main: Callable[[], None]) -> Callable[[], None]:
-    """Answer settings by an old name before Hydra, to which they are nothing at all, sees them."""
+def as_typed(main: Callable[[], None]) -> Callable[[], None]:
+    """Take the command line as it is meant before Hydra sees it.
+
+    A setting by an old name is answered with the new one; one that takes a text takes any text.
+    """
 
     @functools.wraps(main)
     def run() -> None:
@@ -91,6 +96,7 @@ def current_names(main: Callable[[], None]) -> Callable[[], None]:
             check_old_names(sys.argv[1:])
         except ConfigError as error:
             fail(f"config: {error}")
+        sys.argv[1:] = literal(sys.argv[1:])
         main()
 
     return run
@@ -100,15 +106,27 @@ def _run(task: Task, cfg: DictConfig) -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         task(cfg)
         return
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
     try:
         task(cfg)
     except GhostTrackError as error:
         kind = "config: " if isinstance(error, ConfigError) else ""
         _exit(f"{kind}{error}", 1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _exit(_full(error.filename or HydraConfig.get().runtime.output_dir), 1)
     except KeyboardInterrupt:
         _exit("interrupted: the same command goes on from the last complete point", 130)
     except Preempted as stopped:
         _exit(f"stopped by {stopped}: the same command goes on from there", 128 + signal.SIGTERM)
+
+
+def _full(path: str | Path) -> str:
+    return (
+        f"output_root: the disk of {path} is full; free some, and the same command goes on from the"
+        " last complete point"
+    )
 
 
 class Frame(Callback):
@@ -228,7 +246,7 @@ def _table(jobs: Sequence[tuple[str, JobStatus]]) -> Table:
 
 
 def _make(folder: Path, *, anew: bool = False) -> None:
-    """Make a folder.
+    """Make a folder, on a disk that can take a run's files.
 
     Raises:
         FileExistsError: It is there, and only a new one would do.
@@ -239,6 +257,9 @@ def _make(folder: Path, *, anew: bool = False) -> None:
         if anew and folder.is_dir():
             raise
         _exit(f"config: output_root: {folder} cannot be made ({error.strerror})", 1)
+    if shutil.disk_usage(folder).free < RUN_BYTES:
+        folder.rmdir()
+        _exit(_full(folder), 1)
 
 
 def _take(folder: Path) -> Path:
@@ -252,20 +273,6 @@ def _take(folder: Path) -> Path:
             _make(mine, anew=True)
             return mine
     raise AssertionError("unreachable")
-
-
-def quote(value: str) -> str:
-    r"""Quote a value so that Hydra's grammar, and OmegaConf after it, take it literally.
-
-    To OmegaConf a backslash tells only before `${`, to Hydra only before a quote.
-
-    >>> print(quote(r"it's ${5}, \d"))
-    'it\'s \${5}, \d'
-    """
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", escaped)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return "'" + escaped + "\\" * trailing + "'"
 
 
 def fail(message: str) -> NoReturn:

@@ -3,11 +3,14 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from ghosttrack.config import load, resolve_layers, restore
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.models import load as load_model
+from ghosttrack.models.sizing import Sizes
 from ghosttrack.run import plain
 from tests.support import tiny
 from tests.support.commands import ROOT
@@ -234,3 +237,34 @@ def test_the_grid_is_the_studys_eight_pairs() -> None:
         *((192, 20), (192, 40), (256, 30), (256, 50), (256, 75)),
         *((384, 75), (512, 100), (512, 150)),
     ]
+
+
+def test_a_tilde_is_the_home_and_a_typed_line_break_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(load_model, "own_sizes", lambda *_: Sizes(2, 32))
+    typed = (
+        *("model.path='~/m'", "bank='~/saes'", "output_root='~/gt'", "corpus=text"),
+        *(
+            "corpus.path='~/t.txt'",
+            r"asking.template='Q: {question}\nA:'",
+            r'asking.stop=["\n","."]',
+        ),
+        r"asking.p_true='{question}\n{answer}'",
+    )
+    loaded = detection(*typed)
+    assert loaded.model.path == "/home/me/m"
+    assert loaded.bank == "/home/me/saes"
+    assert loaded.output_root == "/home/me/gt"
+    assert loaded.corpus.path == "/home/me/t.txt"
+    assert loaded.asking.template == "Q: {question}\nA:"
+    assert loaded.asking.stop == ["\n", "."]
+    assert loaded.asking.p_true == "{question}\n{answer}"
+
+
+def test_a_runs_folder_lies_in_the_home_that_a_tilde_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        whole = compose("train", overrides=["output_root='~/gt'"], return_hydra_config=True)
+    whole.hydra.job.name = "train"
+    assert whole.hydra.run.dir.startswith("/home/me/gt/ghostworld/runs/train/")
+    assert whole.hydra.sweep.dir.startswith("/home/me/gt/ghostworld/sweeps/")

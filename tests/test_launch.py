@@ -3,6 +3,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from ghosttrack import launch
 from ghosttrack.files import link_last
-from ghosttrack.launch import _take, current_names, quote
+from ghosttrack.launch import _take, as_typed
+from ghosttrack.typed import literal, quote
 
 PROGRAM = """
 import os
@@ -27,6 +30,8 @@ def main(cfg):
         raise ConfigError("x must not be 13")
     if cfg.get("x") == 14:
         raise DataError("some/file: is missing")
+    if cfg.get("x") == 16:
+        raise OSError(28, "No space left on device", "outputs/a")
     if cfg.get("x") == 15:
         raise KeyboardInterrupt
 
@@ -59,6 +64,12 @@ def run(script: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     [
         (13, 1, "config: x must not be 13"),
         (14, 1, "some/file: is missing"),
+        (
+            16,
+            1,
+            "output_root: the disk of outputs/a is full; free some, and the same command goes on"
+            " from the last complete point",
+        ),
         (15, 130, "interrupted: the same command goes on from the last complete point"),
     ],
 )
@@ -90,7 +101,7 @@ def test_an_old_name_is_answered_with_the_new_one(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["detect.py", *arguments])
     with pytest.raises(SystemExit):
-        current_names(pytest.fail)()
+        as_typed(pytest.fail)()
     assert capsys.readouterr().err == f"config: {answer}\n"
 
 
@@ -173,3 +184,49 @@ def test_the_link_to_the_last_run_moves_on(tmp_path: Path) -> None:
         link_last(tmp_path / name)
         assert (tmp_path / "last").resolve() == tmp_path / name
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "b", "last"]
+
+
+TEXTS = st.text(alphabet="ab1~=#[](){}'\"\\,: $.%/e-", min_size=1, max_size=12)
+
+
+@given(TEXTS)
+@example("/tmp/epoch=3-step=10")
+@example("~/my saes (v2)")
+@example("Q: {question}\\nA:")
+@example("1e3")
+@example("a,b # [c]")
+def test_a_setting_that_takes_a_text_takes_it_as_it_is_typed(text: str) -> None:
+    (argument,) = literal([f"asking.template={text}"])
+    read = OverridesParser.create().parse_override(argument).value()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if not quoted and "${" not in text and "\\" not in text and text.strip() == text:
+        assert read is None if text.lower() == "null" else read == text
+
+
+def test_of_a_sweep_lists_stay_lists_and_texts_texts(tmp_path: Path) -> None:
+    there = tmp_path / "a,b.txt"
+    there.touch()
+    typed = [
+        "-m",
+        "model.path=a,b",
+        f"corpus.path={there}",
+        "asking.template=Q, {question}=",
+        "x=1",
+    ]
+    assert literal(typed) == [
+        *("-m", "model.path=a,b", f"corpus.path='{there}'"),
+        *("asking.template='Q, {question}='", "x=1"),
+    ]
+
+
+def test_a_full_disk_is_one_line_and_no_folder_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(SystemExit):
+        _take(tmp_path / "noon")
+    assert capsys.readouterr().err == (
+        f"output_root: the disk of {tmp_path}/noon is full; free some, and the same command goes on"
+        " from the last complete point\n"
+    )
+    assert not list(tmp_path.iterdir())

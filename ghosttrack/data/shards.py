@@ -1,6 +1,5 @@
 """Safetensors files that are filled in place and read through memory maps; rows as int8."""
 
-import errno
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ghosttrack.artifacts import record_checksum
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import DISK_FULL
 
 DTYPES = {
     torch.bfloat16: "BF16",
@@ -107,7 +107,7 @@ class ShardFile:
                 written = os.pwrite(self.file.fileno(), view, offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in DISK_FULL:
                 raise
             raise ConfigError(
                 f"output_root: no room left for {self.path} ({error.strerror}); free some and run"

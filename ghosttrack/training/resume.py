@@ -46,10 +46,14 @@ class BankCheckpoints(TorchCheckpointIO):
         """Write a file beside its place, then rename it."""
         part = Path(f"{path}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            torch.save({**checkpoint, "hooks": self.hooks}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with part.open("wb") as file:
+                torch.save({**checkpoint, "hooks": self.hooks}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError):
+            part.unlink()  # a full disk wants its room back
+            raise
         part.replace(path)
 
     def load_checkpoint(

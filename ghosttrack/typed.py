@@ -1,0 +1,87 @@
+"""A command line as its user means it, put so that Hydra's grammar takes it literally."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+from ghosttrack.config import QUESTIONS, DetectProgram
+from ghosttrack.data.config import CORPORA
+
+VARIANTS: Mapping[str, Sequence[type]] = {
+    "corpus": tuple(CORPORA.values()),
+    "questions": tuple(QUESTIONS.values()),
+}
+"""Groups whose settings hang on what is chosen."""
+ASSIGNMENT = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
+MULTIRUN = ("-m", "--multirun")
+
+
+def literal(arguments: Sequence[str]) -> list[str]:
+    """Quote the values of settings that take a text, where Hydra would read them otherwise.
+
+    Left alone are quoted texts, `null`, `${...}` and, with `-m`, lists of values to sweep over
+    unless they are the path of a file that is there.
+
+    >>> literal(["sae.k=8", "model.path=/runs/step=10 (v2)", "bank=null", "model.name='a'"])
+    ['sae.k=8', "model.path='/runs/step=10 (v2)'", 'bank=null', "model.name='a'"]
+    >>> literal(["-m", "model.name=a,b"]), literal(["model.name=a,b"])
+    (['-m', 'model.name=a,b'], ["model.name='a,b'"])
+    """
+    parser = OverridesParser.create()
+    is_sweep = any(one in MULTIRUN for one in arguments)
+    found = []
+    for argument in arguments:
+        match = ASSIGNMENT.fullmatch(argument)
+        if match and match[2] in _texts() and not _is_meant(parser, match[3], is_sweep=is_sweep):
+            found.append(match[1] + quote(match[3]))
+        else:
+            found.append(argument)
+    return found
+
+
+def _is_meant(parser: OverridesParser, value: str, *, is_sweep: bool) -> bool:
+    """Tell whether Hydra reads a value as a text, or as what is no text on purpose."""
+    try:
+        parsed = parser.parse_override(f"x={value}")
+    except HydraException:
+        return False
+    if parsed.is_sweep_override():
+        return is_sweep and not Path(value).expanduser().exists()
+    read = parsed._value
+    return read is None or isinstance(read, QuotedString | str)
+
+
+@cache
+def _texts() -> frozenset[str]:
+    return frozenset(_of(DetectProgram, ""))
+
+
+def _of(schema: type, prefix: str) -> Iterator[str]:
+    """List the settings of a schema that are one text."""
+    for field in fields(schema):
+        kinds = (field.type, *get_args(field.type))
+        if str in kinds:
+            yield prefix + field.name
+        for nested in VARIANTS.get(field.name, [one for one in kinds if is_dataclass(one)]):
+            yield from _of(nested, f"{prefix}{field.name}.")  # pyright: ignore[reportArgumentType]
+
+
+def quote(value: str) -> str:
+    r"""Quote a value so that Hydra's grammar, and OmegaConf after it, take it literally.
+
+    To OmegaConf a backslash tells only before `${`, to Hydra only before a quote.
+
+    >>> print(quote(r"it's ${5}, \d"))
+    'it\'s \${5}, \d'
+    """
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", escaped)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return "'" + escaped + "\\" * trailing + "'"
