@@ -41,9 +41,19 @@ class Shown(NamedTuple):
     """Sample of the view that holds the tracks before each answer's first token."""
 
 
-def print_judgement(judgement: Judgement, console: Console, *, brief: bool) -> None:
-    """Print one judgement: a line, or all that is to be said of it."""
-    console.print(_line(judgement) if brief else Group(*_whole(judgement)), soft_wrap=brief)
+def print_verdict(judgement: Judgement, console: Console, *, brief: bool) -> None:
+    """Print one verdict: a line, or with what it rests on."""
+    console.print(_line(judgement) if brief else Group(*_verdict(judgement)), soft_wrap=brief)
+
+
+def print_details(judgement: Judgement, console: Console) -> None:
+    """Print the risk at every token, and the competing answers; nothing where no verdict is."""
+    if not judgement.has_verdict:
+        return
+    risk = f"risk while it was written, by {judgement.streamer.name}{_unlike(judgement.streamer)}"
+    tokens = [_token(token) for token in judgement.tokens]
+    console.print(Group(Text(), Text(risk, "bold"), *tokens))
+    console.print(Group(Text(), _competition(judgement.hypotheses)))
 
 
 def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
@@ -153,7 +163,7 @@ def _line(judgement: Judgement) -> Text:
     )
 
 
-def _whole(judgement: Judgement) -> list[RenderableType]:
+def _verdict(judgement: Judgement) -> list[RenderableType]:
     colour = _colour(judgement.probability)
     judge = judgement.judge
     title = Text.assemble(_safe(judgement.question), " ", (_answered(judgement), "bold"))
@@ -172,15 +182,7 @@ def _whole(judgement: Judgement) -> list[RenderableType]:
         parts.append(Text(_safe(f"{whose} {judgement.owner}"), "dim"))
     if judgement.references:
         parts.append(Text(_safe(f"right: {' / '.join(judgement.references)}"), "dim"))
-    parts += [
-        Text(),
-        Text(
-            f"risk while it was written, by {judgement.streamer.name}{_unlike(judgement.streamer)}",
-            "bold",
-        ),
-    ]
-    parts += [_token(token) for token in judgement.tokens]
-    parts += [Text(), _competition(judgement.hypotheses), Text(), _why(judgement)]
+    parts += [Text(), _why(judgement)]
     return [*parts, Text(), Text(f"{1000 * judgement.seconds:.0f} ms", "dim")]
 
 

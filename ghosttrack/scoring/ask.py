@@ -1,16 +1,26 @@
 """`ghosttrack ask`: the model answers prompts, and a fitted detector judges what it said."""
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
+from ghosttrack.detector.judgement import Judgement
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import write_json
 from ghosttrack.questions.prompts import bare_prompt, read_prompts
-from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
+from ghosttrack.report.live import (
+    Shown,
+    print_details,
+    print_verdict,
+    to_json,
+    write_live_page,
+    write_table,
+)
 from ghosttrack.run import Run
 from ghosttrack.scoring.detector import Detector, find_detector
 
@@ -39,19 +49,24 @@ def answer_and_judge(config: DetectProgram, prompts: str | Path) -> None:
     run, artifact = find_detector(config)
     with run.stage("load detector"):
         detector = Detector.load(artifact.path, config.model.device)
+    console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
     with run.stage("judge"):
-        shown = detector.judge(questions)
+        shown = detector.judge(questions, partial(_tell, console, is_file=is_file))
     page = _write(run, config.model.name, artifact, shown)
     run.metrics["ask"] = {"prompts": len(questions), "seconds": run.seconds["judge"]}
     run.finish()
-    console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
-    for judgement in shown.judgements:
-        print_judgement(judgement, console, brief=is_file)
+    if not is_file:
+        print_details(shown.judgements[0], console)
     log.info(
         "%d judged in %.2f s, %.0f ms each; page: %s",
         *(len(questions), run.seconds["judge"]),
         *(1000 * run.seconds["judge"] / len(questions), page),
     )
+
+
+def _tell(console: Console, judgements: Sequence[Judgement], *, is_file: bool) -> None:
+    for judgement in judgements:
+        print_verdict(judgement, console, brief=is_file)
 
 
 def _write(run: Run, model: str, artifact: Artifact, shown: Shown) -> Path:

@@ -11,7 +11,7 @@ In Python:
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -56,6 +56,8 @@ SCORED = tuple(
     for one in DETECTORS
 )
 """What a score means that another detector fuses."""
+
+Tell = Callable[[Sequence[Judgement]], object]
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +122,13 @@ class Detector:
         """
         return self.judge([bare_prompt(prompt)]).judgements[0]
 
-    def judge(self, questions: Sequence[Question]) -> Shown:
+    def judge(self, questions: Sequence[Question], tell: Tell = lambda _: None) -> Shown:
         """Judge many prompts as one batch.
 
         Args:
             questions: Bare, without the template that the model is asked by. In the generated world
                 subject and wordings are found out where the question does not bring them.
+            tell: Told the verdicts before what else there is to say of them is worked out.
 
         Raises:
             DataError: As in `score`.
@@ -133,7 +136,23 @@ class Detector:
         started = time.perf_counter()
         understood = [self._read(question) for question in questions]
         notes = [said for _, said in understood]
-        asked = self._templated([question for question, _ in understood])
+        features = self._features(self._templated([question for question, _ in understood]))
+        judged = self.detectors.verdicts(features, notes)
+        if judged is None:
+            features = self._followed(features)
+            judged = self.detectors.verdicts(features, notes)
+        assert judged is not None, "nothing is left to look at"
+        share = (time.perf_counter() - started) / len(judged)
+        judged = tuple(replace(one, seconds=share) for one in judged)
+        tell(judged)
+        features = self._followed(features)
+        judged = self.detectors.complete(self.lm, features, judged)
+        streamed = features.stream
+        assert streamed is not None, "just looked at"
+        return Shown(judged, track_view(self.lm, streamed), streamed.first)
+
+    def _features(self, asked: QuestionSet) -> AnswerFeatures:
+        """Let the model answer, and measure what the detectors read that may have to speak."""
         answers = answer(self.lm, asked)
         settings, reads = self.facts.interventions, self.detectors.reads
         families = {one: n for one, n in requested(settings.copies).items() if one.name in reads}
@@ -141,21 +160,22 @@ class Detector:
             *(self.lm, asked, answers, families, self.facts.seed),
             siblings_again=settings.siblings_again,
         )
-        spoken = [
-            Spoken(self.lm.encode(one.prompt), ids, one.subject)
-            for one, ids in zip(asked.questions, answers.token_ids, strict=True)
-        ]
-        output = output_so_far(answers, max(map(len, answers.token_ids)))
-        streamed = stream(self.lm, self.instruments, spoken, output)
         template = self.facts.asking.template
         bank = self.instruments.bank if self.instruments else None
         read = self.detectors.asked, answers, template, self.facts.layers, bank
-        more = further_tables(self.lm, *read)
-        features = AnswerFeatures(asked, answers, found, streamed, template, more)
-        judgements = self.detectors.predict(self.lm, features, notes)
-        share = (time.perf_counter() - started) / len(judgements)
-        judgements = tuple(replace(one, seconds=share) for one in judgements)
-        return Shown(judgements, track_view(self.lm, streamed), streamed.first)
+        return AnswerFeatures(asked, answers, found, template, further_tables(self.lm, *read))
+
+    def _followed(self, features: AnswerFeatures) -> AnswerFeatures:
+        """Look at every token of the answers, unless that is done."""
+        if features.stream is not None:
+            return features
+        answers = features.answers
+        spoken = [
+            Spoken(self.lm.encode(one.prompt), ids, one.subject)
+            for one, ids in zip(features.questions.questions, answers.token_ids, strict=True)
+        ]
+        output = output_so_far(answers, max(map(len, answers.token_ids)))
+        return features._replace(stream=stream(self.lm, self.instruments, spoken, output))
 
     def _read(self, question: Question) -> tuple[Question, tuple[str, ...]]:
         """Find out what a bare prompt asks, as far as that can be told, and say what cannot.

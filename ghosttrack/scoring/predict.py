@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from pathlib import Path
@@ -46,6 +46,8 @@ N_PROMOTERS = 3
 """Tracks that are named beside each."""
 ONE_PASS = frozenset({"output", "lens", "tracks"})
 """Tables that there is a row of at every token."""
+SEEN = ONE_PASS - {"output"}
+"""Of them, those that take reading the answer token by token."""
 ANY_ANSWER = ONE_PASS | {"states", "latents", "scores", "prior"}
 """Tables that there is a row of for every answer, whatever is known of its question."""
 
@@ -56,16 +58,18 @@ class AnswerFeatures(NamedTuple):
     questions: QuestionSet
     answers: Answers
     found: Interventions
-    stream: Stream
     template: str
     """The prompt around a question."""
     more: Mapping[str, Table] = MappingProxyType({})
     """Further tables that detectors read."""
+    stream: Stream | None = None
+    """What is seen at every token, once it is looked at."""
 
     @property
     def tables(self) -> dict[str, Table]:
         """Of whole answers, named as in an evaluation."""
-        first = {name: table.take(self.stream.first) for name, table in self.stream.tables.items()}
+        seen, at = (self.stream.tables, self.stream.first) if self.stream else ({}, [])
+        first = {name: table.take(np.asarray(at)) for name, table in seen.items()}
         return {**first, "output": self.answers.output, **self.found.tables, **self.more}
 
 
@@ -99,17 +103,32 @@ def further_tables(
     if not (wanted or through):
         return tables
     prompts = [lm.encode(prompt) for prompt in answers.prompts]
+    if not through:
+        layers = sorted({int(name.split("/")[1]) for name in wanted})
     streams = read_states(lm, prompts, answers.token_ids, layers).streams
     if wanted:
-        places = [name.split("/") for name in wanted]
-        values = [streams[one][layers.index(int(at)), :, int(unit)] for one, at, unit in places]
-        tables["states"] = Table(wanted, np.column_stack(values).astype(np.float64))
+        tables["states"] = states_table(wanted, streams, layers)
     if through and bank is not None:
         acts = raw_latents(bank, streams["prompt_last"])
         places = [map(int, name.split("/")) for name in through]
         values = [acts[layers.index(at)][:, [unit]].toarray()[:, 0] for at, unit in places]
         tables["latents"] = Table(through, np.column_stack(values).astype(np.float64))
     return tables
+
+
+def states_table(
+    names: tuple[str, ...],
+    streams: Mapping[str, Float[np.ndarray, "layer answer d_model"]],
+    layers: Sequence[int],
+) -> Table:
+    """Pick units of residual streams, named `<place>/<block>/<unit>`; what is not there is NaN."""
+    n_answers = next(iter(streams.values())).shape[1]
+    values = np.full((n_answers, len(names)), np.nan)
+    for column, name in enumerate(names):
+        place, block, unit = name.split("/")
+        if place in streams and int(block) in layers and int(unit) < streams[place].shape[2]:
+            values[:, column] = streams[place][layers.index(int(block)), :, int(unit)]
+    return Table(names, values)
 
 
 @dataclass(frozen=True)
@@ -151,10 +170,11 @@ class RankedDetectors:
         """Those that may be asked, up to the first that any answer can feed, and their parts."""
         held: dict[str, FittedDetector] = {}
         for at in self.ranks:
+            if self.fitted[at].name == STREAMING:
+                continue
             own = self._with_parts(self.fitted[at])
             held |= {one.name: one for one in own}
-            reads = {table for one in own for table in one.tables}
-            if reads <= ANY_ANSWER and self.fitted[at].name != STREAMING:
+            if {table for one in own for table in one.tables} <= ANY_ANSWER:
                 break
         return tuple(held.values())
 
@@ -168,25 +188,30 @@ class RankedDetectors:
         parts = [part for name in one.parts for part in self._with_parts(named[name])]
         return [one, *parts]
 
-    def predict(
-        self, lm: LM, features: AnswerFeatures, notes: Sequence[tuple[str, ...]]
-    ) -> tuple[Judgement, ...]:
-        """Judge every answer of a batch, each by the first detector that it can feed."""
-        tables = features.tables
-        values = list(values_of(self.fitted, tables).values())
+    def verdicts(
+        self, features: AnswerFeatures, notes: Sequence[tuple[str, ...]]
+    ) -> tuple[Judgement, ...] | None:
+        """Judge every answer of a batch, each by the first detector that it can feed.
+
+        What happened token by token, and what else could have been said, is left to `complete`.
+
+        Returns:
+            None where one that reads what is seen at every token may have to speak, and that is
+            not looked at yet.
+        """
+        values = list(values_of(self.fitted, features.tables).values())
         lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
-        one_pass = np.array([set(one.tables) <= ONE_PASS for one in self.fitted])
-        streamers = [at for at in self.ranks if one_pass[at]]
-        streamers.sort(key=lambda at: self.fitted[at].name != STREAMING)
-        of_tokens = np.array([one.name == STREAMING for one in self.fitted])
-        hypotheses = compete(lm, features)
+        unseen = [at for at in self.ranks if features.stream is None and self._sees_tokens(at)]
+        lacks[unseen] = True
+        whole = [at for at in self.ranks if self.fitted[at].name != STREAMING]
+        assert not lacks[whole].all(axis=0).any(), "not even output scores"
+        best = [next(at for at in whole if not lacks[at, row]) for row in range(len(notes))]
+        if not {at for one in best for at in whole[: whole.index(one)]}.isdisjoint(unseen):
+            return None
         judged = []
-        for row, question in enumerate(features.questions.questions):
-            assert not lacks[:, row].all(), "not even output scores"
-            best = next(at for at in self.ranks if not (lacks[at, row] or of_tokens[at]))
-            streamer = next(at for at in streamers if not lacks[at, row])
+        for row, (question, at) in enumerate(zip(features.questions.questions, best, strict=True)):
             about = About(question.subject, features.found.rivals[row])
-            one, held = self.fitted[best], values[best][row]
+            one, held = self.fitted[at], values[at][row]
             judged.append(
                 Judgement(
                     prompt=question.prompt,
@@ -196,18 +221,37 @@ class RankedDetectors:
                     category=features.answers.categories[row],
                     own_prob=float(features.answers.prob[row]),
                     probability=float(one.prob(held[None])[0]),
-                    judge=self.judges[best],
-                    streamer=self.judges[streamer],
-                    tokens=_tokens(lm, features, row, self.fitted[streamer]),
-                    hypotheses=hypotheses[row],
+                    judge=self.judges[at],
+                    streamer=self.judges[at],
+                    tokens=(),
+                    hypotheses=(),
                     explanation=explain(one, held, self.specs, about, self._spoken(values, row)),
                     owner=about.rival,
                     owner_gap=float(features.found.gaps[row]),
                     references=question.answers,
-                    notes=(*notes[row], *self._passed_over(values, row, best)),
+                    notes=(*notes[row], *self._passed_over(values, row, at)),
                 )
             )
         return tuple(judged)
+
+    def complete(
+        self, lm: LM, features: AnswerFeatures, judged: Sequence[Judgement]
+    ) -> tuple[Judgement, ...]:
+        """Add the risk at every token, and the competing answers."""
+        values = values_of(self.fitted, features.tables).values()
+        lacks = np.stack([one.lacks(held) for one, held in zip(self.fitted, values, strict=True)])
+        one_pass = [at for at in self.ranks if set(self.fitted[at].tables) <= ONE_PASS]
+        one_pass.sort(key=lambda at: self.fitted[at].name != STREAMING)
+        hypotheses, found = compete(lm, features), []
+        for row, one in enumerate(judged):
+            at = next(at for at in one_pass if not lacks[at, row])
+            tokens = _tokens(lm, features, row, self.fitted[at])
+            said = {"streamer": self.judges[at], "tokens": tokens, "hypotheses": hypotheses[row]}
+            found.append(replace(one, **said))
+        return tuple(found)
+
+    def _sees_tokens(self, at: int) -> bool:
+        return any(SEEN & set(one.tables) for one in self._with_parts(self.fitted[at]))
 
     def _spoken(
         self, values: Sequence[Float[np.ndarray, "_ _"]], row: int
@@ -243,6 +287,7 @@ def compete(lm: LM, features: AnswerFeatures) -> list[tuple[Hypothesis, ...]]:
     Tracks are those at the last token of the prompt.
     """
     questions, stream = features.questions, features.stream
+    assert stream is not None, "nothing is known of the tokens"
     prompts = [lm.encode(question.prompt) for question in questions.questions]
     begun = [
         (row, token)
@@ -298,10 +343,11 @@ def _tokens(
     lm: LM, features: AnswerFeatures, row: int, fitted: FittedDetector
 ) -> tuple[TokenRisk, ...]:
     """Judge each token of one answer from what was known when it was there."""
-    ids = features.answers.token_ids[row]
-    start = int(features.stream.first[row])
+    ids, stream = features.answers.token_ids[row], features.stream
+    assert stream is not None, "nothing is known of the tokens"
+    start = int(stream.first[row])
     rows = np.arange(start, start + len(ids))
-    tables = {name: table.take(rows) for name, table in features.stream.tables.items()}
+    tables = {name: table.take(rows) for name, table in stream.tables.items()}
     risks = fitted.prob(fitted.values(tables))
     probs = np.exp(features.answers.logprobs[row])
     return tuple(

@@ -17,7 +17,14 @@ from ghosttrack.detector.judgement import (
     Reason,
     TokenRisk,
 )
-from ghosttrack.report.live import Shown, print_judgement, to_json, write_live_page, write_table
+from ghosttrack.report.live import (
+    Shown,
+    print_details,
+    print_verdict,
+    to_json,
+    write_live_page,
+    write_table,
+)
 from tests.report import materials
 from tests.report.test_page import Page
 
@@ -60,7 +67,10 @@ def judgement(**changed: object) -> Judgement:
 
 def printed(one: Judgement, *, brief: bool = False) -> str:
     stream = StringIO()
-    print_judgement(one, Console(file=stream, width=110), brief=brief)
+    console = Console(file=stream, width=110)
+    print_verdict(one, console, brief=brief)
+    if not brief:
+        print_details(one, console)
     return stream.getvalue()
 
 

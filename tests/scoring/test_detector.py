@@ -10,6 +10,7 @@ import pytest
 from ghosttrack.errors import DataError
 from ghosttrack.files import read_json
 from ghosttrack.questions.prompts import bare_prompt
+from ghosttrack.scoring import predict
 from ghosttrack.scoring.detector import Detector
 from tests.support.commands import ROOT, Workplace, artifacts, said, times
 from tests.support.programs import Done
@@ -133,6 +134,20 @@ def test_prompts_do_not_touch_one_another(detector: Detector):
     again, _ = detector.judge([bare_prompt(text) for text in texts]).judgements
     assert again.answer == alone.answer
     assert again.probability == pytest.approx(alone.probability, rel=1e-4)
+
+
+def test_the_verdict_is_told_before_competing_answers_are_worked_out(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+):
+    done = []
+    compete = predict.compete
+    monkeypatch.setattr(predict, "compete", lambda *given: [done.append(()), compete(*given)][1])
+    (one,) = detector.judge([bare_prompt("where was anna born?")], done.append).judgements
+    ((told,), later) = done
+    assert later == told.hypotheses == told.tokens == ()
+    assert (told.verdict, told.probability) == (one.verdict, one.probability)
+    assert one.hypotheses
+    assert one.tokens
 
 
 def test_hypotheses_and_reasons_hang_together(detector: Detector):
