@@ -5,6 +5,7 @@ Programs:
     persistence      how long the latents of a bank go on over layers
     positions        whether SAEs at odd positions differ from those at even ones
     predict_errors   a model's errors from its latents, layer by layer
+    transfer         fitted detectors on answers of another set or another model
     export           an evaluation for a paper: LaTeX, CSV, vector figures
     migrate          import SAE checkpoints and results of the earlier codes
 """
@@ -15,7 +16,15 @@ from importlib import import_module
 
 from ghosttrack.command import parser
 
-PROGRAMS = ("latents", "persistence", "positions", "predict_errors", "export", "migrate")
+PROGRAMS = (
+    "latents",
+    "persistence",
+    "positions",
+    "predict_errors",
+    "transfer",
+    "export",
+    "migrate",
+)
 
 
 def main(arguments: Sequence[str]) -> None:

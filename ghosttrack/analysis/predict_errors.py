@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from ghosttrack.analysis.runs import newest
+from ghosttrack.analysis.runs import made_from, newest
 from ghosttrack.artifacts import Artifact, read
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.detector.answers.answers import Answers
@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     tracks = _tracks(given.artifact)
-    answers = Answers.load(_sibling(tracks, "answers").path / "answers.parquet").judged()
-    bank = read_json(_sibling(tracks, "bank", "saes").path / "bank.json")
+    answers = Answers.load(made_from(tracks, "answers").path / "answers.parquet").judged()
+    bank = read_json(made_from(tracks, "bank", "saes").path / "bank.json")
     layers = [layer_of(hook) for hook in bank["hooks"]]
     acts = load_latents(tracks.path / "latents.safetensors", len(layers))
     labels, groups = answers.labels, answers.groups
@@ -88,17 +88,7 @@ def _tracks(folder: Path) -> Artifact:
     """Open tracks, or those that an evaluation judged."""
     found = read(newest(folder, "evaluations", "tracks"))
     if found.manifest["kind"] == "evaluations":
-        return _sibling(found, "tracks")
+        return made_from(found, "tracks")
     if found.manifest["kind"] != "tracks":
         raise DataError(f"{folder}: neither tracks nor an evaluation of them")
     return found
-
-
-def _sibling(made: Artifact, part: str, kind: str | None = None) -> Artifact:
-    """Open what an artefact was made from, beside it in the same outputs."""
-    identity, kind = made.manifest["identity"], kind or part
-    wanted = identity.get(part)
-    (*_, found) = (None, *made.path.parents[1].glob(f"{kind}/*-{wanted}"))
-    if wanted is None or found is None:
-        raise DataError(f"{made.path}: its {part} ({wanted}) is not among {kind} of that model")
-    return read(found, kind)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ghosttrack.artifacts import is_complete
+from ghosttrack.artifacts import Artifact, is_complete, read
 from ghosttrack.command import say
 from ghosttrack.errors import DataError, GhostTrackError, check_folder_name, whole
 from ghosttrack.files import read_json
@@ -217,6 +217,16 @@ def newest(folder: Path, *kinds: str) -> Path:
     if not manifests:
         raise DataError(f"{folder}: has no {' nor '.join(kinds)} yet")
     return max(manifests, key=lambda one: one.stat().st_mtime_ns).parent
+
+
+def made_from(made: Artifact, part: str, kind: str | None = None) -> Artifact:
+    """Open what an artefact was made from, beside it in the same outputs."""
+    identity, kind = made.manifest["identity"], kind or part
+    wanted = identity.get(part)
+    (*_, found) = (None, *made.path.parents[1].glob(f"{kind}/*-{wanted}"))
+    if wanted is None or found is None:
+        raise DataError(f"{made.path}: its {part} ({wanted}) is not among {kind} of that model")
+    return read(found, kind)
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever was written
