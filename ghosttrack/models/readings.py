@@ -4,6 +4,7 @@ Everything is read at the last token of a text: a prompt, which predicts the ans
 or more or less of prompt and answer (`positions.py`).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -300,7 +301,8 @@ def find_subject(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray
     """Mark every position of the prompt that is part of the subject's name.
 
     The name is looked for as tokens, with and without a space before it: byte-level tokenizers
-    spell the two differently.
+    spell the two differently. Where its end shares a token with what follows, as a question mark,
+    every token that holds a part of it is marked.
     """
     marked = np.zeros(len(prompt), dtype=bool)
     if not subject:
@@ -310,6 +312,18 @@ def find_subject(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray
         for start in range(len(prompt) - len(name) + 1):
             if name and list(prompt[start : start + len(name)]) == name:
                 marked[start : start + len(name)] = True
+    return marked if marked.any() else _by_characters(lm, prompt, subject)
+
+
+def _by_characters(lm: LM, prompt: Sequence[int], subject: str) -> Bool[np.ndarray, " pos"]:
+    """Mark the tokens in whose characters a name stands as whole words."""
+    marked = np.zeros(len(prompt), dtype=bool)
+    text = lm.decode(prompt)
+    places = [found.span() for found in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", text)]
+    if places:
+        bounds = np.array([len(lm.decode(prompt[:n])) for n in range(len(prompt) + 1)])
+        for start, end in places:
+            marked |= (bounds[:-1] < end) & (bounds[1:] > start)
     return marked
 
 

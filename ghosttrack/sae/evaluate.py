@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
 from ghosttrack.sae.bank import Bank
@@ -86,15 +87,17 @@ def fidelity(
     bank = bank.to(lm.device)
     sums = torch.zeros(4, len(layers), dtype=torch.float64)
     n_predicted = 0
-    for start in range(0, len(windows.lengths), batch_size):
-        ids, mask = windows.padded(start, start + batch_size)
-        replaced = mask.clone()
-        replaced[:, :skip_first] = False
-        predicts = replaced[:, :-1] & mask[:, 1:]
-        runs = _runs(lm, bank, layers, ids, mask, replaced)
-        last = torch.stack([run[:, :-1][predicts.to(run.device)] for run in runs])
-        sums += _sums(lm, last, ids[:, 1:][predicts].to(lm.device))
-        n_predicted += int(predicts.sum())
+    with Meter("predicting from reconstructions", int(windows.lengths.sum())) as meter:
+        for start in range(0, len(windows.lengths), batch_size):
+            ids, mask = windows.padded(start, start + batch_size)
+            replaced = mask.clone()
+            replaced[:, :skip_first] = False
+            predicts = replaced[:, :-1] & mask[:, 1:]
+            runs = _runs(lm, bank, layers, ids, mask, replaced)
+            last = torch.stack([run[:, :-1][predicts.to(run.device)] for run in runs])
+            sums += _sums(lm, last, ids[:, 1:][predicts].to(lm.device))
+            n_predicted += int(predicts.sum())
+            meter.advance(int(mask.sum()))
     means = (sums / n_predicted).T.tolist()
     return [
         Fidelity(hook, clean, recon, zero, kl, n_predicted)

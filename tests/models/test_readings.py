@@ -123,6 +123,13 @@ def test_every_occurrence_of_a_name_of_several_tokens_is_found(lm):
     assert np.flatnonzero(marked).tolist() == [1, 2, 4, 5]
 
 
+def test_a_name_whose_end_shares_a_token_with_a_question_mark_is_found(lm, monkeypatch):
+    pieces = ("where", " is", " Os", "lo?", " not", " Oslos")
+    monkeypatch.setattr(LM, "encode", lambda *_, **__: [9])
+    monkeypatch.setattr(LM, "decode", lambda _, ids: "".join(pieces[one] for one in ids))
+    assert np.flatnonzero(find_subject(lm, range(6), "Oslo")).tolist() == [2, 3]
+
+
 def test_states_and_lens_of_one_pass_are_those_of_prompt_and_answer_alone(lm):
     prompts = [lm.encode(text) for text in PROMPTS]
     said = ((20,), (31, 4), (7, 9, 11), (5, 6))
