@@ -84,6 +84,16 @@ class DetectorConfig:
                 )
 
 
+class SubjectSource(Enum):
+    """Who says what a question asks about."""
+
+    given = "given"
+    """The set; without it nothing is asked about other subjects."""
+    found = "found"
+    """The answer: of names, quoted strings, numbers and rare words of the question, the one that it
+    hangs on most."""
+
+
 @dataclass
 class InterventionsConfig:
     """How the model is asked again (`detector/asking/families/`)."""
@@ -92,6 +102,7 @@ class InterventionsConfig:
     copies: dict[str, int | None]
     """Most copies that each family makes of a question; 0, or no entry, leaves the family out,
     null makes as many as the family does by itself."""
+    subjects: SubjectSource
     siblings_again: bool
     """The answers to sibling questions are put through paraphrase, swap and owner test as well."""
     known_names: float

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
+from ghosttrack.detector.asking.family import SUBJECTS
 from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
@@ -32,6 +33,8 @@ T = TypeVar("T")
 MADE_NOT = "this data makes no such detector"
 OF_BANK = ("tracks", "ghosts", "latents", "subject", "subject_latents", "encoders", "tokens")
 """What detectors read that comes through a bank."""
+OF_SUBJECT = {"swap", "owner", "ablate", "noise_subject"}
+"""Tables that take knowing what a question is about."""
 LEAST_LONGER = 0.05
 """Share of the answers that go on after n tokens, from which on `streaming:<n>` is of use."""
 
@@ -188,6 +191,8 @@ def _settled(spec: DetectorSpec, data: EvaluationData) -> DetectorSpec:
     """Keep the tables that are there, and count the passes, those of its parts once."""
     passes = dict[str, float]()
     for one in all_parts(spec):
+        if not OF_SUBJECT.isdisjoint(one.reads):
+            passes[SUBJECTS] = data.forwards.get(SUBJECTS, 0.0)
         for name in filter(data.has, one.reads):
             taken = data.forwards.get("tracks" if name == "tokens" else name, 0.0)
             most = min(one.passes.get(name, taken), taken)

@@ -27,8 +27,11 @@ from ghosttrack.detector.answers.self_checks import (
 )
 from ghosttrack.detector.answers.written import written_answers
 from ghosttrack.detector.asking import families
+from ghosttrack.detector.asking.family import SUBJECTS
 from ghosttrack.detector.asking.interventions import Interventions, intervene
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
+from ghosttrack.detector.asking.subjects import find_subjects, with_span_names
+from ghosttrack.detector.config import SubjectSource
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json, write_json
@@ -151,6 +154,7 @@ def interventions_stage(
         "copies": copies,
         "siblings_again": chosen.siblings_again,
         "known_names": chosen.known_names,
+        **({"subjects": "found"} if chosen.subjects is SubjectSource.found else {}),
         "seed": setup.config.seed,
         "schema": INTERVENTIONS_SCHEMA,
     }
@@ -167,6 +171,10 @@ def write_interventions(
 ) -> None:
     """Ask again with one thing changed at a time."""
     settings, seed = setup.config.interventions, setup.config.seed
+    passes: dict[str, float] = {}
+    if settings.subjects is SubjectSource.found:
+        questions = with_span_names(questions, setup.lm)
+        questions, passes[SUBJECTS] = find_subjects(setup.lm, questions, answers.get())
     found = intervene(
         *(setup.lm, questions, answers.get(), requested(settings.copies), seed),
         siblings_again=settings.siblings_again,
@@ -178,7 +186,7 @@ def write_interventions(
         table.save(folder / f"{name}.parquet")
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
     facts = {
-        "forwards": found.forwards,
+        "forwards": {**found.forwards, **passes},
         "seconds": found.seconds,
         "left_out": list(found.left_out),
     }
@@ -190,7 +198,11 @@ def read_interventions(folder: Path) -> Interventions:
     facts = read_json(folder / "interventions.json")
     rivals = pq.read_table(folder / "rivals.parquet")["rival"].to_pylist()
     return Interventions(
-        tables={name: Table.load(folder / f"{name}.parquet") for name in facts["forwards"]},
+        tables={
+            name: Table.load(folder / f"{name}.parquet")
+            for name in facts["forwards"]
+            if name != SUBJECTS
+        },
         forwards=facts["forwards"],
         seconds=facts["seconds"],
         rivals=tuple(rivals),

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from ghosttrack.config import restore
 from ghosttrack.detector.asking.families.siblings import templates_of
-from ghosttrack.detector.config import DetectorConfig, InterventionsConfig, Position
+from ghosttrack.detector.asking.subjects import with_span_names
+from ghosttrack.detector.config import (
+    DetectorConfig,
+    InterventionsConfig,
+    Position,
+    SubjectSource,
+)
 from ghosttrack.detector.learners.fitted import FittedDetector, load, save
 from ghosttrack.errors import whole
 from ghosttrack.evaluation.config import EvaluationConfig
@@ -133,7 +139,9 @@ def _usable(data: EvaluationData, judging: EvaluationConfig, position: Position)
 
 def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
     setup, questions = sources.setup, sources.questions
-    config = setup.config
+    config, names = setup.config, questions.names
+    if config.interventions.subjects is SubjectSource.found:
+        names = with_span_names(questions, setup.lm).names
     return {
         "model": {**plain(config.model), **_whereabouts(config.model)},
         "model_identity": setup.model_identity,
@@ -143,7 +151,7 @@ def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
         "questions": plain(config.questions),
         "asking": plain(asked_plainly(config.asking, questions)),
         "interventions": plain(config.interventions),
-        "names": {kind: list(held) for kind, held in questions.names.items()},
+        "names": {kind: list(held) for kind, held in names.items()},
         "templates": templates_of(questions),
         "detector": plain(config.detector),
         "seed": config.seed,

@@ -21,7 +21,9 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.detector.asking.interventions import intervene
 from ghosttrack.detector.asking.roster import requested
+from ghosttrack.detector.asking.subjects import find_subjects
 from ghosttrack.detector.catalogue import SPECS
+from ghosttrack.detector.config import SubjectSource
 from ghosttrack.detector.judgement import Judgement
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, output_so_far, stream
@@ -156,8 +158,11 @@ class Detector:
         answers = answer(self.lm, asked)
         settings, reads = self.facts.interventions, self.detectors.reads
         families = {one: n for one, n in requested(settings.copies).items() if one.name in reads}
+        known = asked
+        if settings.subjects is SubjectSource.found and families:
+            known = find_subjects(self.lm, asked, answers).questions
         found = intervene(
-            *(self.lm, asked, answers, families, self.facts.seed),
+            *(self.lm, known, answers, families, self.facts.seed),
             siblings_again=settings.siblings_again,
         )
         template = self.facts.asking.template

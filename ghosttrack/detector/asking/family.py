@@ -22,6 +22,8 @@ NOISE_DEPTHS, NOISE_SCALES = (0.0, 1 / 3, 2 / 3), (0.3, 1.0)
 """Where noise enters, as a share of the blocks, and its length over the residual stream's."""
 N_NOISES = len(NOISE_DEPTHS) * len(NOISE_SCALES)
 Names = Mapping[str, tuple[str, ...]]
+SUBJECTS = "subjects"
+"""What finding them took, among the passes of the families."""
 
 
 class Copy(NamedTuple):

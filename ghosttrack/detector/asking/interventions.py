@@ -85,7 +85,7 @@ def intervene(
     asked = [by_id[question_id] for question_id in answers.question_ids]
     siblings = find_siblings(asked, templates_of(questions), families.get(SIBLINGS, 0))
     replies = respond(lm, [one.prompt for one in siblings.questions], questions)
-    reader = _CopyReader(lm, questions.names, seed)
+    reader = CopyReader(lm, questions.names, seed)
     scoring = {one: n for one, n in families.items() if isinstance(one, Rescoring)}
     own = [reader.ask(one, n, asked, answers.token_ids) for one, n in scoring.items()]
     spoken = [reply.token_ids for reply in replies]
@@ -117,7 +117,7 @@ def intervene(
     )
 
 
-class _CopyReader:
+class CopyReader:
     """Gathers copies, has the model read all of them, and hands the echoes out.
 
     A prompt or an answer that comes more than once is kept once.

@@ -8,14 +8,15 @@ import yaml
 
 from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, ghost_counts, requested
-from ghosttrack.detector.config import InterventionsConfig
+from ghosttrack.detector.config import InterventionsConfig, SubjectSource
 from ghosttrack.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf"
 
 
 def settings(**copies):
-    return InterventionsConfig("test", copies, siblings_again=False, known_names=1.0)
+    given = SubjectSource.given
+    return InterventionsConfig("test", copies, given, siblings_again=False, known_names=1.0)
 
 
 def test_a_module_of_the_package_is_a_family_of_its_name():
