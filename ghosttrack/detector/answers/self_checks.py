@@ -104,16 +104,17 @@ def confidence_table(lm: LM, answers: Answers, template: str, asking: str) -> Ta
 
 
 def named_probability(text: str) -> float:
-    """Read the first number of a text as a probability; NaN where it is none.
+    """Read the first number of a text as a probability, whole ones as percent; NaN if it is none.
 
-    >>> named_probability("I am 85% sure"), named_probability("0.7"), named_probability("1984")
-    (0.85, 0.7, nan)
+    >>> [named_probability(text) for text in ("I am 85% sure", "0.7", "1", "1984")]
+    [0.85, 0.7, 0.01, nan]
     """
     found = PROBABILITY.search(text)
     if found is None:
         return np.nan
     value = float(found[1])
-    share = value / 100 if found[2] or value > 1 else value
+    is_share = "." in found[1] and not found[2] and value <= 1
+    share = value if is_share else value / 100
     return share if share <= 1 else np.nan
 
 

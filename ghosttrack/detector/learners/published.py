@@ -143,7 +143,8 @@ def information(
     """Measure each column's mutual information with the label, in nats, by parts of equal number.
 
     >>> labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    >>> information(np.column_stack([labels, 1 - labels, [0, 1] * 4]), labels).round(3).tolist()
+    >>> values = np.column_stack([labels, 1 - labels, [0.0, 1.0] * 4])
+    >>> information(values, labels).round(3).tolist()
     [0.693, 0.693, 0.0]
     """
     from scipy.stats import rankdata
