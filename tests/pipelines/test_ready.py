@@ -167,7 +167,11 @@ def test_answers_with_labels_and_samples_alone_have_no_confident_subset(
     [
         ("option_scores", None, "is not a folder; give that of LM-Pub-Quiz's files"),
         ("answered", None, "is not a file; give a .jsonl file"),
-        ("answered", [{"question": "a", "label": "error"}], "1: response must be a text, got None"),
+        (
+            "answered",
+            [{"question": "a", "label": "error"}],
+            "1: no `response`; found question, label",
+        ),
         (
             "answered",
             [{"question": "a", "response": "b", "label": "error"}],
