@@ -94,9 +94,9 @@ def as_typed(main: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             check_old_names(sys.argv[1:])
+            sys.argv[1:] = literal(sys.argv[1:])
         except ConfigError as error:
             fail(f"config: {error}")
-        sys.argv[1:] = literal(sys.argv[1:])
         main()
 
     return run

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from ghosttrack.config import QUESTIONS, DetectProgram
 from ghosttrack.data.config import CORPORA
+from ghosttrack.errors import ConfigError
 
 VARIANTS: Mapping[str, Sequence[type]] = {
     "corpus": tuple(CORPORA.values()),
@@ -33,11 +34,16 @@ def literal(arguments: Sequence[str]) -> list[str]:
     ['sae.k=8', "model.path='/runs/step=10 (v2)'", 'bank=null', "model.name='a'"]
     >>> literal(["-m", "model.name=a,b"]), literal(["model.name=a,b"])
     (['-m', 'model.name=a,b'], ["model.name='a,b'"])
+
+    Raises:
+        ConfigError: A value has no setting before it.
     """
     parser = OverridesParser.create()
     is_sweep = any(one in MULTIRUN for one in arguments)
     found = []
     for argument in arguments:
+        if argument.startswith("="):
+            raise ConfigError(f"{argument}: the name of a setting stands before the =")
         match = ASSIGNMENT.fullmatch(argument)
         if match and match[2] in _texts() and not _is_meant(parser, match[3], is_sweep=is_sweep):
             found.append(match[1] + quote(match[3]))

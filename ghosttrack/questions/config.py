@@ -173,7 +173,7 @@ class AskingConfig:
 
     def __post_init__(self) -> None:
         check_prompting("asking", self.template, self.max_new_tokens)
-        check_least("asking", self, shots=self.kind is AskingKind.few_shot, samples=0)
+        check_least("asking", self, shots=int(self.kind is AskingKind.few_shot), samples=0)
         if self.entailment is not None and not self.samples:
             raise ConfigError("asking.entailment compares samples: set asking.samples=10, say")
         for name in ("p_true", "confidence"):
