@@ -1,7 +1,8 @@
 """Judge fitted detectors on answers that they were not fitted on: of another set, or another model.
 
-Nothing is learned of those answers. Detectors that read residual streams travel between answers of
-one model; those of output scores and of asking again between models as well. What stands there
+Nothing is learned of those answers. Detectors that look inside, at residual streams or the logit
+lens, travel between answers of one model; those of output scores and of asking again between models
+as well. What stands there
 already is cross-fitted on those answers; `minus output` is the difference to output scores so
 learned, on the same resamples.
 
@@ -42,8 +43,8 @@ from ghosttrack.scoring.predict import states_table
 
 OUTPUT = "output"
 COLUMNS = ("detector", "subset", "answers", "AUROC", "learned there", f"minus {OUTPUT} there")
-OF_MODEL = ("states", "latents")
-"""Tables whose columns mean something in one model alone."""
+OF_MODEL = ("states", "latents", "lens", "lens_trajectory", "tracks", "ghosts")
+"""Tables of what happens inside: their columns mean something in one model alone."""
 
 
 class Elsewhere(NamedTuple):

@@ -59,7 +59,8 @@ def test_what_reads_a_model_does_not_travel_to_another(done: Done, tmp_path: Pat
     main([str(detectors), str(done.made["evaluations"]), "--out", str(tmp_path / "out")])
     names = set(sheet(tmp_path / "out")["detector"])
     assert "output" in names
-    of_model = {one.name for one in load(detectors) if "states" in one.tables}
+    of_model = {one.name for one in load(detectors) if {"states", "lens"} & {*one.tables}}
+    assert of_model
     assert of_model.isdisjoint(names)
 
 
