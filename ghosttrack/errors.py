@@ -45,6 +45,10 @@ def check_least(group: str, config: object, **least: int) -> None:
             raise ConfigError(f"{group}.{field} must be at least {bound}, got {got}")
 
 
+class LeakError(GhostTrackError):
+    """A canary found what it must not; the message names it. Everything was written before."""
+
+
 class Preempted(Exception):
     """A signal ended the task, which saved where it was; says which and where."""
 

@@ -165,7 +165,7 @@ def _paired(found: EvaluationRecord, detectors: Sequence[str]) -> pd.DataFrame:
 def _canaries(found: EvaluationRecord) -> pd.DataFrame:
     judged = found.evaluation
     rows: list[tuple[Cell, ...]] = [
-        (name, Estimate(value, *judged.canary_intervals[name]))
+        (name, Estimate(value, *judged.canaries_ci[name]))
         for name, value in judged.canaries.items()
     ]
     return sheet_of(("canary", "AUROC"), rows)

@@ -59,15 +59,17 @@ def once(n: int) -> Resamples:
     return Resamples(np.ones((1, 1), dtype=np.int16), np.zeros(n, dtype=np.int64))
 
 
-def interval(values: Float[np.ndarray, " resample"]) -> Interval:
+def interval(values: Float[np.ndarray, " resample"], n_tests: int = 1) -> Interval:
     """Take the central 95 % of the resampled values.
 
-    Resamples without a value (one class drawn only) are left out while they are few.
+    Of `n_tests` intervals that are to hold at once each is as much wider (Bonferroni). Resamples
+    without a value (one class drawn only) are left out while they are few.
     """
     finite = values[np.isfinite(values)]
     if len(finite) < (1 - MOST_UNDEFINED) * len(values):
         return UNDEFINED
-    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = (1 - LEVEL) / 2 / n_tests
+    low, high = np.quantile(finite, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 

@@ -1,11 +1,11 @@
-"""Detectors that must find nothing: an AUROC away from 0.5 means that the protocol leaks."""
+"""Detectors that must find nothing: an AUROC above chance means that the protocol leaks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.baselines import StateProbe, Words
@@ -14,25 +14,47 @@ from ghosttrack.detector.learners.classifiers import (
     FOREST,
     LINEAR,
     SHRUNK,
+    BestColumn,
     Columns,
+    LabelFree,
     Learner,
     screen,
 )
+from ghosttrack.detector.table import Table
+from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.data import Available, EvaluationData
+from ghosttrack.evaluation.fitting import Fits, Job
+from ghosttrack.evaluation.result import Interval
+from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, learnable
+from ghosttrack.evaluation.summary import canary_result
 
+CANARY = "canary:"
+CHANCE = 0.5
 NOISE_COLUMNS = 16
+UNTRAINED = {"untrained": "statistics", "untrained_again": "interventions"}
+SHUFFLE = "label_shuffle"
 SONGS = {
     "noise_by_text": "equal texts stand on both sides of a split",
     "index": "the order of the answers tells the wrong ones",
     "length": "lengths of question and answer tell the wrong ones",
-    "label_shuffle": "the protocol finds what is not there",
+    SHUFFLE: "the protocol finds what is not there",
     "name_tfidf": "the subjects' names tell the wrong ones",
-    "prior_of_another": "priors of other answers tell the wrong ones",
-    "states_of_another": "residual streams of other answers tell the wrong ones",
+    "shuffled_names": "a question or an entity stands on both sides of a split",
     "untrained": "a model that learned nothing tells the wrong ones by their prompts' words",
+    "untrained_again": "a model that learned nothing tells the wrong ones when it is asked again",
+    "prior_of_another": "the probability of another answer tells the wrong ones",
+    "states_of_another": "the residual stream at another answer tells the wrong ones",
 }
-"""What it means that a canary finds something."""
+"""What leaks where a canary finds something."""
+SIGNALS = {
+    "index": "real questions stand in an order that tells some of the wrong ones",
+    "length": "the length of an answer is a real signal here",
+    "name_tfidf": "the names in real questions tell some of the wrong ones",
+    "untrained": "the words of real questions tell some of the wrong ones",
+}
+"""What a canary finds where the answers may really be told by it: in real questions all of these,
+in answers of one's own to questions of a generated world their length."""
 
 
 class Canary(NamedTuple):
@@ -41,57 +63,133 @@ class Canary(NamedTuple):
     name: str
     learner: Learner
     labels: Int[np.ndarray, " sample"]
+    rows: Bool[np.ndarray, " sample"] | None = None
+    """Those that it is judged on, if not all."""
+    signal: Int[np.ndarray, " sample"] | None = None
+    """What the answers may really be told by: what is found among those that share it is a leak."""
+
+    def jobs(self, folds: Iterable[Fold]) -> list[Job]:
+        """Prepare it for every fold."""
+        return [Job(CANARY + self.name, fold, self.learner, self.labels) for fold in folds]
+
+
+class Verdict(NamedTuple):
+    """What became of a canary."""
+
+    auroc: float
+    ci: Interval
+    sings: bool
+    is_signal: bool
+    """It is above chance for what the answers may really be told by."""
 
 
 def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Available[Canary]:
-    """Build every canary that the data can feed."""
+    """Build every canary that the data can feed by itself."""
     answers, labels = data.answers, data.answers.labels
     texts = [
         f"{prompt} {text}" for prompt, text in zip(answers.prompts, answers.texts, strict=True)
     ]
     index = np.arange(len(labels), dtype=np.float64)[:, None]
+    own_length = np.array([len(text) for text in answers.texts])
     present = [
         Canary("noise_by_text", Columns(noise_by_text(texts, seed), FOREST), labels),
         Canary("index", Columns(index, BOOSTING), labels),
-        Canary("length", Columns(_lengths(answers), BOOSTING), labels),
+        Canary("length", Columns(_lengths(answers), BOOSTING), labels, signal=own_length),
     ]
     left_out = {}
-    shuffled = _shuffled(labels, folds, seed)
-    if all(learnable(fold, shuffled) for fold in folds):
+    shuffled = _shuffled_labels(labels, folds, seed)
+    if shuffled is not None:
         values = next(iter(data.tables.values())).values
-        present.append(Canary("label_shuffle", Columns(_finite(values), LINEAR[1:]), shuffled))
+        present.append(Canary(SHUFFLE, Columns(_finite(values), LINEAR[1:]), shuffled))
     else:
-        left_out["label_shuffle"] = "too few answers of one label to shuffle"
+        left_out[SHUFFLE] = "too few answers of one label to shuffle"
     if len(set(answers.subjects)) > 1:
         present.append(Canary("name_tfidf", Words(answers.subjects, "char_wb"), labels))
     else:
         left_out["name_tfidf"] = "the questions name no subjects"
-    present += _of_others(data, seed)
-    untrained = _untrained(data)
-    if untrained is None:
-        left_out["untrained"] = "this data holds no statistics of a model without training"
-    else:
-        present.append(Canary("untrained", Columns(untrained, BOOSTING), labels))
+    names = Words(_shuffled_names(answers.groups, seed), "char_wb")
+    present += [Canary("shuffled_names", names, labels), *_of_others(data, seed)]
+    for name, what in UNTRAINED.items():
+        table = data.tables.get(name)
+        if table is not None and (values := _screened(table)).size:
+            rows = np.logical_or.reduce(np.isfinite(table.values), axis=1)
+            present.append(Canary(name, Columns(values, BOOSTING), labels, rows))
+        else:
+            left_out[name] = f"this data holds no {what} of a model without training"
     return Available(tuple(present), left_out)
 
 
-def singing(
-    found: Mapping[str, float | None], intervals: Mapping[str, Sequence[float | None]]
-) -> list[str]:
-    """Name the canaries outside 0.45 to 0.55 whose interval leaves 0.5 out, and what that means.
+class Learned(NamedTuple):
+    """A detector that learns shuffled labels."""
 
-    >>> singing({"label_shuffle": 0.61}, {"label_shuffle": (0.56, 0.66)})
-    ['canary label_shuffle sings, AUROC 0.610 [0.560, 0.660]: the protocol finds what is not there']
+    canary: Canary
+    jobs: list[Job]
+
+
+def through_detectors(
+    fits: Fits, specs: Sequence[DetectorSpec], shuffled: Int[np.ndarray, " sample"]
+) -> list[Learned]:
+    """Let detectors learn shuffled labels by the classifiers that they have chosen.
+
+    Of those that stand alone each takes part that reads what none before it does. What looks at
+    labels that it is to predict finds the shuffled ones.
     """
-    said = []
-    for name, auroc in found.items():
-        low, high = intervals[name]
-        if auroc is None or low is None or high is None or 0.45 <= auroc <= 0.55:
+    seen, found = set[str](), list[Learned]()
+    for spec in specs:
+        read = {*spec.reads, *spec.needs}
+        if read <= seen or spec.stacked or spec.option_of or spec.name not in fits.fits:
             continue
-        if not low <= 0.5 <= high:
-            worth = f"AUROC {auroc:.3f} [{low:.3f}, {high:.3f}]"
-            said.append(f"canary {name} sings, {worth}: {SONGS[name]}")
-    return said
+        jobs = fits.jobs([spec])
+        if isinstance(jobs[0].learner, BestColumn | LabelFree):
+            continue
+        seen |= read
+        canary = Canary(f"{SHUFFLE}:{spec.name}", jobs[0].learner, shuffled)
+        mine = [
+            job._replace(name=CANARY + canary.name, labels=shuffled, option=fit.option)
+            for job, fit in zip(jobs, fits.fits[spec.name], strict=True)
+        ]
+        found.append(Learned(canary, mine))
+    return found
+
+
+class Hearing(NamedTuple):
+    """What canaries are judged on."""
+
+    strata: Int[np.ndarray, " sample"]
+    """Only pairs of answers of one are compared."""
+    resamples: Resamples
+    n_canaries: int
+    """How many intervals are to hold at once."""
+    is_real: bool
+    """The answers may be told by all that `SIGNALS` names."""
+
+
+def judge(canary: Canary, prob: Float[np.ndarray, " sample"], hearing: Hearing) -> Verdict:
+    """Hear whether a canary sings: its interval lies above chance, and for no real signal."""
+    rows = np.ones(len(prob), dtype=bool) if canary.rows is None else canary.rows
+    kept = canary.labels[rows], prob[rows]
+    drawn, strata = hearing.resamples.subset(rows), hearing.strata[rows]
+    auroc, ci = canary_result(*kept, strata, drawn, hearing.n_canaries)
+    if not ci.low > CHANCE:
+        return Verdict(auroc, ci, sings=False, is_signal=False)
+    is_signal = hearing.is_real and canary.name in SIGNALS
+    if canary.signal is not None and not is_signal:
+        alike = crossed(strata, canary.signal[rows])
+        inside = canary_result(*kept, alike, drawn, hearing.n_canaries)[1]
+        is_signal = not inside.low > CHANCE
+    return Verdict(auroc, ci, sings=not is_signal, is_signal=is_signal)
+
+
+def song(name: str) -> str:
+    """Say what leaks where a canary sings."""
+    return SONGS[name.partition(":")[0]]
+
+
+def crossed(
+    one: Int[np.ndarray, " sample"], other: Int[np.ndarray, " sample"]
+) -> Int[np.ndarray, " sample"]:
+    """Number the pairs of strata that there are."""
+    return np.unique(np.stack([one, other]), axis=1, return_inverse=True)[1].ravel()
 
 
 def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample column"]:
@@ -121,14 +219,25 @@ def _of_others(data: EvaluationData, seed: int) -> list[Canary]:
     return found
 
 
-def _shuffled(
+def _shuffled_labels(
     labels: Int[np.ndarray, " sample"], folds: tuple[Fold, ...], seed: int
-) -> Int[np.ndarray, " sample"]:
-    """Shuffle labels inside every fold, so that folds keep the shares they were dealt for."""
+) -> Int[np.ndarray, " sample"] | None:
+    """Shuffle labels inside every fold, so that folds keep the shares they were dealt for.
+
+    None where too few are of one label for every inner fold to hold both.
+    """
     generator, shuffled = np.random.default_rng(seed), labels.copy()
     for fold in folds:
         shuffled[fold.test] = generator.permutation(labels[fold.test])
-    return shuffled
+    return shuffled if all(learnable(fold, shuffled) for fold in folds) else None
+
+
+def _shuffled_names(groups: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Give every group the name of another."""
+    names = sorted(set(groups))
+    others = np.random.default_rng(seed).permutation(names).tolist()
+    given = dict(zip(names, others, strict=True))
+    return tuple(given[group] for group in groups)
 
 
 def _lengths(answers: Answers) -> Float[np.ndarray, "sample column"]:
@@ -140,12 +249,9 @@ def _lengths(answers: Answers) -> Float[np.ndarray, "sample column"]:
     return np.array(counts, dtype=np.float64)
 
 
-def _untrained(data: EvaluationData) -> Float[np.ndarray, "sample column"] | None:
-    if "untrained" not in data.tables:
-        return None
-    table = data.tables["untrained"]
+def _screened(table: Table) -> Float[np.ndarray, "sample column"]:
     kept = screen(table, np.arange(len(table))).kept
-    return _finite(table.values[:, kept]) if kept else None
+    return _finite(table.values[:, kept])
 
 
 def _finite(values: Float[np.ndarray, "sample column"]) -> Float[np.ndarray, "sample column"]:

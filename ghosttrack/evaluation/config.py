@@ -17,6 +17,15 @@ class HeldOut(Enum):
     """What is asked of the subject, too."""
 
 
+class Singing(Enum):
+    """What becomes of a run whose canaries sing."""
+
+    fail = "fail"
+    """It ends with exit status 1, after everything is written."""
+    report = "report"
+    """It says so, and no more."""
+
+
 @dataclass
 class EvaluationConfig:
     """Which detectors are judged, on what rows, and how surely."""
@@ -32,6 +41,8 @@ class EvaluationConfig:
     """Cluster bootstrap resamples behind every interval."""
     seed: int
     """Of folds, classifiers and resamples."""
+    canaries: Singing
+    """What becomes of a run whose canaries find what they must not."""
 
     def __post_init__(self) -> None:
         if self.compare is not None and not self.compare:

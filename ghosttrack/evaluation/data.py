@@ -48,8 +48,9 @@ class EvaluationData(NamedTuple):
     answers: Answers
     tables: Mapping[str, Table]
     """At least one of `output`, `sampling`, `lens`, `tracks`, `subject`, `ghosts`, `exposure`,
-    `untrained` (the statistics of tracks in a model without training), `null:<kind>` and the
-    families of interventions (`roster.FAMILIES`)."""
+    `untrained` (the statistics of tracks in a model without training), `untrained_again` (what it
+    says when it is asked again; NaN where it was not), `null:<kind>` and the families of
+    interventions (`roster.FAMILIES`)."""
     forwards: Mapping[str, float]
     """Forward passes per answer that a table needs beyond the one that gave the answer;
     a table without an entry needs none."""
@@ -63,9 +64,10 @@ class EvaluationData(NamedTuple):
     """Expected direction of the statistics in `tracks`, fixed before any label was seen."""
     families: Mapping[str, str] = MappingProxyType({})
     """Family of each statistic in `tracks`."""
-    uneven_relations: bool = False
-    """Some relations are much harder than others, and the words tell which is which: canaries are
-    then judged on pairs of answers of one relation, lest they sing for that."""
+    is_real: bool = False
+    """Questions of the world outside: some of their relations are much harder than others, and
+    their words tell which is which. Canaries are then judged on pairs of answers of one relation,
+    and what they find in names, lengths and order is a signal and no leak."""
     persistence: Mapping[str, Mapping[str, Float[np.ndarray, " sample"]]] = MappingProxyType({})
     """Measures of how long tracks last, each under `tracks` and each `null:<kind>`; NaN where an
     answer has no such track."""

@@ -12,19 +12,30 @@ from joblib import Parallel, delayed
 from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
-from ghosttrack.evaluation.canaries import Canary, canaries
+from ghosttrack.evaluation.canaries import (
+    CANARY,
+    SHUFFLE,
+    SIGNALS,
+    Canary,
+    Hearing,
+    Verdict,
+    canaries,
+    crossed,
+    judge,
+    song,
+    through_detectors,
+)
 from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.expectations import expectations
-from ghosttrack.evaluation.fitting import Fits, Job
+from ghosttrack.evaluation.fitting import Fits
 from ghosttrack.evaluation.result import (
     ALL,
     WITHIN,
     CausalRate,
     Evaluation,
     Expectation,
-    Interval,
     Pair,
     PartGain,
 )
@@ -36,12 +47,9 @@ from ghosttrack.evaluation.summary import (
     Entry,
     Subset,
     Summary,
-    canary_result,
     difference,
     summarise,
 )
-
-CANARY = "canary:"
 
 
 class Design(NamedTuple):
@@ -79,7 +87,7 @@ def evaluate(
     with Parallel(n_jobs=n_jobs) as parallel:
         fits = _fit(data, design, parallel, seed)
         summaries = _summarise(fits, design, parallel)
-        found = _canary_results(fits, design, parallel)
+        found = _verdicts(fits, design, parallel, seed)
         expected = _expectations(data, design, parallel)
     causal = causal_rates(data.causal, data.layers, config.n_bootstrap, seed)
     return replace(_evaluation(fits, design, summaries, found, causal), expectations=expected)
@@ -112,11 +120,7 @@ def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) ->
     data = data.with_grams()
     fits = Fits(data, design.nested)
     waiting = [spec for spec in design.specs if not spec.within]
-    jobs = [
-        Job(CANARY + one.name, fold, one.learner, one.labels)
-        for one in design.canaries
-        for fold in fits.folds
-    ]
+    jobs = [job for one in design.canaries for job in one.jobs(fits.folds)]
     while waiting:
         names = {spec.name for spec in waiting}
         now = [spec for spec in waiting if not names & {*spec.stacked, spec.option_of}]
@@ -140,7 +144,7 @@ def _evaluation(
     fits: Fits,
     design: Design,
     summaries: dict[str, list[Summary]],
-    found: dict[str, tuple[float, Interval]],
+    found: dict[str, Verdict],
     causal: tuple[CausalRate, ...],
 ) -> Evaluation:
     answers, data = fits.data.answers, fits.data
@@ -158,8 +162,10 @@ def _evaluation(
         hallucinated_frac=float(answers.labels.mean()),
         rows=tuple(one.row for one in chain.from_iterable(summaries.values())),
         paired=paired,
-        canaries={name: auroc for name, (auroc, _) in found.items()},
-        canary_intervals={name: ci for name, (_, ci) in found.items()},
+        canaries={name: one.auroc for name, one in found.items()},
+        canaries_ci={name: one.ci for name, one in found.items()},
+        singing={name: song(name) for name, one in found.items() if one.sings},
+        signals={name: SIGNALS[name] for name, one in found.items() if one.is_signal},
         tracking=tuple(
             row
             for measure, values in data.persistence.items()
@@ -208,26 +214,25 @@ def _expectations(
     return expectations(real, data.directions, labels, draws, parallel)
 
 
-def _canary_results(
-    fits: Fits, design: Design, parallel: Parallel
-) -> dict[str, tuple[float, Interval]]:
+def _verdicts(fits: Fits, design: Design, parallel: Parallel, seed: int) -> dict[str, Verdict]:
     """Judge every canary on pairs of answers of one fold.
 
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
     would put the AUROC of all pairs below 0.5. Where relations differ, pairs are of one as well.
     """
-    strata = design.folds
-    if fits.data.uneven_relations:
+    heard = list(design.canaries)
+    if shuffle := next((one for one in heard if one.name == SHUFFLE), None):
+        learned = through_detectors(fits, design.specs, shuffle.labels)
+        fits.run(parallel, [job for one in learned for job in one.jobs], seed)
+        heard += [one.canary for one in learned]
+    strata, is_real = design.folds, fits.data.is_real
+    if is_real:
         _, relation = np.unique(fits.data.answers.relations, return_inverse=True)
-        strata = relation * (strata.max() + 1) + strata
-    tasks = (
-        delayed(canary_result)(
-            one.labels, fits.cross_fit(CANARY + one.name).prob, strata, design.resamples
-        )
-        for one in design.canaries
-    )
-    found = cast("list[tuple[float, Interval]]", parallel(tasks))
-    return {one.name: result for one, result in zip(design.canaries, found, strict=True)}
+        strata = crossed(strata, relation)
+    pairs_of = Hearing(strata, design.resamples, len(heard), is_real)
+    tasks = (delayed(judge)(one, fits.cross_fit(CANARY + one.name).prob, pairs_of) for one in heard)
+    found = cast("list[Verdict]", parallel(tasks))
+    return {one.name: result for one, result in zip(heard, found, strict=True)}
 
 
 def _differences(

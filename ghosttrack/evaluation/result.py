@@ -166,8 +166,9 @@ class Evaluation:
     rows: tuple[Row, ...]
     paired: tuple[Pair, ...]
     canaries: Mapping[str, float]
-    """Name to AUROC; 0.45 to 0.55 where nothing leaks."""
-    canary_intervals: Mapping[str, Interval]
+    """Name to AUROC."""
+    canaries_ci: Mapping[str, Interval]
+    """Their intervals, 95 % of which hold for all canaries at once (Bonferroni)."""
     tracking: tuple[NullComparison, ...]
     causal: tuple[CausalRate, ...]
     scores: Mapping[str, Float[np.ndarray, " sample"]]
@@ -186,6 +187,10 @@ class Evaluation:
     """Detectors, canaries and subsets that the data cannot feed, with the reason."""
     claim: str
     """Whether tracking helps, with the numbers that decide it."""
+    singing: Mapping[str, str] = field(default_factory=dict)
+    """Canaries whose interval lies above chance, with what leaks."""
+    signals: Mapping[str, str] = field(default_factory=dict)
+    """Those that are above it for what such answers may really be told by, and what that is."""
     parts: tuple[PartGain, ...] = ()
     """What each part that was measured contributes."""
     expectations: tuple[Expectation, ...] = ()

@@ -1,6 +1,6 @@
 """From cross-fitted probabilities to rows with intervals; free of torch, as workers import it."""
 
-from math import isfinite
+from math import isfinite, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,10 @@ from ghosttrack.evaluation.scores import Scores, paired_auroc, score, smooth_ece
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
 at 500 of each an AUROC of 0.75 is known to 0.03)."""
+
+TWICE = sqrt(2)
+"""Where nothing tells anything, what the answers of one fold say by chance of those of another is
+said the other way round as well: each pair of answers counts twice, which doubles the variance."""
 
 
 FEW_GROUPS = 30
@@ -66,13 +70,19 @@ def canary_result(
     prob: Float[np.ndarray, " sample"],
     strata: Int[np.ndarray, " sample"],
     resamples: Resamples,
+    n_tests: int,
 ) -> tuple[float, Interval]:
-    """AUROC of a canary on pairs of answers of one stratum, on all where there is but one."""
+    """AUROC of a canary on pairs of answers of one stratum, on all where there is but one.
+
+    Its interval is to hold together with those of all `n_tests`. It is wider by `TWICE` than the
+    draws, which take scores as given.
+    """
     with threadpool_limits(1):
         point, draws = (
             paired_auroc(labels, prob, strata, one) for one in (once(len(labels)), resamples)
         )
-        return float(point[0]), interval(draws)
+        auroc, (low, high) = float(point[0]), interval(draws, n_tests)
+        return auroc, Interval(auroc + TWICE * (low - auroc), auroc + TWICE * (high - auroc))
 
 
 def difference(a: Summary, b: Summary) -> Pair:

@@ -29,6 +29,8 @@ from ghosttrack.models.lm import LM
 from ghosttrack.models.sizing import Sizes
 
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
+MOST_TWICE = 5 * 10**8
+"""Parameters of the largest model that is held a second time, with random weights, for canaries."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -117,6 +119,11 @@ def load_tokenizer(config: ModelConfig, embedded: Path) -> PreTrainedTokenizerBa
     with quiet():
         settings = _read_config(folder, config.trust_remote_code)
         return _read_tokenizer(folder, config, settings.vocab_size)
+
+
+def holds_twice(lm: LM) -> bool:
+    """Say whether a model is small enough to be held once more, without training."""
+    return sum(parameter.numel() for parameter in lm.model.parameters()) <= MOST_TWICE
 
 
 def untrained(lm: LM, seed: int) -> LM:

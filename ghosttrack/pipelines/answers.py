@@ -28,7 +28,7 @@ from ghosttrack.detector.answers.self_checks import (
 from ghosttrack.detector.answers.written import written_answers
 from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.family import SUBJECTS
-from ghosttrack.detector.asking.interventions import Interventions, intervene
+from ghosttrack.detector.asking.interventions import Interventions, intervene, untrained_again
 from ghosttrack.detector.asking.roster import RESCORED, ROSTER, requested
 from ghosttrack.detector.asking.subjects import find_subjects, with_span_names
 from ghosttrack.detector.config import SubjectSource
@@ -36,6 +36,7 @@ from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.entailment import Entailment, entailment_folder, entailment_identity
+from ghosttrack.models.load import holds_twice
 from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
@@ -60,7 +61,8 @@ from ghosttrack.questions.sets import QuestionSet, read_questions
 from ghosttrack.world.questions import question_set as world_questions
 
 CHECKS = "self-checks"
-ANSWERS_SCHEMA, INTERVENTIONS_SCHEMA, CHECKS_SCHEMA = 1, 1, 1
+UNTRAINED_FILE = "untrained_again.parquet"
+ANSWERS_SCHEMA, INTERVENTIONS_SCHEMA, CHECKS_SCHEMA = 1, 2, 1
 """Versions of the files that are written here."""
 
 log = logging.getLogger(__name__)
@@ -184,6 +186,12 @@ def write_interventions(
             log.info("left out: %s, no question has %s", family.name, family.needs)
     for name, table in found.tables.items():
         table.save(folder / f"{name}.parquet")
+    is_world = isinstance(setup.config.questions, WorldQuestions)
+    if is_world and holds_twice(setup.lm):  # words of real questions may tell, to any model
+        blank = untrained_again(
+            setup.lm, questions, answers.get(), requested(settings.copies), seed
+        )
+        blank.save(folder / UNTRAINED_FILE)
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
     facts = {
         "forwards": {**found.forwards, **passes},
@@ -207,6 +215,7 @@ def read_interventions(folder: Path) -> Interventions:
         seconds=facts["seconds"],
         rivals=tuple(rivals),
         left_out=tuple(facts["left_out"]),
+        untrained=Table.load(blank) if (blank := folder / UNTRAINED_FILE).exists() else None,
     )
 
 

@@ -1,7 +1,7 @@
 """An evaluation's files, and the last words of a run that has one."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from rich.console import Console
 from ghosttrack import __version__
 from ghosttrack.artifacts import Artifact, git_commit
 from ghosttrack.config import DetectProgram
-from ghosttrack.evaluation.canaries import singing
-from ghosttrack.evaluation.config import HeldOut
+from ghosttrack.errors import LeakError
+from ghosttrack.evaluation.config import HeldOut, Singing
 from ghosttrack.files import read_json, write_json
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
@@ -21,6 +21,7 @@ from ghosttrack.report.tables import (
     account,
     category_counts,
     print_headline,
+    with_interval,
     write_rows,
     write_scores,
 )
@@ -35,7 +36,7 @@ HELD_OUT = {
 TABLE_WIDTH = 164
 """Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the files of an evaluation."""
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,12 @@ def write_findings(
     close_loggers(loggers, config, run, folder)
 
 
-def conclude(run: Run, judged: Artifact) -> None:
-    """Keep the numbers with the run, print the closing table and say where the report lies."""
+def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
+    """Keep the numbers with the run, print the closing table and say where the report lies.
+
+    Raises:
+        LeakError: A canary sings, and that is to be a fault.
+    """
     found = read_json(judged.path / "evaluation.json")
     run.metrics["detect"] = {
         "evaluation": str(judged.path),
@@ -99,12 +104,24 @@ def conclude(run: Run, judged: Artifact) -> None:
     print_headline(found["rows"], Console(width=max(Console().width, TABLE_WIDTH)))
     if found["tracking"]:
         log.info("%s", found["claim"])
-    cautions = run.metrics["detect"].get("cautions", ())
-    for said in (*cautions, *singing(found["canaries"], found["canary_intervals"])):
+    for said in run.metrics["detect"].get("cautions", ()):
         log.warning("%s", said)
+    for name, signal in found["signals"].items():
+        log.info("%s is no leak: %s", _canary(name, found), signal)
     for row, name in found["recommended"].items():
         log.info("%s: %s, by the inner folds", row, name)
     log.info("report: %s", judged.path / "report.html")
+    leaks = [f"{_canary(name, found)} sings: {song}" for name, song in found["singing"].items()]
+    if leaks and singing is Singing.fail:
+        raise LeakError(f"{'; '.join(leaks)}; evaluation.canaries=report makes this no fault")
+    for said in leaks:
+        log.warning("%s", said)
+
+
+def _canary(name: str, found: Mapping[str, Any]) -> str:
+    """Name a canary with its AUROC and interval."""
+    auroc = with_interval(found["canaries"][name], found["canaries_ci"][name])
+    return f"canary {name}, AUROC {auroc},"
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:

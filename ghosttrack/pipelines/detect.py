@@ -134,7 +134,7 @@ class Detection:
         for stage in (*asked, self.states, self.tracks, self.detectors):
             if stage is not None:
                 stage.make()
-        conclude(run, self.evaluation.make())
+        conclude(run, self.evaluation.make(), config.evaluation.canaries)
 
 
 def detect(config: DetectProgram) -> None:

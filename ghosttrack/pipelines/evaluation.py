@@ -125,6 +125,7 @@ def evaluation_data(sources: Sources) -> EvaluationData:
             **found.tables,
             **checks.tables,
             **({"exposure": exposure} if exposure is not None else {}),
+            **({"untrained_again": found.untrained} if found.untrained is not None else {}),
         },
         forwards={**found.forwards, **checks.forwards},
         layers=layers,
@@ -132,6 +133,7 @@ def evaluation_data(sources: Sources) -> EvaluationData:
         families={spec.name: spec.family for spec in SPECS},
         parts=sources.parts,
         has_bank=sources.bank is not None,
+        is_real=sources.setup.config.questions.kind is not QuestionKind.ghostworld,
         said=read_all_answers(sources.answers.make().path),
     )
     if sources.states is not None:

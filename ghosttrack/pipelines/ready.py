@@ -54,8 +54,8 @@ SPECS = (
 )
 """Every statistic that a report may name."""
 REAL_LIMIT = (
-    "Names, lengths and the file's order may tell something of real answers: a canary outside 0.45 "
-    "to 0.55 is then no leak of the protocol, but what a detector has to be better than."
+    "Names, lengths and the file's order may tell something of real answers: what sees them alone "
+    "is then above chance for no leak, and a detector has to be better."
 )
 OPTION_LIMITS = (
     REAL_LIMIT,
@@ -109,7 +109,7 @@ def detect_ready(config: DetectProgram) -> None:
         chosen = _chosen(config)
         ready = READERS[chosen.kind](chosen)
     check_answers(ready.said, config.evaluation.n_folds)
-    conclude(run, ready_stage(run, config, chosen, ready).make())
+    conclude(run, ready_stage(run, config, chosen, ready).make(), config.evaluation.canaries)
 
 
 def ready_stage(
@@ -141,7 +141,7 @@ def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folde
             ready.answers,
             measured.tables,
             measured.forwards,
-            uneven_relations=any(ready.answers.relations),
+            is_real=True,
             said=ready.said,
         )
         evaluation = evaluate(data, config.evaluation, config.evaluation.seed)

@@ -17,16 +17,13 @@ from ghosttrack.detector.tracks.positions import Points, points
 from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS, track_statistics
 from ghosttrack.detector.tracks.streaming import output_so_far
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import untrained
+from ghosttrack.models.load import holds_twice, untrained
 from ghosttrack.models.readings import How, Readings, n_to_read, read, whole_streams
 from ghosttrack.pipelines.instruments import FittedInstruments
 from ghosttrack.tracking.nulls import NullTracks, null_tracks
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracker import link
 from ghosttrack.tracking.tracks import Tracks
-
-UNTRAINED_PARAMETERS = 5 * 10**8
-"""Largest model that is held a second time, with random weights, for the canary `untrained`."""
 
 
 class TrackingSetup(NamedTuple):
@@ -124,7 +121,7 @@ def untrained_table(
     seed: int,
 ) -> dict[str, Table]:
     """Run the same instruments over a model that never learned anything."""
-    if sum(parameter.numel() for parameter in lm.model.parameters()) > UNTRAINED_PARAMETERS:
+    if not holds_twice(lm):
         return {}
     pooled = tracking.detector.position is Position.max_pool
     _, evidence, tracks = track_points(

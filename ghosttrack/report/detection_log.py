@@ -79,7 +79,7 @@ def _tables(material: ReportMaterial) -> dict[str, Any]:
         ),
         "canaries": table(
             ("canary", "auroc", "low", "high"),
-            [(name, area, *found.canary_intervals[name]) for name, area in found.canaries.items()],
+            [(name, area, *found.canaries_ci[name]) for name, area in found.canaries.items()],
         ),
         "answers": _answers(material),
     }

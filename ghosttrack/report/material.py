@@ -24,8 +24,8 @@ WRITTEN_LIMITS = (
     "question; the model only read them. Nothing here says when the model itself hallucinates.",
     "Such pairs are told apart by how they are written: wrong answers are longer, or less hedged. "
     "A detector shows something only where it is better than control:surface and "
-    "control:answer_tfidf, which understand nothing; canaries that see length or words are outside "
-    "0.45 to 0.55 for the same reason and no leak of the protocol.",
+    "control:answer_tfidf, which understand nothing; canaries that see length or words are above "
+    "chance for the same reason and no leak of the protocol.",
     "Residual streams, latents, lens and tracks are read just before the answer's last token.",
 )
 

@@ -37,7 +37,7 @@ def test_an_evaluation_is_read_back_as_it_was(found: Path):
     assert repr(read.rows) == repr(was.rows)  # NaN is not equal to itself
     assert repr(read.paired) == repr(was.paired)
     assert (read.tracking, read.causal, read.claim) == (was.tracking, was.causal, was.claim)
-    assert repr(dict(read.canary_intervals)) == repr(dict(was.canary_intervals))
+    assert repr(dict(read.canaries_ci)) == repr(dict(was.canaries_ci))
     assert read.dropped == was.dropped
     for name, scores in was.scores.items():
         assert read.scores[name] == pytest.approx(scores, abs=1e-6)

@@ -1,12 +1,29 @@
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
+from joblib import Parallel
 
-from ghosttrack.detector.learners.classifiers import FOREST, Columns
+from ghosttrack.detector.learners.classifiers import FOREST, LINEAR, Columns
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.canaries import SONGS, canaries, noise_by_text, singing
+from ghosttrack.evaluation.bootstrap import resample
+from ghosttrack.evaluation.canaries import (
+    CANARY,
+    SIGNALS,
+    SONGS,
+    Hearing,
+    Verdict,
+    canaries,
+    judge,
+    noise_by_text,
+    song,
+    through_detectors,
+)
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.fitting import Fits
+from ghosttrack.evaluation.roster import find
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from tests.support.answers import made_up_answers
@@ -35,7 +52,7 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
     aurocs: dict[str, list[float]] = {}
     for seed in range(4):
         noise = Table(("a", "b"), np.random.default_rng(100 + seed).normal(size=(N, 2)))
-        given = data(seed, untrained=noise)
+        given = data(seed, untrained=noise, untrained_again=Table(noise.names, -noise.values))
         folds = folds_of(given)
         found = canaries(given, folds, seed)
         assert not found.left_out
@@ -43,7 +60,8 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
             value = cross_fitted(canary.learner, canary.labels, folds)
             aurocs.setdefault(canary.name, []).append(value)
     assert set(aurocs) == {
-        "noise_by_text", "label_shuffle", "index", "length", "name_tfidf", "untrained"
+        "noise_by_text", "label_shuffle", "index", "length", "name_tfidf", "untrained",
+        "shuffled_names", "untrained_again",
     }  # fmt: skip
     # One of 800 answers in 400 groups has a standard deviation of 0.03, the mean of four 0.015.
     for name, values in aurocs.items():
@@ -54,11 +72,9 @@ def test_every_canary_that_sings_is_told_with_what_that_means():
     rng = np.random.default_rng(0)
     noise = Table(("a", "b"), rng.normal(size=(N, 2)))
     states = {"answer_last": rng.normal(size=(1, N, 4)).astype(np.float32)}
-    given = data(prior=noise, untrained=noise)._replace(states=states, layers=(0,))
+    given = data(prior=noise, untrained=noise, untrained_again=noise)._replace(states=states, layers=(0,))
     names = [one.name for one in canaries(given, folds_of(given), 0).present]
-    assert len(names) == len(SONGS)
-    said = singing(dict.fromkeys(names, 0.7), dict.fromkeys(names, (0.6, 0.8)))
-    assert len(said) == len(names)
+    assert {*names} == {*SONGS}
 
 
 def test_noise_by_text_is_a_perfect_score_under_a_split_with_repeated_texts_and_we_refuse_it():
@@ -98,5 +114,112 @@ def test_what_the_data_cannot_feed_is_named():
     found = canaries(data(), folds_of(data()), 0)
     assert "untrained" not in {one.name for one in found.present}
     assert found.left_out == {
-        "untrained": "this data holds no statistics of a model without training"
+        "untrained": "this data holds no statistics of a model without training",
+        "untrained_again": "this data holds no interventions of a model without training",
     }
+
+
+def hearing(given: EvaluationData, folds: tuple[Fold, ...], *, is_real: bool = False) -> Hearing:
+    strata = np.empty(len(given.answers), dtype=np.int64)
+    for fold in folds:
+        strata[fold.test] = fold.number
+    return Hearing(strata, resample(given.answers.groups, 200, 0), 10, is_real)
+
+
+def heard(given: EvaluationData, name: str, folds=None, *, is_real: bool = False) -> Verdict:
+    folds = folds or folds_of(given)
+    canary = next(one for one in canaries(given, folds, 0).present if one.name == name)
+    fits = [fit_fold(canary.learner, canary.labels, fold, 0) for fold in folds]
+    prob = assemble(fits, folds, len(given.answers)).prob
+    return judge(canary, prob, hearing(given, folds, is_real=is_real))
+
+
+def leaky(name: str) -> EvaluationData:
+    """Answers whose labels can be read off what this canary looks at."""
+    given = data()
+    answers, labels = given.answers, given.answers.labels
+    noise = np.random.default_rng(0).normal(size=N)
+    if name in ("untrained", "untrained_again"):
+        values = np.where(np.arange(N) % 2, labels + noise, np.nan)  # not all are asked again
+        return data(**{name: Table(("a",), values[:, None])})
+    if name == "index":
+        return given._replace(answers=answers.take(np.argsort(labels + 0.5 * noise)))
+    long = (labels + 0.5 * noise > 0.5).tolist()
+    field, values = {
+        "length": ("prompts", answers.prompts),
+        "name_tfidf": ("subjects", answers.subjects),
+        "own length": ("texts", answers.texts),
+    }[name]
+    said = [f"zz{text}" if one else text for text, one in zip(values, long, strict=True)]
+    return given._replace(answers=replace(answers, **{field: tuple(said)}))
+
+
+@pytest.mark.parametrize("name", ["index", "length", "name_tfidf", "untrained", "untrained_again"])
+def test_a_canary_sings_where_its_family_leaks_and_not_where_it_does_not(name: str):
+    found = heard(leaky(name), name)
+    assert found.sings
+    assert found.auroc > found.ci.low > 0.5
+    assert song(name) == SONGS[name]
+    if name in SIGNALS:
+        assert heard(leaky(name), name, is_real=True)[2:] == (False, True)
+    if name not in ("untrained", "untrained_again"):
+        assert heard(data(), name)[2:] == (False, False)
+
+
+def test_the_length_of_an_answer_of_ones_own_is_a_signal_and_no_leak():
+    assert heard(leaky("own length"), "length")[2:] == (False, True)
+
+
+def test_groups_on_both_sides_of_a_split_are_found_by_shuffled_names():
+    given = data()
+    answers = given.answers
+    by_group = np.random.default_rng(0).integers(0, 2, 400)
+    _, group_of = np.unique(answers.groups, return_inverse=True)
+    given = given._replace(answers=replace(answers, labels=by_group[group_of]))
+    dealt = np.random.default_rng(1).integers(0, 3, N)
+    rows = [np.flatnonzero(dealt != fold) for fold in range(3)]
+    by_row = tuple(
+        Fold(fold, train, np.flatnonzero(dealt == fold), np.arange(len(train)) % 3)
+        for fold, train in enumerate(rows)
+    )
+    assert heard(given, "shuffled_names", by_row).sings
+    assert not heard(given, "shuffled_names").sings
+
+
+@dataclass(frozen=True)
+class Peeking(Columns):
+    """Looks at the labels that it is to predict."""
+
+    def fit_predict(self, option, labels, train, test, seed):
+        return labels[test] + super().fit_predict(option, labels, train, test, seed)
+
+
+@pytest.mark.parametrize("name", ["output", "tracks", "prior"])
+def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str):
+    tables = {
+        one: Table(("a", "b"), np.random.default_rng(at).normal(size=(N, 2)))
+        for at, one in enumerate(("tracks", "prior"))
+    }
+    given = data(**tables)
+    folds, specs = folds_of(given), [find(one) for one in ("output_best", "output", *tables)]
+    quick = [one._replace(learner=lambda x: Columns(x.values, LINEAR[1:])) for one in specs[1:]]
+    specs = [
+        one._replace(learner=lambda x: Peeking(x.values, LINEAR[1:])) if one.name == name else one
+        for one in (specs[0], *quick)
+    ]
+    fits = Fits(given, folds)
+    with Parallel(n_jobs=1) as parallel:
+        fits.run(parallel, fits.jobs(specs), 0)
+        shuffled = np.random.default_rng(5).permutation(given.answers.labels)
+        learned = through_detectors(fits, specs, shuffled)
+        fits.run(parallel, [job for one in learned for job in one.jobs], 0)
+    sing = {
+        one.canary.name
+        for one in learned
+        if judge(
+            one.canary, fits.cross_fit(CANARY + one.canary.name).prob, hearing(given, folds)
+        ).sings
+    }
+    assert len(learned) == 3
+    assert sing == {f"label_shuffle:{name}"}
+    assert song(f"label_shuffle:{name}") == SONGS["label_shuffle"]

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.evaluation.config import EvaluationConfig, HeldOut
+from ghosttrack.evaluation.config import EvaluationConfig, HeldOut, Singing
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
@@ -20,7 +20,12 @@ pytestmark = pytest.mark.slow
 
 N = 360
 SETTINGS = EvaluationConfig(
-    compare=None, held_out=HeldOut.group, n_folds=3, n_bootstrap=200, seed=0
+    compare=None,
+    held_out=HeldOut.group,
+    n_folds=3,
+    n_bootstrap=200,
+    seed=0,
+    canaries=Singing.fail,
 )
 DETECTORS = {
     "output_best", "output", "lens", "probe", "raw_latents", "tracks", "tracks+output",
@@ -39,7 +44,14 @@ DETECTORS = {
     "verbalised", "semantic_entropy:entailment", "selfcheck:entailment",
 }  # fmt: skip
 SUBSETS = ("all", "p>0.5", "p>0.8", "within relation")
-CANARIES = ("noise_by_text", "label_shuffle", "index", "length", "name_tfidf")
+CANARIES = (
+    "noise_by_text", "label_shuffle", "index", "length", "name_tfidf", "shuffled_names",
+)  # fmt: skip
+SHUFFLED = {
+    f"label_shuffle:{name}"
+    for name in ("output", "lens", "probe", "raw_latents", "tracks", "streaming", "ghosts",
+    "owner", "quick", "prior", "states:prompt_last", "subject_known")
+}  # fmt: skip
 OF_OTHERS = ("prior_of_another", "states_of_another")
 
 
@@ -221,13 +233,16 @@ def test_each_part_is_told_with_the_base_that_it_was_added_to(result: Evaluation
 
 
 def test_canaries_stay_near_one_half(result: Evaluation):
-    assert set(result.canaries) == {*CANARIES, *OF_OTHERS}
+    assert {one for one in result.canaries if ":" not in one} == {*CANARIES, *OF_OTHERS}
+    assert set(result.canaries) >= SHUFFLED
     # The standard deviation of an AUROC of 180 against 180 is 0.030: 4 of it.
     for name, value in result.canaries.items():
         assert abs(value - 0.5) < 0.12, (name, value)
-        low, high = result.canary_intervals[name]
+        low, high = result.canaries_ci[name]
         assert low < value < high
         assert low < 0.5 < high, (name, low, high)
+    assert not result.singing
+    assert not result.signals
 
 
 def test_columns_that_say_nothing_are_listed(result: Evaluation):
@@ -442,8 +457,9 @@ def test_canaries_may_tell_relations_apart_where_these_are_uneven():
     output = Table(drawn.output.names, drawn.output.values[order])
     data = EvaluationData(replace(drawn, **fields, output=output), {"output": output}, {})
     on_all, inside = (
-        evaluate(data._replace(uneven_relations=uneven), SETTINGS, 0, n_jobs=1).canaries["index"]
-        for uneven in (False, True)
+        evaluate(data._replace(is_real=is_real), SETTINGS, 0, n_jobs=1) for is_real in (False, True)
     )
-    assert on_all > 0.8
-    assert abs(inside - 0.5) < 0.2
+    assert on_all.canaries["index"] > 0.8
+    assert "index" in on_all.singing
+    assert abs(inside.canaries["index"] - 0.5) < 0.2
+    assert not inside.singing

@@ -13,7 +13,7 @@ trained bank became others. Tracks are therefore found through a bank that is dr
 There, too, rounding decides between two latents that are as good as tied: the tracks of 8 of 300
 answers became others. So one of the ten answers may differ in a statistic, and AUROCs of what
 reads tracks, which moved by .007, are held less closely than others, which moved by .00005. The
-canary of an untrained model moved by .025 and is not held.
+canaries of an untrained model moved by .025 and are not held, nor is what learns from tracks.
 """
 
 import json
@@ -63,6 +63,8 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {  # (relative, absolute)
     "AUROC of tracks": (0, 1.5e-2),
     "canaries": (0, 2e-3),
 }
+UNHELD = ("untrained", "untrained_again", ":tracks")
+"""Ends of the names of canaries that rounding moves."""
 TEN = slice(8, 18)
 """The first ten in a row of which none was among those 8."""
 
@@ -158,7 +160,7 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
         "output scores": ten(answers.filter(like="output:"), list(answers["question_ids"])),
         "AUROC": aurocs(evaluation, of_tracks=False),
         "AUROC of tracks": aurocs(evaluation, of_tracks=True),
-        "canaries": {k: v for k, v in evaluation["canaries"].items() if k != "untrained"},
+        "canaries": {k: v for k, v in evaluation["canaries"].items() if not k.endswith(UNHELD)},
     }
 
 

@@ -101,12 +101,14 @@ def evaluation(**changed: object) -> Evaluation:
             Pair("everything", "output", "p>0.8", NAN, UNDEFINED),
         ),
         "canaries": {"length": 0.5, "index": 0.61, "name_tfidf": NAN, "untrained": 0.44},
-        "canary_intervals": {
+        "canaries_ci": {
             "length": Interval(0.44, 0.56),
             "index": Interval(0.53, 0.7),
             "name_tfidf": UNDEFINED,
             "untrained": Interval(0.35, 0.53),
         },
+        "singing": {"index": "the order of the answers tells the wrong ones"},
+        "signals": {},
         "tracking": (
             NullComparison(
                 measure="layers of a confirmed track",

@@ -131,8 +131,9 @@ def test_a_number_that_is_not_defined_is_a_dash(page: Page):
 
 def test_canaries_are_judged(page: Page):
     assert page.row("length") == ["length", "0.500 [0.440, 0.560]", "nothing leaks"]
-    assert page.row("index") == ["index", "0.610 [0.530, 0.700]", "outside 0.45 to 0.55"]
-    assert page.row("untrained")[2].startswith("outside 0.45 to 0.55, but 0.5 is in its interval")
+    song = "sings: the order of the answers tells the wrong ones"
+    assert page.row("index") == ["index", "0.610 [0.530, 0.700]", song]
+    assert page.row("untrained")[2] == "nothing leaks"
 
 
 def test_statistics_are_held_against_their_expected_direction(page: Page):

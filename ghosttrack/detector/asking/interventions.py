@@ -31,9 +31,14 @@ from ghosttrack.detector.asking.family import (
 from ghosttrack.detector.table import Table
 from ghosttrack.models.changes import Change
 from ghosttrack.models.lm import LM
+from ghosttrack.models.load import untrained
 from ghosttrack.models.readings import find_subject
 from ghosttrack.models.score import Texts, Tokens, Totals, total, work
 from ghosttrack.questions.sets import Question, QuestionSet
+
+MOST_UNTRAINED = 400
+"""Answers that a model without training is asked again about: an AUROC of as many is known to
+.06."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Interventions:
     """The other subject to whom the answer fits best; "" where nobody was asked about."""
     left_out: tuple[str, ...]
     """Families for which no question had what they need."""
+    untrained: Table | None = None
+    """What `untrained_again` says, where such a model was asked."""
 
     @property
     def gaps(self) -> Float[np.ndarray, " sample"]:
@@ -115,6 +122,32 @@ def intervene(
         rivals=_rivals(rounds.values(), found.values(), len(answers)),
         left_out=tuple(left_out),
     )
+
+
+def untrained_again(
+    lm: LM,
+    questions: QuestionSet,
+    answers: Answers,
+    families: Mapping[Family, int],
+    seed: int,
+) -> Table:
+    """Ask a model without training again about some answers of a trained one.
+
+    What it says tells nothing of them, unless the copies that were made do. The columns are those
+    of the families that score an answer, NaN for answers that it is not asked about.
+    """
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(answers))[:MOST_UNTRAINED])
+    scoring: dict[Family, int] = {
+        one: n for one, n in families.items() if isinstance(one, Rescoring)
+    }
+    found = intervene(
+        *(untrained(lm, seed), questions, answers.take(drawn), scoring, seed), siblings_again=False
+    )
+    tables = tuple(found.tables.values()) or (Table((), np.empty((len(drawn), 0))),)
+    joined = tables[0].concat(*tables[1:])
+    values = np.full((len(answers), len(joined.names)), np.nan)
+    values[drawn] = joined.values
+    return Table(joined.names, values)
 
 
 class CopyReader:
