@@ -1,7 +1,8 @@
 """Collect every run below a folder into one table: runs.csv, runs.parquet and runs.md.
 
 Metrics of SAEs are means over hook points; AUROC is with its 95 % cluster-bootstrap interval, on
-all answers and on those that the model gave more than 0.5.
+all answers and on those that the model gave more than 0.5. Where runs differ by the bank's seed
+alone, banks.csv, .parquet and .md hold the paired differences over banks.
 
 Examples:
     python -m sweep.collect outputs/ghostworld/sweeps/<time>
@@ -16,6 +17,7 @@ from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluati
 from ghosttrack.analysis.runs import common_overrides, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.report.sheet import print_sheet, write_sheet
+from sweep.banks import bank_groups, banks_sheet, claims
 from sweep.tables import brief, runs_sheet
 
 
@@ -37,6 +39,13 @@ def _collect(given: argparse.Namespace) -> None:
     if common:
         say(f"all runs: {' '.join(common)}")
     print_sheet(brief(sheet, runs))
+    groups = bank_groups(runs, found)
+    if groups:
+        differences = banks_sheet(groups)
+        files += write_sheet(files[0].with_name("banks"), differences)
+        print_sheet(differences)
+        for said in claims(groups):
+            say(said)
     failed = sum(one.status != "done" for one in runs)
     say(f"{len(runs)} runs, {failed} of them not done: {', '.join(map(str, files))}")
 

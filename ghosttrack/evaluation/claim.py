@@ -91,7 +91,8 @@ def claim(paired: tuple[Pair, ...]) -> str:
     """State whether tracking helps.
 
     It helps when tracks add to output scores, probe and raw latents, and real links beat those of
-    every null, each by a paired interval above 0 on all answers.
+    every null, each by a paired interval above 0 on all answers; those of nulls hold for all nulls
+    at once. That a null wins is not said of one bank: another may have it otherwise.
     """
     found = {(pair.a, pair.b): pair for pair in paired if pair.subset == "all"}
     gain, shuffled = found.get(GAIN), found.get(DECISIVE_NULL)

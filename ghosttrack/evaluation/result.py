@@ -70,7 +70,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """AUROC of detector `a` minus that of `b`, on the same resamples."""
+    """AUROC of detector `a` minus that of `b`, on the same resamples.
+
+    Where `b` is a null, 95 % of the intervals hold for all nulls at once (Bonferroni).
+    """
 
     a: str
     b: str

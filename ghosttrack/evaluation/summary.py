@@ -85,8 +85,8 @@ def canary_result(
         return auroc, Interval(auroc + TWICE * (low - auroc), auroc + TWICE * (high - auroc))
 
 
-def difference(a: Summary, b: Summary) -> Pair:
-    """Difference in AUROC on the same resamples."""
+def difference(a: Summary, b: Summary, n_tests: int = 1) -> Pair:
+    """Difference in AUROC on the same resamples; `n_tests` intervals are to hold at once."""
     assert a.row.subset == b.row.subset, "a difference between subsets means nothing"
     defined = isfinite(a.row.auroc_ci.low) and isfinite(b.row.auroc_ci.low)
     return Pair(
@@ -94,7 +94,7 @@ def difference(a: Summary, b: Summary) -> Pair:
         b=b.row.detector,
         subset=a.row.subset,
         delta=a.row.auroc - b.row.auroc,
-        ci=interval(a.aurocs - b.aurocs) if defined else UNDEFINED,
+        ci=interval(a.aurocs - b.aurocs, n_tests) if defined else UNDEFINED,
     )
 
 

@@ -72,7 +72,9 @@ def test_every_canary_that_sings_is_told_with_what_that_means():
     rng = np.random.default_rng(0)
     noise = Table(("a", "b"), rng.normal(size=(N, 2)))
     states = {"answer_last": rng.normal(size=(1, N, 4)).astype(np.float32)}
-    given = data(prior=noise, untrained=noise, untrained_again=noise)._replace(states=states, layers=(0,))
+    given = data(prior=noise, untrained=noise, untrained_again=noise)._replace(
+        states=states, layers=(0,)
+    )
     names = [one.name for one in canaries(given, folds_of(given), 0).present]
     assert {*names} == {*SONGS}
 

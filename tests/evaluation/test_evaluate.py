@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from ghosttrack.detector.config import Null
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
@@ -178,6 +179,29 @@ def test_risk_rises_as_an_answer_is_written(result: Evaluation):
 def test_a_null_is_judged_by_the_classifier_of_the_tracks(result: Evaluation):
     kind = [chosen.rsplit(",", 1)[0] for chosen in result.chosen["tracks"]]
     assert [chosen.rsplit(",", 1)[0] for chosen in result.chosen["null:shuffled"]] == kind
+
+
+def test_one_of_several_nulls_has_to_be_told_apart_from_chance_among_all_of_them():
+    data = with_tables("output", "tracks", "null:shuffled")
+    others = {
+        f"null:{one.name}": table(data.answers.labels, (0.0, 0.0), "t", 20 + at)
+        for at, one in enumerate(Null)
+        if one is not Null.shuffled
+    }
+    names = ["tracks", "null:shuffled"]
+    one, all_four = (
+        evaluate(
+            data._replace(tables={**data.tables, **more}),
+            replace(SETTINGS, compare=[*names, *more]),
+            *(0,),
+            n_jobs=1,
+        ).pair(*names)
+        for more in ({}, others)
+    )
+    assert one is not None
+    assert all_four is not None
+    assert all_four.delta == one.delta
+    assert all_four.ci.low < one.ci.low < one.ci.high < all_four.ci.high
 
 
 def test_paired_differences_are_those_of_the_rows(result: Evaluation):
