@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     asks = command("ask", ask)
     asks.add_argument("--file", type=place, help="many prompts: .txt, one a line, or .jsonl")
     asks.add_argument(
+        "--prevalence",
+        type=float,
+        help="share of answers that are hallucinated where risks are to hold (default: as learned)",
+    )
+    asks.add_argument(
         "words",
         nargs="*",
         metavar="prompt|setting=value",
@@ -85,7 +90,7 @@ def ask(options: argparse.Namespace) -> None:
         make_model(config)
         from ghosttrack.scoring.ask import answer_and_judge
 
-        answer_and_judge(config, prompts)
+        answer_and_judge(config, prompts, options.prevalence)
 
     _run("ask", "detect", task, words)
 

@@ -45,6 +45,16 @@ def check_least(group: str, config: object, **least: int) -> None:
             raise ConfigError(f"{group}.{field} must be at least {bound}, got {got}")
 
 
+def check_share(setting: str, share: float) -> None:
+    """Make sure that a setting is a share of something, and neither none nor all of it.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"{setting} must be above 0 and below 1, got {share:g}")
+
+
 class LeakError(GhostTrackError):
     """A canary found what it must not; the message names it. Everything was written before."""
 

@@ -23,6 +23,7 @@ from ghosttrack.evaluation.result import (
     NullComparison,
     Pair,
     PartGain,
+    Reliability,
     Row,
 )
 from ghosttrack.evaluation.roster import CHIEF
@@ -32,7 +33,7 @@ from ghosttrack.report.tables import Estimate
 
 RECORDS = {
     **{"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate},
-    **{"parts": PartGain, "expectations": Expectation},
+    **{"parts": PartGain, "expectations": Expectation, "reliability": Reliability},
 }
 TEXTS = ("question", "answer", "category")
 """Columns of `tables/scores.csv` that are no detector's."""

@@ -112,6 +112,8 @@ class Judge(NamedTuple):
     threshold: float
     prevalence: float
     """Share of hallucinated answers among those that it was fitted on."""
+    assumed: float
+    """Share for which it says its risks."""
 
 
 @dataclass(frozen=True)

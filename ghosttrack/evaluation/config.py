@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from ghosttrack.errors import ConfigError, check_least
+from ghosttrack.errors import ConfigError, check_least, check_share
 
 
 class HeldOut(Enum):
@@ -41,10 +41,15 @@ class EvaluationConfig:
     """Cluster bootstrap resamples behind every interval."""
     seed: int
     """Of folds, classifiers and resamples."""
+    prevalence: float | None
+    """Share of answers that are hallucinated where detectors will be used: risks of new answers are
+    said for it, and how far they can be believed there; null: that of the answers."""
     canaries: Singing
     """What becomes of a run whose canaries find what they must not."""
 
     def __post_init__(self) -> None:
         if self.compare is not None and not self.compare:
             raise ConfigError("evaluation.compare must name a detector, or be null for all")
+        if self.prevalence is not None:
+            check_share("evaluation.prevalence", self.prevalence)
         check_least("evaluation", self, n_folds=2, n_bootstrap=1)

@@ -30,6 +30,7 @@ from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.expectations import expectations
 from ghosttrack.evaluation.fitting import Fits
+from ghosttrack.evaluation.reliability import PREVALENCES, reliability
 from ghosttrack.evaluation.result import (
     ALL,
     WITHIN,
@@ -39,7 +40,7 @@ from ghosttrack.evaluation.result import (
     Pair,
     PartGain,
 )
-from ghosttrack.evaluation.roster import BASE, NULL, PARTS, pairs
+from ghosttrack.evaluation.roster import BASE, COMPETING, NULL, PARTS, pairs
 from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
@@ -90,7 +91,13 @@ def evaluate(
         found = _verdicts(fits, design, parallel, seed)
         expected = _expectations(data, design, parallel)
     causal = causal_rates(data.causal, data.layers, config.n_bootstrap, seed)
-    return replace(_evaluation(fits, design, summaries, found, causal), expectations=expected)
+    competing = {name: fits.cross_fit(name).prob for name in COMPETING if name in summaries}
+    wanted = {*PREVALENCES, *(() if config.prevalence is None else (config.prevalence,))}
+    return replace(
+        _evaluation(fits, design, summaries, found, causal),
+        expectations=expected,
+        reliability=reliability(competing, data.answers.labels, wanted),
+    )
 
 
 def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design:

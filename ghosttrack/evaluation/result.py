@@ -133,6 +133,18 @@ class CausalRate:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """How far a detector's risks can be believed where another share is hallucinated."""
+
+    detector: str
+    prevalence: float
+    error: float
+    """Smooth calibration error of its probabilities as they are."""
+    shifted_error: float
+    """Of those probabilities, shifted on the log-odds scale to that share."""
+
+
+@dataclass(frozen=True)
 class Expectation:
     """Whether a statistic by itself lies on the side that was expected of it."""
 
@@ -196,6 +208,8 @@ class Evaluation:
     """Those that are above it for what such answers may really be told by, and what that is."""
     parts: tuple[PartGain, ...] = ()
     """What each part that was measured contributes."""
+    reliability: tuple[Reliability, ...] = ()
+    """Of detectors that may be recommended."""
     expectations: tuple[Expectation, ...] = ()
     """Of every statistic that has an expected direction."""
     recommended: Mapping[str, str] = field(default_factory=dict)

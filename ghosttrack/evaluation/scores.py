@@ -122,11 +122,15 @@ def paired_auroc(
         return wins.sum(axis=1) / pairs.sum(axis=1)
 
 
-def smooth_ece(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> float:
+def smooth_ece(
+    labels: Int[np.ndarray, " sample"],
+    prob: Float[np.ndarray, " sample"],
+    weights: Float[np.ndarray, " sample"] | float = 1.0,
+) -> float:
     """Compute the smooth calibration error: no bins, no choice of their number.
 
     Residuals are smoothed over the probability by a reflected Gaussian kernel; the error is the
-    mean absolute residual at the width that equals it.
+    mean absolute residual at the width that equals it. Weights have the mean 1.
 
     Source: Blasiok and Nakkiran 2023, smECE.
 
@@ -137,7 +141,7 @@ def smooth_ece(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sam
     0.4
     """
     place = np.minimum((prob * GRID).astype(np.int64), GRID - 1)
-    residuals = np.bincount(place, labels - prob, GRID) / max(len(prob), 1)
+    residuals = np.bincount(place, weights * (labels - prob), GRID) / max(len(prob), 1)
 
     def error(width: float) -> float:
         return float(np.abs(gaussian_filter1d(residuals, width * GRID, mode="reflect")).sum())

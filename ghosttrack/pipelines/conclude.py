@@ -51,6 +51,7 @@ def protocol(config: DetectProgram) -> dict[str, object]:
         "n_bootstrap": judging.n_bootstrap,
         "seed": judging.seed,
         **({} if is_usual else {"held_out": judging.held_out.name}),
+        **({} if judging.prevalence is None else {"prevalence": judging.prevalence}),
         **({} if judging.compare is None else {"compare": sorted(judging.compare)}),
     }
 

@@ -21,6 +21,8 @@ from ghosttrack.report.viewer import reasons_of, tracks_of
 
 N_REASONS = 6
 """Of the terminal; the page has more."""
+EQUAL = 1e-6
+"""Shares no further apart are the same, but for rounding."""
 BAR = 10
 """Characters of a full bar."""
 RISING = ((0.25, "green"), (0.5, "yellow"), (0.75, "dark_orange"), (1.01, "red"))
@@ -86,6 +88,7 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
         streaming=STREAMING,
         percent=percent,
         worth=worth,
+        learned=learned,
     )
     path.write_text(text, encoding="utf-8")
 
@@ -115,6 +118,14 @@ def worth(judge: Judge) -> str:
     return (
         f"cross-validated AUROC {number(judge.auroc)} [{number(judge.low)}, {number(judge.high)}]"
     )
+
+
+def learned(judge: Judge) -> str:
+    """Say which share of answers was hallucinated where it learned, and for which it says risks."""
+    said = f"{percent(judge.prevalence)} of the answers it learned from were"
+    if abs(judge.assumed - judge.prevalence) < EQUAL:
+        return said
+    return f"{said}, risks are for {percent(judge.assumed)}"
 
 
 def _answer(judgement: Judgement, index: int) -> dict[str, object]:
@@ -173,7 +184,7 @@ def _verdict(judgement: Judgement) -> list[RenderableType]:
         (judgement.verdict, f"bold {colour}"),
         f": hallucinated with a probability of {percent(judgement.probability)}",
         (f" (flagged from {percent(judge.threshold)} on; ", "dim"),
-        (f"{percent(judge.prevalence)} of the answers it learned from were)", "dim"),
+        (f"{learned(judge)})", "dim"),
     )
     parts = [title, Text(), verdict, Text(f"by {judge.name}, {worth(judge)}", "dim")]
     parts += [Text(_safe(f"note: {note}"), "yellow") for note in judgement.notes]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
-from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Row
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliability, Row
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
@@ -68,6 +68,7 @@ def write_page(
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
         parts=_parts(evaluation.parts),
+        reliability=_by_prevalence(evaluation.reliability),
         figures=[_figure(figure) for figure in figures],
         ambiguity=ambiguity(evaluation, risk_name),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
@@ -174,6 +175,13 @@ def _parts(parts: Sequence[PartGain]) -> list[tuple[str, Mapping[str, PartGain]]
     for part in parts:
         grouped.setdefault(part.part, {})[part.subset] = part
     return list(grouped.items())
+
+
+def _by_prevalence(found: Sequence[Reliability]) -> dict[str, dict[float, Reliability]]:
+    grouped: dict[str, dict[float, Reliability]] = {}
+    for one in found:
+        grouped.setdefault(one.detector, {})[one.prevalence] = one
+    return grouped
 
 
 def _figure(path: Path) -> dict[str, str | bool]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.judgement import Judgement
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, check_share
 from ghosttrack.files import write_json
 from ghosttrack.questions.prompts import bare_prompt, read_prompts
 from ghosttrack.report.live import (
@@ -30,25 +30,33 @@ TERMINAL_WIDTH = 110
 log = logging.getLogger(__name__)
 
 
-def answer_and_judge(config: DetectProgram, prompts: str | Path) -> None:
+def answer_and_judge(
+    config: DetectProgram, prompts: str | Path, prevalence: float | None = None
+) -> None:
     """Judge a prompt, or each of a file; fit the detector of these settings if there is none.
 
     Args:
         config: Settings of detect.py.
         prompts: A text that the model goes on with, or the file of many.
+        prevalence: Share of hallucinated answers that risks are said for; None: that of the
+            settings.
 
     Raises:
-        ConfigError: The settings are not about a model that answers, or the file cannot be read.
+        ConfigError: The settings are not about a model that answers, the file cannot be read, or
+            the prevalence is no share.
     """
     if config.questions.kind.is_ready:
         raise ConfigError("ask needs a model that answers; drop questions=")
     if config.estimate:
         raise ConfigError("estimate=true says nothing of ask; drop it")
+    if prevalence is not None:
+        check_share("--prevalence", prevalence)
     is_file = isinstance(prompts, Path)
     questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
     run, artifact = find_detector(config)
     with run.stage("load detector"):
-        detector = Detector.load(artifact.path, config.model.device)
+        assumed = config.evaluation.prevalence if prevalence is None else prevalence
+        detector = Detector.load(artifact.path, config.model.device, assumed)
     console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
     with run.stage("judge"):
         shown = detector.judge(questions, partial(_tell, console, is_file=is_file))

@@ -82,12 +82,15 @@ class Detector:
         self.world = world
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto") -> "Detector":
+    def load(
+        cls, folder: Path | str, device: str = "auto", prevalence: float | None = None
+    ) -> "Detector":
         """Read the detectors of an artefact, its bank and its model.
 
         Args:
             folder: `outputs/<model>/detectors/<name>-<id>`; bank and evaluation lie beside it.
             device: `cpu`, `cuda`, `cuda:<n>`, or `auto`: a GPU where there is one.
+            prevalence: Share of hallucinated answers that risks are said for; None: as it learned.
 
         Raises:
             DataError: A part is gone, broken, or of another model.
@@ -109,6 +112,8 @@ class Detector:
         if bank is not None:
             weights = Bank.load(bank.path).to(lm.device)
             instruments = read_instruments(folder, weights, facts.layers, facts.detector)
+        if prevalence is not None:
+            fitted = tuple(one.at(prevalence) for one in fitted)
         detectors = RankedDetectors.of(
             fitted, (*SPECS, *SCORED), root / "evaluations" / facts.evaluation
         )

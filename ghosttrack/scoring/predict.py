@@ -25,6 +25,7 @@ from ghosttrack.detector.judgement import (
     TokenRisk,
     explain,
 )
+from ghosttrack.detector.learners.calibration import shifted
 from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import FittedDetector, values_of
 from ghosttrack.detector.table import StatisticSpec, Table
@@ -336,7 +337,9 @@ def read_words(lm: LM, text: str) -> tuple[list[str], list[str]]:
 def _judge(fitted: FittedDetector, row: Mapping[str, Any] | None) -> Judge:
     found = (row["auroc"], *row["auroc_ci"]) if row else (None, None, None)
     auroc, low, high = (nan if number is None else float(number) for number in found)
-    return Judge(fitted.name, auroc, low, high, fitted.threshold, fitted.prevalence)
+    known = fitted.prevalence
+    assumed = float(shifted(np.array([known]), fitted.calibration.shift)[0])
+    return Judge(fitted.name, auroc, low, high, fitted.threshold, known, assumed)
 
 
 def _tokens(

@@ -26,6 +26,7 @@ SETTINGS = EvaluationConfig(
     n_folds=3,
     n_bootstrap=200,
     seed=0,
+    prevalence=None,
     canaries=Singing.fail,
 )
 DETECTORS = {

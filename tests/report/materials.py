@@ -14,6 +14,7 @@ from ghosttrack.evaluation.result import (
     Interval,
     NullComparison,
     Pair,
+    Reliability,
     Row,
 )
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
@@ -144,6 +145,7 @@ def evaluation(**changed: object) -> Evaluation:
         "dropped": {"output": ("flat: constant",)},
         "effective_rank": {"output": 1.0},
         "left_out": {"exposure_oracle": "nobody counted"},
+        "reliability": (Reliability("output", 0.1, 0.263, 0.011),),
         "claim": "Tracking helps: a sentence.",
         "expectations": (
             Expectation("output", "mean_logprob", N, 0.0, Interval(0.0, 0.1), 0.01, "holds"),

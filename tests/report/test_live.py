@@ -28,8 +28,8 @@ from ghosttrack.report.live import (
 from tests.report import materials
 from tests.report.test_page import Page
 
-JUDGE = Judge("interventions+output", 0.957, 0.949, 0.964, 0.58, 0.61)
-STREAMER = Judge("tracks+output", float("nan"), float("nan"), float("nan"), 0.5, 0.61)
+JUDGE = Judge("interventions+output", 0.957, 0.949, 0.964, 0.58, 0.61, 0.61)
+STREAMER = Judge("tracks+output", float("nan"), float("nan"), float("nan"), 0.5, 0.61, 0.61)
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m [bold]"
 
 

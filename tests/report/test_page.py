@@ -136,6 +136,11 @@ def test_canaries_are_judged(page: Page):
     assert page.row("untrained")[2] == "nothing leaks"
 
 
+def test_reliability_is_told_at_another_share_of_hallucinated_answers(page: Page):
+    assert "10 %, as they are" in page.text
+    assert page.row("output", "0.263") == ["output", "0.263", "0.011"]
+
+
 def test_statistics_are_held_against_their_expected_direction(page: Page):
     # mean_logprob: every wrong answer below every right one, so AUROC 0, and lower was expected;
     # n_births: likewise, but higher was expected.

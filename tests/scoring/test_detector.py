@@ -52,6 +52,23 @@ def test_any_text_passes_the_command_line(workplace: Workplace, done: Done, prom
     assert times(done.output, "detectors") == before
 
 
+def test_a_prompt_is_judged_for_another_share_of_hallucinated_answers(
+    workplace: Workplace, done: Done
+):
+    asked = "where was anna born?"
+    said(workplace.console(done.output, "ask", asked))
+    (before,) = judged(newest(done))
+    printed = said(workplace.console(done.output, "ask", "--prevalence", "0.01", asked))
+    (after,) = judged(newest(done))
+    base, odds = before["judge"]["prevalence"], [one["probability"] for one in (before, after)]
+    ratio = np.divide(*[one / (1 - one) for one in reversed(odds)])
+    assert ratio == pytest.approx((0.01 / 0.99) / (base / (1 - base)))
+    assert "risks are for 1.0 %" in printed
+    refused = workplace.console(done.output, "ask", "--prevalence", "1.5", asked)
+    assert refused.returncode == 1
+    assert "--prevalence must be above 0 and below 1, got 1.5" in refused.stderr
+
+
 def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Workplace, done: Done):
     prompt = "where was <script>alert(1)</script> anna <img src=http://x.y/z>?"
     said(workplace.console(done.output, "ask", prompt))

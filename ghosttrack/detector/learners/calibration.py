@@ -30,7 +30,8 @@ class Steps(NamedTuple):
 class Calibration(NamedTuple):
     """Strictly increasing map from raw scores to probabilities.
 
-    p(s) = expit(slope * (s - center) / scale + intercept), or its mixture with a step function.
+    p(s) = expit(slope * (s - center) / scale + intercept), or its mixture with a step function;
+    logit p is then shifted.
     """
 
     center: float
@@ -38,6 +39,8 @@ class Calibration(NamedTuple):
     slope: float
     intercept: float
     steps: Steps | None
+    shift: float = 0.0
+    """What another share of hallucinated answers adds to the log-odds (`log_odds_ratio`)."""
 
     @property
     def name(self) -> str:
@@ -48,8 +51,28 @@ class Calibration(NamedTuple):
         """Probability of hallucination, in [0, 1]."""
         platt = expit(self.slope * (scores - self.center) / self.scale + self.intercept)
         if self.steps is None:
-            return platt
-        return PLATT_SHARE * platt + (1 - PLATT_SHARE) * np.interp(scores, *self.steps)
+            return shifted(platt, self.shift)
+        steps = np.interp(scores, *self.steps)
+        return shifted(PLATT_SHARE * platt + (1 - PLATT_SHARE) * steps, self.shift)
+
+
+def log_odds_ratio(base: float, prevalence: float) -> float:
+    """Say by how much log-odds shift from one share of hallucinated answers to another.
+
+    This is right where the shares differ and right and hallucinated answers each look as before.
+
+    Source: Saerens, Latinne and Decaestecker 2002, equation 2.4.
+    """
+    return float(logit(prevalence) - logit(base))
+
+
+def shifted(prob: PerSample, log_odds: float) -> PerSample:
+    """Shift probabilities on the log-odds scale.
+
+    >>> shifted(np.array([0.0, 0.5, 1.0]), log_odds_ratio(0.5, 0.1)).round(3).tolist()
+    [0.0, 0.1, 1.0]
+    """
+    return expit(logit(prob) + log_odds) if log_odds else prob
 
 
 def calibrate(scores: PerSample, labels: Labels, inner: Labels) -> Calibration:

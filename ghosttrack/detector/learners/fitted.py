@@ -11,7 +11,7 @@ The parts and the base, the score of a row that says nothing, add up to the scor
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from ghosttrack.detector.learners.calibration import Calibration, Steps
+from ghosttrack.detector.learners.calibration import Calibration, Steps, log_odds_ratio, shifted
 from ghosttrack.detector.learners.classifiers import (
     MOST_LOGIT,
     WEIGHED,
@@ -286,6 +286,13 @@ class FittedDetector:
     def lacks(self, values: Values) -> Bool[np.ndarray, " row"]:
         """Tell which rows miss a value that no answer missed on which the detector was fitted."""
         return np.logical_or.reduce(np.isnan(values) & ~self.has_holes, axis=1)
+
+    def at(self, prevalence: float) -> "FittedDetector":
+        """Say risks for where this share of answers is hallucinated; it flags the same answers."""
+        shift = log_odds_ratio(self.prevalence, prevalence)
+        threshold = float(shifted(np.array([self.threshold]), shift)[0])
+        calibration = self.calibration._replace(shift=shift)
+        return replace(self, calibration=calibration, threshold=threshold)
 
     def prob(self, values: Values) -> PerRow:
         """Calibrated probability of hallucination."""

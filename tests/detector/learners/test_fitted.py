@@ -41,6 +41,23 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path, option: Option, steps: St
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".safetensors"]
 
 
+@pytest.mark.parametrize("steps", [None, Steps(np.array([-1.0, 1.0]), np.array([0.0, 1.0]))])
+def test_risks_move_to_another_share_of_hallucinated_answers_and_flags_stay(
+    tmp_path: Path, steps: Steps | None
+):
+    values, _ = sample()
+    calibration = Calibration(0.1, 1.5, 0.9, -0.2, steps)
+    one = fitted(TABULAR[0], threshold=0.4, calibration=calibration, prevalence=0.6)
+    moved = one.at(0.1)
+    before, after = one.prob(values), moved.prob(values)
+    # By Bayes: odds times (.1 / .9) / (.6 / .4) = 2 / 27.
+    np.testing.assert_allclose(after / (1 - after), before / (1 - before) * 2 / 27)
+    np.testing.assert_array_equal(after >= moved.threshold, before >= one.threshold)
+    np.testing.assert_allclose(moved.at(0.6).prob(values), before)
+    save(tmp_path, [moved])
+    np.testing.assert_array_equal(load(tmp_path)[0].prob(values), after)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
