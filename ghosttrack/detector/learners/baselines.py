@@ -140,8 +140,8 @@ class RidgeProbe(Learner):
 def gram(streams: Float[np.ndarray, "layer sample d_model"]) -> Float[np.ndarray, "sample sample"]:
     """Compute mean inner products of answers over layers and dimensions.
 
-    Every dimension counts in `quartiles` of all answers, whatever their labels. Takes eight bytes
-    for every two answers.
+    Every dimension counts in `quartiles` of all answers, whatever their labels. Memory: 8 bytes
+    times the answers squared.
     """
     found = np.zeros((streams.shape[1], streams.shape[1]))
     for layer in streams:
