@@ -2,9 +2,8 @@
 
 Nothing is learned of those answers. Detectors that look inside, at residual streams or the logit
 lens, travel between answers of one model; those of output scores and of asking again between models
-as well. What stands there
-already is cross-fitted on those answers; `minus output` is the difference to output scores so
-learned, on the same resamples.
+as well. What stands there already is cross-fitted on those answers; `minus output` is the
+difference to output scores so learned, on the same resamples.
 
 Examples:
     python -m ghosttrack.analysis transfer outputs/ghostworld outputs/gemma-3-270m
