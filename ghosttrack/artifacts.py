@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
-from ghosttrack.errors import DataError
+from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json, sha256_file, telling_full, write_json
 from ghosttrack.processes import place
 
@@ -157,23 +157,24 @@ def read(folder: Path, kind: str | None = None, *, verify: bool = False) -> Arti
         verify: Compare every file's checksum, not only names and sizes.
 
     Raises:
-        DataError: No manifest, another kind, an identity that does not hash to the folder's name,
-            or a missing, truncated or changed file.
+        DataError: No manifest or a malformed one, another kind, an identity that does not hash to
+            the folder's name, or a missing, truncated or changed file.
     """
     if not is_complete(folder):
         raise DataError(f"{folder}: no manifest.json, so no complete artefact; build it again")
-    manifest = read_json(folder / "manifest.json")
-    if kind is not None and manifest["kind"] != kind:
-        raise DataError(f"{folder}: is of kind {manifest['kind']!r}, expected {kind!r}")
-    expected = artifact_id(manifest["identity"])
-    if manifest["id"] != expected:
-        raise DataError(
-            f"{folder}/manifest.json: id {manifest['id']} does not match its identity ({expected});"
-            " delete the folder to build it again"
-        )
-    for name, facts in manifest["files"].items():
-        _check_file(folder / name, facts, verify=verify)
-    return Artifact(folder, manifest["id"], manifest, built=False)
+    with whole(folder / "manifest.json"):
+        manifest = read_json(folder / "manifest.json")
+        if kind is not None and manifest["kind"] != kind:
+            raise DataError(f"{folder}: is of kind {manifest['kind']!r}, expected {kind!r}")
+        expected = artifact_id(manifest["identity"])
+        if manifest["id"] != expected:
+            raise DataError(
+                f"{folder}/manifest.json: id {manifest['id']} does not match its identity"
+                f" ({expected}); delete the folder to build it again"
+            )
+        for name, facts in manifest["files"].items():
+            _check_file(folder / name, facts, verify=verify)
+        return Artifact(folder, manifest["id"], manifest, built=False)
 
 
 def record_checksum(file: Path, name: str) -> None:

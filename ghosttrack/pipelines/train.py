@@ -178,7 +178,7 @@ def _say_budget(
     if n_distinct < config.sae.batch_size:
         raise ConfigError(
             f"corpus {config.corpus.name}: {n_distinct:,} activations to train on, fewer than one"
-            f" batch of sae.batch_size={config.sae.batch_size:,}; give it more text"
+            f" batch of sae.batch_size={config.sae.batch_size:,}; lower it, or give more"
         )
     if trainer.is_global_zero:
         budget = training_budget(trainer, config, len(hooks), source.d_model)

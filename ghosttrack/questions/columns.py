@@ -1,6 +1,6 @@
 """Columns of rows that others wrote: each what it has to be, or a line that says why not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 from ghosttrack.errors import DataError
@@ -45,3 +45,12 @@ def items(row: Row, column: str, where: str) -> Sequence[object]:
     if not isinstance(value, list):
         raise DataError(f"{where}: {column} must be a list, got {value!r}")
     return value
+
+
+def listed(names: Iterable[str]) -> str:
+    r"""List columns' names for a message of one line, whatever they hold.
+
+    >>> listed(["a b", "c\nd"])
+    "a b, 'c\\nd'"
+    """
+    return ", ".join(name if name.isprintable() else repr(name) for name in names)

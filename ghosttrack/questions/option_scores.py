@@ -170,7 +170,7 @@ def _options(rows: Sequence[tuple[str, Row]], told: _Told | None) -> dict[str, s
     is_in_rows_order = "results" in rows[0][1]
     if told and told.options and not is_in_rows_order:
         ids = told.option_ids or tuple(map(str, range(len(told.options))))
-        if len(set(ids)) != len(told.options):
+        if not len(ids) == len(set(ids)) == len(told.options):
             raise DataError(f"{told.where}: answer_space_ids must name each option once")
         return dict(zip(ids, told.options, strict=True))
     found: dict[str, str] = {}

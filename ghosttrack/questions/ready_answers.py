@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ghosttrack.data.documents import json_rows
 from ghosttrack.errors import DataError
-from ghosttrack.questions.columns import Row, numbers, text, texts
+from ghosttrack.questions.columns import Row, listed, numbers, text, texts
 from ghosttrack.questions.sets import normalised
 
 LABELS = {"correct": 0, "error": 1}
@@ -92,7 +92,7 @@ def _label(row: Row, where: str) -> int | None:
 
 def _found(row: Row) -> str:
     known = _renamed(row)
-    return f"found {', '.join(row)}" + (f"; rename {known}" if known else "")
+    return f"found {listed(row)}" + (f"; rename {known}" if known else "")
 
 
 def _renamed(row: Row) -> str:

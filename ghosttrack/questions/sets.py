@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.questions.columns import listed
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.records import Row, read_rows
 
@@ -233,11 +234,11 @@ def _question(
     row, where, layout = read
     asked = _text(row, layout.question, where)
     if not asked:
-        raise DataError(f"{where}: no `{layout.question}`; found {', '.join(row)}")
+        raise DataError(f"{where}: no `{layout.question}`; found {listed(row)}")
     answers = read.answers(layout.answer, layout.answers)
     if needs_answers and not answers:
         name = (*layout.answers, *layout.answer)[0]
-        raise DataError(f"{where}: no `{name}`; found {', '.join(row)}")
+        raise DataError(f"{where}: no `{name}`; found {listed(row)}")
     wrong = read.answers(layout.wrong, layout.wrongs)
     if written and not wrong:
         names = " or ".join(f"`{name}`" for name in (*layout.wrong, *layout.wrongs))
@@ -265,7 +266,9 @@ def _text(row: Mapping[str, object], column: str, where: str) -> str:
     value = row.get(column, "")
     is_nan = isinstance(value, float) and not isfinite(value)
     if is_nan or isinstance(value, bool) or not isinstance(value, str | int | float):
-        got = f"an object of {', '.join(value)}" if isinstance(value, Mapping) else repr(value)
+        got = (
+            f"an object of {listed(value)}" if value and isinstance(value, Mapping) else repr(value)
+        )
         raise DataError(f"{where}: {column} must be a text, got {got}")
     return str(value).strip()
 
