@@ -38,7 +38,7 @@ from ghosttrack.pipelines.detectors import FACTS
 from ghosttrack.pipelines.states import read_kept
 from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
 from ghosttrack.report.tables import Estimate
-from ghosttrack.scoring.predict import states_table
+from ghosttrack.scoring.features import states_table
 
 OUTPUT = "output"
 COLUMNS = ("detector", "subset", "answers", "AUROC", "learned there", f"minus {OUTPUT} there")

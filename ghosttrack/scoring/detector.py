@@ -43,13 +43,8 @@ from ghosttrack.questions.sets import Question, QuestionSet
 from ghosttrack.report.live import Shown
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
-from ghosttrack.scoring.predict import (
-    AnswerFeatures,
-    RankedDetectors,
-    further_tables,
-    read_words,
-    track_view,
-)
+from ghosttrack.scoring.features import AnswerFeatures, further_tables
+from ghosttrack.scoring.predict import RankedDetectors, read_words, track_view
 from ghosttrack.world.facts import WorldSpec, load_spec
 from ghosttrack.world.questions import recognise
 

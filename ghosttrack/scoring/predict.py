@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from ghosttrack.artifacts import is_complete
-from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.self_checks import bare, prior_table
-from ghosttrack.detector.asking.interventions import Interventions
+from ghosttrack.detector.answers.self_checks import bare
 from ghosttrack.detector.judgement import (
     About,
     Hypothesis,
@@ -28,18 +25,16 @@ from ghosttrack.detector.judgement import (
 from ghosttrack.detector.learners.calibration import shifted
 from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import FittedDetector, values_of
-from ghosttrack.detector.table import StatisticSpec, Table
+from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
-from ghosttrack.detector.tracks.observe import raw_latents
 from ghosttrack.detector.tracks.streaming import Stream
 from ghosttrack.files import read_json
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
-from ghosttrack.models.readings import read_states
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import TrackView
-from ghosttrack.sae.bank import Bank
+from ghosttrack.scoring.features import AnswerFeatures
 
 N_HYPOTHESES = 5
 """Competing answers that are shown."""
@@ -51,85 +46,6 @@ SEEN = ONE_PASS - {"output"}
 """Of them, those that take reading the answer token by token."""
 ANY_ANSWER = ONE_PASS | {"states", "latents", "scores", "prior"}
 """Tables that there is a row of for every answer, whatever is known of its question."""
-
-
-class AnswerFeatures(NamedTuple):
-    """What detectors read of a batch of answers."""
-
-    questions: QuestionSet
-    answers: Answers
-    found: Interventions
-    template: str
-    """The prompt around a question."""
-    more: Mapping[str, Table] = MappingProxyType({})
-    """Further tables that detectors read."""
-    stream: Stream | None = None
-    """What is seen at every token, once it is looked at."""
-
-    @property
-    def tables(self) -> dict[str, Table]:
-        """Of whole answers, named as in an evaluation."""
-        seen, at = (self.stream.tables, self.stream.first) if self.stream else ({}, [])
-        first = {name: table.take(np.asarray(at)) for name, table in seen.items()}
-        return {**first, "output": self.answers.output, **self.found.tables, **self.more}
-
-
-def further_tables(
-    lm: LM,
-    detectors: Sequence[FittedDetector],
-    answers: Answers,
-    template: str,
-    layers: Sequence[int],
-    bank: Bank | None,
-) -> dict[str, Table]:
-    """Measure what the detectors read beyond output, interventions and tracks.
-
-    Args:
-        lm: The model.
-        detectors: Whose columns say what is needed.
-        answers: Just given.
-        template: The prompt around a question.
-        layers: Blocks whose residual streams may be read.
-        bank: What latents are read through, where there is one.
-    """
-    columns = [column.partition(":") for one in detectors for column in one.columns]
-    tables: dict[str, Table] = {}
-    if any(table == "prior" for table, _, _ in columns):
-        prior = prior_table(lm, answers, template)
-        tables |= {} if prior is None else {"prior": prior}
-    wanted, through = (
-        tuple(dict.fromkeys(name for table, _, name in columns if table == kind))
-        for kind in ("states", "latents")
-    )
-    if not (wanted or through):
-        return tables
-    prompts = [lm.encode(prompt) for prompt in answers.prompts]
-    if not through:
-        layers = sorted({int(name.split("/")[1]) for name in wanted})
-    streams = read_states(lm, prompts, answers.token_ids, layers).streams
-    if wanted:
-        tables["states"] = states_table(wanted, streams, layers)
-    if through and bank is not None:
-        acts = raw_latents(bank, streams["prompt_last"])
-        places = [map(int, name.split("/")) for name in through]
-        values = [acts[layers.index(at)][:, [unit]].toarray()[:, 0] for at, unit in places]
-        tables["latents"] = Table(through, np.column_stack(values).astype(np.float64))
-    return tables
-
-
-def states_table(
-    names: tuple[str, ...],
-    streams: Mapping[str, Float[np.ndarray, "layer answer d_model"]],
-    layers: Sequence[int],
-) -> Table:
-    """Pick units of residual streams, named `<place>/<block>/<unit>`; what is not there is NaN."""
-    n_answers = next(iter(streams.values())).shape[1]
-    values = np.full((n_answers, len(names)), np.nan)
-    for column, name in enumerate(names):
-        place, block, unit = name.split("/")
-        if place in streams and int(block) in layers and int(unit) < streams[place].shape[2]:
-            values[:, column] = streams[place][layers.index(int(block)), :, int(unit)]
-    return Table(names, values)
 
 
 @dataclass(frozen=True)

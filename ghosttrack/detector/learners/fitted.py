@@ -335,14 +335,11 @@ def values_of(
 def quantiles(values: Values, labels: RowLabels) -> Float[np.ndarray, "label quantile column"]:
     """Measure `QUANTILES` of each column among right and hallucinated answers."""
     found = np.full((2, len(QUANTILES), values.shape[1]), np.nan)
+    known = np.where(np.isfinite(values), values, np.nan)
     for label in (0, 1):
-        if np.isfinite(values).all() and (labels == label).any():
-            found[label] = np.quantile(values[labels == label], QUANTILES, axis=0)
-            continue
-        for at, column in enumerate(values[labels == label].T):
-            known = column[np.isfinite(column)]
-            if len(known):
-                found[label, :, at] = np.quantile(known, QUANTILES)
+        mine = known[labels == label]
+        there = np.flatnonzero(~np.isnan(mine).all(axis=0))
+        found[label][:, there] = np.nanquantile(mine[:, there], QUANTILES, axis=0)
     return found
 
 
