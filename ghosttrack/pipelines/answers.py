@@ -186,12 +186,13 @@ def write_interventions(
             log.info("left out: %s, no question has %s", family.name, family.needs)
     for name, table in found.tables.items():
         table.save(folder / f"{name}.parquet")
-    is_world = isinstance(setup.config.questions, WorldQuestions)
-    if is_world and holds_twice(setup.lm):  # words of real questions may tell, to any model
+    is_world = setup.config.questions.kind is QuestionKind.ghostworld
+    if is_world and found.tables and holds_twice(setup.lm):  # real questions' words may tell
         blank = untrained_again(
             setup.lm, questions, answers.get(), requested(settings.copies), seed
         )
-        blank.save(folder / UNTRAINED_FILE)
+        if blank.names:
+            blank.save(folder / UNTRAINED_FILE)
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
     facts = {
         "forwards": {**found.forwards, **passes},
