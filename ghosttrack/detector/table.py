@@ -1,5 +1,6 @@
 """Named columns of numbers, one row per answer, and what each column says about itself."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -63,7 +64,7 @@ class Table:
         assert len(self.names) == self.values.shape[1], (
             f"{len(self.names)} names for {self.values.shape[1]} columns"
         )
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, n in Counter(self.names).items() if n > 1)
         assert not repeated, f"columns named twice: {', '.join(repeated)}"
 
     @classmethod
