@@ -144,7 +144,9 @@ def _rows(
         yield one.name, subset.name, int(rows.sum()), estimate, known, minus
 
 
-class _Area(NamedTuple):
+class _Resampled(NamedTuple):
+    """An AUROC, and what it is under every resample."""
+
     point: float
     drawn: Float[np.ndarray, " resample"]
 
@@ -155,8 +157,8 @@ def _area(
     subset: Subset,
     rows: Bool[np.ndarray, " sample"],
     draws: Resamples,
-) -> _Area:
+) -> _Resampled:
     stratum = np.zeros_like(labels) if subset.relation is None else subset.relation
     chosen = labels[rows], prob[rows], stratum[rows]
     point = float(paired_auroc(*chosen, once(len(chosen[0])))[0])
-    return _Area(point, paired_auroc(*chosen, draws.subset(rows)))
+    return _Resampled(point, paired_auroc(*chosen, draws.subset(rows)))

@@ -87,10 +87,9 @@ def write_corpus(
 ) -> None:
     """Shuffle documents, write their token ids and say which are trained on and which held out.
 
-    Held-out documents come first in the shuffled order, so a longer training run keeps them. No
-    document stands on both sides, but one that outweighs the others, which is cut. A corpus that is
-    too short gives a fifth of what it has to held-out, or what training does not need. After a kill
-    it tokenises what is missing.
+    Held-out documents come first in the shuffled order, so a longer training run keeps them. None
+    stands on both sides, but one that outweighs the others, which is cut. Too short a corpus holds
+    out a fifth, or what training does not need. After a kill what is missing is tokenised.
 
     Args:
         folder: Gets `corpus.json` and the files of `tokens.py`.

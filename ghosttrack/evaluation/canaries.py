@@ -73,7 +73,7 @@ class Canary(NamedTuple):
         return [Job(CANARY + self.name, fold, self.learner, self.labels) for fold in folds]
 
 
-class Verdict(NamedTuple):
+class CanaryVerdict(NamedTuple):
     """What became of a canary."""
 
     auroc: float
@@ -164,20 +164,20 @@ class Hearing(NamedTuple):
     """The answers may be told by all that `SIGNALS` names."""
 
 
-def judge(canary: Canary, prob: Float[np.ndarray, " sample"], hearing: Hearing) -> Verdict:
+def judge(canary: Canary, prob: Float[np.ndarray, " sample"], hearing: Hearing) -> CanaryVerdict:
     """Hear whether a canary sings: its interval lies above chance, and for no real signal."""
     rows = np.ones(len(prob), dtype=bool) if canary.rows is None else canary.rows
     kept = canary.labels[rows], prob[rows]
     drawn, strata = hearing.resamples.subset(rows), hearing.strata[rows]
     auroc, ci = canary_result(*kept, strata, drawn, hearing.n_canaries)
     if not ci.low > CHANCE:
-        return Verdict(auroc, ci, sings=False, is_signal=False)
+        return CanaryVerdict(auroc, ci, sings=False, is_signal=False)
     is_signal = hearing.is_real and canary.name in SIGNALS
     if canary.signal is not None and not is_signal:
         alike = crossed(strata, canary.signal[rows])
         inside = canary_result(*kept, alike, drawn, hearing.n_canaries)[1]
         is_signal = not inside.low > CHANCE
-    return Verdict(auroc, ci, sings=not is_signal, is_signal=is_signal)
+    return CanaryVerdict(auroc, ci, sings=not is_signal, is_signal=is_signal)
 
 
 def song(name: str) -> str:

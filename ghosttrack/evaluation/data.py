@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.family import SUBJECTS
-from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
@@ -84,7 +83,7 @@ class EvaluationData(NamedTuple):
     """Residual streams of `layers` by place, as `readings.STATES` names them, and `masked`: at the
     answer's last token, the answer masked."""
     grams: Mapping[str, Float[np.ndarray, "sample sample"]] = MappingProxyType({})
-    """As `classifiers.Inputs.grams`, made where detectors are fitted."""
+    """As `classifiers.Inputs.grams`, of `states`."""
     encoders: tuple[np.ndarray, ...] = ()
     """As `classifiers.Inputs.encoders`, of `probes`."""
     has_bank: bool = True
@@ -108,10 +107,6 @@ class EvaluationData(NamedTuple):
             "masked": self.states.get("masked", ()),
         }
         return len(held[name]) > 0 if name in held else name in self.tables
-
-    def with_grams(self) -> "EvaluationData":
-        """Multiply residual streams once for all folds and detectors."""
-        return self._replace(grams={place: gram(held) for place, held in self.states.items()})
 
     @property
     def token_answer(self) -> Int[np.ndarray, " token"]:

@@ -17,8 +17,8 @@ from ghosttrack.evaluation.canaries import (
     SHUFFLE,
     SIGNALS,
     Canary,
+    CanaryVerdict,
     Hearing,
-    Verdict,
     canaries,
     crossed,
     judge,
@@ -124,7 +124,6 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
 
 def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) -> Fits:
     """Fit what stands alone, then what builds on it, and choose among all last."""
-    data = data.with_grams()
     fits = Fits(data, design.nested)
     waiting = [spec for spec in design.specs if not spec.within]
     jobs = [job for one in design.canaries for job in one.jobs(fits.folds)]
@@ -151,7 +150,7 @@ def _evaluation(
     fits: Fits,
     design: Design,
     summaries: dict[str, list[Summary]],
-    found: dict[str, Verdict],
+    found: dict[str, CanaryVerdict],
     causal: tuple[CausalRate, ...],
 ) -> Evaluation:
     answers, data = fits.data.answers, fits.data
@@ -221,7 +220,9 @@ def _expectations(
     return expectations(real, data.directions, labels, draws, parallel)
 
 
-def _verdicts(fits: Fits, design: Design, parallel: Parallel, seed: int) -> dict[str, Verdict]:
+def _verdicts(
+    fits: Fits, design: Design, parallel: Parallel, seed: int
+) -> dict[str, CanaryVerdict]:
     """Judge every canary on pairs of answers of one fold.
 
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
@@ -238,7 +239,7 @@ def _verdicts(fits: Fits, design: Design, parallel: Parallel, seed: int) -> dict
         strata = crossed(strata, relation)
     pairs_of = Hearing(strata, design.resamples, len(heard), is_real)
     tasks = (delayed(judge)(one, fits.cross_fit(CANARY + one.name).prob, pairs_of) for one in heard)
-    found = cast("list[Verdict]", parallel(tasks))
+    found = cast("list[CanaryVerdict]", parallel(tasks))
     return {one.name: result for one, result in zip(heard, found, strict=True)}
 
 

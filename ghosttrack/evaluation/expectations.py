@@ -15,7 +15,7 @@ from ghosttrack.evaluation.bootstrap import Resamples, interval
 from ghosttrack.evaluation.result import Expectation, Interval
 from ghosttrack.evaluation.scores import paired_auroc, plain_auroc
 
-LEVEL = 0.05
+FALSE_SHARE = 0.05
 """Share of false ones that is borne with among the verdicts that hold or fail."""
 MOST_DRAWS = 500
 """Draws of groups behind a standard error: they give it to 3 %."""
@@ -82,6 +82,6 @@ def _area(
 
 
 def _verdict(excess: float, q: float) -> str:
-    if q > LEVEL:
+    if q > FALSE_SHARE:
         return "not shown"
     return "holds" if excess > 0 else "fails"

@@ -161,7 +161,7 @@ def fit_whole(
     then what they are fused from; those that the data cannot feed are left out. The same seed gives
     the same detectors, whatever `n_jobs`; -1 takes every core this process may use.
     """
-    data, answers = data.with_grams(), data.answers
+    answers = data.answers
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)

@@ -187,11 +187,11 @@ def write_interventions(
     for name, table in found.tables.items():
         table.save(folder / f"{name}.parquet")
     is_world = setup.config.questions.kind is QuestionKind.ghostworld
-    if is_world and found.tables and holds_twice(setup.lm):  # real questions' words may tell
+    if is_world and holds_twice(setup.lm):  # words of real questions may tell, to any model
         blank = untrained_again(
             setup.lm, questions, answers.get(), requested(settings.copies), seed
         )
-        if blank.names:
+        if blank is not None:
             blank.save(folder / UNTRAINED_FILE)
     pq.write_table(pa.table({"rival": pa.array(found.rivals)}), folder / "rivals.parquet")
     facts = {

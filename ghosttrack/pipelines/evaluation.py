@@ -148,7 +148,8 @@ def evaluation_data(sources: Sources) -> EvaluationData:
 def _with_states(data: EvaluationData, read: AnswerStates, position: Position) -> EvaluationData:
     own = position is Position.prompt_last and not data.answers.are_written
     probes = read.states["prompt_last"] if own else data.probes
-    return data._replace(states=read.states, probes=probes, tables={**data.tables, **read.tables})
+    tables = {**data.tables, **read.tables}
+    return data._replace(states=read.states, grams=read.grams, probes=probes, tables=tables)
 
 
 def _with_tracks(data: EvaluationData, tracked: AnswerTracks) -> EvaluationData:

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.attention import attention_tables
 from ghosttrack.detector.answers.written import reading_points
+from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.lens import commitment, trajectory
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS
@@ -40,7 +42,8 @@ class Also(NamedTuple):
     """Residual streams once more, the answer masked."""
 
 
-class AnswerStates(NamedTuple):
+@dataclass(frozen=True)
+class AnswerStates:
     """What one pass over every prompt and its answer left."""
 
     states: Mapping[str, Float[np.ndarray, "layer answer d_model"]]
@@ -48,6 +51,11 @@ class AnswerStates(NamedTuple):
     tables: Mapping[str, Table]
     """`LENS_TABLES` where they are wanted and nothing tracks the answers, which leaves them too;
     `ATTENTION_TABLES`."""
+
+    @cached_property
+    def grams(self) -> dict[str, Float[np.ndarray, "answer answer"]]:
+        """Inner products of the residual streams, by place: once for all that is fitted."""
+        return {place: gram(held) for place, held in self.states.items()}
 
 
 def states_stage(

@@ -12,8 +12,8 @@ from ghosttrack.evaluation.canaries import (
     CANARY,
     SIGNALS,
     SONGS,
+    CanaryVerdict,
     Hearing,
-    Verdict,
     canaries,
     judge,
     noise_by_text,
@@ -128,7 +128,7 @@ def hearing(given: EvaluationData, folds: tuple[Fold, ...], *, is_real: bool = F
     return Hearing(strata, resample(given.answers.groups, 200, 0), 10, is_real)
 
 
-def heard(given: EvaluationData, name: str, folds=None, *, is_real: bool = False) -> Verdict:
+def heard(given: EvaluationData, name: str, folds=None, *, is_real: bool = False) -> CanaryVerdict:
     folds = folds or folds_of(given)
     canary = next(one for one in canaries(given, folds, 0).present if one.name == name)
     fits = [fit_fold(canary.learner, canary.labels, fold, 0) for fold in folds]

@@ -6,7 +6,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.learners.baselines import exposure_table
+from ghosttrack.detector.learners.baselines import exposure_table, gram
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut, Singing
@@ -87,6 +87,12 @@ def whole_data() -> EvaluationData:
     residuals[1, :, 0] += labels
     noise = generator.normal(size=(2, N, 8)).astype(np.float32)
     acts = generator.random((2, N, 20)) * (generator.random((2, N, 20)) < 0.2)
+    states = {
+        "prompt_last": residuals[:, :, ::-1],
+        "answer_mean": residuals,
+        "answer_last": noise,
+        "masked": noise[:, ::-1],
+    }
     return EvaluationData(
         answers=answers,
         tables={
@@ -125,12 +131,8 @@ def whole_data() -> EvaluationData:
         subject_latents=tuple(csr_array(layer[:, ::-1]) for layer in acts),
         encoders=(generator.normal(size=(2, 8, 20)), np.zeros((2, 20))),
         persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
-        states={
-            "prompt_last": residuals[:, :, ::-1],
-            "answer_mean": residuals,
-            "answer_last": noise,
-            "masked": noise[:, ::-1],
-        },
+        states=states,
+        grams={place: gram(held) for place, held in states.items()},
     )
 
 

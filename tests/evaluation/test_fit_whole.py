@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.fitted import scores, values_of
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
@@ -60,7 +61,9 @@ def fused_data(n: int = 600) -> EvaluationData:
     data = made_up(n)
     streams = np.random.default_rng(2).normal(size=(3, 2, n, 12)).astype(np.float32)
     streams[:, 1, :, 3] += 1.5 * data.answers.labels
-    return data._replace(states=dict(zip(PLACES, streams, strict=True)), layers=(4, 9))
+    states = dict(zip(PLACES, streams, strict=True))
+    grams = {place: gram(held) for place, held in states.items()}
+    return data._replace(states=states, grams=grams, layers=(4, 9))
 
 
 def test_a_fused_detector_comes_first_with_the_parts_that_it_is_scored_by():

@@ -130,11 +130,12 @@ def untrained_again(
     answers: Answers,
     families: Mapping[Family, int],
     seed: int,
-) -> Table:
+) -> Table | None:
     """Ask a model without training again about some answers of a trained one.
 
     What it says tells nothing of them, unless the copies that were made do. The columns are those
-    of the families that score an answer, NaN for answers that it is not asked about.
+    of the families that score an answer, NaN for answers that it is not asked about; None where
+    there is nothing that such a family can ask.
     """
     drawn = np.sort(np.random.default_rng(seed).permutation(len(answers))[:MOST_UNTRAINED])
     scoring: dict[Family, int] = {
@@ -143,8 +144,10 @@ def untrained_again(
     found = intervene(
         *(untrained(lm, seed), questions, answers.take(drawn), scoring, seed), siblings_again=False
     )
-    tables = tuple(found.tables.values()) or (Table((), np.empty((len(drawn), 0))),)
-    joined = tables[0].concat(*tables[1:])
+    if not found.tables:
+        return None
+    first, *others = found.tables.values()
+    joined = first.concat(*others)
     values = np.full((len(answers), len(joined.names)), np.nan)
     values[drawn] = joined.values
     return Table(joined.names, values)
