@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import Enum
@@ -31,6 +31,8 @@ class Run:
         seconds: Wall time per stage, in the order of their start.
         metrics: Numbers per stage; written as `metrics.json` when the run finishes.
         kept: Artefacts that it read or made so far.
+        overrides: As they were typed; readers hold them against what Hydra wrote.
+        logs: Folders below `wandb/` that it logged to.
         started: Clock reading at its start.
     """
 
@@ -40,6 +42,8 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, object] = field(default_factory=dict)
     kept: list[Artifact] = field(default_factory=list)
+    overrides: Sequence[str] = ()
+    logs: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -47,9 +51,10 @@ class Run:
         """Take over the folder that Hydra made for this run; of several ranks the first speaks."""
         if place().rank > 0:
             logging.getLogger().setLevel(logging.WARNING)
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
         sweep = folder.parent if folder.parent.parent.name == "sweeps" else None
-        return cls(folder, program, sweep.name if sweep else "")
+        return cls(folder, program, sweep.name if sweep else "", overrides=hydra.overrides.task)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -80,6 +85,8 @@ class Run:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = {
+            "overrides": list(self.overrides),
+            "logs": self.logs,
             "duration_s": round(time.monotonic() - self.started, 2),
             "seconds": self.seconds,
             "memory_bytes": {"host": peak_bytes(), "gpu": _peak_gpu_bytes()},

@@ -140,7 +140,7 @@ def read_run_folder(folder: Path) -> RunRecord:
     """Read one run.
 
     Raises:
-        DataError: A file of it is missing or malformed.
+        DataError: A file of it is missing or malformed, or it has parts of several runs.
     """
     hydra = folder / ".hydra"
     config, job = read_yaml(hydra / "config.yaml"), read_yaml(hydra / "hydra.yaml")
@@ -149,17 +149,52 @@ def read_run_folder(folder: Path) -> RunRecord:
     with whole(folder):
         model = config["model"]["name"]
         check_folder_name("model.name", model)
+        records = {"metrics.json": metrics, STATUS: status}
+        overrides = tuple(map(str, read_yaml(hydra / "overrides.yaml")))
+        if parts := _foreign(folder, config, overrides, records):
+            raise DataError(f"{folder}: has parts of several runs: {parts}; run its command again")
         return RunRecord(
             folder,
             model,
             job["hydra"]["job"]["name"],
-            tuple(map(str, read_yaml(hydra / "overrides.yaml"))),
+            overrides,
             _status(status, metrics),
             status["seconds"] if status else (metrics or {}).get("duration_s"),
             None if metrics is None else _bank(folder, model, metrics),
             None if metrics is None else _evaluation(folder, model, metrics),
             (metrics or {}).get("memory_bytes", {}),
         )
+
+
+def _foreign(
+    folder: Path, config: dict[str, Any], overrides: Sequence[str], records: Mapping[str, Any]
+) -> str:
+    """Say what is not of the run whose settings Hydra wrote; nothing where all is.
+
+    Args:
+        folder: The run's.
+        config: As Hydra wrote it.
+        overrides: As Hydra wrote them.
+        records: What the run wrote at its end, by file name; None: it did not.
+    """
+    for name, record in records.items():
+        told = tuple(map(str, (record or {}).get("overrides", overrides)))
+        if told != tuple(overrides):
+            return f"{name} is of {' '.join(told) or 'no overrides'}, {OVERRIDES} is not"
+    metrics = records["metrics.json"] or {}
+    bank = BANK_NAME.fullmatch(Path(metrics.get("train", {}).get("bank", "")).name)
+    for name, given in bank.groupdict().items() if bank else ():
+        wanted = config.get("sae", {}).get(name, given)
+        if isinstance(wanted, int) and wanted != int(given):
+            return f"metrics.json is of {metrics['train']['bank']}, .hydra/config.yaml has sae.{name}={wanted}"
+    return _foreign_log(folder, metrics.get("logs", []))
+
+
+def _foreign_log(folder: Path, own: Sequence[str]) -> str:
+    """Say which of its W&B logs others stand in place of; all may be gone, as uploaded ones."""
+    held = {log.name for log in folder.glob("wandb/*run-*") if log.is_dir()}
+    lost = set(own) - held
+    return f"wandb/ has {', '.join(sorted(held))}, not {', '.join(lost)}" if held and lost else ""
 
 
 def _status(status: dict[str, Any] | None, metrics: dict[str, Any] | None) -> str:

@@ -70,6 +70,8 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
             loggers.append(instantiate(config.logger, **settings))
         for logger in loggers:
             logger.log_hyperparams(plain(config))
+            if isinstance(logger, WandbLogger) and place().rank == 0:
+                run.logs.append(Path(logger.experiment.dir).parent.name)
     except (InstantiationException, WandbError) as error:
         raise ConfigError(f"logger: {str(error.__cause__ or error).splitlines()[0]}") from error
     return loggers

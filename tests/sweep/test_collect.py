@@ -1,6 +1,8 @@
 import csv
+import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -8,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.analysis.evaluations import read_evaluations
-from ghosttrack.analysis.runs import find_runs
+from ghosttrack.analysis.runs import find_runs, read_run_folder
 from ghosttrack.report.tables import Estimate
 from sweep.collect import main
+from sweep.dashboard import main as dashboard
+from sweep.heatmaps import main as heatmaps
 from sweep.logged import read_logged
 from sweep.tables import runs_sheet
 from tests.sweep.outputs import bank, detected, hook, judged, run, trained
@@ -195,3 +199,46 @@ def test_a_setting_cannot_become_a_formula_or_end_a_cell(tmp_path: Path):
     main([str(tmp_path)])
     assert rows(tmp_path / "runs.csv")[0]["overrides"] == "'=1+1|<b>"
     assert r"=1+1\|\<b>" in (tmp_path / "runs.md").read_text()
+
+
+def _other_overrides(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**found, "overrides": ["sae.k=3"]}))
+
+
+def _other_bank(run: Path) -> None:
+    (run / ".hydra/config.yaml").write_text("{model: {name: tiny}, sae: {d_sae: 64, k: 9}}")
+
+
+def _other_job(run: Path) -> None:
+    (run / "status.json").write_text('{"overrides": ["sae.k=3"], "exit": 0, "seconds": 1}')
+
+
+def _other_log(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())
+    logs = ["offline-run-20260101_000000-0123"]
+    (run / "metrics.json").write_text(json.dumps({**found, "logs": logs}))
+    (run / "wandb" / "offline-run-20260101_000000-4567").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("mix", [_other_overrides, _other_bank, _other_job, _other_log])
+def test_a_folder_with_parts_of_two_runs_is_refused_by_name(
+    outputs: Path, mix: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+):
+    job = outputs / "tiny/sweeps/grid/3"
+    assert read_run_folder(job).status == "done"
+    mix(job)
+    main([str(outputs)])
+    printed = capsys.readouterr().out
+    assert re.search(rf"^left out: {job}: has parts of several runs: .*$", printed, re.MULTILINE)
+    assert "13 runs, 2 of them not done" in printed
+    for program in (dashboard, heatmaps):
+        with pytest.raises(SystemExit, match=f"{job}: has parts of several runs"):
+            program([str(job)])
+
+
+def test_logs_that_were_uploaded_and_removed_are_not_missed(outputs: Path):
+    job = outputs / "tiny/sweeps/grid/3"
+    _other_log(job)
+    shutil.rmtree(job / "wandb")
+    assert read_run_folder(job).status == "done"
