@@ -182,11 +182,12 @@ def _foreign(
         if told != tuple(overrides):
             return f"{name} is of {' '.join(told) or 'no overrides'}, {OVERRIDES} is not"
     metrics = records["metrics.json"] or {}
-    bank = BANK_NAME.fullmatch(Path(metrics.get("train", {}).get("bank", "")).name)
-    for name, given in bank.groupdict().items() if bank else ():
+    bank = Path(metrics.get("train", {}).get("bank", "")).name
+    match = BANK_NAME.fullmatch(bank)
+    for name, given in match.groupdict().items() if match else ():
         wanted = config.get("sae", {}).get(name, given)
         if isinstance(wanted, int) and wanted != int(given):
-            return f"metrics.json is of {metrics['train']['bank']}, .hydra/config.yaml has sae.{name}={wanted}"
+            return f"metrics.json is of bank {bank}, .hydra/config.yaml has sae.{name}={wanted}"
     return _foreign_log(folder, metrics.get("logs", []))
 
 
