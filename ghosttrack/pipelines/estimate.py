@@ -38,12 +38,8 @@ from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import Source
 from ghosttrack.training.resume import ResumePoints
-from ghosttrack.training.trainer import (
-    LayersStrategy,
-    TrainingBudget,
-    bank_bytes,
-    make_trainer,
-)
+from ghosttrack.training.strategies import LayersStrategy
+from ghosttrack.training.trainer import TrainingBudget, bank_bytes, make_trainer
 
 OPERATIONS = 5 * 10**11
 """Multiplications that a stage of the small run may take on a CPU; on a GPU `GPU` times as many."""

@@ -55,7 +55,7 @@ def use_own_gpu() -> None:
     """
     here = place()
     if here.world_size > 1 and torch.cuda.is_available():
-        torch.cuda.set_device(here.local_rank)
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())  # may see its own alone
 
 
 class _Task(NamedTuple):

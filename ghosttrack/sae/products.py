@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ghosttrack import jit
+from ghosttrack.errors import ConfigError
 from ghosttrack.sae import compiled
 from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
 from ghosttrack.sae.compiled import SparseRows, is_compiled
 from ghosttrack.sae.config import KernelChoice, SAEConfig
 
-SPARSE_BELOW = {"cpu": 0.1, "cuda": 0.007}
-"""k / d_sae up to which a sparse step wins: measured on a CPU with compiled kernels
-(tests/benchmarks/bank.py); on an H200 from its bytes and FLOPs, not measured with this code."""
+SPARSE_BELOW = 0.1
+"""k / d_sae up to which a sparse step wins on a CPU, measured with compiled kernels
+(tests/benchmarks/bank.py). A GPU multiplies over all latents."""
 
 
 class Weights(NamedTuple):
@@ -145,14 +146,14 @@ def sparse_pass(
         latents, W_dec, starts[:-1], mode="sum", per_sample_weights=values.to(W_dec.dtype)
     )
     gradient, squared, total = _residual(decoded[None], inputs, 2 / x.numel())
-    blank = torch.zeros_like(values)
+    blank = torch.zeros_like(values, dtype=x.dtype)
     with warnings.catch_warnings():
         # torch says once that CSR tensors are in beta; this use is held by a test
         warnings.simplefilter("ignore", UserWarning)
         at = torch.sparse_csr_tensor(starts, latents, blank, (len(x), d_sae))
         product = torch.sparse.sampled_addmm(
-            at, gradient[0].to(pre.dtype), W_dec.to(pre.dtype).T, beta=0.0
-        )
+            at, gradient[0], W_dec.to(x.dtype).T, beta=0.0
+        )  # takes no bf16
     d_values = product.values() * (values > 0)
 
     latents, order = latents.sort()
@@ -213,12 +214,17 @@ def _select(
 
 
 def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
-    """Take the path that is quickest for these shapes on this device, unless one is forced."""
+    """Take the path that is quickest for these shapes on this device, unless one is forced.
+
+    Raises:
+        ConfigError: The one that is forced runs elsewhere.
+    """
+    on_cpu = device.type == "cpu"
+    if config.kernels is KernelChoice.compiled and not on_cpu:
+        raise ConfigError(f"sae.kernels=compiled is for a CPU, not {device.type}; set auto")
     if config.kernels is not KernelChoice.auto:
         return config.kernels
-    few = config.k < SPARSE_BELOW.get(device.type, 0.0) * config.d_sae
-    if not few or not config.architecture.is_sparse:
+    few = config.k < SPARSE_BELOW * config.d_sae
+    if not (few and on_cpu and config.architecture.is_sparse):
         return KernelChoice.dense
-    if device.type == "cpu" and jit.AVAILABLE:
-        return KernelChoice.compiled
-    return KernelChoice.sparse
+    return KernelChoice.compiled if jit.AVAILABLE else KernelChoice.sparse

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ghosttrack.errors import Preempted
 from ghosttrack.report.wandb import break_off
-from ghosttrack.training.trainer import LayersStrategy
+from ghosttrack.training.strategies import LayersStrategy
 
 LAST = "last"
 """Link to the newest resume point, in the folder of all."""

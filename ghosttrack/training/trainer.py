@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -11,15 +10,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.errors import ConfigError, GhostTrackError
 from ghosttrack.sae.config import Architecture, Precision, SAEConfig
+from ghosttrack.sae.products import choose
 from ghosttrack.training.loggers import MachineUsage
 from ghosttrack.training.progress import Forecast, progress, quieten_lightning
+from ghosttrack.training.strategies import LayersStrategy, OwnGPU, sees_one_of_many
 
 NOT_FOR_A_BANK = {
     "accumulate_grad_batches": "sae.batch_size",
@@ -33,19 +33,6 @@ LOST_RANK = ("by peer", "remote process exited")
 """In what gloo and NCCL say when another rank is gone."""
 STATE_BYTES = 16
 """Of a parameter: weight, gradient and Adam's two moments, all fp32."""
-
-
-class LayersStrategy(DDPStrategy):
-    """Starts ranks as DDP does, leaves the module as it is, and lets every rank keep its state."""
-
-    def configure_ddp(self) -> None:
-        """Wrap nothing: no gradient leaves its rank."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: object = None
-    ) -> None:
-        """Write this rank's file."""
-        self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
 
 class WholeBatches(ActivationsDataModule):
@@ -184,9 +171,11 @@ def make_trainer(config: TrainProgram, loggers: list[Logger], points: Checkpoint
     callback, is_bar = progress()
     quieten_lightning()
     strategy = config.trainer["strategy"]
+    own = {"accelerator": OwnGPU()} if sees_one_of_many(config.trainer["accelerator"]) else {}
     try:
         trainer: pl.Trainer = instantiate(
             config.trainer,
+            **own,
             strategy=LayersStrategy() if strategy == "layers" else strategy,
             logger=loggers,
             callbacks=[points, callback, Forecast(), MachineUsage()],
@@ -215,6 +204,7 @@ def _check(trainer: pl.Trainer, config: TrainProgram) -> None:
             f"sae.batch_size={config.sae.batch_size} is not a multiple of the {wanted} processes"
             " of trainer.devices and trainer.num_nodes"
         )
+    choose(config.sae, trainer.strategy.root_device)  # refuses what the device cannot do
 
 
 def precision(config: TrainProgram) -> Precision:

@@ -175,9 +175,10 @@ def test_hook_points_together_give_what_each_gives_alone(architecture, n_dead):
                 torch.testing.assert_close(whole[at], part, rtol=1e-10, atol=1e-12)
 
 
-def test_bf16_autocast_keeps_fp32_weights_and_roughly_the_gradients():
+@pytest.mark.parametrize("kernels", [KernelChoice.dense, KernelChoice.sparse])
+def test_bf16_autocast_keeps_fp32_weights_and_roughly_the_gradients(kernels):
     bank, x = small_bank(), activations(200)
-    loss = BankLoss(2, sae_config(kernels=KernelChoice.dense))
+    loss = BankLoss(2, sae_config(kernels=kernels))
     loss(bank, x).loss.backward()
     expected = bank.W_dec.grad.clone()
     bank.zero_grad()

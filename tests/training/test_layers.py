@@ -4,7 +4,8 @@ import pytest
 import pytorch_lightning as pl
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.training.trainer import LayersStrategy, own, share
+from ghosttrack.training.strategies import LayersStrategy
+from ghosttrack.training.trainer import own, share
 
 HOOKS = [f"layer_{layer}" for layer in range(7)]
 
