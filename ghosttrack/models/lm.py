@@ -122,17 +122,24 @@ class LM:
 
     @torch.no_grad()
     def attention(
-        self, ids: Int[Tensor, "batch pos"]
-    ) -> list[Float[Tensor, "batch head query key"]]:
+        self, ids: Int[Tensor, "batch pos"], past: DynamicCache | None = None
+    ) -> list[Float[Tensor, "batch head pos key"]]:
         """Give the attention weights of the blocks that have some, in their order.
 
         None where the model's code attends in no way that tells them.
+
+        Args:
+            ids: Token ids.
+            past: As for `residuals`; the first keys are its own.
         """
         usual = self.model.config._attn_implementation or "eager"
         try:
             self.model.set_attn_implementation("eager")
             found = self.parts.trunk(
-                inputs_embeds=self._embed(ids, None), output_attentions=True, use_cache=False
+                inputs_embeds=self._embed(ids, None),
+                output_attentions=True,
+                past_key_values=None if past is None else self.copies(past, len(ids)),
+                use_cache=past is not None,
             )
         except (ValueError, TypeError):
             return []

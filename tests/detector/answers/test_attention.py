@@ -1,5 +1,7 @@
 """RAUQ and lookback ratios against loops over the model's own attention weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.attention import RAUQ_SPECS, attention_tables, rauq
 from ghosttrack.detector.table import Table
+from ghosttrack.models import sharing
 from ghosttrack.models.lm import LM
 from ghosttrack.questions.sets import Question, QuestionSet
 from tests.detector.scenes import keeps_ranges
@@ -71,3 +74,24 @@ def test_a_single_token_answer_has_no_one_to_look_back_on():
 def test_a_model_that_tells_no_weights_leaves_no_table(lm, answers, monkeypatch):
     monkeypatch.setattr(LM, "attention", lambda *_: [])
     assert attention_tables(lm, answers) == {}
+
+
+def test_what_all_prompts_begin_with_is_read_once(lm, answers, tables, monkeypatch):
+    """The same numbers from fewer tokens."""
+    head = "the king was born in france . " * 6
+    longer = replace(answers, prompts=tuple(head + prompt for prompt in answers.prompts))
+    monkeypatch.setattr(sharing, "LEAST_SAVED", 1)
+    lengths, attention = [], LM.attention
+
+    def counted(self, ids, past=None):
+        lengths.append(ids.shape[1])
+        return attention(self, ids, past)
+
+    monkeypatch.setattr(LM, "attention", counted)
+    shared = attention_tables(lm, longer)
+    monkeypatch.setattr(sharing, "LEAST_SAVED", 10**9)
+    n_shared, alone = len(lengths), attention_tables(lm, longer)
+    assert max(lengths[:n_shared]) < min(lengths[n_shared:]) - 30
+    for name in ("rauq", "lookback"):
+        np.testing.assert_allclose(shared[name].values, alone[name].values, rtol=1e-4)
+        assert not np.allclose(alone[name].values, tables[name].values)
