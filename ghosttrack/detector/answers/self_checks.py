@@ -153,9 +153,18 @@ def draw_samples(
 
 def eigenscore_table(lm: LM, texts: Sequence[Sequence[int]], n_samples: int) -> Table:
     """Read the samples of each question, `texts` as in `Drawn`, and say how far apart they lie."""
-    (states,) = last_residuals(lm, texts, [lm.n_layers // 2])
+    (states,) = last_residuals(lm, texts, [middle_block(lm.n_layers)])
     sampled = states.reshape(-1, n_samples, lm.d_model)
     return Table(("eigenscore",), np.array([[eigenscore(one)] for one in sampled]))
+
+
+def middle_block(n_layers: int) -> int:
+    """Give the block whose stream EigenScore's authors read: hidden state (n + 1) // 2 of 0 to n.
+
+    >>> [middle_block(n) for n in (1, 6, 7, 32)]
+    [0, 2, 3, 15]
+    """
+    return (n_layers - 1) // 2
 
 
 def eigenscore(states: Float[np.ndarray, "sample d_model"]) -> float:

@@ -1,0 +1,1 @@
+"""The same answers, scored by GhostTrack and by LM-Polygraph and UQLM."""
