@@ -158,7 +158,7 @@ def read(folder: Path, kind: str | None = None, *, verify: bool = False) -> Arti
 
     Raises:
         DataError: No manifest or a malformed one, another kind, an identity that does not hash to
-            the folder's name, or a missing, truncated or changed file.
+            the folder's name, a missing, truncated or changed file, or one that lies elsewhere.
     """
     if not is_complete(folder):
         raise DataError(f"{folder}: no manifest.json, so no complete artefact; build it again")
@@ -172,7 +172,12 @@ def read(folder: Path, kind: str | None = None, *, verify: bool = False) -> Arti
                 f"{folder}/manifest.json: id {manifest['id']} does not match its identity"
                 f" ({expected}); delete the folder to build it again"
             )
+        root = folder.resolve()
         for name, facts in manifest["files"].items():
+            if not (folder / name).resolve().is_relative_to(root):
+                raise DataError(
+                    f"{folder / name}: leads out of its artefact; nothing of it is read"
+                )
             _check_file(folder / name, facts, verify=verify)
         return Artifact(folder, manifest["id"], manifest, built=False)
 

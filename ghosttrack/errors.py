@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+
+from safetensors import SafetensorError
 
 MALFORMED = (
-    *(AssertionError, AttributeError, EOFError, IndexError),
-    *(KeyError, RuntimeError, TypeError, ValueError),
+    *(AssertionError, AttributeError, EOFError, IndexError, KeyError, OverflowError, RuntimeError),
+    *(SafetensorError, TypeError, UnpicklingError, ValueError),
 )
 """What reading raises where an entry is missing, or of another type or shape than it has to be."""
+LONGEST_NAME = 100
+"""Bytes of a folder's name that is part of others; systems take 255."""
 
 
 class GhostTrackError(ValueError):
@@ -27,9 +32,10 @@ def check_folder_name(setting: str, name: str) -> None:
     """Make sure that a setting which names a folder leads nowhere else.
 
     Raises:
-        ConfigError: The name is empty, hidden, or holds a path.
+        ConfigError: The name is empty, hidden, too long, or holds a path or what cannot be printed.
     """
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
+    is_plain = name.isprintable() and not name.startswith(".") and not {"/", "\\"} & {*name}
+    if not (is_plain and 0 < len(name.encode()) <= LONGEST_NAME):
         raise ConfigError(f"{setting} must be a plain folder name, got {name!r}")
 
 

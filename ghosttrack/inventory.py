@@ -51,8 +51,7 @@ def show(root: Path) -> None:
             str(folder.relative_to(root)),
             ", ".join(f"{one.parent.name}/{one.name}" for one in entry.made_from) or "-",
         )
-    console = Console()
-    console = console if console.is_terminal else Console(width=WIDTH)
+    console = Console(markup=False, width=None if Console().is_terminal else WIDTH)
     console.print(table)
     total = sum(entry.artifact.n_bytes for entry in entries)
     console.print(f"{len(entries)} artefacts, {in_bytes(total)}")
@@ -68,7 +67,7 @@ def sweep_out(root: Path, *, delete: bool) -> None:
     used = in_use(root, entries)
     unused = [entry.folder for entry in entries if entry.folder not in used]
     doomed = [*unused, *left_overs(root)]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for folder in doomed:
         goes_on = "  (unfinished: its command would go on from here)" * (folder.suffix == PARTIAL)
         console.print(f"{in_bytes(_size(folder)):>10}  {folder}{goes_on}")
@@ -183,7 +182,8 @@ def _read(folder: Path) -> Artifact | None:
     try:
         return read(folder)
     except GhostTrackError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"left out: {error}")
+        console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        console.print(f"left out: {error}")
         return None
 
 
@@ -220,4 +220,7 @@ def _delete(folder: Path) -> None:
     if not folder.name.startswith(DOOMED):
         doomed = folder.with_name(f"{DOOMED}{folder.name.lstrip('.')}")
         folder.rename(doomed)
-    shutil.rmtree(doomed)
+    if doomed.is_symlink():
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed)

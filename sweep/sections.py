@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -128,7 +129,7 @@ def _detection(review: Review, pictures: Path) -> Section | None:
         return None
     reports = [folder / "report.html" for folder in review.found]
     links = [
-        (report.parent.name, os.path.relpath(report, review.beside))
+        (report.parent.name, quote(os.path.relpath(report, review.beside)))
         for report in reports
         if report.is_file()
     ]

@@ -84,11 +84,14 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--contexts", type=at_least(1), default=10, help="kept of each latent")
     options.add_argument("--batch", type=at_least(1), help="windows per pass (default the model's)")
     options.add_argument("--seed", type=at_least(0), default=0, help="of the halves")
+    options.add_argument(
+        "--trust-remote-code", action="store_true", help="let code that came with the model run"
+    )
     run(lambda: _make(options.parse_args(arguments)))
 
 
 def _make(given: argparse.Namespace) -> None:
-    subject = find_subject(given.folder)
+    subject = find_subject(given.folder, trust_remote_code=given.trust_remote_code)
     bank, text = _bank(subject, given.layers), _text(subject, given.tokens, given.seed)
     lm = subject.load_lm()
     batch = given.batch or subject.model.extract_batch_size
@@ -104,8 +107,12 @@ def _make(given: argparse.Namespace) -> None:
     say(f"{files[0]}, {folder / 'enrichment.csv'}, {folder / 'contexts.jsonl'}, {files[-1]}")
 
 
-def find_subject(folder: Path) -> Subject:
+def find_subject(folder: Path, *, trust_remote_code: bool = False) -> Subject:
     """Read a run's folder; of a folder of several, the newest run that has a bank.
+
+    Args:
+        folder: Of a run or of several.
+        trust_remote_code: Let code that came with the model run, whatever the run's settings say.
 
     Raises:
         ConfigError: The model cannot be found.
@@ -122,7 +129,8 @@ def find_subject(folder: Path) -> Subject:
     with whole(run.folder):
         if config["corpus"]["kind"] == "activations":
             raise DataError(f"{run.folder}: its bank is of ready activations, without a text")
-        model = restore(ModelConfig, resolved(config, "model"))
+        settings = resolved(config, "model") | {"trust_remote_code": trust_remote_code}
+        model = restore(ModelConfig, settings)
         store = restore(StoreConfig, resolved(config, "store"))
     embedded = embedded_folder(model, bank.path.parents[1])
     corpus = _corpus(bank, store, model, model_identity(model, embedded))

@@ -95,7 +95,7 @@ def read_kept(folder: Path) -> tuple[Facts, tuple[FittedDetector, ...]]:
     with whole(folder / FACTS):
         kind = QuestionKind[facts["questions"]["kind"]]
         found = Facts(
-            model=restore(ModelConfig, facts["model"]),
+            model=restore(ModelConfig, {**facts["model"], "trust_remote_code": False}),
             model_identity=dict(facts["model_identity"]),
             bank=facts["bank"],
             evaluation=facts["evaluation"],

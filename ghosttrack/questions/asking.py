@@ -27,6 +27,8 @@ ANY_DAY = "01 Jan 2025"
 """What templates tell as the date (Llama 3): a prompt must be the same every day."""
 NAMED = 5
 """Questions that a message names."""
+UNRENDERED = (TemplateError, ValueError, TypeError)
+"""What a chat template raises that these messages do not suit, or that asks for more than them."""
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +106,16 @@ def as_chat(
 
 
 def user_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Give what a chat template sets around `{text}`, asked without a system's word before it."""
+    """Give what a chat template sets around `{text}`, asked without a system's word before it.
+
+    Raises:
+        ConfigError: It cannot be applied.
+    """
     messages = [{"role": "user", "content": "{text}"}]
-    return _render(tokenizer, messages, add_generation_prompt=True)
+    try:
+        return _render(tokenizer, messages, add_generation_prompt=True)
+    except UNRENDERED as error:
+        raise _inapplicable(error) from error
 
 
 def _conversations(
@@ -125,13 +134,17 @@ def _conversations(
         try:
             prompt = _render(tokenizer, form[:-1], add_generation_prompt=True)
             whole = _render(tokenizer, form)
-        except (TemplateError, ValueError, TypeError) as raised:
+        except UNRENDERED as raised:
             error = raised
             continue
         if QUESTION in prompt and system.strip() in prompt:
             return prompt, whole.partition(ANSWER)[2]
-    why = str(error or "it leaves the question out").splitlines()[0]
-    raise ConfigError(f"asking=chat: the tokenizer's chat template cannot be applied: {why}")
+    raise _inapplicable(error or "it leaves the question out")
+
+
+def _inapplicable(why: Exception | str) -> ConfigError:
+    said = str(why).splitlines()[0]
+    return ConfigError(f"asking=chat: the tokenizer's chat template cannot be applied: {said}")
 
 
 def _render(

@@ -58,7 +58,8 @@ def escaped(text: str) -> str:
     >>> print(escaped("p>0.5 & 50 %_{x}"))
     p\textgreater{}0.5 \& 50 \%\_\{x\}
     """
-    return re.sub(r"[\\~^<>|–'≥&%$#_{}]", lambda match: SPECIAL[match[0]], text)
+    line = " ".join(text.split())  # an empty line would end a cell's or a caption's paragraph
+    return re.sub(r"[\\~^<>|–'≥&%$#_{}]", lambda match: SPECIAL[match[0]], line)
 
 
 def table(sheet: pd.DataFrame, label: str, caption: str) -> str:

@@ -129,4 +129,4 @@ def _is_there(cell: Cell) -> bool:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\|<*`]|(?<=\])\()", r"\\\1", text.replace("\n", " "))
+    return re.sub(r"([\\|<*`]|(?<=\])\()", r"\\\1", " ".join(text.splitlines()))

@@ -19,8 +19,8 @@ CHIEF = (ALL, *CONFIDENT, WITHIN)
 """Subsets that a terminal has room for; the page shows all."""
 MOST_SHOWN = 25
 """Detectors that a terminal has room for; of more, only the chief ones are shown there."""
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""A spreadsheet takes a cell that begins so for a formula, of wide forms where it is Japanese."""
 
 
 class Estimate(NamedTuple):
@@ -64,7 +64,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Write CSV in UTF-8; a text that a spreadsheet would run as a formula gets a `'` before it."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
+        writer.writerow(map(_cell, header))
         writer.writerows([_cell(value) for value in row] for row in rows)
 
 

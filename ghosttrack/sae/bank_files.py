@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json, write_json
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.hooks import layer_of
+from ghosttrack.sae.hooks import layer_of, place_of
 
 BANK = "bank.json"
 FORMAT_VERSION = 1
@@ -117,6 +117,7 @@ def read_bank(folder: Path) -> list[HookSAE]:
         architecture = _checked_architecture(facts, path)
         saes = []
         for hook, scale in zip(facts["hooks"], facts["scale"], strict=True):
+            place_of(hook)  # or it would be a folder elsewhere
             if not 0 < scale < math.inf:
                 raise DataError(f"{path}: the scale of {hook} is {scale}, which is not above 0")
             cfg, weights = read_json(folder / hook / "cfg.json"), folder / hook / WEIGHTS

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from ghosttrack.errors import Preempted
+from ghosttrack.errors import Preempted, whole
 from ghosttrack.report.wandb import break_off
 from ghosttrack.training.strategies import LayersStrategy
 
@@ -74,7 +74,8 @@ class _File(NamedTuple):
 def _files(point: Path, hooks: list[str]) -> list[_File]:
     files, found = [], []
     for path in sorted(point.glob("*.ckpt")):
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        with whole(path):
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         rows = [row for row, hook in enumerate(content["hooks"]) if hook in hooks]
         found += [content["hooks"][row] for row in rows]
         files += [_File(content, rows)] if rows else []
