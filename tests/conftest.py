@@ -9,6 +9,11 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; workers side by side share the cores
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before whatever imports triton
+
 from tests.support import tiny
 
 pytest_plugins = ["tests.support.programs"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, distributed
 
-from ghosttrack.sae import compiled
+from ghosttrack.sae import compiled, fused
 from ghosttrack.sae.compiled import SparseRows, is_compiled
 from ghosttrack.sae.config import Architecture, SAEConfig
 
@@ -53,6 +53,8 @@ class Active(NamedTuple):
     acts: Float[Tensor, "hook batch latent"]
     cut: Float[Tensor, " hook"] | None
     """Smallest pre-activation that a batch's selection let pass."""
+    fired: Bool[Tensor, "hook latent"] | None = None
+    """Latents that are active on any token, where the selection saw them."""
 
 
 class ThresholdTerms(NamedTuple):
@@ -76,6 +78,10 @@ class TopK:
             return Active(pre, None)
         values, indices = strongest(pre, self.k)
         return Active(torch.zeros_like(pre).scatter_(-1, indices, values.relu()), None)
+
+    def fused(self, pre: Float[Tensor, "hook batch latent"]) -> Active:
+        """Select among the pre-activations, which are overwritten, by a row kernel of a GPU."""
+        return Active(pre, None, fused.select(pre, self.k).fired)
 
     def sparse(self, pre: Float[Tensor, "batch latent"]) -> tuple[SparseRows, None]:
         """Select among one hook point's pre-activations."""
@@ -107,6 +113,12 @@ class BatchTopK:
         """Select among the pre-activations."""
         cut = self._cut(pre)
         return Active(pre.masked_fill(pre < cut[:, None, None], 0.0).relu(), cut)
+
+    def fused(self, pre: Float[Tensor, "hook batch latent"]) -> Active:
+        """Select among the pre-activations, which are overwritten, by row kernels of a GPU."""
+        n = self.k * pre.shape[1] * self.ranks.size
+        cut = fused.batch_cut(pre, n, self.ranks.total)
+        return Active(pre, cut, fused.above(pre, cut))
 
     def sparse(
         self, pre: Float[Tensor, "batch latent"]

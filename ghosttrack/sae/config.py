@@ -46,6 +46,8 @@ class KernelChoice(Enum):
     """Sparse operations of torch over the active ones."""
     compiled = "compiled"
     """Compiled row kernels over the active ones, on a CPU."""
+    triton = "triton"
+    """GEMMs beside Triton's row kernels, on a GPU."""
 
 
 class Source(Enum):

@@ -22,15 +22,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ghosttrack.sae.architectures import LEAST_CUT, JumpReLU, Ranks, Rule, make_rule, strongest
+from ghosttrack.sae.architectures import (
+    LEAST_CUT,
+    JumpReLU,
+    Ranks,
+    Rule,
+    TopK,
+    make_rule,
+    strongest,
+)
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import KernelChoice, SAEConfig
 from ghosttrack.sae.products import (
+    GATHERED_BELOW,
     Pass,
     Weights,
     choose,
     compiled_pass,
     dense_pass,
+    gathered_pass,
     of_hooks,
     sparse_pass,
 )
@@ -196,11 +206,14 @@ def _auxiliary(
 
 
 def _pass(inputs: Float[Tensor, "hook batch d_model"], weights: Weights, of: StepSettings) -> Pass:
-    if of.kernels is KernelChoice.dense:
-        return dense_pass(inputs, weights, of.rule, of.sizes)
-    assert not isinstance(of.rule, JumpReLU), "no sparse path: refused by SAEConfig"
+    with_triton, rule = of.kernels is KernelChoice.triton, of.rule
+    if with_triton and isinstance(rule, TopK) and rule.k < GATHERED_BELOW * sum(of.sizes):
+        return gathered_pass(inputs, weights, rule)
+    if with_triton or of.kernels is KernelChoice.dense:
+        return dense_pass(inputs, weights, rule, of.sizes, with_triton)
+    assert not isinstance(rule, JumpReLU), "no sparse path: refused by SAEConfig"
     path = compiled_pass if of.kernels is KernelChoice.compiled else sparse_pass
-    return path(inputs, weights, of.rule)
+    return path(inputs, weights, rule)
 
 
 @torch.no_grad()
@@ -262,7 +275,10 @@ class BankStep(torch.autograd.Function):
         """Return loss, fvu, fired and cut, each with a row per hook point."""
         weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
         on_cpu = x.device.type == "cpu"
-        size = 1 if on_cpu or of.kernels is not KernelChoice.dense else len(x)
+        at_once = of.kernels is KernelChoice.triton or (
+            of.kernels is KernelChoice.dense and not on_cpu
+        )
+        size = len(x) if at_once else 1
         steps = []
         for at in (slice(start, start + size) for start in range(0, len(x), size)):
             # looking at a tensor stalls a GPU, not a CPU

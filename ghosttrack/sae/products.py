@@ -14,14 +14,17 @@ from torch.nn import functional as F
 
 from ghosttrack import jit
 from ghosttrack.errors import ConfigError
-from ghosttrack.sae import compiled
-from ghosttrack.sae.architectures import BatchTopK, JumpReLU, Rule, TopK
+from ghosttrack.sae import compiled, fused
+from ghosttrack.sae.architectures import Active, BatchTopK, JumpReLU, Rule, TopK
 from ghosttrack.sae.compiled import SparseRows, is_compiled
 from ghosttrack.sae.config import KernelChoice, SAEConfig
 
 SPARSE_BELOW = 0.1
 """k / d_sae up to which a sparse step wins on a CPU, measured with compiled kernels
 (tests/benchmarks/bank.py). A GPU multiplies over all latents."""
+GATHERED_BELOW = 0.02
+"""k / d_sae up to which Triton's kernel gathers decoder rows instead of two GEMMs: from the bytes
+and FLOPs of an H200 at d_model 1024, not measured."""
 
 
 class Weights(NamedTuple):
@@ -59,20 +62,29 @@ class Pass(NamedTuple):
 
 
 def dense_pass(
-    inputs: Float[Tensor, "hook batch d_model"], weights: Weights, rule: Rule, sizes: list[int]
+    inputs: Float[Tensor, "hook batch d_model"],
+    weights: Weights,
+    rule: Rule,
+    sizes: list[int],
+    with_triton: bool = False,
 ) -> Pass:
-    """Multiply over all latents.
+    """Multiply over all latents, in the number format of the weights.
 
     Args:
         inputs: x - b_dec.
         weights: Of these hook points.
         rule: Which latents are active.
+        with_triton: Select them by a row kernel of a GPU.
         sizes: Latents in consecutive groups. The first group, the first two and so on reconstruct,
             each alone; the loss is the mean over them.
     """
-    scale = 2 / inputs[0].numel()
-    pre = torch.baddbmm(weights.b_enc[:, None], inputs, weights.W_enc)
-    active = rule.dense(pre, weights.log_threshold)
+    scale, dtype = 2 / inputs[0].numel(), weights.W_enc.dtype
+    x = inputs.to(dtype)
+    pre = torch.baddbmm(weights.b_enc[:, None], x, weights.W_enc)
+    if with_triton and not isinstance(rule, JumpReLU):
+        active = rule.fused(pre)
+    else:
+        active = rule.dense(pre, weights.log_threshold)
     acts, rows = active.acts.split(sizes, -1), weights.W_dec.split(sizes, 1)
     parts = [torch.bmm(a, r).to(inputs.dtype) for a, r in zip(acts, rows, strict=True)]
     for before, part in pairwise(parts):
@@ -81,7 +93,7 @@ def dense_pass(
     errors, squared, totals = zip(*residuals, strict=True)
     loss = torch.stack(squared).mean(0) * (scale / 2)
 
-    reaching = _reaching(list(errors))
+    reaching = [error.to(dtype) for error in _reaching(list(errors))]
     d_acts = _joined([torch.bmm(e, r.mT) for e, r in zip(reaching, rows, strict=True)], -1)
     W_dec = _joined([torch.bmm(a.mT, e) for a, e in zip(acts, reaching, strict=True)], 1)
     log_threshold = None
@@ -89,8 +101,8 @@ def dense_pass(
         assert weights.log_threshold is not None
         extra, log_threshold = rule.threshold_terms(pre, active, d_acts, weights.log_threshold)
         loss = loss + extra
-    d_pre, b_enc, fired = _gate(d_acts, active.acts, inputs.dtype)
-    W_enc = torch.bmm(d_pre.mT, inputs).to(inputs.dtype).mT
+    d_pre, b_enc, fired = _gate(d_acts, active, inputs.dtype)
+    W_enc = torch.bmm(d_pre.mT, x).to(inputs.dtype).mT
     b_dec = totals[-1] if len(totals) == 1 else torch.stack(totals).mean(0)
     gradients = Weights(W_enc, b_enc, W_dec.to(inputs.dtype), b_dec, log_threshold)
     return Pass(loss, squared[-1], errors[-1], totals[-1], fired, active.cut, gradients)
@@ -118,20 +130,37 @@ def _residual(
 
 
 def _gate(
-    d_acts: Float[Tensor, "hook batch latent"],
-    acts: Float[Tensor, "hook batch latent"],
-    dtype: torch.dtype,
+    d_acts: Float[Tensor, "hook batch latent"], active: Active, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of the active latents, its sum over tokens, and which were active."""
+    acts = active.acts
     if is_compiled(d_acts) and len(d_acts) == 1:
         total, fired = compiled.gate(d_acts[0], acts[0])
         return d_acts, total[None], fired[None]
     d_pre = torch.ops.aten.threshold_backward(d_acts, acts, 0)
-    return d_pre, d_pre.sum(1, dtype=dtype), acts.amax(1) > 0
+    fired = acts.amax(1) > 0 if active.fired is None else active.fired
+    return d_pre, d_pre.sum(1, dtype=dtype), fired
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def gathered_pass(
+    inputs: Float[Tensor, "hook batch d_model"], weights: Weights, rule: TopK
+) -> Pass:
+    """Encode and sum up gradients over all latents, reconstruct from the active ones' rows."""
+    x = inputs.to(weights.W_enc.dtype)
+    acts = torch.baddbmm(weights.b_enc[:, None], x, weights.W_enc)
+    chosen = fused.select(acts, rule.k)
+    gradient, squared, d_values = fused.decode(chosen, weights.W_dec, inputs, 2 / inputs[0].numel())
+    W_dec = torch.bmm(acts.mT, gradient.to(x.dtype)).to(inputs.dtype)
+    fused.put(acts, chosen, d_values)
+    W_enc = torch.bmm(acts.mT, x).to(inputs.dtype).mT
+    total = gradient.sum(1)
+    gradients = Weights(W_enc, acts.sum(1, dtype=inputs.dtype), W_dec, total, None)
+    loss = squared / inputs[0].numel()
+    return Pass(loss, squared, gradient, total, chosen.fired, None, gradients)
 
 
 def sparse_pass(
@@ -222,8 +251,12 @@ def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
     on_cpu = device.type == "cpu"
     if config.kernels is KernelChoice.compiled and not on_cpu:
         raise ConfigError(f"sae.kernels=compiled is for a CPU, not {device.type}; set auto")
+    if config.kernels is KernelChoice.triton and not fused.runs_on(device):
+        raise ConfigError("sae.kernels=triton needs a GPU and the package triton; set auto")
     if config.kernels is not KernelChoice.auto:
         return config.kernels
+    if device.type == "cuda" and fused.runs_on(device):
+        return KernelChoice.triton
     few = config.k < SPARSE_BELOW * config.d_sae
     if not (few and on_cpu and config.architecture.is_sparse):
         return KernelChoice.dense

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghosttrack import jit
-from ghosttrack.sae import compiled
+from ghosttrack.errors import ConfigError
+from ghosttrack.sae import compiled, fused
 from ghosttrack.sae.architectures import batch_cut, strongest
 from ghosttrack.sae.bank import rows_sum
 from ghosttrack.sae.config import KernelChoice
@@ -134,19 +135,29 @@ def test_threads_share_the_work_and_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("choice", "k", "device", "expected"),
+    ("choice", "k", "device", "has_triton", "expected"),
     [
-        pytest.param("auto", 16, "cpu", "compiled", id="3 % on a CPU"),
-        pytest.param("auto", 150, "cpu", "dense", id="29 % on a CPU"),
-        pytest.param("auto", 16, "cuda", "dense", id="3 % on a GPU"),
-        pytest.param("auto", 3, "cuda", "sparse", id="0.6 % on a GPU"),
-        pytest.param("dense", 16, "cpu", "dense", id="forced dense"),
-        pytest.param("sparse", 150, "cuda", "sparse", id="forced sparse"),
+        pytest.param("auto", 16, "cpu", True, "compiled", id="3 % on a CPU"),
+        pytest.param("auto", 150, "cpu", True, "dense", id="29 % on a CPU"),
+        pytest.param("auto", 16, "cuda", True, "triton", id="a GPU"),
+        pytest.param("auto", 3, "cuda", False, "dense", id="0.6 % on a GPU without Triton"),
+        pytest.param("dense", 16, "cpu", True, "dense", id="forced dense"),
+        pytest.param("dense", 16, "cuda", True, "dense", id="forced dense on a GPU"),
+        pytest.param("sparse", 150, "cuda", True, "sparse", id="forced sparse"),
     ],
 )
-def test_the_path_follows_from_shape_and_device_unless_forced(choice, k, device, expected):
+def test_the_path_follows_from_shape_and_device_unless_forced(
+    choice, k, device, has_triton, expected, monkeypatch
+):
+    monkeypatch.setattr(fused, "AVAILABLE", has_triton)
     config = sae_config(d_sae=512, k=k, kernels=KernelChoice[choice])
     assert choose(config, torch.device(device)) is KernelChoice[expected]
+
+
+def test_kernels_that_cannot_run_are_refused(monkeypatch):
+    monkeypatch.setattr(fused, "AVAILABLE", False)
+    with pytest.raises(ConfigError, match=r"sae\.kernels=triton needs a GPU"):
+        choose(sae_config(kernels=KernelChoice.triton), torch.device("cpu"))
 
 
 def test_without_numba_the_path_is_that_of_torch(monkeypatch):

@@ -4,6 +4,7 @@ import torch
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.workers import use_own_gpu
+from ghosttrack.sae import fused
 from ghosttrack.sae.config import KernelChoice
 from ghosttrack.sae.products import choose
 from ghosttrack.training.strategies import LayersStrategy, OwnGPU, sees_one_of_many
@@ -39,7 +40,10 @@ def test_a_rank_that_sees_one_gpu_trains_on_it(third_of_four, monkeypatch: pytes
     assert trainer.strategy.root_device == torch.device("cuda", 0)
 
 
-def test_a_gpu_multiplies_over_all_latents_unless_it_is_told_otherwise():
+def test_a_gpu_multiplies_over_all_latents_unless_it_is_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(fused, "AVAILABLE", False)
     few = {"d_sae": 10240, "k": 64}  # phi-2's
     assert choose(sae_config(**few), GPU) is KernelChoice.dense
     assert choose(sae_config(**few, kernels=KernelChoice.sparse), GPU) is KernelChoice.sparse

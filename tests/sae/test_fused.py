@@ -1,0 +1,149 @@
+"""Triton's kernels against float64, run by its interpreter; on a GPU by the GPU."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from ghosttrack.sae import fused, loss
+from ghosttrack.sae.config import Architecture, KernelChoice
+from ghosttrack.sae.loss import BankLoss
+from tests.sae.support import activations, small_bank
+from tests.sae.test_step import config, reference
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FORMATS = [torch.float32, torch.bfloat16]
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def first_strongest(row: list[float], k: int) -> list[int]:
+    """Of what is above 0 the k largest, of equal ones the first."""
+    order = sorted(range(len(row)), key=lambda i: -math.inf if row[i] != row[i] else -row[i])
+    return sorted(i for i in order[:k] if not row[i] <= 0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "widest"),
+    [
+        pytest.param(torch.bfloat16, 128, id="bf16"),
+        pytest.param(torch.float32, 128, id="fp32"),
+        pytest.param(torch.float32, 64, id="fp32, two tiles"),
+    ],
+)
+def test_select_lists_the_first_of_the_strongest_and_leaves_nothing_else(
+    dtype, widest, monkeypatch
+):
+    monkeypatch.setattr(fused, "WIDEST", widest)
+    pre = drawn(2, 3, 100, dtype=dtype)
+    pre[0, 0] = pre[0, 0].float().round().to(dtype)  # many are equal
+    pre[0, 1, 5:] = -1.0  # fewer than k are above 0
+    pre[0, 2, [3, 40]] = torch.tensor([math.nan, -math.nan], dtype=dtype, device=DEVICE)
+    pre[1, 0, 50] = math.inf
+    before = pre.clone()
+    values, indices, fired = fused.select(pre, 7)
+    expected = torch.zeros_like(pre)
+    for hook, token in ((hook, token) for hook in range(2) for token in range(3)):
+        row = before[hook, token]
+        at = first_strongest(row.tolist(), 7)
+        slots = slice(0, len(at))
+        assert indices[hook, token, slots].tolist() == at
+        torch.testing.assert_close(
+            values[hook, token, slots], row[at], equal_nan=True, rtol=0, atol=0
+        )
+        assert not values[hook, token, len(at) :].any()
+        expected[hook, token, at] = row[at]
+    torch.testing.assert_close(pre, expected, equal_nan=True, rtol=0, atol=0)
+    assert torch.equal(fired, (expected != 0).any(1))
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_the_cut_of_a_batch_is_its_nth_largest_and_what_reaches_it_stays(dtype):
+    pre = drawn(2, 20, 50, dtype=dtype)
+    pre[1] -= 2  # fewer than n are above 0
+    cut = fused.batch_cut(pre, 100, lambda counts: counts)
+    expected = pre.double().flatten(1).sort(descending=True).values[:, 99].relu()
+    assert torch.equal(cut.double(), expected)
+    kept = torch.where(pre.double() >= expected[:, None, None], pre, 0.0).relu()
+    acts = pre[:, :3].clone()
+    fired = fused.above(acts, cut)
+    assert torch.equal(acts, kept[:, :3])
+    assert torch.equal(fired, (kept[:, :3] > 0).any(1))
+
+
+def test_the_cut_of_a_batch_counts_the_other_ranks_entries():
+    pre = drawn(1, 10, 50)
+    cut = fused.batch_cut(pre, 80, lambda counts: counts.mul_(2))  # a second rank has the same
+    assert cut == pre.flatten().sort(descending=True).values[39]
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_decode_has_the_error_and_the_live_gradient_of_float64(dtype):
+    latents, inputs = drawn(2, 20, 300, dtype=dtype), drawn(2, 3, 300, seed=1)
+    pre = drawn(2, 3, 20, seed=2, dtype=dtype)
+    pre[0, 0, 2:] = -1.0  # two slots are empty
+    chosen = fused.select(pre, 5)
+    gradient, squared, d_values = fused.decode(chosen, latents, inputs, 0.1)
+    error = pre.double() @ latents.double() - inputs
+    torch.testing.assert_close(gradient.double(), 0.1 * error, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(squared.double(), error.square().sum((1, 2)))
+    d_acts = 0.1 * error @ latents.double().mT
+    expected = d_acts.gather(2, chosen.indices.long()) * (chosen.values > 0)
+    torch.testing.assert_close(d_values.double(), expected, rtol=1e-5, atol=1e-5)
+    acts = pre.clone()
+    fused.put(acts, chosen, d_values)
+    gated = (d_acts * (pre > 0)).to(dtype)  # rounded once
+    torch.testing.assert_close(
+        acts, gated, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5
+    )
+
+
+STEPS = [
+    pytest.param(Architecture.topk, True, id="topk, rows gathered"),
+    pytest.param(Architecture.topk, False, id="topk"),
+    pytest.param(Architecture.batchtopk, False, id="batchtopk"),
+    pytest.param(Architecture.matryoshka, False, id="matryoshka"),
+    pytest.param(Architecture.jumprelu, False, id="jumprelu"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "gathers"), STEPS)
+def test_the_step_has_autograds_loss_and_gradients(architecture, gathers, monkeypatch):
+    monkeypatch.setattr(loss, "GATHERED_BELOW", float(gathers))
+    bank, x = small_bank(architecture=architecture).to(DEVICE), activations(4).to(DEVICE)
+    step = BankLoss(2, config(architecture, kernels=KernelChoice.triton)).to(DEVICE)
+    step.silent[0, 3:8] = 1000
+    losses = step(bank, x)
+    losses.loss.backward()
+    exact = small_bank(architecture=architecture).to(DEVICE).double()
+    dead = torch.zeros(2, 64, dtype=torch.bool)
+    dead[0, 3:8] = True
+    expected = reference(exact, x.double(), dead, 1 / 32)
+    expected.backward()
+    torch.testing.assert_close(losses.loss.double(), expected, rtol=1e-5, atol=1e-5)
+    for (name, parameter), wide in zip(bank.named_parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(
+            parameter.grad.double(),
+            wide.grad,
+            rtol=1e-4,
+            atol=1e-5,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+
+
+def test_every_kernel_compiles_for_a_gpu_at_the_shapes_of_a_study(tmp_path):
+    """The interpreter takes what the compiler refuses."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    del environment["TRITON_INTERPRET"]
+    command = [sys.executable, "-m", "tests.sae.compile_kernels"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["top_k", "decode", "put", "count_digits", "above"]
