@@ -35,12 +35,21 @@ from ghosttrack.report.tables import Estimate
 SUBSETS = (ALL, *CONFIDENT)
 INTERVALS = "Brackets and bars: 95 \\% cluster-bootstrap intervals over groups."
 FIGURES = {
+    "overview": (
+        "AUROC over forward passes; bands: canaries, and what knows the training text.",
+        0.8,
+    ),
+    "overview_narrow": ("The same in the width of a column.", 0.5),
     "roc": ("ROC of cross-fitted probabilities, all answers.", 0.55),
     "pr": ("Precision against recall of hallucinated answers; dotted: their share.", 0.55),
     "calibration": ("Stated probability of hallucination against the share that came true.", 0.55),
+    "risk_coverage": ("Share hallucinated among answers given, the riskiest held back.", 0.55),
+    "pairs": ("Paired differences of AUROC on all answers.", 0.85),
     "auroc": ("AUROC of every detector on all answers; grey: beside the headline's.", 0.85),
 }
 """What each shows, and its width in lines."""
+CURVED = ("roc", "pr", "calibration", "risk_coverage")
+"""Those without cluster-bootstrap intervals."""
 
 
 def main(arguments: list[str]) -> None:
@@ -70,7 +79,7 @@ def _export(given: argparse.Namespace) -> None:
             parts[f"table_{name}.tex"] = table(sheet, name, f"{escaped(says)} {rests}")
     for path in draw(folder, found.evaluation, found.labels, ("pdf", "svg")):
         says, width = FIGURES[path.stem]
-        rests = f"{INTERVALS} {ground}" if path.stem == "auroc" else ground
+        rests = ground if path.stem in CURVED else f"{INTERVALS} {ground}"
         parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {rests}", width)
     for name in sheets.keys() - {name for name, (_, sheet) in sheets.items() if not sheet.empty}:
         for stale in (f"{name}.csv", f"table_{name}.tex"):

@@ -1,10 +1,12 @@
 """An evaluation's files, and the last words of a run that has one."""
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from ghosttrack import __version__
@@ -15,7 +17,7 @@ from ghosttrack.evaluation.config import HeldOut, Singing
 from ghosttrack.files import read_json, write_json
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
-from ghosttrack.report.material import ReportMaterial
+from ghosttrack.report.material import Kept, ReportMaterial
 from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import (
     account,
@@ -25,7 +27,7 @@ from ghosttrack.report.tables import (
     write_rows,
     write_scores,
 )
-from ghosttrack.run import Run
+from ghosttrack.run import Run, plain
 from ghosttrack.training.loggers import close_loggers, make_loggers
 
 HELD_OUT = {
@@ -75,6 +77,14 @@ def write_findings(
 ) -> None:
     """Write the evaluation's files: JSON first, then figures, tables and the page."""
     evaluation, answers = material.evaluation, material.answers
+    material = material._replace(
+        command=_command(run),
+        settings=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
+        kept={
+            f"{one.path.parent.name}/{one.path.name}": Kept(one.manifest["seconds"], one.n_bytes)
+            for one in run.kept
+        },
+    )
     write_json(folder / "evaluation.json", evaluation.to_json())
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "tables").mkdir(exist_ok=True)
@@ -87,6 +97,13 @@ def write_findings(
     loggers = make_loggers(config, run, "detect", folder)
     log_evaluation(loggers, material, figures)
     close_loggers(loggers, config, run, folder)
+
+
+def _command(run: Run) -> str:
+    """Give the command line of this run, as Hydra noted it."""
+    noted = run.folder / ".hydra" / "overrides.yaml"
+    overrides = yaml.safe_load(noted.read_text(encoding="utf-8")) if noted.is_file() else ()
+    return shlex.join(["python", "detect.py", *overrides])
 
 
 def conclude(run: Run, judged: Artifact, singing: Singing) -> None:

@@ -1,6 +1,7 @@
 """Figures of an evaluation, as SVG and PNG files."""
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import beta
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair
 from ghosttrack.evaluation.roster import COLORS, CURVES
 from ghosttrack.evaluation.scores import bin_of
-from ghosttrack.report.pictures import FAINT, SHOWN, STYLE, save
+from ghosttrack.report.overview import draw_overview
+from ghosttrack.report.pictures import ACCENT, FAINT, SHOWN, STYLE, WARNING, save
 
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
 """Styles of lines in turn, for print and for colours that are near one another."""
+
+N_COVERAGES = 150
+"""Points of a curve of risk and coverage."""
+OVERVIEWS = {"overview": (7.4, 4.3), "overview_narrow": (4.2, 4.4)}
+"""The first picture of a report and its inches, for wide pages and for narrow ones."""
 
 
 def draw(
@@ -26,7 +34,7 @@ def draw(
     labels: Int[np.ndarray, " sample"],
     kinds: Sequence[str] = SHOWN,
 ) -> list[Path]:
-    """Write `roc`, `pr`, `calibration` and `auroc`; return the files of the first kind.
+    """Write the figures of `PANELS`, the overview and both forests; return files of the first kind.
 
     Args:
         folder: Exists.
@@ -34,17 +42,21 @@ def draw(
         labels: 1 = hallucinated, in the answers' order.
         kinds: File formats.
     """
-    panels = {"roc": _roc, "pr": _pr, "calibration": _calibration}
     names = [name for name in CURVES if name in evaluation.scores]
     paths = []
     with mpl.rc_context(STYLE):
-        for name, panel in panels.items():
+        for name, size in OVERVIEWS.items():
+            paths.append(save(draw_overview(evaluation, size), folder / name, kinds))
+        for name, panel in PANELS.items():
             figure = Figure(figsize=(4.6, 4.0), layout="constrained")
             axes = figure.add_subplot()
             panel(axes, labels, [(one, evaluation.scores[one]) for one in names])
             axes.legend(fontsize=7, frameon=False)
             paths.append(save(figure, folder / name, kinds))
         paths.append(save(_forest(evaluation), folder / "auroc", kinds))
+        pairs = [one for one in evaluation.paired if one.subset == ALL and isfinite(one.delta)]
+        if pairs:
+            paths.append(save(_differences(pairs), folder / "pairs", kinds))
     return paths
 
 
@@ -94,6 +106,54 @@ def _calibration(
         ylabel="share hallucinated",
         title="Calibration, bins of equal mass",
     )
+
+
+def _risk_coverage(
+    axes: Axes,
+    labels: Int[np.ndarray, " sample"],
+    curves: Sequence[tuple[str, Float[np.ndarray, " sample"]]],
+) -> None:
+    n = np.arange(1, len(labels) + 1)
+    axes.axhline(labels.mean(), color=FAINT, linewidth=0.8, linestyle=":")
+    for name, prob in curves:
+        wrong = np.cumsum(labels[np.argsort(prob, kind="stable")])
+        at = np.unique(np.linspace(0, len(n) - 1, N_COVERAGES).round().astype(int))
+        given, wrong = n[at], wrong[at]
+        low, high = (beta.ppf(end, wrong + 0.5, given - wrong + 0.5) for end in (0.025, 0.975))
+        style = {"color": COLORS[name], "alpha": 0.12, "linewidth": 0}
+        axes.fill_between(given / len(n), low, high, **style)
+        line = {"color": COLORS[name], "ls": _line(name), "lw": 1.4}
+        axes.plot(given / len(n), wrong / given, label=name, **line)
+    axes.set(
+        xlabel="share of answers given, the least risky first",
+        ylabel="share of them hallucinated",
+        title="Risk and coverage",
+        xlim=(0, 1),
+    )
+
+
+PANELS = {
+    "roc": _roc,
+    "pr": _pr,
+    "calibration": _calibration,
+    "risk_coverage": _risk_coverage,
+}
+"""Figures of curves, each drawn by a panel of its own."""
+
+
+def _differences(pairs: Sequence[Pair]) -> Figure:
+    """Paired differences of AUROC with intervals; grey where 0 lies within."""
+    figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(pairs)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
+    for place, pair in enumerate(reversed(pairs)):
+        color = ACCENT if pair.ci.low > 0 else WARNING if pair.ci.high < 0 else FAINT
+        axes.plot(pair.ci, (place, place), color=color, linewidth=1.6)
+        axes.plot(pair.delta, place, color=color, marker="o", ms=4)
+    axes.set_yticks(range(len(pairs)), [f"{one.a} minus {one.b}" for one in reversed(pairs)])
+    axes.set(xlabel="difference of AUROC, 95 % paired interval", title="Paired, all answers")
+    axes.grid(axis="y", visible=False)
+    return figure
 
 
 def _forest(evaluation: Evaluation) -> Figure:

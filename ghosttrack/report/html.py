@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from math import isfinite
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def _signed(value: float, digits: int = 3) -> str:
 def asset(name: str) -> Markup:
     """Read one of our own files; it is code, not data, and stays as it is."""
     return Markup((Path(__file__).parent / "template" / name).read_text(encoding="utf-8"))
+
+
+def script(*names: str) -> Markup:
+    """Join modules of `template/js`, each before those that import it, into one script.
+
+    Their names are unique over all of them, so that imports and exports can be left out.
+    """
+    joined = "".join(asset(f"js/{name}.js") for name in names)
+    return Markup(re.sub(r"^import .*\n|^export (?=function|const|class)", "", joined, flags=re.M))
 
 
 def json_in_html(value: object) -> Markup:

@@ -55,6 +55,13 @@ class Owners(NamedTuple):
     """Own log-probability of the answer minus that subject's, in nats."""
 
 
+class Kept(NamedTuple):
+    """What an artefact took when it was made."""
+
+    seconds: float
+    n_bytes: int
+
+
 class ReportMaterial(NamedTuple):
     """Everything that the page, the figures and the tables show."""
 
@@ -78,3 +85,9 @@ class ReportMaterial(NamedTuple):
     """What the numbers do not show, besides what goes for every generated world."""
     cautions: Sequence[str] = ()
     """What a reader must know before the numbers, one sentence each."""
+    command: str = ""
+    """The command that made it."""
+    settings: str = ""
+    """Every setting, as YAML."""
+    kept: Mapping[str, Kept] = MappingProxyType({})
+    """Artefacts that the run read or made."""

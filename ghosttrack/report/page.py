@@ -14,16 +14,23 @@ from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliab
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
-from ghosttrack.report.html import asset, embedded, environment, json_in_html
+from ghosttrack.report.first import answered, key_numbers, verdict
+from ghosttrack.report.html import asset, embedded, environment, json_in_html, script
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.tables import account, category_counts, number, with_interval
+from ghosttrack.report.tables import account, category_counts, with_interval
 from ghosttrack.report.viewer import viewer_data
 
 CAPTIONS = {
+    "overview": "Each dot a detector with its 95 % interval: the higher the better, the further "
+    "left the cheaper; grey: not named here, null, or control",
+    "overview_narrow": "The same for narrow pages",
     "roc": "ROC of cross-fitted probabilities, all answers",
     "pr": "Precision against recall; dotted: share of hallucinated answers",
     "calibration": "Stated probability against what came true",
+    "risk_coverage": "Share hallucinated among the answers given, if the riskiest are held back; "
+    "bands: 95 %, answers taken for independent",
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
+    "pairs": "Differences of AUROC on the same resamples; grey: 0 lies within",
 }
 WORLD_LIMITS = (
     "This run examines a small language model trained on a generated world. It shows that the "
@@ -55,10 +62,14 @@ def write_page(
     template = environment().get_template("report.html")
     text = template.render(
         css=asset("report.css"),
-        js=asset("report.js"),
+        js=script("dom", "tables", "page") + asset("report.js"),
+        verdict=verdict(evaluation, risk_name),
+        numbers=key_numbers(evaluation, risk_name),
+        questions=answered(evaluation, risk_name, material.facts, sum(material.seconds.values())),
+        captions=CAPTIONS,
         viewer=json_in_html(viewer),
         evaluation=evaluation,
-        summary=summarise(evaluation, risk_name),
+        summary=summarise(evaluation),
         facts=material.facts,
         cautions=material.cautions,
         subsets=evaluation.subsets,
@@ -69,7 +80,7 @@ def write_page(
         paired=_pairs(evaluation.paired),
         parts=_parts(evaluation.parts),
         reliability=_by_prevalence(evaluation.reliability),
-        figures=[_figure(figure) for figure in figures],
+        figures={figure.stem: embedded(figure) for figure in figures},
         ambiguity=ambiguity(evaluation, risk_name),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
         confidence=_confidence(answers.prob, answers.labels),
@@ -84,6 +95,9 @@ def write_page(
         risk_name=risk_name,
         explainer=material.fitted.name if material.fitted else "",
         limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *material.limits),
+        command=material.command,
+        settings=material.settings,
+        kept=material.kept,
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")
@@ -99,16 +113,13 @@ def risk_detector(evaluation: Evaluation) -> str:
     return sees_most(evaluation.scores) or costly
 
 
-def summarise(evaluation: Evaluation, detector: str) -> str:
-    """Say in one sentence how well the strongest honest detector does."""
-    row = evaluation.row(detector)
+def summarise(evaluation: Evaluation) -> str:
+    """Say in one sentence what was judged."""
     n = evaluation.n_judged
     said = f"{account(evaluation.n, n, evaluation.categories)}. " if n < evaluation.n else ""
     return (
-        f"{said}{n} answers about {evaluation.n_groups} groups, "
-        f"{100 * evaluation.hallucinated_frac:.0f} % hallucinated. {detector}: AUROC "
-        f"{with_interval(row.auroc, row.auroc_ci)}, "
-        f"F1 {number(row.f1)}, ECE {number(row.ece)}."
+        f"{said}{n:,} answers about {evaluation.n_groups:,} groups, "
+        f"{100 * evaluation.hallucinated_frac:.0f} % hallucinated."
     )
 
 
@@ -182,10 +193,6 @@ def _by_prevalence(found: Sequence[Reliability]) -> dict[str, dict[float, Reliab
     for one in found:
         grouped.setdefault(one.detector, {})[one.prevalence] = one
     return grouped
-
-
-def _figure(path: Path) -> dict[str, str | bool]:
-    return {"data": embedded(path), "caption": CAPTIONS[path.stem], "wide": path.stem == "auroc"}
 
 
 def _confidence(

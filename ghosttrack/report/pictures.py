@@ -13,7 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.report.tables import Estimate
 
+INK = "#1b1f24"
 STYLE: dict[Any, Any] = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
     "svg.hashsalt": "ghosttrack",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -158,5 +162,6 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = SHOWN) -> Path:
     """Write a figure in several formats, without dates; return the file of the first."""
     paths = [stem.with_suffix(f".{kind}") for kind in kinds]
     for path in paths:
-        figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]])
+        is_clear = path.suffix == ".svg"  # a page has its own ground, dark or light
+        figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]], transparent=is_clear)
     return paths[0]

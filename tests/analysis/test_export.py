@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.analysis.evaluations import read_evaluation
-from ghosttrack.analysis.export import command, main, protocol
+from ghosttrack.analysis.export import FIGURES, command, main, protocol
 from ghosttrack.evaluation.roster import COLORS
 from ghosttrack.report.latex import escaped, table
 from ghosttrack.report.sheet import flat, sheet_of
@@ -47,7 +47,7 @@ def test_every_caption_says_what_the_numbers_rest_on(made: Path, tmp_path: Path)
     main([str(made), "--to", str(tmp_path / "paper")])
     texts = [path.read_text() for path in (tmp_path / "paper").glob("*.tex")]
     captions = [text for text in texts if "caption{" in text]
-    assert len(captions) == 4 + 4
+    assert len(captions) == 4 + len(FIGURES)
     for text in captions:
         typed = r"experiment=x\_y 'prompt='".replace("'", r"\textquotesingle{}")
         assert rf"\texttt{{python detect.py {typed}" in text
@@ -72,7 +72,7 @@ def test_the_document_shows_files_that_are_there(made: Path, tmp_path: Path):
     paper = tmp_path / "paper"
     main([str(made), "--to", str(paper)])
     shown = re.findall(r"\\input\{(.*)\}", (paper / "paper.tex").read_text())
-    assert len(shown) == 8
+    assert len(shown) == 4 + len(FIGURES)
     pictures = [
         name
         for part in shown

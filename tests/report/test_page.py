@@ -201,6 +201,7 @@ def test_a_page_without_a_model_has_no_empty_section(tmp_path: Path, page: Page)
     first = json.loads(shown.scripts[0])["answers"][0]
     assert (first["prob"], first["tokens"], first["tracks"]) == (None, [], [])
     assert "NaN" not in text.replace(shown.scripts[1], "")
+    assert {tag for tag, _ in shown.tags} >= {"details", "h2"}
 
 
 def test_the_same_material_gives_the_same_bytes(tmp_path: Path):
@@ -218,11 +219,8 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     assert risk_detector(with_scores("streaming:1")) == costly
 
 
-def test_the_summary_says_how_many_and_how_well():
-    assert summarise(materials.evaluation(), "everything") == (
-        "8 answers about 4 groups, 50 % hallucinated. everything: AUROC 0.750 [0.650, 0.850], F1 "
-        "0.750, ECE 0.750."
-    )
+def test_the_summary_says_how_many():
+    assert summarise(materials.evaluation()) == "8 answers about 4 groups, 50 % hallucinated."
 
 
 def test_a_statistic_that_does_not_vary_has_no_sketch():

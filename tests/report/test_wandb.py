@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from ghosttrack.errors import ConfigError
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
+from ghosttrack.report.page import CAPTIONS
 from ghosttrack.report.wandb import (
     Reference,
     check_online,
@@ -88,7 +89,7 @@ def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(
     assert run.panels == {
         *("trainer/global_step", "detectors", "canaries", "answers", "confusion/output"),
         *("roc", "pr", "calibration"),
-        *(f"figures/{name}" for name in ("roc", "pr", "calibration", "auroc")),
+        *(f"figures/{name}" for name in CAPTIONS),
     }
     assert run.series("detect/auroc/everything/p>0.5") == [pytest.approx(0.75)]
     assert run.series("canary/index") == [pytest.approx(0.61)]

@@ -1,0 +1,152 @@
+"""What a report says before anything in it is opened: a verdict, three numbers, four answers."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import NamedTuple
+
+from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
+from ghosttrack.report.tables import number, with_interval
+
+OWN = "output"
+"""Detector that reads nothing but the model's own probabilities."""
+CHANCE = 0.5
+
+
+class KeyNumber(NamedTuple):
+    """A number that is read from afar."""
+
+    value: str
+    interval: str
+    says: str
+
+
+class Answered(NamedTuple):
+    """A question that every reader has."""
+
+    question: str
+    answer: str
+    anchor: str
+    """Section that shows what the answer rests on."""
+
+
+def verdict(evaluation: Evaluation, detector: str) -> str:
+    """Say in one sentence whether a detector is any good, against chance and the model's own say.
+
+    >>> from tests.report.materials import evaluation
+    >>> verdict(evaluation(), "everything")[:69]
+    'everything ranks a hallucinated answer above a right one in 75 of 100'
+    """
+    row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
+    area = f"AUROC {with_interval(row.auroc, row.auroc_ci)}"
+    if not row.auroc_ci.low > CHANCE:
+        return f"{detector} is not shown to tell hallucinated answers from right ones: {area}."
+    said = (
+        f"{detector} ranks a hallucinated answer above a right one in {100 * row.auroc:.0f} of 100"
+        f" pairs ({area})"
+    )
+    return f"{said}{_against(pair)}." if pair is not None else f"{said}."
+
+
+def _against(pair: Pair) -> str:
+    if pair.ci.low > 0:
+        return f", {number(pair.delta)} more than the model's own probabilities do"
+    if pair.ci.high < 0:
+        return f", {number(-pair.delta)} less than the model's own probabilities do"
+    return ", which is not shown to be more than the model's own probabilities do"
+
+
+def key_numbers(evaluation: Evaluation, detector: str) -> list[KeyNumber]:
+    """Choose three: how well, how much beyond the model's own probabilities, at what cost."""
+    row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
+    gain = (
+        KeyNumber(f"{pair.delta:+.3f}", _ends(pair.ci, "+"), "AUROC beyond the model's own say")
+        if pair is not None and isfinite(pair.delta)
+        else KeyNumber(number(row.ece), _ends(row.intervals.get("ece")), "calibration error (ECE)")
+    )
+    return [
+        KeyNumber(number(row.auroc), _ends(row.auroc_ci), f"AUROC of {detector}; chance is 0.5"),
+        gain,
+        KeyNumber(f"{row.forwards:.0f}", "", "forward passes per answer"),
+    ]
+
+
+def _ends(interval: tuple[float, float] | None, sign: str = "") -> str:
+    if interval is None or not all(map(isfinite, interval)):
+        return ""
+    low, high = interval
+    return f"95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
+
+
+def answered(
+    evaluation: Evaluation, detector: str, facts: Mapping[str, str], seconds: float
+) -> list[Answered]:
+    """Answer what a reader asks first.
+
+    Args:
+        evaluation: Holds the numbers.
+        detector: Whose they are.
+        facts: What was run.
+        seconds: The whole run took.
+    """
+    row = evaluation.row(detector)
+    model = facts.get("model", "this model").split(",")[0]
+    good = (
+        f"Of the answers that it flags {_percent(row.precision)} are hallucinated, of all answers"
+        f" {_percent(evaluation.hallucinated_frac)}; it finds {_percent(row.recall)} of the"
+        f" hallucinated ones. Its probabilities are off by {number(row.ece)} on average."
+    )
+    other = (
+        f"Not known: all numbers are of {model} and of these questions, in folds that keep a"
+        " question or entity together. Another model has its detector fitted and judged anew:"
+        " detect.py model=…"
+    )
+    return [
+        Answered("Is it any good?", good, "detectors"),
+        Answered("What did it cost?", _cost(evaluation, row, seconds), "cost"),
+        Answered("Would it work on my model?", other, "limits"),
+        Answered("What shows that the numbers are no leaks?", leaks(evaluation), "canaries"),
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if isfinite(share) else "–"
+
+
+def _cost(evaluation: Evaluation, row: Row, seconds: float) -> str:
+    said = f"{row.forwards:.0f} forward passes per answer; this run took {seconds:.0f} s."
+    cheap = [
+        one
+        for one in evaluation.rows
+        if one.subset == ALL and one.forwards <= 1 and isfinite(one.auroc) and not is_beside(one)
+    ]
+    if row.forwards <= 1 or not cheap:
+        return said
+    best = max(cheap, key=lambda one: one.auroc)
+    return f"{said} The best here that needs one pass, {best.detector}: {number(best.auroc)}."
+
+
+def is_beside(row: Row) -> bool:
+    """Whether a row is no detector that could be used: a null, a control, an oracle."""
+    return row.detector.startswith(("null:", "control:")) or row.detector == ORACLE
+
+
+ORACLE = "exposure_oracle"
+"""Knows how often the training text named the fact: a ceiling that only a generated world has."""
+
+
+def leaks(evaluation: Evaluation) -> str:
+    """Say what the inputs found that know nothing of hallucination."""
+    known = [value for value in evaluation.canaries.values() if isfinite(value)]
+    if not known:
+        return "No canary could be judged here."
+    said = (
+        f"{len(known)} canaries, inputs that know nothing of hallucination, were judged in the same"
+        f" way: AUROC {number(min(known), 2)} to {number(max(known), 2)}"
+    )
+    if evaluation.singing:
+        return f"{said}; above chance, so beware: {', '.join(evaluation.singing)}."
+    if evaluation.signals:
+        return (
+            f"{said}; above chance, for a reason that is no leak: {', '.join(evaluation.signals)}."
+        )
+    return f"{said}, none above chance."

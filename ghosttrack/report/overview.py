@@ -1,0 +1,132 @@
+"""The first picture of a report: what each detector is worth, and what it costs."""
+
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ghosttrack.evaluation.result import ALL, Evaluation, Row
+from ghosttrack.evaluation.roster import COLORS, sees_most
+from ghosttrack.report.first import CHANCE, ORACLE, OWN, is_beside
+from ghosttrack.report.pictures import ACCENT, FAINT, INK
+
+LEAST_COST = 0.4
+"""Where on the axis of passes stands what needs none."""
+APART = 1.045
+"""Factor between detectors of one cost, so that their intervals can be told apart."""
+LABEL_GAP = 0.05
+"""Least distance of two names, as a share of the axis."""
+LETTER = 0.085
+"""Inches of a letter of a name, more rather than less."""
+
+
+def draw_overview(evaluation: Evaluation, size: tuple[float, float]) -> Figure:
+    """Draw AUROC with interval over forward passes; canaries and the ceiling are bands.
+
+    Named are the best of at most that cost, what all is measured against, and tracks; the rest
+    are dots that the table of detectors names.
+
+    Args:
+        evaluation: Whose rows on all answers are drawn.
+        size: Inches of the picture.
+    """
+    rows = [row for row in evaluation.rows if row.subset == ALL and isfinite(row.auroc)]
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    _bands(axes, evaluation, rows)
+    drawn = sorted((row for row in rows if row.detector != ORACLE), key=_order)
+    named = set(_named(evaluation, drawn))
+    at: list[float] = []
+    for place, row in enumerate(drawn):
+        same = place > 0 and _cost(drawn[place - 1]) == _cost(row)
+        at.append(at[-1] * APART if same else _cost(row))
+        color = COLORS.get(row.detector, FAINT) if row.detector in named else FAINT
+        axes.plot((at[-1], at[-1]), row.auroc_ci, color=color, linewidth=1.4, zorder=3)
+        axes.plot(at[-1], row.auroc, color=color, marker="o", ms=4.5, zorder=4)
+    _axis(axes, drawn, at)
+    ceiling = next((row.auroc for row in rows if row.detector == ORACLE), 2.0)
+    points = [(x, row) for x, row in zip(at, drawn, strict=True) if row.detector in named]
+    _names(axes, ceiling, size[0], points)
+    return figure
+
+
+def _order(row: Row) -> tuple[float, float]:
+    return _cost(row), -row.auroc
+
+
+def _cost(row: Row) -> float:
+    return max(row.forwards, LEAST_COST)
+
+
+def _bands(axes: Axes, evaluation: Evaluation, rows: Sequence[Row]) -> None:
+    """Shade where nothing is known, and where everything is."""
+    ends = [ci for name, ci in evaluation.canaries_ci.items() if isfinite(ci.low)
+            and name not in evaluation.signals]  # fmt: skip
+    axes.axhline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":")
+    if ends:
+        low, high = min(ci.low for ci in ends), max(ci.high for ci in ends)
+        axes.axhspan(low, high, color=FAINT, alpha=0.16, linewidth=0)
+        _beside(axes, low + 0.75 * (high - low), "canaries: know nothing")
+    for row in rows:
+        if row.detector == ORACLE:
+            axes.axhspan(*row.auroc_ci, color=ACCENT, alpha=0.14, linewidth=0)
+            _beside(axes, row.auroc, "ceiling: knows the training text")
+
+
+def _beside(axes: Axes, height: float, text: str) -> None:
+    axes.text(
+        0.42, height, text, transform=axes.get_yaxis_transform(), ha="center", va="center",
+        fontsize=7.5, color=INK, zorder=5,
+    )  # fmt: skip
+
+
+def _named(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
+    """Choose who is named: nobody better costs less, or it is what the others are held against."""
+    usable = [row for row in rows if not is_beside(row)]
+    best = [
+        row.detector
+        for row in usable
+        if all(one.auroc < row.auroc for one in usable if _order(one) < _order(row))
+    ]
+    always = (OWN, "tracks", "null:shuffled", "control:surface", sees_most(evaluation.scores))
+    return [*best, *(row.detector for row in rows if row.detector in always)]
+
+
+def _axis(axes: Axes, rows: Sequence[Row], at: Sequence[float]) -> None:
+    costs = sorted({_cost(row) for row in rows})
+    apart = [one for i, one in enumerate(costs) if i == 0 or one > 1.35 * costs[i - 1]]
+    axes.set_xscale("log")
+    axes.set_xticks(apart, ["0" if one == LEAST_COST else f"{one:.0f}" for one in apart])
+    axes.set_xticks([], minor=True)
+    margin = max((max(at) / min(at)) ** 0.06, 1.3)
+    axes.set_xlim(min(at) / margin, max(at) * margin)
+    axes.set(xlabel="forward passes per answer", ylabel="AUROC, 95 % interval")
+    axes.grid(axis="x", visible=False)
+
+
+def _names(axes: Axes, ceiling: float, inches: float, points: Sequence[tuple[float, Row]]) -> None:
+    """Write names above dots, or below one or the ceiling, none upon another name."""
+    low, high = axes.get_ylim()
+    left, right = np.log(axes.get_xlim())
+    gap = LABEL_GAP * (high - low)
+    taken: list[tuple[float, float, float]] = []
+    for x, row in points:
+        over = [one.auroc - row.auroc for _, one in points if _cost(one) == _cost(row)]
+        is_below = any(0 < rise < 3 * gap for rise in over)
+        way = -1 if is_below or abs(row.auroc_ci.high + 0.6 * gap - ceiling) < 0.6 * gap else 1
+        half = LETTER * len(row.detector) / inches / 2
+        middle = float(np.clip((np.log(x) - left) / (right - left), half, 1 - half))
+        start = y = (row.auroc_ci.high if way > 0 else row.auroc_ci.low) + way * 0.6 * gap
+        while any(abs(y - b) < gap and abs(middle - a) < half + w for a, b, w in taken):
+            y += way * gap
+        taken.append((middle, y, half))
+        place = float(np.exp(left + middle * (right - left)))
+        arrow = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkB": 3}
+        axes.annotate(
+            row.detector, (x, row.auroc), (place, y), fontsize=8, ha="center", va="center",
+            color=INK, arrowprops=arrow if y != start else None, zorder=6,
+        )  # fmt: skip
+    heights = [y for _, y, _ in taken]
+    axes.set_ylim(min([low, *(y - gap for y in heights)]), max([high, *(y + gap for y in heights)]))

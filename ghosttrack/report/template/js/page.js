@@ -1,0 +1,5 @@
+// The start of every page.
+import { setUpSections, setUpTables } from "./tables.js";
+
+setUpTables();
+setUpSections();
