@@ -27,9 +27,9 @@ from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import SCORES, FittedDetector, load, values_of
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.bootstrap import Resamples, interval, once, resample
+from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
 from ghosttrack.evaluation.result import ALL, WITHIN
-from ghosttrack.evaluation.scores import paired_auroc
+from ghosttrack.evaluation.scores import Resampled, resampled_auroc
 from ghosttrack.evaluation.subsets import subsets
 from ghosttrack.evaluation.summary import Subset
 from ghosttrack.files import read_json
@@ -144,21 +144,12 @@ def _rows(
         yield one.name, subset.name, int(rows.sum()), estimate, known, minus
 
 
-class _Resampled(NamedTuple):
-    """An AUROC, and what it is under every resample."""
-
-    point: float
-    drawn: Float[np.ndarray, " resample"]
-
-
 def _area(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
     subset: Subset,
     rows: Bool[np.ndarray, " sample"],
     draws: Resamples,
-) -> _Resampled:
+) -> Resampled:
     stratum = np.zeros_like(labels) if subset.relation is None else subset.relation
-    chosen = labels[rows], prob[rows], stratum[rows]
-    point = float(paired_auroc(*chosen, once(len(chosen[0])))[0])
-    return _Resampled(point, paired_auroc(*chosen, draws.subset(rows)))
+    return resampled_auroc(labels[rows], prob[rows], stratum[rows], draws.subset(rows))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.learners.baselines import StateProbe, Words
+from ghosttrack.detector.learners.baselines import RidgeProbe, Words
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
@@ -25,7 +25,7 @@ from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.data import Available, EvaluationData
 from ghosttrack.evaluation.fitting import Fits, Job
 from ghosttrack.evaluation.result import Interval
-from ghosttrack.evaluation.spec import DetectorSpec
+from ghosttrack.evaluation.spec import PLACES, DetectorSpec
 from ghosttrack.evaluation.splits import Fold, learnable
 from ghosttrack.evaluation.summary import canary_result
 
@@ -44,7 +44,7 @@ SONGS = {
     "untrained": "a model that learned nothing tells the wrong ones by their prompts' words",
     "untrained_again": "a model that learned nothing tells the wrong ones when it is asked again",
     "prior_of_another": "the probability of another answer tells the wrong ones",
-    "states_of_another": "the residual stream at another answer tells the wrong ones",
+    "states_of_another": "the residual streams at another answer tells the wrong ones",
 }
 """What leaks where a canary finds something."""
 SIGNALS = {
@@ -205,17 +205,15 @@ def noise_by_text(texts: Sequence[str], seed: int) -> Float[np.ndarray, "sample 
 
 
 def _of_others(data: EvaluationData, seed: int) -> list[Canary]:
-    """Give every answer the prior, and the residual stream of the middle layer, of another."""
+    """Give every answer the prior, and the residual streams, of another."""
     labels, found = data.answers.labels, list[Canary]()
     others = np.random.default_rng(seed).permutation(len(labels))
     if data.has("prior"):
         prior = _finite(data.tables["prior"].values[others])
         found.append(Canary("prior_of_another", Columns(prior, SHRUNK), labels))
     if data.has("states"):
-        middle = len(data.layers) // 2
-        streams = data.states["answer_last"][[middle]][:, others]
-        probe = StateProbe(streams, (data.layers[middle],))
-        found.append(Canary("states_of_another", probe, labels))
+        gram = np.mean([data.grams[place] for place in PLACES], axis=0)[np.ix_(others, others)]
+        found.append(Canary("states_of_another", RidgeProbe({}, data.layers, gram), labels))
     return found
 
 

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples, interval
 from ghosttrack.evaluation.result import Expectation, Interval
-from ghosttrack.evaluation.scores import paired_auroc, plain_auroc
+from ghosttrack.evaluation.scores import resampled_auroc
 
 FALSE_SHARE = 0.05
 """Share of false ones that is borne with among the verdicts that hold or fail."""
@@ -73,8 +73,7 @@ def _area(
     n_right = len(labels) - n_wrong
     if not n_wrong or not n_right or n_groups < 2:
         return None
-    auroc = plain_auroc(labels, values)
-    areas = paired_auroc(labels, values, np.zeros_like(labels), drawn)
+    auroc, areas = resampled_auroc(labels, values, np.zeros_like(labels), drawn)
     independent = sqrt((len(labels) + 1) / (12 * n_right * n_wrong))  # Mann-Whitney's, at 0.5
     error = max(float(np.nanstd(areas)), independent)
     p = 2 * student.sf(abs(auroc - 0.5) / error, n_groups - 1)

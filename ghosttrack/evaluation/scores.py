@@ -122,6 +122,24 @@ def paired_auroc(
         return wins.sum(axis=1) / pairs.sum(axis=1)
 
 
+class Resampled(NamedTuple):
+    """An AUROC, and what it is under every draw."""
+
+    point: float
+    drawn: Float[np.ndarray, " resample"]
+
+
+def resampled_auroc(
+    labels: Int[np.ndarray, " sample"],
+    prob: Float[np.ndarray, " sample"],
+    strata: Int[np.ndarray, " sample"],
+    draws: Resamples,
+) -> Resampled:
+    """Compute `paired_auroc` of the answers as they are, and under every draw."""
+    point = paired_auroc(labels, prob, strata, once(len(labels)))
+    return Resampled(float(point[0]), paired_auroc(labels, prob, strata, draws))
+
+
 def smooth_ece(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],

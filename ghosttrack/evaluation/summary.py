@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from ghosttrack.evaluation.bootstrap import Resamples, interval, once, unbiased
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
-from ghosttrack.evaluation.scores import Scores, paired_auroc, score, smooth_ece, tabulate
+from ghosttrack.evaluation.scores import Scores, resampled_auroc, score, smooth_ece, tabulate
 
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
@@ -78,10 +78,8 @@ def canary_result(
     draws, which take scores as given.
     """
     with threadpool_limits(1):
-        point, draws = (
-            paired_auroc(labels, prob, strata, one) for one in (once(len(labels)), resamples)
-        )
-        auroc, (low, high) = float(point[0]), interval(draws, n_tests)
+        auroc, drawn = resampled_auroc(labels, prob, strata, resamples)
+        low, high = interval(drawn, n_tests)
         return auroc, Interval(auroc + TWICE * (low - auroc), auroc + TWICE * (high - auroc))
 
 
@@ -109,11 +107,9 @@ def _summary(
     aurocs = np.full(len(resamples.counts), np.nan)
     calibration = {"ece_unbiased": np.nan, "smooth_ece": np.nan}
     if subset.relation is not None:
-        whole, aurocs = (
-            paired_auroc(kept, entry.fit.prob[mask], subset.relation[mask], one)
-            for one in (once(len(kept)), drawn)
+        point["auroc"], aurocs = resampled_auroc(
+            kept, entry.fit.prob[mask], subset.relation[mask], drawn
         )
-        point["auroc"] = float(whole[0])
         intervals["auroc"] = interval(aurocs)
     elif len(kept):
         tabulated = tabulate(kept, entry.fit.prob[mask], entry.fit.flagged[mask])

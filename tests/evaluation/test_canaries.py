@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from joblib import Parallel
 
+from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.classifiers import FOREST, LINEAR, Columns
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
@@ -25,6 +26,7 @@ from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.fitting import Fits
 from ghosttrack.evaluation.roster import find
 from ghosttrack.evaluation.scores import plain_auroc
+from ghosttrack.evaluation.spec import PLACES
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from tests.support.answers import made_up_answers
 
@@ -68,13 +70,19 @@ def test_every_canary_finds_nothing_where_nothing_leaks():
         assert 0.45 < np.mean(values) < 0.55, (name, values)
 
 
-def test_every_canary_that_sings_is_told_with_what_that_means():
+def with_states(given: EvaluationData, moved: np.ndarray) -> EvaluationData:
+    """Streams of noise, and `moved` in one dimension of the second layer at one place."""
     rng = np.random.default_rng(0)
-    noise = Table(("a", "b"), rng.normal(size=(N, 2)))
-    states = {"answer_last": rng.normal(size=(1, N, 4)).astype(np.float32)}
-    given = data(prior=noise, untrained=noise, untrained_again=noise)._replace(
-        states=states, layers=(0,)
-    )
+    states = {place: rng.normal(size=(2, N, 4)).astype(np.float32) for place in PLACES}
+    states["answer_mean"][1, :, 0] += moved
+    grams = {place: gram(held) for place, held in states.items()}
+    return given._replace(states=states, grams=grams, layers=(0, 1))
+
+
+def test_every_canary_that_sings_is_told_with_what_that_means():
+    noise = Table(("a", "b"), np.random.default_rng(0).normal(size=(N, 2)))
+    given = data(prior=noise, untrained=noise, untrained_again=noise)
+    given = with_states(given, np.zeros(N))
     names = [one.name for one in canaries(given, folds_of(given), 0).present]
     assert {*names} == {*SONGS}
 
@@ -144,6 +152,12 @@ def leaky(name: str) -> EvaluationData:
     if name in ("untrained", "untrained_again"):
         values = np.where(np.arange(N) % 2, labels + noise, np.nan)  # not all are asked again
         return data(**{name: Table(("a",), values[:, None])})
+    if name.endswith("_of_another"):
+        told = np.empty(N)
+        told[np.random.default_rng(0).permutation(N)] = labels  # whose other answer it is
+        if name == "states_of_another":
+            return with_states(given, 2 * told)
+        return data(prior=Table(("a",), (told + noise)[:, None]))
     if name == "index":
         return given._replace(answers=answers.take(np.argsort(labels + 0.5 * noise)))
     long = (labels + 0.5 * noise > 0.5).tolist()
@@ -156,7 +170,13 @@ def leaky(name: str) -> EvaluationData:
     return given._replace(answers=replace(answers, **{field: tuple(said)}))
 
 
-@pytest.mark.parametrize("name", ["index", "length", "name_tfidf", "untrained", "untrained_again"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("index", "length", "name_tfidf", "untrained", "untrained_again"),
+        *("prior_of_another", "states_of_another"),
+    ],
+)
 def test_a_canary_sings_where_its_family_leaks_and_not_where_it_does_not(name: str):
     found = heard(leaky(name), name)
     assert found.sings
@@ -165,7 +185,8 @@ def test_a_canary_sings_where_its_family_leaks_and_not_where_it_does_not(name: s
     if name in SIGNALS:
         assert heard(leaky(name), name, is_real=True)[2:] == (False, True)
     if name not in ("untrained", "untrained_again"):
-        assert heard(data(), name)[2:] == (False, False)
+        dumb = with_states(data(prior=Table(("a",), (np.arange(N) % 7.0)[:, None])), np.zeros(N))
+        assert heard(dumb, name)[2:] == (False, False)
 
 
 def test_the_length_of_an_answer_of_ones_own_is_a_signal_and_no_leak():

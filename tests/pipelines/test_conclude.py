@@ -1,9 +1,13 @@
+import logging
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from ghosttrack import launch
 from ghosttrack.artifacts import Artifact
 from ghosttrack.errors import LeakError
+from ghosttrack.evaluation.canaries import SONGS, song
 from ghosttrack.evaluation.config import Singing
 from ghosttrack.evaluation.result import Interval
 from ghosttrack.files import read_json, write_json
@@ -21,6 +25,21 @@ def ended(folder: Path, fate: Singing, **changed: object) -> Run:
     run = Run(folder / "run", "detect")
     conclude(run, Artifact(folder, "0" * 12, {}, built=True), fate)
     return run
+
+
+@pytest.mark.parametrize("name", SONGS)
+def test_whatever_canary_sings_the_program_ends_with_status_1(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    told = {"canaries": {name: 0.6}, "canaries_ci": {name: Interval(0.55, 0.65)}}
+    singing = {name: song(name)}
+    with pytest.raises(SystemExit) as stopped:
+        launch._run(
+            lambda _: ended(tmp_path, Singing.fail, singing=singing, **told), OmegaConf.create()
+        )
+    assert stopped.value.code == 1
+    assert f"canary {name}, AUROC 0.600" in capsys.readouterr().err
 
 
 def test_a_singing_canary_is_a_fault_after_everything_is_written(tmp_path: Path):
