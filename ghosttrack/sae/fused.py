@@ -161,3 +161,62 @@ def put(
         SLOTS=_power_of_2(k),
         num_warps=1,
     )
+
+
+class Move(NamedTuple):
+    """How far Adam goes at a step."""
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    factor: Float[Tensor, " hook"]
+    """By which gradients are clipped."""
+    correction: Float[Tensor, " 2"]
+    """1 - beta1^t and sqrt(1 - beta2^t)."""
+
+
+def square_rows(
+    rows: Float[Tensor, "hook latent d_model"],
+    gradient: Float[Tensor, "hook latent d_model"],
+    *,
+    is_unit: bool,
+) -> Float[Tensor, " hook"]:
+    """Sum the squares of a gradient; of unit rows, without its parts along them."""
+    n_hooks, n_latents, d_model = rows.shape
+    squares, block = rows.new_empty(n_hooks, n_latents), _power_of_2(d_model)
+    _kernels().square_rows[(n_hooks * n_latents,)](
+        *(rows, gradient, squares, d_model),
+        UNIT=is_unit,
+        BLOCK=block,
+        num_warps=_warps(block),
+    )
+    return squares.sum(1)
+
+
+def adam_rows(
+    rows: Float[Tensor, "hook latent d_model"],
+    gradient: Float[Tensor, "hook latent d_model"],
+    moments: tuple[Tensor, Tensor],
+    move: Move,
+    copy: Tensor | None,
+    *,
+    is_unit: bool,
+) -> None:
+    """Move rows, their moments, and a copy in fewer bits, in place; unit rows stay unit rows."""
+    n_hooks, n_latents, d_model = rows.shape
+    block = _power_of_2(d_model)
+    _kernels().adam_rows[(n_hooks * n_latents,)](
+        *(rows, gradient, *moments, copy, move.factor, move.correction),
+        *(n_latents, d_model, move.lr),
+        BETA1=move.betas[0],
+        BETA2=move.betas[1],
+        EPS=move.eps,
+        UNIT=is_unit,
+        BLOCK=block,
+        num_warps=_warps(block),
+    )
+
+
+def _warps(block: int) -> int:
+    """Give each thread eight of a row's entries."""
+    return max(1, min(block // 256, 16))

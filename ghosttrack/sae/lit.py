@@ -12,9 +12,10 @@ from torch import Tensor, distributed
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
-from ghosttrack.sae.config import SAEConfig
+from ghosttrack.sae.config import KernelChoice, SAEConfig
 from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
+from ghosttrack.sae.products import choose
 
 Value = TypeVar("Value")
 
@@ -43,7 +44,8 @@ class LitBank(pl.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's union of ten forms)
         """Adam with warm-up and linear decay, counted in steps."""
         config = self.config
-        adam = UnitNormAdam(self.bank, config.lr, config.clip_norm)
+        with_triton = choose(config, self.device) is KernelChoice.triton
+        adam = UnitNormAdam(self.bank, config.lr, config.clip_norm, with_triton=with_triton)
         factor = learning_rate_factor(self.max_steps, config.warmup_frac, config.decay_frac)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,12 +1,13 @@
 """Adam under the constraint that decoder rows have unit norm, with one gradient clip per SAE."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ghosttrack.sae import compiled
+from ghosttrack.sae import compiled, fused
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.compiled import is_compiled
 
@@ -25,11 +26,15 @@ class UnitNormAdam(torch.optim.Adam):
         bank: Its decoder rows have unit norm.
         lr: Peak learning rate.
         clip_norm: Largest gradient norm of one hook point, over its four parameters.
+        with_triton: Step by row kernels of a GPU, which leave the gradients of W_enc and W_dec as
+            they are.
     """
 
-    def __init__(self, bank: Bank, lr: float, clip_norm: float) -> None:
+    def __init__(
+        self, bank: Bank, lr: float, clip_norm: float, *, with_triton: bool = False
+    ) -> None:
         self._bank = bank
-        self._clip_norm = clip_norm
+        self._clip_norm, self._with_triton = clip_norm, with_triton
         self._rows = nn.Parameter(bank.W_enc.detach().mT)
         others = [p for p in bank.parameters() if p is not bank.W_enc]
         super().__init__([self._rows, *others], lr=lr, fused=True)
@@ -40,6 +45,9 @@ class UnitNormAdam(torch.optim.Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._with_triton:
+            self._step_rows()
+            return loss
         self._prepare()
         assert self._bank.W_enc.grad is not None
         self._rows.grad = self._bank.W_enc.grad.mT
@@ -54,19 +62,54 @@ class UnitNormAdam(torch.optim.Adam):
         self._bank.zero_grad(set_to_none)
 
     @torch.no_grad()
+    def _step_rows(self) -> None:
+        """Read each row of W_enc and W_dec twice, for the clip and to move; the rest as ever."""
+        bank = self._bank
+        assert bank.W_enc.grad is not None, "step() before backward()"
+        assert bank.W_dec.grad is not None, "step() before backward()"
+        d_enc, d_dec = bank.W_enc.grad.mT.contiguous(), bank.W_dec.grad
+        big = (bank.W_enc, bank.W_dec)
+        others = [p.grad for p in bank.parameters() if all(p is not w for w in big)]
+        others = [g for g in others if g is not None]
+        factor = self._factor(
+            fused.square_rows(self._rows, d_enc, is_unit=False)
+            + fused.square_rows(bank.W_dec, d_dec, is_unit=True)
+            + _squares(others)
+        )
+        _scale(others, factor)
+        self._move(self._rows, d_enc, factor, is_unit=False)
+        self._move(bank.W_dec, d_dec, factor, is_unit=True)
+        bank.W_dec.grad = None
+        super().step()
+        bank.W_dec.grad = d_dec
+
+    def _move(self, rows: Tensor, gradient: Tensor, factor: Tensor, *, is_unit: bool) -> None:
+        group, state = self.param_groups[0], self.state[rows]
+        if not state:  # as torch's
+            state["step"] = torch.zeros((), device=rows.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(rows), torch.zeros_like(rows)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        steps = state["step"].double()  # 1 - beta2 is a thousandth at first
+        correction = torch.stack([1 - beta1**steps, (1 - beta2**steps).sqrt()]).float()
+        move = fused.Move(group["lr"], (beta1, beta2), group["eps"], factor, correction)
+        moments = (state["exp_avg"], state["exp_avg_sq"])
+        fused.adam_rows(rows, gradient, moments, move, None, is_unit=is_unit)
+        torch.autograd.graph.increment_version(rows)
+
+    @torch.no_grad()
     def _prepare(self) -> None:
         parameters = [p for p in self._bank.parameters() if p is not self._bank.W_dec]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        squares = [
-            torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))).square() for g in gradients
-        ]
-        norm = (sum(squares) + self._project()).sqrt()
-        factor = (self._clip_norm / norm.clamp(min=1e-12)).clamp(max=1.0)
+        factor = self._factor(_squares(gradients) + self._project())
         if factor.device.type == "cpu" and bool((factor == 1).all()):
             return
         assert self._bank.W_dec.grad is not None
-        for g in (*gradients, self._bank.W_dec.grad):
-            g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
+        _scale([*gradients, self._bank.W_dec.grad], factor)
+
+    def _factor(self, squares: Float[Tensor, " hook"]) -> Float[Tensor, " hook"]:
+        """By which the gradients of each hook point are clipped, whose sum of squares is given."""
+        return (self._clip_norm / squares.sqrt().clamp(min=1e-12)).clamp(max=1.0)
 
     def _project(self) -> Float[Tensor, " hook"]:
         """Make W_dec's gradient a tangent; return the sum of its squares."""
@@ -83,6 +126,16 @@ class UnitNormAdam(torch.optim.Adam):
     def _renorm(self) -> None:
         rows: Tensor = self._bank.W_dec
         rows.div_(rows.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+
+
+def _squares(gradients: list[Tensor]) -> Float[Tensor, " hook"]:
+    norms = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients]
+    return functools.reduce(torch.add, [norm.square() for norm in norms])
+
+
+def _scale(gradients: list[Tensor], factor: Float[Tensor, " hook"]) -> None:
+    for g in gradients:
+        g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
 
 
 def learning_rate_factor(

@@ -65,6 +65,16 @@ def main() -> None:
     chosen = fused.select(pre, k)
     fused.put(pre, chosen, fused.decode(chosen, latents, inputs, 0.1).d_values)
     fused.above(pre, fused.batch_cut(pre, k * batch, lambda counts: counts))
+    with torch.device("meta"):
+        rows, factor, correction = (
+            torch.empty(n_hooks, d_sae, d_model),
+            torch.empty(24),
+            torch.empty(2),
+        )
+    move = fused.Move(1e-3, (0.9, 0.999), 1e-8, factor, correction)
+    for is_unit, copy in ((True, latents), (False, None)):
+        fused.square_rows(rows, rows, is_unit=is_unit)
+        fused.adam_rows(rows, rows, (rows, rows), move, copy, is_unit=is_unit)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch import Tensor
 from ghosttrack.sae import fused, loss
 from ghosttrack.sae.config import Architecture, KernelChoice
 from ghosttrack.sae.loss import BankLoss
+from ghosttrack.sae.optimiser import UnitNormAdam
 from tests.sae.support import activations, small_bank
 from tests.sae.test_step import config, reference
 
@@ -139,6 +140,60 @@ def test_the_step_has_autograds_loss_and_gradients(architecture, gathers, monkey
         )
 
 
+def test_adam_moves_rows_as_float64_does_and_writes_them_in_fewer_bits_too():
+    bank, exact = small_bank(d_sae=8), small_bank(d_sae=8).double()
+    bank.to(DEVICE), exact.to(DEVICE)
+    adams = [
+        UnitNormAdam(bank, lr=0.1, clip_norm=3.0, with_triton=True),
+        UnitNormAdam(exact, lr=0.1, clip_norm=3.0),
+    ]
+    for step in range(3):
+        for p, q in zip(bank.parameters(), exact.parameters(), strict=True):
+            p.grad = torch.empty_like(p).copy_(drawn(*p.shape, seed=step))
+            p.grad[0] *= 0.01  # the second hook point alone is clipped
+            q.grad = p.grad.double()
+        for adam in adams:
+            adam.step()
+    for p, q in zip(bank.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(p.double(), q, rtol=1e-5, atol=1e-6)
+    ours, theirs = (adam.state_dict()["state"] for adam in adams)
+    for i, state in theirs.items():
+        assert ours[i]["step"] == state["step"] == 3
+        for moment in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(
+                ours[i][moment].double(), state[moment], rtol=1e-4, atol=1e-9
+            )
+    copy = torch.empty_like(bank.W_dec, dtype=torch.bfloat16)
+    move = fused.Move(0.1, (0.9, 0.999), 1e-8, *torch.ones(2, 2, device=DEVICE))
+    moments = tuple(torch.zeros_like(bank.W_dec) for _ in range(2))
+    with torch.no_grad():
+        fused.adam_rows(bank.W_dec, bank.W_dec.grad, moments, move, copy, is_unit=True)
+    # the interpreter cuts bits off where a GPU rounds
+    torch.testing.assert_close(copy.float(), bank.W_dec.detach(), rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_bank_trained_by_the_kernels_is_that_of_torch(precision, monkeypatch):
+    monkeypatch.setattr(loss, "GATHERED_BELOW", 1.0)
+    banks = [small_bank(d_sae=16).to(DEVICE) for _ in range(2)]
+    for bank, kernels in zip(banks, (KernelChoice.triton, KernelChoice.dense), strict=True):
+        step = BankLoss(2, config(Architecture.topk, d_sae=16, kernels=kernels)).to(DEVICE)
+        with_triton = kernels is KernelChoice.triton
+        adam = UnitNormAdam(bank, lr=1e-2, clip_norm=1.0, with_triton=with_triton)
+        for i in range(2):
+            adam.zero_grad()
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
+                value = step(bank, activations(4, seed=i).to(DEVICE)).loss
+            value.backward()
+            adam.step()
+    start = small_bank(d_sae=16).to(DEVICE)
+    for moved, other, before in zip(*(bank.parameters() for bank in (*banks, start)), strict=True):
+        ways = [(p - before).flatten() for p in (moved, other)]
+        if precision == "fp32":
+            torch.testing.assert_close(*ways, rtol=1e-3, atol=1e-5)
+        assert torch.cosine_similarity(*ways, dim=0) > 0.98  # bf16 keeps 8 bits
+
+
 def test_every_kernel_compiles_for_a_gpu_at_the_shapes_of_a_study(tmp_path):
     """The interpreter takes what the compiler refuses."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
@@ -146,4 +201,6 @@ def test_every_kernel_compiles_for_a_gpu_at_the_shapes_of_a_study(tmp_path):
     command = [sys.executable, "-m", "tests.sae.compile_kernels"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["top_k", "decode", "put", "count_digits", "above"]
+    assert done.stdout.split() == [
+        *("top_k", "decode", "put", "count_digits", "above", "square_rows", "adam_rows")
+    ]
