@@ -159,7 +159,8 @@ def with_fidelity(
         return rows
     with setup.run.stage("fidelity"):
         windows, skip_first = setup.corpus.heldout.first(FIDELITY_TOKENS), config.store.skip_first
-        found = fidelity(setup.lm, bank, windows, skip_first, setup.extractor.batch_size)
+        at_once = max(1, setup.extractor.batch_size // len(rows))  # a pass for each hook point
+        found = fidelity(setup.lm, bank, windows, skip_first, at_once)
     return [
         row._replace(ce_recovered=one.ce_recovered, kl=one.kl)
         for row, one in zip(rows, found, strict=True)
