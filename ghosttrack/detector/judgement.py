@@ -201,7 +201,7 @@ class Sentence(NamedTuple):
     """The value alone, in the unit of the words."""
 
 
-Spoken = tuple[FittedDetector, Float[np.ndarray, " column"]]
+Spoken = tuple[FittedDetector, Float[np.ndarray, " _"]]
 """A detector and the values of an answer in the order of its columns."""
 
 

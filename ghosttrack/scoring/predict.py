@@ -19,6 +19,7 @@ from ghosttrack.detector.judgement import (
     Judge,
     Judgement,
     Promoter,
+    Spoken,
     TokenRisk,
     explain,
 )
@@ -172,7 +173,7 @@ class RankedDetectors:
 
     def _spoken(
         self, values: Sequence[Float[np.ndarray, "_ _"]], row: int
-    ) -> dict[str, tuple[FittedDetector, Float[np.ndarray, " column"]]]:
+    ) -> dict[str, Spoken]:
         pairs = zip(self.fitted, values, strict=True)
         return {one.name: (one, held[row]) for one, held in pairs}
 
