@@ -4,9 +4,13 @@
 runs, and nowhere else; with `TRITON_INTERPRET=1` they run on a CPU, slowly, as the tests do.
 """
 
+import functools
 import importlib.util
 import os
+import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,8 +28,18 @@ DROPPED_BITS = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
 
 def runs_on(device: torch.device) -> bool:
     """Tell whether there is Triton, and whether its kernels run on the device."""
-    is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return AVAILABLE and (device.type == "cuda" or is_interpreted)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return AVAILABLE
+    return AVAILABLE and device.type == "cuda" and can_launch()
+
+
+@functools.cache
+def can_launch() -> bool:
+    """Tell whether there are a C compiler and Python's headers: Triton builds its launcher."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    scheme = sysconfig.get_default_scheme().replace("local", "prefix")  # Debian's has no headers
+    headers = Path(sysconfig.get_path("include", scheme))
+    return compiler is not None and (headers / "Python.h").is_file()
 
 
 def _kernels() -> Any:  # noqa: ANN401 (to the type checker, options of a launch are no parameters)

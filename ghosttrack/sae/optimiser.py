@@ -67,7 +67,7 @@ class UnitNormAdam(torch.optim.Adam):
         bank = self._bank
         assert bank.W_enc.grad is not None, "step() before backward()"
         assert bank.W_dec.grad is not None, "step() before backward()"
-        d_enc, d_dec = bank.W_enc.grad.mT.contiguous(), bank.W_dec.grad
+        d_enc, d_dec = bank.W_enc.grad.mT.contiguous(), bank.W_dec.grad.contiguous()
         big = (bank.W_enc, bank.W_dec)
         others = [p.grad for p in bank.parameters() if all(p is not w for w in big)]
         others = [g for g in others if g is not None]

@@ -150,6 +150,7 @@ def gathered_pass(
     inputs: Float[Tensor, "hook batch d_model"], weights: Weights, rule: TopK
 ) -> Pass:
     """Encode and sum up gradients over all latents, reconstruct from the active ones' rows."""
+    inputs = inputs.contiguous()
     x = inputs.to(weights.W_enc.dtype)
     acts = torch.baddbmm(weights.b_enc[:, None], x, weights.W_enc)
     chosen = fused.select(acts, rule.k)
@@ -252,7 +253,9 @@ def choose(config: SAEConfig, device: torch.device) -> KernelChoice:
     if config.kernels is KernelChoice.compiled and not on_cpu:
         raise ConfigError(f"sae.kernels=compiled is for a CPU, not {device.type}; set auto")
     if config.kernels is KernelChoice.triton and not fused.runs_on(device):
-        raise ConfigError("sae.kernels=triton needs a GPU and the package triton; set auto")
+        raise ConfigError(
+            "sae.kernels=triton needs a GPU, triton, a C compiler, Python's headers; set auto"
+        )
     if config.kernels is not KernelChoice.auto:
         return config.kernels
     if device.type == "cuda" and fused.runs_on(device):

@@ -135,27 +135,30 @@ def test_threads_share_the_work_and_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("choice", "k", "device", "has_triton", "expected"),
+    ("choice", "k", "device", "missing", "expected"),
     [
-        pytest.param("auto", 16, "cpu", True, "compiled", id="3 % on a CPU"),
-        pytest.param("auto", 150, "cpu", True, "dense", id="29 % on a CPU"),
-        pytest.param("auto", 16, "cuda", True, "triton", id="a GPU"),
-        pytest.param("auto", 3, "cuda", False, "dense", id="0.6 % on a GPU without Triton"),
-        pytest.param("dense", 16, "cpu", True, "dense", id="forced dense"),
-        pytest.param("dense", 16, "cuda", True, "dense", id="forced dense on a GPU"),
-        pytest.param("sparse", 150, "cuda", True, "sparse", id="forced sparse"),
+        pytest.param("auto", 16, "cpu", None, "compiled", id="3 % on a CPU"),
+        pytest.param("auto", 150, "cpu", None, "dense", id="29 % on a CPU"),
+        pytest.param("auto", 16, "cuda", None, "triton", id="a GPU"),
+        pytest.param("auto", 3, "cuda", "triton", "dense", id="0.6 % on a GPU without Triton"),
+        pytest.param("auto", 16, "cuda", "a compiler", "dense", id="a GPU without a compiler"),
+        pytest.param("dense", 16, "cpu", None, "dense", id="forced dense"),
+        pytest.param("dense", 16, "cuda", None, "dense", id="forced dense on a GPU"),
+        pytest.param("sparse", 150, "cuda", None, "sparse", id="forced sparse"),
     ],
 )
 def test_the_path_follows_from_shape_and_device_unless_forced(
-    choice, k, device, has_triton, expected, monkeypatch
+    choice, k, device, missing, expected, monkeypatch
 ):
-    monkeypatch.setattr(fused, "AVAILABLE", has_triton)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(fused, "AVAILABLE", missing != "triton")
+    monkeypatch.setattr(fused, "can_launch", lambda: missing != "a compiler")
     config = sae_config(d_sae=512, k=k, kernels=KernelChoice[choice])
     assert choose(config, torch.device(device)) is KernelChoice[expected]
 
 
 def test_kernels_that_cannot_run_are_refused(monkeypatch):
-    monkeypatch.setattr(fused, "AVAILABLE", False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=r"sae\.kernels=triton needs a GPU"):
         choose(sae_config(kernels=KernelChoice.triton), torch.device("cpu"))
 
