@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.command import place
+from ghosttrack.command import run as in_one_line
+from ghosttrack.errors import check_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -79,6 +81,7 @@ def ask(options: argparse.Namespace) -> None:
     if options.file is None and not words:
         sys.exit("ask: no prompt; give one in quotes, or --file prompts.jsonl")
     prompts = options.file if options.file is not None else words.pop(0)
+    in_one_line(lambda: check_text(str(prompts)))
     if not str(prompts).strip():
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
@@ -114,14 +117,12 @@ def check(options: argparse.Namespace) -> None:
 def audit(options: argparse.Namespace) -> None:
     """Say what a referee would of scores: leaks, labels, intervals, question-only skill."""
     from ghosttrack.analysis.audit import audit as look_at
-    from ghosttrack.command import run as in_one_line
 
     in_one_line(lambda: look_at(options.path, options.precision, options.out))
 
 
 def list_artifacts(options: argparse.Namespace) -> None:
     """List what was built: kind, name, size, age, and what it was made from."""
-    from ghosttrack.command import run as in_one_line
     from ghosttrack.inventory import show
 
     in_one_line(lambda: show(options.folder))
@@ -129,7 +130,6 @@ def list_artifacts(options: argparse.Namespace) -> None:
 
 def clean(options: argparse.Namespace) -> None:
     """Say what no run uses and no such artefact was made from, and delete it with --yes."""
-    from ghosttrack.command import run as in_one_line
     from ghosttrack.inventory import sweep_out
 
     in_one_line(lambda: sweep_out(options.folder, delete=options.yes))

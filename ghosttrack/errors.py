@@ -39,6 +39,18 @@ def check_folder_name(setting: str, name: str) -> None:
         raise ConfigError(f"{setting} must be a plain folder name, got {name!r}")
 
 
+def check_text(typed: str) -> None:
+    """Refuse bytes that are not UTF-8, which no file that we write could hold.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    try:
+        typed.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{typed!r}: is not UTF-8; save or type it as UTF-8") from error
+
+
 def check_least(group: str, config: object, **least: int) -> None:
     """Make sure that settings of a group are no smaller than they may be.
 

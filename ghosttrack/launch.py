@@ -43,6 +43,7 @@ RUN_DIR = "hydra.run.dir="
 SWEEP_DIR = "hydra.sweep.dir="
 RUN_BYTES = 2**18
 """More than the files of a run's folder take, which Hydra writes before any fault can be told."""
+INTERRUPTED = "interrupted: the same command goes on from the last complete point"
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -97,7 +98,10 @@ def as_typed(main: Callable[[], None]) -> Callable[[], None]:
             sys.argv[1:] = literal(sys.argv[1:])
         except ConfigError as error:
             fail(f"config: {error}")
-        main()
+        try:
+            main()
+        except KeyboardInterrupt:
+            _exit(INTERRUPTED, 130)
 
     return run
 
@@ -117,7 +121,7 @@ def _run(task: Task, cfg: DictConfig) -> None:
             raise
         _exit(_full(error.filename or HydraConfig.get().runtime.output_dir), 1)
     except KeyboardInterrupt:
-        _exit("interrupted: the same command goes on from the last complete point", 130)
+        _exit(INTERRUPTED, 130)
     except Preempted as stopped:
         _exit(f"stopped by {stopped}: the same command goes on from there", 128 + signal.SIGTERM)
 

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from ghosttrack.config import QUESTIONS, DetectProgram
 from ghosttrack.data.config import CORPORA
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, check_text
 
 VARIANTS: Mapping[str, Sequence[type]] = {
     "corpus": tuple(CORPORA.values()),
@@ -36,12 +36,13 @@ def literal(arguments: Sequence[str]) -> list[str]:
     (['-m', 'model.name=a,b'], ["model.name='a,b'"])
 
     Raises:
-        ConfigError: A value has no setting before it.
+        ConfigError: A value has no setting before it, or is not text.
     """
     parser = OverridesParser.create()
     is_sweep = any(one in MULTIRUN for one in arguments)
     found = []
     for argument in arguments:
+        check_text(argument)
         if argument.startswith("="):
             raise ConfigError(f"{argument}: the name of a setting stands before the =")
         match = ASSIGNMENT.fullmatch(argument)

@@ -68,6 +68,11 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise DataError(f"{where}: {half!r} is half of a character; write it whole") from error
         except (ValueError, RecursionError) as error:
             reason = str(error).split(": line")[0]
             raise DataError(f"{where}: not JSON ({reason}); write one object a line") from error

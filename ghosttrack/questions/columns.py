@@ -1,7 +1,7 @@
 """Columns of rows that others wrote: each what it has to be, or a line that says why not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
+from sys import float_info
 
 from ghosttrack.errors import DataError
 
@@ -31,7 +31,9 @@ def numbers(row: Row, column: str, where: str) -> list[float]:
     """Return a list of finite numbers; none where there is no such column."""
     values = []
     for item in items(row, column, where):
-        if isinstance(item, bool) or not isinstance(item, int | float) or not isfinite(item):
+        if isinstance(item, bool) or not (
+            isinstance(item, int | float) and abs(item) <= float_info.max
+        ):
             raise DataError(f"{where}: {column} must hold numbers, got {item!r}")
         values.append(float(item))
     return values

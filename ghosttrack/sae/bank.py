@@ -17,7 +17,7 @@ from ghosttrack.files import write_json
 from ghosttrack.sae.architectures import LEAST_CUT, batch_cut, strongest
 from ghosttrack.sae.bank_files import BANK, FORMAT_VERSION, HookSAE, read_bank, write_sae
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.metrics import METRICS, HookMetrics, write_metrics
+from ghosttrack.sae.metrics import METRICS, ROUNDING, HookMetrics, write_metrics
 from ghosttrack.sae.products import Weights
 
 WEISZFELD_STEPS = 10
@@ -257,8 +257,9 @@ def initialise(bank: Bank, sample: Float[Tensor, "hook n d_model"], seed: int = 
     """
     x = sample.to(bank.scale)
     spread = (x - x.mean(1, keepdim=True)).square().sum(-1).mean(1)
-    for hook, value in zip(bank.hooks, spread.tolist(), strict=True):
-        if not 0 < value < math.inf:
+    least = ROUNDING * x.square().sum(-1).mean(1)
+    for hook, value, low in zip(bank.hooks, spread.tolist(), least.tolist(), strict=True):
+        if not low < value < math.inf:
             raise DataError(f"the activations of {hook} have variance {value}: nothing to learn")
     bank.scale.copy_((bank.d_model / spread).sqrt())
     x = bank.standardise(x)

@@ -1,5 +1,6 @@
 """How well a bank reconstructs, per hook point and over a whole set of tokens."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
+from ghosttrack.errors import DataError
 from ghosttrack.files import write_json
 from ghosttrack.sae.hooks import layer_of
 
 METRICS = "metrics.json"
 """Name of the file, beside the hook points' folders."""
+ROUNDING = 1e-12
+"""Share of the squares below which their variance is that of roundings."""
 
 
 class HookMetrics(NamedTuple):
@@ -104,7 +108,9 @@ class BankMetrics(Metric):
         """Return a value per hook point under each name of `HookMetrics`; n_tokens has one."""
         n, d_model = self.n_tokens, self.total.shape[1]
         n_active = self.fired.sum(1)
-        fvu = self.squared_error / (self.squared - self.total.square().sum(1) / n)
+        variance = self.squared - self.total.square().sum(1) / n
+        variance = torch.where(variance > ROUNDING * self.squared, variance, torch.nan)
+        fvu = self.squared_error / variance
         spread = self.squared - self.total.sum(1).square() / (n * d_model)
         residual = self.squared_error - self.error.square() / (n * d_model)
         return {
@@ -121,10 +127,20 @@ class BankMetrics(Metric):
         }
 
     def rows(self) -> list[HookMetrics]:
-        """Return the metrics of every hook point."""
+        """Return the metrics of every hook point.
+
+        Raises:
+            DataError: Activations of one do not vary, or are not finite: FVU has no meaning.
+        """
         # torchmetrics squeezes tensors of one element
         found = {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
         (n_tokens,) = found.pop("n_tokens")
+        for hook, fvu in zip(self.hooks, found["fvu"], strict=True):
+            if not math.isfinite(fvu):
+                raise DataError(
+                    f"{hook}: its {n_tokens} held-out activations are constant or not finite, so no"
+                    " share of their variance is explained; more corpus.heldout_tokens would do"
+                )
         return [
             HookMetrics(
                 layer_of(hook), hook, **dict(zip(found, values, strict=True)), n_tokens=n_tokens

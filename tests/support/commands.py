@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,8 @@ class Forks:
         deadline = time.monotonic() + PATIENCE_S
         while when is not None:
             if when():
-                os.kill(child, how)
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(child, how)
                 break
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.001)
@@ -214,13 +216,20 @@ class Workplace(NamedTuple):
         """Run as a fork of a process with warm imports; see `Forks.run`."""
         return self.forks.run(self.command(output, program, *more)[1:], when, how)
 
-    def console(self, output: Path, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def console(
+        self,
+        output: Path,
+        command: str,
+        *words: str,
+        when: Callable[[], bool] | None = None,
+        how: signal.Signals = signal.SIGKILL,
+    ) -> subprocess.CompletedProcess[str]:
         """Run `ghosttrack ask` or `check` with the settings that every run shares."""
         settings = self.settings(output, {"ask": "detect", "check": "train"}[command])
         named = {word.split("=")[0] for word in words}
         usual = [one for one in settings if one.split("=")[0] not in named]
         script = str(ROOT / "ghosttrack" / "__main__.py")
-        return self.forks.run([script, command, *words, *usual])
+        return self.forks.run([script, command, *words, *usual], when, how)
 
 
 def said(result: subprocess.CompletedProcess[str]) -> str:
