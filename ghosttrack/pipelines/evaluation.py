@@ -18,6 +18,7 @@ from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.config import Association, Position
 from ghosttrack.detector.learners.baselines import exposure_table
 from ghosttrack.detector.learners.fitted import FittedDetector, load
+from ghosttrack.detector.tracks.attribution import spoken_tokens
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
@@ -36,7 +37,13 @@ from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.sets import QuestionSet
-from ghosttrack.report.material import GENERAL_LIMITS, WRITTEN_LIMITS, Owners, ReportMaterial
+from ghosttrack.report.material import (
+    GENERAL_LIMITS,
+    WRITTEN_LIMITS,
+    Owners,
+    ReportMaterial,
+    TrackView,
+)
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.candidates import UNRELATED_SHARE
 from ghosttrack.world.text import covered_groups
@@ -186,7 +193,7 @@ def _material(
             **checks.tables,
         },
         specs=(*SPECS, *ghost_specs(setup.layers)),
-        view=tracked.view if tracked else None,
+        view=_view(setup, sources, tracked),
         owners=Owners(found.rivals, found.gaps),
         hooks=bank_metrics(bank)["hooks"] if bank else (),
         facts=_facts(setup, evaluation, bank),
@@ -195,6 +202,15 @@ def _material(
         limits=WRITTEN_LIMITS if answers.are_written else GENERAL_LIMITS,
         cautions=_cautions(setup.config, setup.layers, tracked),
     )
+
+
+def _view(
+    setup: Setup[DetectProgram], sources: Sources, tracked: AnswerTracks | None
+) -> TrackView | None:
+    if tracked is None or sources.bank is None:
+        return None
+    words = spoken_tokens(setup.lm, sources.bank.get(), tracked.view.observations)
+    return tracked.view._replace(words=words)
 
 
 def _cautions(

@@ -11,6 +11,9 @@ from markupsafe import Markup
 
 from ghosttrack.report.tables import number
 
+SCRIPTS = ("dom", "tables", "ribbons", "why", "viewer", "page")
+"""Modules of pages with single answers, each before those that import it."""
+
 
 def environment() -> Environment:
     """Read our templates; every text that is filled in is escaped."""
@@ -37,10 +40,12 @@ def asset(name: str) -> Markup:
 def script(*names: str) -> Markup:
     """Join modules of `template/js`, each before those that import it, into one script.
 
-    Their names are unique over all of them, so that imports and exports can be left out.
+    Their names are unique over all of them, so that imports and exports can be left out; types,
+    which stand in comments, are for `tsc`.
     """
     joined = "".join(asset(f"js/{name}.js") for name in names)
-    return Markup(re.sub(r"^import .*\n|^export (?=function|const|class)", "", joined, flags=re.M))
+    left_out = r"^import [^\n]*\n|^export (?=async|function|const|class)|/\*\*.*?\*/ *"
+    return Markup(re.sub(left_out, "", joined, flags=re.MULTILINE | re.DOTALL))
 
 
 def json_in_html(value: object) -> Markup:

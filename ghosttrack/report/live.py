@@ -14,10 +14,10 @@ from rich.text import Text
 
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk, percent
 from ghosttrack.detector.learners.classifiers import STREAMING
-from ghosttrack.report.html import asset, environment, json_in_html
+from ghosttrack.report.html import SCRIPTS, asset, environment, json_in_html, script
 from ghosttrack.report.material import TrackView
 from ghosttrack.report.tables import number, write_csv
-from ghosttrack.report.viewer import reasons_of, tracks_of
+from ghosttrack.report.viewer import packed, reasons_of, tracks_of
 
 N_REASONS = 6
 """Of the terminal; the page has more."""
@@ -68,19 +68,26 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
     """
     view = shown.view
     tracks = tracks_of(view, shown.rows.tolist()) if view else {}
-    data = {
-        "layers": [str(layer) for layer in view.layers] if view else [],
-        "answers": [
-            {**_answer(one, index), "tracks": tracks.get(int(row), [])}
-            for index, (one, row) in enumerate(zip(shown.judgements, shown.rows, strict=True))
-        ],
-    }
+    data, details = packed(
+        {
+            "layers": [str(layer) for layer in view.layers] if view else [],
+            "latents": {},
+            "statistics": {},
+            "n_answers": len(shown.judgements),
+            "answers": [
+                {**_answer(one, index), "tracks": tracks.get(int(row), [])}
+                for index, (one, row) in enumerate(zip(shown.judgements, shown.rows, strict=True))
+            ],
+        }
+    )
     page = environment().get_template("live.html")
     text = page.render(
         css=asset("report.css"),
-        js=asset("report.js"),
+        js=script(*SCRIPTS),
         viewer=json_in_html(data),
+        details=json_in_html(details),
         has_tracks=view is not None,
+        has_ghosts=False,
         facts=facts,
         judgements=shown.judgements,
         judges=list({one.judge.name: one.judge for one in shown.judgements}.values()),

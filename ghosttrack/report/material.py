@@ -44,6 +44,8 @@ class TrackView(NamedTuple):
     stay: Mapping[str, Float[np.ndarray, " track"]] = MappingProxyType({})
     """Per track: the share of it that stays under `paraphrase` and under `swap`; empty where ghosts
     were not looked for."""
+    words: Mapping[str, str] = MappingProxyType({})
+    """The tokens that a latent's direction speaks for most, by `<layer's place>/<latent>`."""
 
 
 class Owners(NamedTuple):

@@ -5,9 +5,11 @@ from math import nan
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from markupsafe import Markup
 
+from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliability, Row
@@ -15,10 +17,10 @@ from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
 from ghosttrack.report.first import answered, key_numbers, verdict
-from ghosttrack.report.html import asset, embedded, environment, json_in_html, script
+from ghosttrack.report.html import SCRIPTS, asset, embedded, environment, json_in_html, script
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.tables import account, category_counts, with_interval
-from ghosttrack.report.viewer import viewer_data
+from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
 CAPTIONS = {
     "overview": "Each dot a detector with its 95 % interval: the higher the better, the further "
@@ -32,6 +34,8 @@ CAPTIONS = {
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
     "pairs": "Differences of AUROC on the same resamples; grey: 0 lies within",
 }
+ANSWERS = "answers.parquet"
+"""Beside a page that shows a sample: every answer."""
 WORLD_LIMITS = (
     "This run examines a small language model trained on a generated world. It shows that the "
     "pipeline is free of leaks and calibrated, and gives controlled evidence on frequency, "
@@ -58,16 +62,18 @@ def write_page(
     """
     evaluation, answers = material.evaluation, material.answers
     risk_name = risk_detector(evaluation)
-    viewer = viewer_data(material, evaluation.scores[risk_name], decode)
+    viewer, details = packed(viewer_data(material, evaluation.scores[risk_name], decode))
     template = environment().get_template("report.html")
     text = template.render(
         css=asset("report.css"),
-        js=script("dom", "tables", "page") + asset("report.js"),
+        js=script(*SCRIPTS),
         verdict=verdict(evaluation, risk_name),
         numbers=key_numbers(evaluation, risk_name),
         questions=answered(evaluation, risk_name, material.facts, sum(material.seconds.values())),
         captions=CAPTIONS,
         viewer=json_in_html(viewer),
+        details=json_in_html(details),
+        n_shown=len(viewer["answers"]),
         evaluation=evaluation,
         summary=summarise(evaluation),
         facts=material.facts,
@@ -101,6 +107,14 @@ def write_page(
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")
+    if len(answers) > N_ANSWERS:
+        _all_answers(answers, evaluation.scores[risk_name]).to_parquet(path.parent / ANSWERS)
+
+
+def _all_answers(answers: Answers, risk: Float[np.ndarray, " sample"]) -> pd.DataFrame:
+    columns = {"question": answers.asked, "answer": answers.texts, "category": answers.categories}
+    right = [list(one) for one in answers.references]
+    return pd.DataFrame({**columns, "right": right, "own_probability": answers.prob, "risk": risk})
 
 
 def risk_detector(evaluation: Evaluation) -> str:

@@ -1,7 +1,11 @@
 """The data behind the page's track viewer: a choice of answers with their tracks."""
 
-from collections.abc import Callable, Sequence
-from math import isfinite
+import base64
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, isnan
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -9,10 +13,20 @@ from jaxtyping import Float
 from ghosttrack.detector.judgement import About, Explanation, explain
 from ghosttrack.report.material import Owners, ReportMaterial, TrackView
 
-N_ANSWERS = 60
-"""Answers on the page, as many of each category as its share and number allow."""
-N_TRACKS = 60
+N_ANSWERS = 3000
+"""Answers on the page; of more, as many of each category as its share and number allow."""
+N_TRACKS = 40
 """Tracks per answer, the strongest; more cannot be told apart by eye."""
+CHUNK = 50
+"""Answers whose details are unpacked at once."""
+LISTED = (
+    *("index", "prompt", "text", "label", "category", "truth", "risk", "prob"),
+    *("n_ghosts", "n_linked"),
+)
+"""What the list of answers shows and filters by; all else is a detail."""
+GHOST = 0.5
+"""Share of a track that stays under other names from which on it is a ghost."""
+N_BINS = 20
 N_REASONS = 8
 LEAST_EFFECT = 0.05
 """Log-odds below which a column is not worth a line."""
@@ -37,11 +51,65 @@ def viewer_data(
     tracks = tracks_of(view, chosen) if view is not None else {}
     return {
         "layers": [str(layer) for layer in view.layers] if view is not None else [],
+        "latents": dict(view.words) if view is not None else {},
+        "statistics": _distributions(material),
+        "n_answers": len(risk),
         "answers": [
             {**_answer(material, index, risk, decode), "tracks": tracks.get(index, [])}
             for index in chosen
         ],
     }
+
+
+def packed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Split what a page lists from what it unpacks when an answer is chosen.
+
+    Returns:
+        The viewer's data with what is listed of each answer, and the details of every `CHUNK`
+        answers as JSON, gzip and base64.
+    """
+    answers = [{**one, **_counts(one["tracks"])} for one in data["answers"]]
+    listed = [{name: one[name] for name in LISTED} for one in answers]
+    details = [
+        {name: value for name, value in one.items() if name not in LISTED} for one in answers
+    ]
+    chunks = [details[start : start + CHUNK] for start in range(0, len(details), CHUNK)]
+    texts = [json.dumps(chunk, ensure_ascii=False, allow_nan=False) for chunk in chunks]
+    zipped = [gzip.compress(text.encode(), compresslevel=6, mtime=0) for text in texts]
+    spelt = [base64.b64encode(one).decode() for one in zipped]
+    return {**data, "answers": listed, "chunk": CHUNK}, spelt
+
+
+def _counts(tracks: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    shares = [one.get("ghost") for one in tracks if one["promotes"]]
+    return {
+        "n_ghosts": sum(share is not None and share >= GHOST for share in shares),
+        "n_linked": sum(len(one["layers"]) > 1 for one in tracks),
+    }
+
+
+def _distributions(material: ReportMaterial) -> dict[str, object]:
+    """Count every statistic among right and among hallucinated answers, as far as it explains."""
+    if material.fitted is None:
+        return {}
+    labels, found = material.answers.labels, {}
+    for column, values in zip(
+        material.fitted.columns, material.fitted.values(material.statistics).T, strict=True
+    ):
+        known = np.isfinite(values)
+        low, high = np.quantile(values[known], (0.01, 0.99)) if known.any() else (0.0, 0.0)
+        if low < high:
+            clipped = np.clip(values, low, high)
+            counts = [
+                np.histogram(clipped[known & (labels == label)], N_BINS, (low, high))[0]
+                for label in (0, 1)
+            ]
+            found[column.partition(":")[2]] = {
+                "low": float(low),
+                "high": float(high),
+                "counts": [(one / max(1, one.sum())).round(3).tolist() for one in counts],
+            }
+    return found
 
 
 def choose(categories: Sequence[str], risk: Float[np.ndarray, " sample"]) -> list[int]:
@@ -50,12 +118,12 @@ def choose(categories: Sequence[str], risk: Float[np.ndarray, " sample"]) -> lis
     >>> choose(["right", "wrong", "right"], np.array([0.1, 0.9, 0.2]))
     [0, 1, 2]
     """
-    names = sorted(set(categories))
-    share = max(1, N_ANSWERS // max(1, len(names)))
+    named = np.array(categories)
+    rows = [np.flatnonzero(named == name) for name in sorted(set(categories))]
     chosen: set[int] = set()
-    for name in names:
-        rows = np.flatnonzero(np.array(categories) == name)
-        ranked = rows[np.argsort(risk[rows], kind="stable")]
+    for left, mine in zip(range(len(rows), 0, -1), sorted(rows, key=len), strict=True):
+        share = max(1, (N_ANSWERS - len(chosen)) // left)  # what small categories leave, others get
+        ranked = mine[np.argsort(risk[mine], kind="stable")]
         places = np.linspace(0, len(ranked) - 1, min(share, len(ranked))).round().astype(int)
         chosen.update(ranked[places].tolist())
     return sorted(chosen)
@@ -63,18 +131,37 @@ def choose(categories: Sequence[str], risk: Float[np.ndarray, " sample"]) -> lis
 
 def tracks_of(view: TrackView, chosen: Sequence[int]) -> dict[int, list[dict[str, object]]]:
     """Describe each chosen sample's strongest tracks, as JSON values."""
-    strength = np.zeros(len(view.tracks.sample))
-    sample, layer, slot = np.nonzero(view.tracks.track_of >= 0)
-    np.maximum.at(
-        strength,
-        view.tracks.track_of[sample, layer, slot],
-        np.abs(view.observations.magnitudes[sample, layer, slot]),
-    )
-    found = {}
-    for index in chosen:
-        tracks = np.flatnonzero(view.tracks.sample == index)
-        rank = np.lexsort((-strength[tracks], ~view.tracks.confirmed[tracks]))
-        found[index] = [_track(view, index, int(track)) for track in tracks[rank[:N_TRACKS]]]
+    return {index: _tracks(view, index) for index in chosen}
+
+
+def _tracks(view: TrackView, index: int) -> list[dict[str, object]]:
+    """Describe a sample's strongest tracks, confirmed ones first."""
+    owners = view.tracks.track_of[index]
+    layers, slots = np.nonzero(owners >= 0)
+    order = np.argsort(owners[layers, slots], kind="stable")  # layers ascend within a track
+    layers, slots = layers[order], slots[order]
+    tracks, starts = np.unique(owners[layers, slots], return_index=True)
+    if not len(tracks):
+        return []
+    latents, magnitudes = (array[index] for array in view.observations)
+    floor = float(magnitudes[latents >= 0].min())
+    sizes = magnitudes[layers, slots]
+    strength = np.maximum.reduceat(np.abs(sizes), starts)
+    rank = np.lexsort((-strength, ~view.tracks.confirmed[tracks]))[:N_TRACKS]
+    cells = {
+        "layers": layers,
+        "latents": latents[layers, slots],
+        "sizes": (sizes.astype(np.float64) - floor).round(2),
+        "costs": (-view.tracks.link_llr[index][layers, slots].astype(np.float64)).round(1),
+    }
+    ends = np.append(starts[1:], len(layers))
+    lists = {name: values.tolist() for name, values in cells.items()}
+    found = []
+    for place in rank.tolist():
+        span = slice(int(starts[place]), int(ends[place]))
+        one = {name: values[span] for name, values in lists.items()}
+        one["costs"] = [None if isnan(cost) else cost for cost in one["costs"]]
+        found.append({**one, **_said(view, int(tracks[place]))})
     return found
 
 
@@ -111,6 +198,7 @@ def reasons_of(explanation: Explanation) -> list[dict[str, object]]:
         {
             "text": reason.text,
             "name": reason.name,
+            "value": reason.value if isfinite(reason.value) else None,
             "effect": round(reason.effect, 3),
             "right": reason.right,
             "hallucinated": reason.hallucinated,
@@ -138,20 +226,14 @@ def _owner(owners: Owners, index: int) -> tuple[str, float | None]:
     return owners.names[index], round(float(owners.gaps[index]), 4)
 
 
-def _track(view: TrackView, index: int, track: int) -> dict[str, object]:
-    latents, magnitudes = (array[index] for array in view.observations)
-    layers, slots = np.nonzero(view.tracks.track_of[index] == track)
-    sizes = magnitudes[layers, slots]
-    floor = float(magnitudes[latents >= 0].min())
+def _said(view: TrackView, track: int) -> dict[str, object]:
+    """Say what a track argues for, and how much of it stays in copies."""
     return {
-        "layers": layers.tolist(),
-        "latents": latents[layers, slots].tolist(),
-        "sizes": [round(float(size) - floor, 3) for size in sizes],
         "promotes": view.promotes[track] if view.push[track] > 0 else "",
-        "push": round(float(view.push[track]), 4),
+        "push": round(float(view.push[track]), 3),
         **{name: _share(view.stay[kind][track]) for name, kind in STAYS.items() if view.stay},
     }
 
 
 def _share(value: float) -> float | None:
-    return round(float(value), 3) if isfinite(value) else None
+    return round(float(value), 2) if isfinite(value) else None

@@ -1,5 +1,8 @@
 """A small evaluation by hand: eight answers, two layers, three tracks."""
 
+import base64
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +204,14 @@ def figure(folder: Path) -> Path:
     path = folder / "roc.svg"
     path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     return path
+
+
+def unpacked(page: str) -> list[dict]:
+    """The answers of a page's viewer, with their details."""
+    listed, chunks = (
+        json.loads(page.split(f'id="viewer-{name}">')[1].split("</script>")[0])
+        for name in ("data", "details")
+    )
+    texts = [gzip.decompress(base64.b64decode(chunk)).decode() for chunk in chunks]
+    details = [one for text in texts for one in json.loads(text)]
+    return [{**short, **rest} for short, rest in zip(listed["answers"], details, strict=True)]

@@ -80,10 +80,6 @@ def page(folder: Path, *judgements: Judgement) -> str:
     return (folder / "page.html").read_text()
 
 
-def answers(text: str) -> list[dict]:
-    return json.loads(text.split('id="viewer-data">')[1].split("</script>")[0])["answers"]
-
-
 def test_the_terminal_says_all_of_it():
     text = printed(judgement())
     for part in (
@@ -138,15 +134,15 @@ def test_the_page_needs_nothing_else_and_runs_nothing_but_its_own(tmp_path: Path
     hostile = judgement(question=HOSTILE, answer=HOSTILE, owner=HOSTILE, notes=(HOSTILE,))
     text = page(tmp_path, *[hostile] * n)
     tags = Page(text).tags
-    assert [tag for tag, _ in tags].count("script") == 2  # the data, our code
+    assert [tag for tag, _ in tags].count("script") == 3  # the data, its details, our code
     assert not [attrs for _, attrs in tags if {"src", "href", "onclick"} & set(attrs)]
     assert "url(" not in text
     assert "@import" not in text
-    assert [one["prompt"] for one in answers(text)] == [HOSTILE] * n
+    assert [one["prompt"] for one in materials.unpacked(text)] == [HOSTILE] * n
 
 
 def test_the_viewer_gets_what_is_known_of_an_answer(tmp_path: Path):
-    (one,) = answers(page(tmp_path, judgement()))
+    (one,) = materials.unpacked(page(tmp_path, judgement()))
     assert one["token_risks"] == [0.3, 0.75]
     assert one["tokens"] == ["kand", "by"]
     assert one["label"] == 1
@@ -155,7 +151,7 @@ def test_the_viewer_gets_what_is_known_of_an_answer(tmp_path: Path):
     assert [reason["effect"] for reason in one["reasons"]] == [2.1, -0.4]
     assert [held["is_answer"] for held in one["hypotheses"]] == [True, False]
     assert [track["layers"] for track in one["tracks"]] == [[0, 1], [0]]
-    (one,) = answers(page(tmp_path, judgement(owner="", owner_gap=float("nan"))))
+    (one,) = materials.unpacked(page(tmp_path, judgement(owner="", owner_gap=float("nan"))))
     assert (one["owner"], one["owner_gap"]) == ("", None)
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghosttrack.detector.learners.classifiers import Option
-from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, viewer_data
+from ghosttrack.report.viewer import N_ANSWERS, N_TRACKS, choose, packed, viewer_data
 from ghosttrack.tracking.observations import Observations
 from tests.detector.learners.options import fitted_detector
 from tests.detector.scenes import tracks_from
 from tests.report import materials
 
+COSTS = [None, None]
 RISK = np.linspace(0.0, 1.0, materials.N)
 
 
@@ -38,9 +40,10 @@ def test_an_answer_carries_its_tracks_with_layers_latents_and_sizes():
     first = answers[0]
     # Sizes count from the answer's least magnitude, -0.5.
     assert first["tracks"] == [
-        {"layers": [0, 1], "latents": [10, 10], "sizes": [1.5, 2.5], "promotes": "blue",
-         "push": 1.5},
-        {"layers": [0], "latents": [11], "sizes": [0.0], "promotes": "green", "push": 0.25},
+        {"layers": [0, 1], "latents": [10, 10], "sizes": [1.5, 2.5], "costs": COSTS,
+         "promotes": "blue", "push": 1.5},
+        {"layers": [0], "latents": [11], "sizes": [0.0], "costs": [None], "promotes": "green",
+         "push": 0.25},
     ]  # fmt: skip
     assert [len(answer["tracks"]) for answer in answers] == [2, 1, 0, 0, 0, 0, 0, 0]
     assert answers[1]["tracks"][0]["layers"] == [1]
@@ -120,3 +123,20 @@ def test_an_answer_is_explained_by_the_kept_detector_of_columns_that_the_report_
     assert effects[0]["mean_logprob"] < 0 < effects[1]["mean_logprob"]
     assert "the model gives the answer's tokens 90 %" in right[-1]["text"] + right[0]["text"]
     assert shown()[1][0]["reasons"] == []
+
+
+def test_what_is_packed_counts_linked_tracks_and_loses_nothing():
+    data = viewer_data(materials.material(), RISK, lambda ids: f" t{ids[0]}")
+    listed, chunks = packed(data)
+    assert [one["n_linked"] for one in listed["answers"]] == [1, *[0] * 7]
+    written = f'id="viewer-data">{json.dumps(listed)}</script>'
+    written += f'id="viewer-details">{json.dumps(chunks)}</script>'
+    for whole, one in zip(data["answers"], materials.unpacked(written), strict=True):
+        assert whole == {name: value for name, value in one.items() if name in whole}
+
+
+def test_small_categories_leave_their_places_to_large_ones(monkeypatch):
+    monkeypatch.setattr("ghosttrack.report.viewer.N_ANSWERS", 10)
+    categories = ["rare"] * 2 + ["common"] * 50
+    chosen = choose(categories, np.linspace(0, 1, 52))
+    assert (len(chosen), sum(index < 2 for index in chosen)) == (10, 2)

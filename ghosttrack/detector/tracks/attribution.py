@@ -187,3 +187,35 @@ def _presence(bank: Bank, readings: Readings, observed: Observed) -> Slots:
     masked = strengths_of(bank, readings.masked[:, has_subject], latents)
     presence[has_subject] = np.minimum(masked, own) / np.where(own > 0, own, 1.0)
     return presence
+
+
+MOST_PRODUCTS = 10**11
+"""Multiplications that naming latents may take: a second or two."""
+N_WORDS = 5
+
+
+def spoken_tokens(
+    lm: LM, bank: Bank, observations: Observations, batch: int = 1024
+) -> dict[str, str]:
+    """Spell the tokens whose logits the observed latents raise most, read through the final norm.
+
+    Of large models the latents that are observed most, as far as `MOST_PRODUCTS` go.
+
+    Returns:
+        Tokens by `<layer's place>/<latent>`.
+    """
+    seen = [
+        (int(n), layer, int(latent))
+        for layer, latents in enumerate(np.moveaxis(observations.latents, 1, 0))
+        for latent, n in zip(*np.unique(latents[latents >= 0], return_counts=True), strict=True)
+    ]
+    seen = sorted(seen, reverse=True)[: MOST_PRODUCTS // (lm.d_vocab * lm.d_model)]
+    readout = lm.readout(torch.arange(lm.d_vocab))
+    found: dict[str, str] = {}
+    for start in range(0, len(seen), batch):
+        _, layers, latents = (list(one) for one in zip(*seen[start : start + batch], strict=True))
+        directions = bank.directions[layers, latents].to(readout.device, readout.dtype)
+        best = (directions @ readout.T).topk(min(N_WORDS, lm.d_vocab)).indices.tolist()
+        for layer, latent, ids in zip(layers, latents, best, strict=True):
+            found[f"{layer}/{latent}"] = " ".join(lm.decode([one]).strip() for one in ids)
+    return found

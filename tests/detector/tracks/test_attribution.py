@@ -11,6 +11,7 @@ from ghosttrack.detector.tracks.attribution import (
     in_order_of,
     promote,
     promoted_tokens,
+    spoken_tokens,
 )
 from ghosttrack.detector.tracks.novelty import Usual, fit_usual
 from ghosttrack.detector.tracks.observe import Observed, Standard, observe
@@ -118,3 +119,14 @@ def test_evidence_follows_the_order_in_which_a_null_tracked_the_layers():
     np.testing.assert_array_equal(moved.attribution.logits, evidence.attribution.logits[:, order])
     np.testing.assert_array_equal(moved.presence, evidence.presence[:, order])
     np.testing.assert_array_equal(moved.depths, evidence.depths)
+
+
+def test_a_latent_speaks_for_the_tokens_that_its_direction_reads_most(lm):
+    bank = exact_bank(lm.d_model)
+    latents = np.array([[[3], [-1]], [[3], [5]]])
+    words = spoken_tokens(lm, bank, Observations(latents, np.zeros(latents.shape)))
+    readout = lm.readout(torch.arange(lm.d_vocab)).cpu()
+    for name, latent in (("0/3", 3), ("1/5", 5)):
+        best = readout[:, latent].topk(5).indices.tolist()
+        assert words[name] == " ".join(lm.decode([token]).strip() for token in best)
+    assert set(words) == {"0/3", "1/5"}

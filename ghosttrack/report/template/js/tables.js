@@ -72,11 +72,11 @@ function makeSearchable(controls) {
 
 /** What a reader with a keyboard or a screen reader needs of every table that scrolls. */
 export function setUpTables() {
-  for (const box of document.querySelectorAll(".scroll")) {
+  for (const [at, box] of [...document.querySelectorAll(".scroll")].entries()) {
     box.setAttribute("tabindex", "0");
     box.setAttribute("role", "region");
     const heading = box.closest("section, details")?.querySelector("h2, summary");
-    box.setAttribute("aria-label", `table of ${(heading?.textContent ?? "this page").trim()}`);
+    box.setAttribute("aria-label", `table ${at + 1}, ${(heading?.textContent ?? "this page").trim()}`);
   }
   for (const table of document.querySelectorAll("table.sortable")) {
     makeSortable(/** @type {HTMLTableElement} */ (table));

@@ -1,0 +1,91 @@
+// Why an answer has its verdict, in words, beside what is usual.
+import { html, percent, svg } from "./dom.js";
+
+/**
+ * @typedef {{ name: string, value: number | null, text: string, effect: number, right: string, hallucinated: string }} Reason
+ * @typedef {{ low: number, high: number, counts: number[][] }} Distribution
+ * @typedef {{ text: string, prob: number, is_answer: boolean, promoters: { layers: number[], push: number }[] }} Hypothesis
+ * @typedef {{ prompt: string, text: string, label: number, category: string, truth: string, risk: number, prob: number | null,
+ *   references: string[], tokens: string[], logprobs: number[], token_risks?: number[], owner: string, owner_gap: number,
+ *   notes?: string[], reasons: Reason[], hypotheses?: Hypothesis[] }} Told
+ */
+
+/** The answer's tokens; the darker, the riskier. @param {Told} answer */
+export function tokenStrip(answer) {
+  const strip = html("div", "tokens");
+  if (!answer.tokens.length) strip.append(html("b", "", answer.text || "(nothing)"));
+  answer.tokens.forEach((token, i) => {
+    const prob = Math.exp(answer.logprobs[i]);
+    const risk = answer.token_risks ? answer.token_risks[i] : 1 - prob;
+    const span = html("span", "", token);
+    span.style.background = `rgba(194, 65, 12, ${(0.5 * risk).toFixed(3)})`;
+    const said = answer.token_risks ? `risk so far ${percent(risk)}` : `${percent(prob)} sure`;
+    span.title = `probability ${prob.toFixed(3)}, ${said}`;
+    span.append(html("small", "soft", said));
+    strip.append(span);
+  });
+  return strip;
+}
+
+/** @param {Told} answer */
+export function verdictOf(answer) {
+  const said = html("p", "soft"), style = answer.label ? "bad" : "good";
+  said.append("risk ", html("b", style, percent(answer.risk)), `; the model's own probability ${percent(answer.prob)}`);
+  if (answer.truth) said.append("; in truth ", html("b", style, answer.truth.replaceAll("_", " ")));
+  if (answer.references.length) said.append(`; right: ${answer.references.join(" / ")}`);
+  if (answer.owner) {
+    const whose = answer.owner_gap < 0 ? "the answer belongs more to" : "nearest other owner";
+    said.append(`; ${whose} ${answer.owner} (gap ${answer.owner_gap.toFixed(2)} nats)`);
+  }
+  return said;
+}
+
+/** Shares of right and of hallucinated answers along a statistic, and where this answer lies. @param {Distribution} of @param {number | null} value */
+function sketch(of, value) {
+  const width = 140, height = 30, step = width / of.counts[0].length;
+  const top = Math.max(1e-9, ...of.counts.flat());
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
+  of.counts.forEach((counts, label) => {
+    const points = counts.map((n, i) => `${i * step},${height - 26 * n / top} ${(i + 1) * step},${height - 26 * n / top}`);
+    picture.append(svg("polygon", { points: `0,${height} ${points.join(" ")} ${width},${height}`,
+      fill: label ? "var(--bad)" : "var(--good)", "fill-opacity": 0.4 }));
+  });
+  if (value !== null) {
+    const at = width * Math.min(1, Math.max(0, (value - of.low) / (of.high - of.low)));
+    picture.append(svg("line", { x1: at, x2: at, y1: 0, y2: height, stroke: "currentColor", "stroke-width": 2 }));
+  }
+  return picture;
+}
+
+/** @param {Told} answer @param {Record<string, Distribution>} statistics */
+export function reasonsOf(answer, statistics) {
+  const box = html("div", "why");
+  if (!answer.reasons.length) return box;
+  box.append(html("h3", "", "Why this verdict"));
+  for (const reason of answer.reasons) {
+    const line = html("div", "reason"), words = html("div"), rises = reason.effect > 0;
+    words.append(html("b", rises ? "bad" : "good", `${rises ? "▲ +" : "▼ "}${reason.effect.toFixed(2)} `), reason.text);
+    if (reason.right) {
+      words.append(html("div", "soft", `usual where right ${reason.right}, where hallucinated ${reason.hallucinated}`));
+    }
+    line.append(words);
+    if (statistics[reason.name]) line.append(sketch(statistics[reason.name], reason.value));
+    box.append(line);
+  }
+  box.append(html("p", "soft", "▲ raises the risk, ▼ lowers it, in log-odds. Green: right answers, orange: hallucinated ones, line: this answer."));
+  return box;
+}
+
+/** @param {Hypothesis[]} hypotheses */
+export function competition(hypotheses) {
+  const box = html("div", "scroll"), table = html("table"), head = html("tr");
+  for (const name of ["competing answers", "probability", "tracks for its first token, logits"]) head.append(html("th", "", name));
+  table.append(head);
+  for (const one of hypotheses) {
+    const line = html("tr"), spans = one.promoters.map((p) => `layers ${p.layers[0]}–${p.layers[p.layers.length - 1]} +${p.push.toFixed(2)}`);
+    line.append(html("td", one.is_answer ? "given" : "", one.text), html("td", "number", percent(one.prob)), html("td", "wrap", spans.join(", ")));
+    table.append(line);
+  }
+  box.append(table);
+  return box;
+}
