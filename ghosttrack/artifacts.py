@@ -11,10 +11,12 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,9 @@ KINDS = (
 )
 POLL_S = 0.2
 """Seconds between two looks at what another process is to leave."""
+PATIENCE_S = float(os.environ.get("GHOSTTRACK_PATIENCE_S", "1800"))
+"""Seconds after which another process that shows no sign of life has ended."""
+OWNER = re.compile(r"pid (\d+) on (.+)")
 CHECKSUMS = ".checksums"
 """File of an artefact in the making: what was hashed of it while it was at hand."""
 
@@ -115,8 +120,10 @@ def build(
         return read(final, key.kind)
     partial = final.with_name(f".{final.name}.partial")
     if place().rank > 0:
+        patience = Patience(str(final))
         while distributed and not (is_complete(final) or partial.is_dir()):
             time.sleep(POLL_S)
+            patience.look(_is_held(final) and object())
         if distributed and not is_complete(final):
             with telling_full(partial):
                 write(partial)
@@ -131,7 +138,7 @@ def build(
         if is_complete(final):
             return read(final, key.kind)
         partial.mkdir(exist_ok=True)
-        started = time.time()
+        started = time.monotonic()
         with telling_full(partial):
             write(partial)
         facts = {
@@ -242,7 +249,7 @@ def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -
         "id": artifact_id(facts["identity"]),
         **facts,
         "files": files,
-        "seconds": round(time.time() - started, 3),
+        "seconds": round(time.monotonic() - started, 3),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": _versions(),
         "git_commit": git_commit(),
@@ -287,9 +294,47 @@ class _Lock:
 
 
 def _wait_for(final: Path, kind: str) -> Artifact:
+    patience = Patience(str(final))
     while not is_complete(final):
         time.sleep(POLL_S)
+        patience.look(_is_held(final) and object())  # who holds the lock may take any time
     return read(final, kind)
+
+
+class Patience:
+    """Ends a wait for other processes as soon as nothing has changed for long."""
+
+    def __init__(self, waited_for: str) -> None:
+        self.waited_for = waited_for
+        self.state: object = None
+        self.since = time.monotonic()
+
+    def look(self, state: object) -> None:
+        """Take what shows that others are at it.
+
+        Raises:
+            DataError: It has been the same for `PATIENCE_S`.
+        """
+        now = time.monotonic()
+        if state != self.state:
+            self.state, self.since = state, now
+        elif now - self.since > PATIENCE_S:
+            raise DataError(
+                f"{self.waited_for}: nothing has changed there for {PATIENCE_S:.0f} s"
+                " (GHOSTTRACK_PATIENCE_S): the process that was at it has ended; the same"
+                " command goes on from the last complete point"
+            )
+
+
+def _is_held(final: Path) -> bool:
+    """Tell whether the process is alive that builds an artefact, as far as this machine can."""
+    said = ""
+    with suppress(FileNotFoundError):
+        said = final.with_name(f".{final.name}.owner").read_text()
+    match = OWNER.fullmatch(said)
+    if match is None:
+        return False
+    return match[2] != socket.gethostname() or Path("/proc", match[1]).is_dir()
 
 
 def _versions() -> dict[str, str]:

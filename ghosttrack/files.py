@@ -14,26 +14,30 @@ from safetensors import SafetensorError
 from ghosttrack.errors import DataError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""What a disk answers a writer, and the user can mend."""
 LAST = "last"
 """Link beside run folders, or beside sweeps, to the one that ended last."""
 
 
 @contextmanager
 def telling_full(path: Path) -> Iterator[None]:
-    """Let a full disk be told from other faults, whatever a library makes of it.
+    """Let a disk that is full or refuses be told from other faults, whatever a library makes of it.
 
     Raises:
-        OSError: With the errno of a full disk; in place of torch's or safetensors' own errors.
+        OSError: With the disk's errno; in place of torch's or safetensors' own errors.
     """
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
         cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in DISK_FULL:
+        while cause is not None and getattr(cause, "errno", None) not in UNWRITABLE:
             cause = cause.__cause__ or cause.__context__
-        if cause is None and os.strerror(errno.ENOSPC) not in str(error):
+        said = [code for code in UNWRITABLE if os.strerror(code) in str(error)]
+        code = getattr(cause, "errno", None) or next(iter(said), None)
+        if code is None:
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def write_json(path: Path, value: object) -> None:

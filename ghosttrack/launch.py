@@ -28,7 +28,7 @@ from rich.text import Text
 
 from ghosttrack.config import check_old_names
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
-from ghosttrack.files import DISK_FULL, link_last
+from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last
 from ghosttrack.processes import place
 from ghosttrack.typed import literal, quote
 
@@ -43,7 +43,8 @@ RUN_DIR = "hydra.run.dir="
 SWEEP_DIR = "hydra.sweep.dir="
 RUN_BYTES = 2**18
 """More than the files of a run's folder take, which Hydra writes before any fault can be told."""
-INTERRUPTED = "interrupted: the same command goes on from the last complete point"
+GOES_ON = "the same command goes on from the last complete point"
+INTERRUPTED = f"interrupted: {GOES_ON}"
 WIDE = 200
 """Columns of a table that goes to no terminal."""
 
@@ -117,9 +118,11 @@ def _run(task: Task, cfg: DictConfig) -> None:
         kind = "config: " if isinstance(error, ConfigError) else ""
         _exit(f"{kind}{error}", 1)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in UNWRITABLE:
             raise
-        _exit(_full(error.filename or HydraConfig.get().runtime.output_dir), 1)
+        path = error.filename or HydraConfig.get().runtime.output_dir
+        is_full = error.errno in DISK_FULL
+        _exit(_full(path) if is_full else f"{path}: {error.strerror}; {GOES_ON}", 1)
     except KeyboardInterrupt:
         _exit(INTERRUPTED, 130)
     except Preempted as stopped:
@@ -127,10 +130,7 @@ def _run(task: Task, cfg: DictConfig) -> None:
 
 
 def _full(path: str | Path) -> str:
-    return (
-        f"output_root: the disk of {path} is full; free some, and the same command goes on from the"
-        " last complete point"
-    )
+    return f"output_root: the disk of {path} is full; free some, and {GOES_ON}"
 
 
 class Frame(Callback):

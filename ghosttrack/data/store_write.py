@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-from ghosttrack.artifacts import POLL_S
+from ghosttrack.artifacts import POLL_S, Patience
 from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
@@ -93,11 +93,20 @@ def write_store(
     _write_missing(folder, extractor, form, plans, place)
     if place.rank == 0:
         shards = [ShardFacts(shard.name, shard.part, shard.n_rows) for _, shard in plans]
+        patience = Patience(str(folder))
         while not all((folder / shard.file).is_file() for shard in shards):
             time.sleep(POLL_S)
+            patience.look(_last_write(folder))
         for stale in folder.glob(f".*{UNFINISHED}"):
             stale.unlink()  # of another machine's dead process
         write_facts(folder, form, shards)
+
+
+def _last_write(folder: Path) -> int | None:
+    """Tell when a file there was last written to; None where one is being renamed."""
+    with suppress(FileNotFoundError):
+        return max(file.stat().st_mtime_ns for file in (folder, *folder.iterdir()))
+    return None
 
 
 def check_room(folder: Path, n_rows: int, form: RowFormat) -> None:

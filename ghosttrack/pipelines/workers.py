@@ -42,10 +42,14 @@ def together(
     task = _Task(stage, setup.config, setup.run.folder, n_processes, logs)
     try:
         multiprocessing.spawn(_work, (task, faults), nprocs=n_processes)
-    except multiprocessing.ProcessExitedException:
-        if faults.empty():
-            raise
-        raise faults.get() from None
+    except multiprocessing.ProcessExitedException as error:
+        if not faults.empty():
+            raise faults.get() from None
+        said = str(error).splitlines()[0]
+        raise GhostTrackError(
+            f"extract.devices={n_processes}: {said} (SIGKILL: often no memory was left); the same"
+            " command goes on from the last complete shard"
+        ) from error
 
 
 def use_own_gpu() -> None:

@@ -171,9 +171,7 @@ class RankedDetectors:
     def _sees_tokens(self, at: int) -> bool:
         return any(SEEN & set(one.tables) for one in self._with_parts(self.fitted[at]))
 
-    def _spoken(
-        self, values: Sequence[Float[np.ndarray, "_ _"]], row: int
-    ) -> dict[str, Spoken]:
+    def _spoken(self, values: Sequence[Float[np.ndarray, "_ _"]], row: int) -> dict[str, Spoken]:
         pairs = zip(self.fitted, values, strict=True)
         return {one.name: (one, held[row]) for one, held in pairs}
 
