@@ -16,10 +16,11 @@ The error is x_hat - x = acts W_dec - (x - b_dec), so b_dec's gradient is the su
 and of what the encoder sends back; neither needs a product over tokens.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from ghosttrack.sae.architectures import (
@@ -46,7 +47,7 @@ from ghosttrack.sae.products import (
 )
 
 COUNT_EVERY = 16
-"""Steps between two looks at how many latents are dead, on a GPU: each stalls it once."""
+"""Steps between two looks at which hook points have dead latents, on a GPU: each stalls it once."""
 CUT_MOMENTUM = 0.9
 """Of the running mean of batches' cuts, by which tokens are selected one by one later; a cut is of
 thousands of entries, so ten batches are enough and a short run has forgotten where it began."""
@@ -67,12 +68,16 @@ class BankLoss(nn.Module):
     """Reconstruction error + auxk_coef AuxK, and what the architecture adds.
 
     `silent` counts, per latent, the tokens of all ranks since it last fired. It is equal on every
-    rank and part of a checkpoint.
+    rank and part of a checkpoint; so is what a GPU has last seen of it.
 
     Args:
         n_hooks: Hook points of the bank.
         config: Its settings.
         reduce: False if each rank trains hook points of its own.
+
+    Attributes:
+        together: All hook points pass at once, and their dead latents are counted now and then: a
+            GPU's way. None: as the device likes it.
     """
 
     silent: Tensor
@@ -85,18 +90,29 @@ class BankLoss(nn.Module):
         cuts = [round(share * config.d_sae) for share in config.prefixes]
         self.sizes = [high - low for low, high in zip([0, *cuts], cuts, strict=False)]
         self.register_buffer("silent", torch.zeros(n_hooks, config.d_sae, dtype=torch.long))
-        self._n_dead, self._n_steps = 0, 0
+        self.together: bool | None = None
+        self._n_dead, self._n_steps = [0] * n_hooks, 0
+
+    def get_extra_state(self) -> Int64[Tensor, "hook 2"]:
+        """Give the dead latents that were last counted, and the steps so far, by hook point."""
+        return torch.tensor([(n_dead, self._n_steps) for n_dead in self._n_dead])
+
+    def set_extra_state(self, state: Int64[Tensor, "hook 2"]) -> None:
+        """Go on with the same counts; a count at hand would be of other tokens."""
+        self._n_dead, self._n_steps = state[:, 0].tolist(), int(state[0, 1])
 
     def forward(self, bank: Bank, x: Float[Tensor, "hook batch d_model"]) -> Losses:
         """Compute the loss of raw activations; counts their tokens as a side effect."""
         dead = self.silent >= self.config.dead_after_tokens
+        together = x.device.type != "cpu" if self.together is None else self.together
         of = StepSettings(
             self.rule,
             self.sizes,
             choose(self.config, x.device),
             self.config.auxk_coef,
-            self._count(dead),
+            self._count(dead, together),
             self.ranks,
+            together,
         )
         loss, fvu, fired, cut = BankStep.apply(x, bank.scale, *bank.weights, dead, of)
         self.silent.add_(x.shape[1] * self.ranks.size).masked_fill_(fired, 0)
@@ -104,14 +120,14 @@ class BankLoss(nn.Module):
             self._follow(bank.log_threshold, cut)
         return Losses(loss.sum(), fvu, dead.float().mean(1))
 
-    def _count(self, dead: Bool[Tensor, "hook d_sae"]) -> int:
-        """Bound the dead latents of a hook point, for AuxK."""
+    def _count(self, dead: Bool[Tensor, "hook d_sae"], together: bool) -> list[int]:
+        """Bound the dead latents of each hook point, for AuxK."""
         if self.config.auxk_coef == 0:
-            return 0
-        if dead.device.type == "cpu":
-            return self.config.d_sae  # the step counts itself
+            return [0] * len(dead)
+        if not together:
+            return dead.sum(1).tolist()
         if self._n_steps % COUNT_EVERY == 0:
-            self._n_dead = int(dead.sum(1).max())
+            self._n_dead = dead.sum(1).tolist()
         self._n_steps += 1
         return self._n_dead
 
@@ -130,9 +146,11 @@ class StepSettings(NamedTuple):
     """Latents in consecutive groups, for `matryoshka`; one group of all elsewhere."""
     kernels: KernelChoice
     auxk_coef: float
-    n_dead: int
-    """Most dead latents of a hook point that AuxK looks at."""
+    n_dead: Sequence[int]
+    """Dead latents that AuxK looks at, by hook point; at most."""
     ranks: Ranks
+    together: bool = False
+    """All hook points pass at once."""
 
 
 class Step(NamedTuple):
@@ -179,18 +197,18 @@ def _auxiliary(
 ) -> Auxiliary:
     """Let the dead latents reconstruct the residual, which is minus `error`.
 
-    Only `of.n_dead` columns are computed; a hook point with fewer dead latents has the rest masked.
+    Only `n_dead` columns are computed; a hook point with fewer dead latents has the rest masked.
     """
-    dtype = error.dtype
-    at = dead.to(dtype).topk(of.n_dead, dim=1).indices
+    dtype, n_dead, ranks = error.dtype, max(of.n_dead), of.ranks
+    at = dead.to(dtype).topk(n_dead, dim=1).indices
     hooks = torch.arange(len(at), device=at.device)[:, None]
     rows, mask = weights.W_dec[hooks, at], dead.gather(1, at)
     columns, bias = weights.W_enc.mT[hooks, at].mT, weights.b_enc.gather(1, at)
     pre = torch.baddbmm(bias[:, None], inputs, columns)
-    has_positive = of.ranks.total((pre > 0).any(1).to(dtype)) > 0
+    has_positive = ranks.total((pre > 0).any(1).to(dtype)) > 0
     acts = torch.where(has_positive[:, None], pre.relu(), pre).masked_fill(~mask[:, None], 0.0)
     k_aux = inputs.shape[2] // 2
-    if of.n_dead > k_aux:
+    if n_dead > k_aux:
         _, chosen = strongest(acts.masked_fill(~mask[:, None], -torch.inf), k_aux)
         acts = torch.zeros_like(acts).scatter_(-1, chosen, acts.gather(-1, chosen))
     missed = torch.bmm(acts, rows).to(dtype) + error
@@ -203,6 +221,50 @@ def _auxiliary(
         d_pre.sum(1, dtype=dtype),
         torch.bmm(acts.mT, gradient).to(dtype),
     )
+
+
+def alike(n_dead: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Put hook points together that have about as many dead latents; those without are left out.
+
+    >>> list(alike([3, 0, 500, 4]))
+    [(4, [0, 3]), (512, [2])]
+    >>> list(alike([500]))
+    [(500, [0])]
+    """
+    sizes = list(n_dead) if len(n_dead) == 1 else [1 << (n - 1).bit_length() for n in n_dead]
+    for size in sorted({size for size, n in zip(sizes, n_dead, strict=True) if n}):
+        yield size, [hook for hook, n in enumerate(n_dead) if n and sizes[hook] == size]
+
+
+def _add_auxiliary(
+    inputs: Float[Tensor, "hook batch d_model"],
+    one: Pass,
+    weights: Weights,
+    dead: Bool[Tensor, "hook d_sae"],
+    of: StepSettings,
+    weight: Float[Tensor, " hook"],
+) -> Float[Tensor, " hook"]:
+    """Add AuxK's gradients to those of a pass; return its share of the loss."""
+    loss, unit = torch.zeros_like(weight), inputs[0].numel() / 2
+    W_enc, b_enc, W_dec, *_ = one.gradients
+    for size, hooks in alike(of.n_dead):
+        # every hook point is a slice: nothing is copied
+        is_all = len(hooks) == len(inputs)
+        at = slice(None) if is_all else torch.tensor(hooks, device=inputs.device)
+        auxk = _auxiliary(
+            inputs[at],
+            one.gradient[at] * unit,
+            of_hooks(weights, at),
+            dead[at],
+            of._replace(n_dead=[min(size, dead.shape[1])]),
+            weight[at],
+        )
+        rows = torch.arange(len(inputs), device=inputs.device)[at, None]
+        W_enc.mT[rows, auxk.at] += auxk.W_enc
+        b_enc[rows, auxk.at] += auxk.b_enc
+        W_dec[rows, auxk.at] += auxk.W_dec
+        loss[at] = auxk.loss
+    return loss
 
 
 def _pass(inputs: Float[Tensor, "hook batch d_model"], weights: Weights, of: StepSettings) -> Pass:
@@ -232,16 +294,11 @@ def gradients(
     one = _pass(inputs, weights, of)
     loss, (W_enc, b_enc, W_dec, b_dec, log_threshold) = one.loss, one.gradients
     squared, total, fired = _totals(one, of.ranks)
-    if of.n_dead:
+    if any(of.n_dead):
         variance = squared - (total * unit).square().sum(1) / n_tokens
         # the ranks' losses are averaged, so each divides by the mean over ranks of the variance
         weight = torch.where(variance > 0, of.auxk_coef * of.ranks.size / variance, 0.0)
-        auxk = _auxiliary(inputs, one.gradient * unit, weights, dead, of, weight)
-        hooks = torch.arange(len(inputs), device=inputs.device)[:, None]
-        W_enc.mT[hooks, auxk.at] += auxk.W_enc
-        b_enc.scatter_add_(1, auxk.at, auxk.b_enc)
-        W_dec[hooks, auxk.at] += auxk.W_dec
-        loss = loss + auxk.loss
+        loss = loss + _add_auxiliary(inputs, one, weights, dead, of, weight)
     b_dec = b_dec - torch.bmm(weights.W_enc, b_enc[..., None])[..., 0]
     return Step(
         loss,
@@ -256,7 +313,7 @@ class BankStep(torch.autograd.Function):
     """`gradients` as a node of autograd, so that Lightning and DDP see an ordinary loss.
 
     Hook points pass one at a time on a CPU, whose caches hold one, and wherever a path takes only
-    one; else all at once.
+    one; else all at once. Weights are cast at most once.
     """
 
     @staticmethod
@@ -273,20 +330,18 @@ class BankStep(torch.autograd.Function):
         of: StepSettings,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return loss, fvu, fired and cut, each with a row per hook point."""
-        weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
-        on_cpu = x.device.type == "cpu"
-        at_once = of.kernels is KernelChoice.triton or (
-            of.kernels is KernelChoice.dense and not on_cpu
-        )
-        size = len(x) if at_once else 1
+        with_triton = of.kernels is KernelChoice.triton
+        is_dense = with_triton or of.kernels is KernelChoice.dense
+        matrices = (_cast(W_enc), _cast(W_dec)) if is_dense else (W_enc, W_dec)
+        weights = Weights(matrices[0], b_enc, matrices[1], b_dec, log_threshold)
+        size = len(x) if with_triton or (of.together and is_dense) else 1
         steps = []
-        for at in (slice(start, start + size) for start in range(0, len(x), size)):
-            # looking at a tensor stalls a GPU, not a CPU
-            n_dead = min(of.n_dead, int(dead[at].sum())) if on_cpu else of.n_dead
+        for start in range(0, len(x), size):
+            at = slice(start, start + size)
             some = of_hooks(weights, at)
             raw, units = x[at].to(b_dec.dtype), scale[at, None, None]
             inputs = torch.addcmul(-some.b_dec[:, None], raw, units)
-            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=n_dead)))
+            steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=of.n_dead[at])))
         loss, fvu, fired, cut = (
             torch.cat(parts) for parts in zip(*(s[:4] for s in steps), strict=True)
         )
@@ -301,14 +356,29 @@ class BankStep(torch.autograd.Function):
         d_loss: Tensor,
         *_: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that `forward` computed; on a CPU one look saves a factor of 1."""
-        if d_loss.device.type == "cpu" and bool((d_loss == 1).all()):
-            return None, None, *ctx.saved_tensors, None, None
-        rows = (
-            None if g is None else d_loss.view(-1, *[1] * (g.dim() - 1)) * g
-            for g in ctx.saved_tensors
-        )
-        return None, None, *rows, None, None
+        """Scale the gradients that `forward` computed; on a CPU one look saves a factor of 1.
+
+        On a GPU a look would stall it and the factor costs 2 GB of traffic: it has to be 1, and the
+        device itself complains if it is not.
+        """
+        is_one = (d_loss == 1).all()
+        if d_loss.device.type != "cpu":
+            torch._assert_async(is_one, "a loss goes backward as it is")
+        elif not bool(is_one):
+            rows = (
+                None if g is None else d_loss.view(-1, *[1] * (g.dim() - 1)) * g
+                for g in ctx.saved_tensors
+            )
+            return None, None, *rows, None, None
+        return None, None, *ctx.saved_tensors, None, None
+
+
+def _cast(weights: Tensor) -> Tensor:
+    """Bring weights to the format of autocast's products, once for all products of a step."""
+    device = weights.device.type
+    if not torch.is_autocast_enabled(device):
+        return weights
+    return weights.to(torch.get_autocast_dtype(device))
 
 
 def _together(parts: list[Weights]) -> list[Tensor | None]:

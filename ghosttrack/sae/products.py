@@ -37,7 +37,7 @@ class Weights(NamedTuple):
     log_threshold: Float[Tensor, "hook d_sae"] | None
 
 
-def of_hooks(weights: Weights, hooks: slice) -> Weights:
+def of_hooks(weights: Weights, hooks: slice | Tensor) -> Weights:
     """Take some hook points."""
     W_enc, b_enc, W_dec, b_dec, log_threshold = weights
     threshold = None if log_threshold is None else log_threshold[hooks]

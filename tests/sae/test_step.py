@@ -86,12 +86,14 @@ def reference(bank: Bank, x: Tensor, dead: Tensor, auxk_coef: float) -> Tensor:
     return loss
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize(("architecture", "kernels"), PATHS)
 @pytest.mark.parametrize("n_dead", [0, 5, 30], ids=lambda n: f"{n} dead")
-def test_the_step_has_autograds_loss_and_gradients(architecture, kernels, n_dead):
+def test_the_step_has_autograds_loss_and_gradients(architecture, kernels, n_dead, together):
     bank = small_bank(architecture=architecture).double()
     x = activations(50).double()
     loss = BankLoss(2, config(architecture, kernels=kernels))
+    loss.together = together
     loss.silent[0, 3 : 3 + n_dead] = 1000  # dead_after_tokens; hook 1 has none
     with torch.no_grad():
         bank.b_enc[0, 4:7] = -9.0  # below 0 on every token
@@ -162,17 +164,42 @@ def test_hook_points_together_give_what_each_gives_alone(architecture, n_dead):
     dead = torch.zeros(2, 64, dtype=torch.bool)
     dead[0, :n_dead] = True
     loss = BankLoss(2, config(architecture))
-    of = StepSettings(loss.rule, loss.sizes, KernelChoice.dense, 1 / 32, n_dead, loss.ranks)
+    of = StepSettings(loss.rule, loss.sizes, KernelChoice.dense, 1 / 32, [n_dead, 0], loss.ranks)
     inputs = bank.standardise(x) - bank.b_dec.data[:, None]
     together = gradients(inputs, weights, dead, of)
     for i in range(2):
         at = slice(i, i + 1)
         some = Weights(*(None if w is None else w[at] for w in weights))
-        alone = gradients(inputs[at], some, dead[at], of)
+        alone = gradients(inputs[at], some, dead[at], of._replace(n_dead=of.n_dead[at]))
         torch.testing.assert_close(together.loss[at], alone.loss, rtol=1e-12, atol=1e-12)
         for whole, part in zip(together.gradients, alone.gradients, strict=True):
             if whole is not None:
                 torch.testing.assert_close(whole[at], part, rtol=1e-10, atol=1e-12)
+
+
+def test_a_gpus_way_counts_the_dead_every_16_steps_and_goes_on_with_that_count():
+    def run(loss: BankLoss, bank: Bank, steps: range) -> None:
+        for step in steps:
+            loss.silent[:, :9] = 1000 if step >= 3 else 0  # they die after a count
+            bank.zero_grad()
+            loss(bank, activations(64, seed=step)).loss.backward()
+
+    whole, parted, resumed = (BankLoss(2, sae_config()) for _ in range(3))
+    for loss in (whole, parted, resumed):
+        loss.together = True
+    banks = [small_bank() for _ in range(3)]
+    for bank in banks:
+        bank.b_enc.data[:, :9] = -20.0
+    run(whole, banks[0], range(16))
+    run(parted, banks[1], range(10))
+    resumed.load_state_dict(parted.state_dict())
+    run(resumed, banks[2], range(10, 16))
+    assert banks[0].W_enc.grad[0, :, :9].abs().sum() == 0  # not counted yet
+    assert torch.equal(banks[0].W_enc.grad, banks[2].W_enc.grad)
+    for loss, bank in ((whole, banks[0]), (resumed, banks[2])):
+        run(loss, bank, range(16, 17))
+        assert bank.W_enc.grad[0, :, :9].abs().sum() > 0
+    assert torch.equal(banks[0].W_enc.grad, banks[2].W_enc.grad)
 
 
 @pytest.mark.parametrize("kernels", [KernelChoice.dense, KernelChoice.sparse])
