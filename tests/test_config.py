@@ -176,7 +176,7 @@ def test_a_model_brings_the_sizes_that_follow_from_it(
     assert config.corpus.context == 512
     assert (config.sae.k, config.sae.batch_size, config.sae.base_lr) == (64, 4096, 2e-4)
     assert config.sae.dead_after_tokens == 1_000_000
-    assert (config.trainer["max_steps"], config.train.checkpoint_every) == (10_000, 500)
+    assert (config.trainer["max_steps"], config.train.checkpoint_every) == (10_000, None)
 
 
 def test_the_embedded_model_keeps_what_its_bank_was_tuned_with() -> None:

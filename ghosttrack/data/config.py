@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from ghosttrack.errors import ConfigError, check_folder_name, check_least
+from ghosttrack.models.config import Products
 
 
 class CorpusKind(Enum):
@@ -145,6 +146,9 @@ class StoreConfig:
     """Leading positions of every window of text that are not kept (GPT-2's 0 has a huge norm)."""
     shard_tokens: int
     """Tokens per shard; extraction resumes at the last complete one."""
+    products: Products
+    """Number format in which a GPU multiplies while it makes them: another one, other activations.
+    """
 
     def __post_init__(self) -> None:
         check_least("store", self, skip_first=0, shard_tokens=1)

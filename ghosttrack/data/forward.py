@@ -12,7 +12,9 @@ from torch import Tensor
 from ghosttrack.data.windows import Windows
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import free_bytes, peak_bytes, reset_peak
+from ghosttrack.models.config import Products
 from ghosttrack.models.lm import LM
+from ghosttrack.models.products import multiplying
 
 PADDING_FRAC = 0.125
 """Largest share of padding in a row; windows that differ more do not share a batch."""
@@ -29,26 +31,36 @@ class Extractor:
         skip_first: Leading positions of every window that are not kept.
         dtype: Of what is kept.
         batch_size: Windows per forward pass; those for which the device has no memory are halved.
+        products: Number format in which a GPU multiplies.
     """
 
     def __init__(
-        self, lm: LM, layers: list[int], skip_first: int, dtype: torch.dtype, batch_size: int
+        self,
+        lm: LM,
+        layers: list[int],
+        skip_first: int,
+        dtype: torch.dtype,
+        batch_size: int,
+        products: Products = Products.fp32,
     ) -> None:
         self.lm = lm
         self.layers = layers
         self.skip_first = skip_first
         self.dtype = dtype
         self.batch_size = batch_size
+        self.products = products
         self.fitting = batch_size
         self.refused: int | None = None
 
     def of(self, layers: list[int]) -> "Extractor":
         """Keep other layers."""
-        return Extractor(self.lm, layers, self.skip_first, self.dtype, self.batch_size)
+        same = self.skip_first, self.dtype, self.batch_size, self.products
+        return Extractor(self.lm, layers, *same)
 
     def sized(self, batch_size: int) -> "Extractor":
         """Take another number of windows at a time."""
-        return Extractor(self.lm, self.layers, self.skip_first, self.dtype, batch_size)
+        same = self.lm, self.layers, self.skip_first, self.dtype
+        return Extractor(*same, batch_size, self.products)
 
     def batches(self, lengths: Int64[np.ndarray, " window"]) -> list[tuple[int, int]]:
         """Cut windows, by length in ascending order, into batches that hold little padding.
@@ -97,7 +109,8 @@ class Extractor:
     ) -> Float[Tensor, "layer row d_model"]:
         """Return the kept positions of windows `first` to `last`, from one pass."""
         ids, mask = windows.padded(first, last)
-        resid = self.lm.residuals(ids, mask, self.layers)[:, :, self.skip_first :]
+        with multiplying(self.products, self.lm.device, self.lm.model.dtype):
+            resid = self.lm.residuals(ids, mask, self.layers)[:, :, self.skip_first :]
         kept = mask[:, self.skip_first :]
         acts = resid.flatten(1, 2) if bool(kept.all()) else resid[:, kept.to(resid.device)]
         acts = acts.to(self.dtype)

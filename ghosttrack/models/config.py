@@ -15,6 +15,19 @@ class Dtype(Enum):
     fp16 = "float16"
 
 
+class Products(Enum):
+    """Number format in which a GPU multiplies while a corpus is read; a CPU multiplies in fp32.
+
+    Weights and residual streams stay in `Dtype`.
+    """
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    """Factors of 10 bits."""
+    bf16 = "bf16"
+    """Factors of 8 bits, attention included."""
+
+
 @dataclass
 class TrainingConfig:
     """Defaults of an SAE bank's training that depend on the model; other groups interpolate them.
@@ -32,7 +45,7 @@ class TrainingConfig:
     """Tokens after which a silent latent is dead: `sae.dead_after_tokens`."""
     max_steps: int
     """Length of training: `trainer.max_steps`."""
-    checkpoint_every: int
+    checkpoint_every: int | None
     """Steps between two resume points, each three times a bank's size: `train.checkpoint_every`."""
 
 
@@ -89,6 +102,8 @@ class ModelConfig:
     training: TrainingConfig
     dtype: Dtype
     """Number format of weights and activations."""
+    products: Products
+    """Number format of products while a corpus is read; `store.products` interpolates it."""
     device: str
     """Where it runs: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:<n>`."""
     prepend_bos: bool | None

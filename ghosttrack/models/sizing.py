@@ -29,7 +29,8 @@ class BankSettings(NamedTuple):
     base_lr: float
     dead_after_tokens: int
     max_steps: int
-    checkpoint_every: int
+    checkpoint_every: None = None
+    """By time alone."""
     prepend_bos: None = None
     """As the tokenizer does."""
     gate: None = None
@@ -64,5 +65,4 @@ def bank_settings(sizes: Sizes, n_tokens: int | None) -> BankSettings:
         base_lr=2e-4,
         dead_after_tokens=min(1_000_000, max(50_000, n_tokens // 4)),
         max_steps=max(1, min(MOST_STEPS, EPOCHS * n_tokens // batch_size)),
-        checkpoint_every=500,
     )

@@ -148,9 +148,10 @@ def _settings(
         "seed": seed,
         "schema": SCHEMA,
     }
-    return (
-        identity if model is None else {**identity, "model": model, "skip_first": store.skip_first}
-    )
+    if model is None:
+        return identity
+    read = {"skip_first": store.skip_first, "products": store.products.name}
+    return {**identity, "model": model, **read}
 
 
 def heldout_id(setup: Setup[ExtractProgram]) -> str:

@@ -27,6 +27,7 @@ from ghosttrack.data.ready import ready_hooks
 from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
+from ghosttrack.models.config import Products
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import (
     load_lm,
@@ -188,7 +189,13 @@ class Setup(Generic[Config]):
         lm, store, size = self.lm, self.config.store, self.config.extract.batch_size
         dtype = torch_dtype(store.dtype)
         first = 1 if size == "auto" else size
-        extractor = Extractor(lm, self.layers, store.skip_first, dtype, first)
+        if store.products is not Products.fp32 and lm.device.type == "cpu":
+            log.warning(
+                "store.products=%s is for a GPU: this CPU multiplies in fp32, so that its"
+                " activations differ from a GPU's by rounding",
+                store.products.name,
+            )
+        extractor = Extractor(lm, self.layers, store.skip_first, dtype, first, store.products)
         if size == "auto":
             corpus = self.config.corpus
             assert isinstance(corpus, TextCorpus), corpus

@@ -31,10 +31,12 @@ from ghosttrack.training.loggers import check_logger, close_loggers, kept_log, m
 from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
 from ghosttrack.training.trainer import (
     WholeBatches,
+    check_room,
     curable,
     make_trainer,
     precision,
     share,
+    shares,
     training_budget,
 )
 
@@ -110,7 +112,8 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     """
     config, hooks, points = setup.config, setup.hooks, folder / CHECKPOINTS
     loggers = make_loggers(config, setup.run, "train", folder)
-    trainer = make_trainer(config, loggers, ResumePoints(points, config.train.checkpoint_every))
+    every, minutes = config.train.checkpoint_every, config.train.checkpoint_minutes
+    trainer = make_trainer(config, loggers, ResumePoints(points, every, minutes))
     hide_details(loggers, [f"train/fvu/{hook}" for hook in hooks])
     mine = share(trainer, hooks)
     is_whole = mine.hooks == hooks
@@ -120,10 +123,11 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     source = activation_source(setup, mine.hooks)
     pl.seed_everything(config.sae.seed, workers=True, verbose=False)
     _say_budget(trainer, config, mine.hooks, source)
-    bank = _bank(mine.hooks, source, config)
+    check_room(points, training_budget(trainer, config, len(hooks), source.d_model))
+    bank = _bank(mine.hooks, source, config).to(device)
     initialise(bank, source.sample(SAMPLE_TOKENS), config.sae.seed)
     trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
-    lit = LitBank(bank, config.sae, trainer.max_steps, reduce=is_whole)
+    lit = LitBank(bank, config.sae, trainer.max_steps, shares(trainer, hooks))
     feed = ActivationsDataModule if is_whole else WholeBatches
     data = feed(source, config.sae.batch_size, config.sae.seed, trainer.max_steps)
     _fit(trainer, lit, data, points / LAST)

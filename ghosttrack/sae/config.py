@@ -152,12 +152,19 @@ class TrainRunConfig:
     """`store`: activations kept on disk; `stream`: the model runs beside training, no disk."""
     buffer_tokens: int
     """Tokens per hook point that the stream's shuffle buffer holds."""
-    checkpoint_every: int
-    """Steps between two resume points."""
+    checkpoint_every: int | None
+    """Steps between two resume points; null: none by steps."""
+    checkpoint_minutes: float | None
+    """Minutes between two resume points; null: none by time."""
     precision: Precision
     """`auto`: bf16 on a GPU, fp32 on a CPU."""
 
     def __post_init__(self) -> None:
         for field in ("buffer_tokens", "checkpoint_every"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"train.{field} must be at least 1, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ConfigError(f"train.{field} must be at least 1, got {value}")
+        if self.checkpoint_minutes is not None and self.checkpoint_minutes <= 0:
+            raise ConfigError(
+                f"train.checkpoint_minutes must be above 0, got {self.checkpoint_minutes:g}"
+            )

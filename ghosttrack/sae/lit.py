@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
+from torch.nn import functional
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.sae.bank import Bank
@@ -20,26 +22,54 @@ from ghosttrack.sae.products import choose
 Value = TypeVar("Value")
 
 
+BEHIND = 8
+"""Steps after which what a step logs on a GPU is read: it has long been copied, nothing waits."""
+
+
+class Reading(NamedTuple):
+    """What a step logs, on its way to the host."""
+
+    step: int
+    seconds: float
+    """When it was taken."""
+    lr: float
+    values: Float[Tensor, "rank value"]
+    """Each rank's FVUs, shares of dead latents, and loss; see `LitBank._taken`."""
+    copied: torch.cuda.Event | None
+    """None: they are there."""
+
+
 class LitBank(pl.LightningModule):
     """Trains a bank on batches `[hook batch d_model]` of raw activations.
 
-    The step draws no random number. On a GPU it waits for the device only when it logs, every
-    `log_every_n_steps`, and when `BankLoss` counts dead latents. A run that diverged stops when it
-    logs, or before its checkpoint is written.
+    The step draws no random number. On a GPU it waits for the device only when `BankLoss` counts
+    dead latents; what it logs, every `log_every_n_steps`, is read `BEHIND` steps later. A run that
+    diverged stops when that is read, or before its checkpoint is written.
 
     Args:
         bank: Initialised.
         config: How a step goes.
         max_steps: Length of the learning rate's schedule.
-        reduce: Ranks hold the same bank and share batches; false where each rank has whole batches
-            of a bank of its own, and only what is logged is gathered.
+        shares: Hook points of every rank where each has whole batches of a bank of its own, and
+            only what is logged is gathered. None: ranks hold the same bank and share batches.
+
+    Attributes:
+        latest: The numbers that were logged last, by name.
     """
 
-    def __init__(self, bank: Bank, config: SAEConfig, max_steps: int, reduce: bool = True) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        config: SAEConfig,
+        max_steps: int,
+        shares: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         super().__init__()
-        self.bank, self.config, self.max_steps, self.reduce = bank, config, max_steps, reduce
-        self.loss = BankLoss(len(bank.hooks), config, reduce=reduce)
+        self.bank, self.config, self.max_steps, self.shares = bank, config, max_steps, shares
+        self.loss = BankLoss(len(bank.hooks), config, reduce=shares is None)
+        self.latest: dict[str, float] = {}
         self._since = (0, time.monotonic())
+        self._readings: deque[Reading] = deque()
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's union of ten forms)
         """Adam with warm-up and linear decay, counted in steps."""
@@ -59,11 +89,18 @@ class LitBank(pl.LightningModule):
         losses = self.loss(self.bank, batch)
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (self.global_step + 1) % every == 0:
-            self._log(losses, batch.shape[1] * (self.trainer.world_size if self.reduce else 1))
+            self._readings.append(self._taken(losses))
+        n_ranks = self.trainer.world_size if self.shares is None else 1
+        self._log(BEHIND if batch.is_cuda else 0, batch.shape[1] * n_ranks)
         return losses.loss
+
+    def on_train_end(self) -> None:
+        """Log what is left."""
+        self._log(0, self.config.batch_size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to keep weights that are not finite."""
+        self._log(0, self.config.batch_size)
         sums = torch.stack([p.flatten(1).sum(1) for p in self.bank.parameters()]).sum(0)
         self._stop_if_diverged(dict(zip(self.bank.hooks, sums.tolist(), strict=True)))
         checkpoint["rng_state"] = torch.get_rng_state()
@@ -80,21 +117,47 @@ class LitBank(pl.LightningModule):
                     f"{self.global_step}; lower it, or look for NaN in the activations"
                 )
 
-    def _log(self, losses: Losses, batch_tokens: int) -> None:
-        fvu, dead_frac = (
-            dict(zip(self.bank.hooks, values.tolist(), strict=True))
-            for values in (losses.fvu, losses.dead_frac)
-        )
-        fvus, dead_fracs, each = zip(*gather((fvu, dead_frac, losses.loss.item())), strict=True)
-        fvu = {hook: value for rank in fvus for hook, value in rank.items()}
-        dead_frac = {hook: value for rank in dead_fracs for hook, value in rank.items()}
-        self._stop_if_diverged(fvu)
-        (step, then), now = self._since, time.monotonic()
-        self._since = (self.global_step, now)
-        speed = batch_tokens * (self.global_step - step) / (now - then)
-        rest = {"lr": self.trainer.optimizers[0].param_groups[0]["lr"], "tokens_per_s": speed}
-        loss = sum(each) / len(each) if self.reduce else sum(each)
-        self.log_dict(curves(fvu, dead_frac, loss) | rest, rank_zero_only=True)
+    def _taken(self, losses: Losses) -> Reading:
+        """Gather a step's numbers, and have them copied to the host beside what follows."""
+        width = max(map(len, self.shares or [self.bank.hooks]))
+        columns = (losses.fvu, losses.dead_frac)
+        padded = [functional.pad(one, (0, width - len(one))) for one in columns]
+        values = all_ranks(torch.cat([*padded, losses.loss.detach()[None]]))
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        copied = None
+        if values.is_cuda:
+            values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, True)
+            copied = torch.cuda.Event()
+            copied.record()
+        return Reading(self.global_step, time.monotonic(), lr, values, copied)
+
+    def _log(self, behind: int, batch_tokens: int) -> None:
+        """Log what was taken so many steps ago; `batch_tokens` are those of all ranks."""
+        while self._readings and self.global_step - self._readings[0].step >= behind:
+            one = self._readings.popleft()
+            if one.copied is not None:
+                one.copied.synchronize()
+            fvu, dead_frac, losses = self._by_hook(one.values.tolist())
+            self._stop_if_diverged(fvu)
+            (step, then), self._since = self._since, (one.step, one.seconds)
+            speed = batch_tokens * (one.step - step) / (one.seconds - then)
+            loss = sum(losses) / len(losses) if self.shares is None else sum(losses)
+            rest = {"lr": one.lr, "tokens_per_s": speed}
+            self.latest = curves(fvu, dead_frac, loss) | rest
+            for logger in self.trainer.loggers:
+                logger.log_metrics(self.latest, step=one.step)
+
+    def _by_hook(
+        self, ranks: list[list[float]]
+    ) -> tuple[dict[str, float], dict[str, float], list[float]]:
+        """Undo `_taken`; ranks that share batches have all but the loss alike."""
+        fvu: dict[str, float] = {}
+        dead_frac: dict[str, float] = {}
+        for hooks, row in zip(self.shares or [self.bank.hooks], ranks, strict=False):
+            width = len(row) // 2
+            fvu |= zip(hooks, row, strict=False)
+            dead_frac |= zip(hooks, row[width:], strict=False)
+        return fvu, dead_frac, [row[-1] for row in ranks]
 
 
 def curves(
@@ -114,6 +177,15 @@ def curves(
         "train/loss": loss,
         "train/dead_frac": sum(dead_frac.values()) / len(dead_frac),
     }
+
+
+def all_ranks(values: Float[Tensor, " value"]) -> Float[Tensor, "rank value"]:
+    """Collect the ranks' tensors of one shape where they are; nothing waits for a GPU."""
+    if not distributed.is_initialized():
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values)
+    return torch.stack(parts)
 
 
 def gather(value: Value) -> list[Value]:

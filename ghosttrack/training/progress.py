@@ -5,7 +5,6 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
@@ -28,7 +27,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
-def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
+def shown(metrics: Mapping[str, float]) -> dict[str, str]:
     """Choose from a step's metrics what a progress line says; nothing before they are there.
 
     >>> shown({"tokens_per_s": 51234.5, "train/fvu_mean": 0.12, "train/fvu_max": 0.23,
@@ -36,13 +35,13 @@ def shown(metrics: Mapping[str, Any]) -> dict[str, str]:
     {'tokens/s': '51,234', 'fvu': '0.120', 'worst layer_11': '0.230'}
     """
     one = "train/fvu/"
-    fvu = {name.removeprefix(one): float(metrics[name]) for name in metrics if name.startswith(one)}
+    fvu = {name.removeprefix(one): metrics[name] for name in metrics if name.startswith(one)}
     if not fvu:
         return {}
     worst = max(fvu, key=lambda hook: fvu[hook])
     return {
-        "tokens/s": f"{float(metrics['tokens_per_s']):,.0f}",
-        "fvu": f"{float(metrics['train/fvu_mean']):.3f}",
+        "tokens/s": f"{metrics['tokens_per_s']:,.0f}",
+        "fvu": f"{metrics['train/fvu_mean']:.3f}",
         f"worst {worst}": f"{fvu[worst]:.3f}",
     }
 
@@ -54,13 +53,13 @@ class Bar(RichProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, str]:
         """Choose what stands at the bar's right."""
-        return shown(trainer.callback_metrics)
+        return shown(getattr(pl_module, "latest", {}))
 
 
 class Forecast(Callback):
     """Says once how long training takes, as the steps between its first two logs went.
 
-    A step that logs waits for the device, so that what lies between two was really done.
+    A GPU is ahead or behind by a few steps at most, for every so many its dead latents are counted.
     """
 
     def __init__(self) -> None:
@@ -119,6 +118,6 @@ class LogLines(Callback):
         self.logged = now
         speed = (trainer.global_step - self.first_step) / (now - self.started)
         left = (trainer.max_steps - trainer.global_step) / max(speed, 1e-9)
-        numbers = shown(trainer.callback_metrics).items()
+        numbers = shown(getattr(pl_module, "latest", {})).items()
         words = [f"step {trainer.global_step:,} of {trainer.max_steps:,}", f"{duration(left)} left"]
         log.info("training: %s", ", ".join(words + [f"{name} {value}" for name, value in numbers]))

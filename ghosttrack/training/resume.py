@@ -5,11 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +20,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from ghosttrack.data.datamodule import TrainBatches
+from ghosttrack.data.forward import is_out_of_memory
 from ghosttrack.errors import Preempted, whole
 from ghosttrack.report.wandb import break_off
 from ghosttrack.training.strategies import LayersStrategy
@@ -35,26 +40,34 @@ class BankCheckpoints(TorchCheckpointIO):
 
     Tensors of weights and of the optimiser have the hook points as their first axis, so that a run
     may go on with other ranks than it had: a rank finds its rows in the files of those before.
+
+    A file is written by a thread, from a copy in the host's memory, while training goes on.
     """
 
     def __init__(self, hooks: Sequence[str]) -> None:
         self.hooks = list(hooks)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="resume-points")
+        self._writing: Future[None] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
-        """Write a file beside its place, then rename it."""
-        part = Path(f"{path}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                torch.save({**checkpoint, "hooks": self.hooks}, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError):
-            part.unlink()  # a full disk wants its room back
-            raise
-        part.replace(path)
+        """Copy what is kept, and let it be written; what failed of the file before is raised.
+
+        `storage_options` is called when the file is there.
+        """
+        self.finish()
+        held = _on_host({**checkpoint, "hooks": self.hooks})
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        then = cast("Callable[[], None] | None", storage_options)
+        self._writing = self._pool.submit(_write, held, Path(path), then)
+
+    def finish(self) -> None:
+        """Wait until nothing is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
@@ -63,6 +76,52 @@ class BankCheckpoints(TorchCheckpointIO):
         files = _files(Path(path), self.hooks)
         names = ("state_dict", "optimizer_states")
         return files[0].content | {name: _joined(files, name) for name in names}
+
+
+def _on_host(value: Any) -> Any:  # noqa: ANN401 (whatever a checkpoint holds)
+    """Copy the tensors; those of a GPU beside what it does, into memory that is pinned."""
+    if isinstance(value, Tensor):
+        held = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        return held.copy_(value, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _on_host(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on_host(one) for one in value]
+    return value
+
+
+def _write(checkpoint: dict[str, Any], path: Path, then: Callable[[], None] | None) -> None:
+    """Write a file beside its place, rename it, and say so."""
+    part = Path(f"{path}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError):
+        part.unlink()  # a full disk wants its room back
+        raise
+    part.replace(path)
+    if then is not None:
+        then()
+
+
+def publish(point: Path, n_files: int) -> None:
+    """Move the link to a resume point when the last of its files is there; older ones go then."""
+    if len(list(point.glob("*.ckpt"))) < n_files:
+        return
+    link = point.parent / f".{LAST}-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(point.name)
+    link.replace(point.parent / LAST)
+    for other in point.parent.glob("step-*"):
+        if _step(other) < _step(point):
+            shutil.rmtree(other, ignore_errors=True)  # another rank may be at it
+
+
+def _step(point: Path) -> int:
+    return int(point.name.split("-")[1])
 
 
 class _File(NamedTuple):
@@ -113,30 +172,42 @@ def _joined(files: list[_File], name: str) -> Any:  # noqa: ANN401 (a nested sta
 
 
 class ResumePoints(Checkpoint):
-    """Saves every so many steps, after the last, and when a signal says that the process must go.
+    """Saves every so many steps or minutes, after the last, and when the process must go.
 
-    A resume point is a folder of one file per rank that has a state of its own. When all are
-    written the link `last` is moved to it, which no kill can do by half; only then older ones go.
+    A resume point is a folder of one file per rank that has a state of its own. When the last one
+    is written the link `last` is moved to it, which no kill can do by half; only then older ones
+    go.
 
     SIGTERM ends the run at the end of a step, on all ranks if any was told; under SLURM so do
     SIGUSR1 and SIGUSR2, and the job is queued again. On a GPU ranks ask each other only at steps
-    that log, as an answer makes the device wait.
+    that log, as an answer makes the device wait. A process that runs out of memory saves the last
+    step that it finished, if it is alone.
 
     Args:
         folder: Of the resume points.
-        every: Steps between two.
+        every: Steps between two; None: none by steps.
+        minutes: Between two; None: none by time.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder, self.every = folder, every
+    def __init__(self, folder: Path, every: int | None, minutes: float | None = None) -> None:
+        self.folder, self.every, self.minutes = folder, every, minutes
+        self.saved = 0, time.monotonic()
         self.received: signal.Signals | None = None
         self.submitit: Callable[[int, FrameType | None], object] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals from Lightning, whose handlers act in the middle of a step.
 
-        It puts back, when training ends, what was there before.
+        It puts back, when training ends, what was there before. What an earlier process left of
+        resume points that it did not finish goes.
         """
+        self.saved = trainer.global_step, time.monotonic()
+        if trainer.is_global_zero:
+            last = self.folder / LAST
+            for point in self.folder.glob("step-*"):
+                if not last.exists() or point.name != last.resolve().name:
+                    shutil.rmtree(point)
+        trainer.strategy.barrier()
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             handler = signal.getsignal(signal.SIGUSR2)
             self.submitit = handler if callable(handler) else None
@@ -156,13 +227,18 @@ class ResumePoints(Checkpoint):
         Raises:
             Preempted: After saving.
         """
-        step = trainer.global_step
-        must_go = self._must_go(trainer)
-        if must_go or step % self.every == 0 or step == trainer.max_steps:
+        step, is_late = trainer.global_step, False
+        if self._may_ask(trainer):
+            late = self.minutes is not None and time.monotonic() - self.saved[1] > 60 * self.minutes
+            is_late = _any(trainer, late or self.received is not None)
+        must_go = is_late and _any(trainer, self.received is not None)
+        if is_late or step == trainer.max_steps or (self.every and step % self.every == 0):
             self._save(trainer)
+        if must_go or step == trainer.max_steps:
+            self._finish(trainer)
         if must_go:
             break_off(is_preempted=True)  # its service ends with the job
-            again = trainer.strategy.reduce_boolean_decision(self.received in REQUEUE, all=False)
+            again = _any(trainer, self.received in REQUEUE)
             if again and trainer.is_global_zero:
                 self._requeue()
             name = "SIGTERM" if self.received is None else self.received.name
@@ -180,23 +256,50 @@ class ResumePoints(Checkpoint):
         with suppress(SystemExit):
             self.submitit(signal.SIGUSR2, None)
 
-    def _must_go(self, trainer: pl.Trainer) -> bool:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the steps since the last resume point, where the next one has no memory."""
+        step = trainer.global_step
+        is_memory = isinstance(exception, RuntimeError) and is_out_of_memory(exception)
+        if not is_memory or trainer.world_size > 1 or step == self.saved[0]:
+            return
+        counts = [int(one["step"]) for one in trainer.optimizers[0].state.values()]
+        if any(count != step for count in counts):  # weights may have moved in part
+            return
+        loader = cast("TrainBatches", trainer.train_dataloader)
+        loader.step = step  # the batch of the step that failed has been handed out
+        self._save(trainer)
+        self._finish(trainer)
+
+    @staticmethod
+    def _may_ask(trainer: pl.Trainer) -> bool:
         every = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if trainer.strategy.root_device.type != "cpu" and trainer.global_step % every:
-            return False
-        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+        return trainer.strategy.root_device.type == "cpu" or trainer.global_step % every == 0
+
+    def _point(self, trainer: pl.Trainer) -> tuple[Path, int]:
+        """Name the resume point of this step, and count its files."""
+        n_files = trainer.world_size if isinstance(trainer.strategy, LayersStrategy) else 1
+        return self.folder / f"step-{trainer.global_step}-of-{n_files}", n_files
 
     def _save(self, trainer: pl.Trainer) -> None:
-        n_files = trainer.world_size if isinstance(trainer.strategy, LayersStrategy) else 1
-        point = self.folder / f"step-{trainer.global_step}-of-{n_files}"
-        trainer.save_checkpoint(point / f"{trainer.global_rank:05d}.ckpt")  # waits for all ranks
+        """Begin to write a resume point."""
+        point, n_files = self._point(trainer)
+        self.saved = trainer.global_step, time.monotonic()
+        path = point / f"{trainer.global_rank:05d}.ckpt"
+        trainer.save_checkpoint(path, storage_options=partial(publish, point, n_files))
+
+    def _finish(self, trainer: pl.Trainer) -> None:
+        """Wait for the files of all ranks."""
+        cast("BankCheckpoints", trainer.strategy.checkpoint_io).finish()
+        trainer.strategy.barrier()
         if trainer.is_global_zero:
-            link = self.folder / f".{LAST}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(point.name)
-            link.replace(self.folder / LAST)
-            for old in set(self.folder.glob("step-*")) - {point}:
-                shutil.rmtree(old)
+            publish(*self._point(trainer))  # a shared disk may have shown a rank's file late
+        trainer.strategy.barrier()
+
+
+def _any(trainer: pl.Trainer, mine: bool) -> bool:
+    return trainer.strategy.reduce_boolean_decision(mine, all=False)
 
 
 def _requeue() -> None:

@@ -1,7 +1,9 @@
 """The trainer of a bank: its settings, the ranks' shares, what a run takes, errors with a cure."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytorch_lightning as pl
@@ -65,6 +67,13 @@ def share(trainer: pl.Trainer, hooks: Sequence[str]) -> Share:
             f" points; take at most {len(hooks)}, or trainer=ddp, which splits batches instead"
         )
     return Share(own(hooks, rank, world_size), 0, 1)
+
+
+def shares(trainer: pl.Trainer, hooks: Sequence[str]) -> list[list[str]] | None:
+    """Give every rank's hook points, where each trains its own; else None."""
+    if not isinstance(trainer.strategy, LayersStrategy):
+        return None
+    return [own(hooks, rank, trainer.world_size) for rank in range(trainer.world_size)]
 
 
 def own(hooks: Sequence[str], rank: int, world_size: int) -> list[str]:
@@ -157,6 +166,27 @@ def bank_bytes(n_hooks: int, d_model: int, d_sae: int, architecture: Architectur
     """
     n_thresholds = d_sae if architecture.has_threshold else 0
     return 4 * n_hooks * (2 * d_model * d_sae + d_sae + d_model + n_thresholds)
+
+
+def check_room(points: Path, bank: TrainingBudget) -> None:
+    """Refuse a bank whose resume points the disk could not hold: the last, and the next one.
+
+    Args:
+        points: Folder of the resume points; what it holds of them will make room.
+        bank: Of all ranks' hook points.
+
+    Raises:
+        ConfigError: Says what is there and what is needed.
+    """
+    points.mkdir(parents=True, exist_ok=True)
+    held = sum(file.stat().st_size for file in points.rglob("*") if file.is_file())
+    free, needed = shutil.disk_usage(points).free + held, 2 * bank.point_bytes
+    if needed > free:
+        raise ConfigError(
+            f"output_root: two resume points of {bank.point_bytes / 1e9:.2f} GB do not fit the"
+            f" {free / 1e9:.2f} GB that are free under {points.parent}; set output_root= to a"
+            " larger disk, or a smaller sae.d_sae"
+        )
 
 
 def make_trainer(config: TrainProgram, loggers: list[Logger], points: Checkpoint) -> pl.Trainer:

@@ -36,6 +36,7 @@ from ghosttrack.data.forward import Extractor
 from ghosttrack.data.store import disk_bytes, torch_dtype
 from ghosttrack.data.store_write import write_store
 from ghosttrack.data.windows import Cut, DocumentTable, StoredWindows, TokenFile
+from ghosttrack.models.config import Products
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS, tiny_gpt2, tiny_tokenizer
 
@@ -90,9 +91,11 @@ def bare(lm: LM, corpus: CorpusWindows, batch_size: int) -> None:
 
 def measure_speed(layers: int, width: int, batch_size: int, batches: int, device: str) -> dict:
     lm = random_lm(layers, width, device)
-    store = StoreConfig(StoreDtype.bf16, skip_first=1, shard_tokens=2 * batch_size * CONTEXT)
+    store = StoreConfig(StoreDtype.bf16, 1, 2 * batch_size * CONTEXT, Products.bf16)
     dtype = torch_dtype(store.dtype)
-    extractor = Extractor(lm, list(range(layers)), store.skip_first, dtype, batch_size)
+    extractor = Extractor(
+        lm, list(range(layers)), store.skip_first, dtype, batch_size, store.products
+    )
     on_disk = 0
     turns: dict[str, list[Took]] = {"bare": [], "extract": []}
     with tempfile.TemporaryDirectory(dir=ROOT / "outputs") as folder:

@@ -13,6 +13,7 @@ from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_c
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import ShardFile
 from ghosttrack.data.store import RowFormat, ShardFacts, torch_dtype, write_facts
+from ghosttrack.models.config import Products
 from ghosttrack.models.lm import LM
 from tests.support.tiny import WORDS
 
@@ -42,7 +43,8 @@ def corpus_config(**changes) -> FileText:
 
 
 def store_config(**changes) -> StoreConfig:
-    return StoreConfig(**{"dtype": StoreDtype.bf16, "skip_first": 1, "shard_tokens": 250} | changes)
+    settings = {"dtype": StoreDtype.bf16, "skip_first": 1, "shard_tokens": 250}
+    return StoreConfig(**settings | {"products": Products.fp32} | changes)
 
 
 def extractor(lm: LM, layers: Sequence[int], store: StoreConfig, batch_size: int = 8) -> Extractor:

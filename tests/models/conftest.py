@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.models.config import Dtype, ModelConfig, TrainingConfig
+from ghosttrack.models.config import Dtype, ModelConfig, Products, TrainingConfig
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from tests.support import tiny
@@ -36,6 +36,7 @@ def model_config(**changes) -> ModelConfig:
         "extract_batch_size": 4,
         "training": TrainingConfig(8, 256, 2e-4, 1000, 80, 5),
         "dtype": Dtype.fp32,
+        "products": Products.fp32,
         "device": "auto",
         "prepend_bos": True,
         "trust_remote_code": False,

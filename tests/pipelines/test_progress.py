@@ -55,6 +55,7 @@ def test_lines_and_forecast_tell_how_training_goes(tmp_path, clock, caplog):
 def test_the_bar_names_the_worst_hook_point():
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
     assert Bar().get_metrics(trainer, pl.LightningModule()) == {}
-    trainer.callback_metrics.update(METRICS)
-    shown = Bar().get_metrics(trainer, pl.LightningModule())
+    module = pl.LightningModule()
+    module.latest = METRICS
+    shown = Bar().get_metrics(trainer, module)
     assert shown == {"tokens/s": "51,234", "fvu": "0.166", "worst layer_3": "0.231"}

@@ -80,12 +80,10 @@ def test_a_checkpoint_holds_plain_containers_and_the_counts_of_silence(tmp_path)
 
 
 def test_what_is_logged_has_a_name_of_its_own_for_each_hook_point(tmp_path):
-    _, trainer = fit(tmp_path)
+    lit, _ = fit(tmp_path)
     names = {"loss", "fvu_mean", "fvu_max", "dead_frac", "fvu/layer_0", "fvu/layer_3"}
-    assert set(trainer.callback_metrics) == {f"train/{name}" for name in names} | {
-        *("lr", "tokens_per_s")
-    }
-    assert 0 < trainer.callback_metrics["train/fvu/layer_3"] < 1
+    assert set(lit.latest) == {f"train/{name}" for name in names} | {*("lr", "tokens_per_s")}
+    assert 0 < lit.latest["train/fvu/layer_3"] < 1
 
 
 def test_a_run_that_meets_nan_stops_and_names_the_hook_point(tmp_path):
