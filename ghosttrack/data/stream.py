@@ -1,9 +1,12 @@
 """Activations that the language model makes beside training: no disk."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch import distributed as dist
 
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
@@ -12,13 +15,32 @@ from ghosttrack.data.store import hook_names
 from ghosttrack.data.windows import StoredWindows, Windows
 
 
+class Split(NamedTuple):
+    """Ranks that each want some hook points of all tokens."""
+
+    layers: list[list[int]]
+    """Of each rank; together they are the extractor's, in its order."""
+    rank: int
+    """This process's."""
+
+    @property
+    def mine(self) -> slice:
+        """This rank's among the extractor's layers."""
+        start = sum(map(len, self.layers[: self.rank]))
+        return slice(start, start + len(self.layers[self.rank]))
+
+
 class StreamPart:
     """The windows of a part; to load some is to run the model over them."""
 
-    def __init__(self, extractor: Extractor, windows: StoredWindows) -> None:
+    def __init__(
+        self, extractor: Extractor, windows: StoredWindows, split: Split | None = None
+    ) -> None:
         self.extractor = extractor
         self.windows = windows
-        self.hooks = hook_names(extractor.layers)
+        self.split = split
+        layers = extractor.layers
+        self.hooks = hook_names(layers if split is None else layers[split.mine])
         self.d_model = extractor.lm.d_model
         self.unit_tokens = windows.kept
 
@@ -33,17 +55,60 @@ class StreamPart:
             dtype=self.extractor.dtype,
             device=self.extractor.lm.device,
         )
-        if dealt.world_size > 1:
+        n_ranks = self._n_ranks(dealt)
+        if n_ranks > 1:
             self.extractor.batch_size = least(self.extractor.batch_size)
         windows = self.windows.read(units)
         batches = self.extractor.batches(windows.lengths)
         ends = np.concatenate([[0], self.unit_tokens[units].cumsum()])
         spans = [np.arange(ends[first], ends[last]) for first, last in batches]
-        for turn in range(0, len(batches), dealt.world_size):
-            here = slice(turn, turn + dealt.world_size)
-            rows, acts = self._take_turns(windows, batches[here], spans[here], dealt)
+        take_turns = self._take_turns if self.split is None else self._swap_layers
+        for turn in range(0, len(batches), n_ranks):
+            here = slice(turn, turn + n_ranks)
+            rows, acts = take_turns(windows, batches[here], spans[here], dealt)
             buffer[:, torch.from_numpy(rows).to(buffer.device)] = acts
         return lambda first, last: buffer[:, first:last].clone()
+
+    def _n_ranks(self, dealt: Deal) -> int:
+        """Count those that share the windows; alone where no process group is up yet."""
+        if self.split is None:
+            return dealt.world_size
+        return len(self.split.layers) if dist.is_initialized() else 1
+
+    def _run(
+        self, windows: Windows, batches: list[tuple[int, int]], rank: int
+    ) -> Float[Tensor, "layer row d_model"]:
+        """Run this rank's batch of some; the last turn may have none for it."""
+        if rank < len(batches):
+            return torch.cat(list(self.extractor.run_batch(windows, *batches[rank])), dim=1)
+        shape, device = (len(self.extractor.layers), 0, self.d_model), self.extractor.lm.device
+        return torch.empty(shape, dtype=self.extractor.dtype, device=device)
+
+    def _swap_layers(
+        self,
+        windows: Windows,
+        batches: list[tuple[int, int]],
+        spans: list[Int64[np.ndarray, " _"]],
+        dealt: Deal,
+    ) -> tuple[Int64[np.ndarray, " row"], Float[Tensor, "hook row d_model"]]:
+        """Run one batch on each rank; give each rank its layers of them all, and this one's rows.
+
+        Without the other ranks this one runs the batch and drops their layers.
+        """
+        assert self.split is not None
+        split, rows = self.split, dealt.rows[np.concatenate(spans)]
+        if self._n_ranks(dealt) == 1:
+            return rows, self._run(windows, batches, 0)[split.mine]
+        acts = self._run(windows, batches, split.rank)
+        each = np.array([len(layers) for layers in split.layers])
+        lengths = np.zeros(len(each), dtype=np.int64)
+        lengths[: len(spans)] = [len(span) for span in spans]
+        n_mine = each[split.rank]
+        sent, received = each * acts.shape[1], n_mine * lengths
+        arrived = exchange(acts.flatten(0, 1)[:, None], sent, received)
+        parts = arrived[:, 0].split(received.tolist())
+        blocks = [part.view(n_mine, -1, self.d_model) for part in parts if len(part)]
+        return rows, torch.cat(blocks, dim=1)
 
     def _take_turns(
         self,
@@ -53,11 +118,7 @@ class StreamPart:
         dealt: Deal,
     ) -> tuple[Int64[np.ndarray, " row"], Float[Tensor, "hook row d_model"]]:
         """Run one batch on each rank; return what this rank gets of them all, and its rows."""
-        shape, device = (len(self.hooks), 0, self.d_model), self.extractor.lm.device
-        acts = torch.empty(shape, dtype=self.extractor.dtype, device=device)
-        if dealt.rank < len(batches):
-            run = self.extractor.run_batch(windows, *batches[dealt.rank])
-            acts = torch.cat(list(run), dim=1)
+        acts = self._run(windows, batches, dealt.rank)
         if dealt.world_size == 1:
             return dealt.rows[spans[0]], acts
         got = [span[dealt.ranks[span] == dealt.rank] for span in spans]
@@ -86,8 +147,15 @@ class StreamSource(ActivationSource):
         extractor: Runs the model; of several ranks the least batch size counts.
         corpus: Its windows.
         buffer_tokens: Tokens to shuffle among.
+        split: Where each rank wants some layers of all tokens: the model's work is shared as well.
     """
 
-    def __init__(self, extractor: Extractor, corpus: CorpusWindows, buffer_tokens: int) -> None:
-        train, heldout = (StreamPart(extractor, windows) for windows in corpus)
+    def __init__(
+        self,
+        extractor: Extractor,
+        corpus: CorpusWindows,
+        buffer_tokens: int,
+        split: Split | None = None,
+    ) -> None:
+        train, heldout = (StreamPart(extractor, windows, split) for windows in corpus)
         super().__init__(train, heldout, buffer_tokens, ahead=False)

@@ -66,8 +66,12 @@ class ArrayLauncher(SlurmLauncher):
     def _executor(self) -> Any:  # noqa: ANN401 (submitit has no types)
         import submitit
 
+        assert self.config is not None
         params = dict(self.params)
         params["setup"] = [ANY_FAILS_ALL, *(params["setup"] or [])]
+        devices = OmegaConf.select(self.config, "trainer.devices", default=1)
+        if isinstance(devices, int):
+            params["tasks_per_node"] = max(params["tasks_per_node"], devices)
         is_said = any(params[name] for name in ("gpus_per_node", "gpus_per_task", "gres"))
         if not is_said and self._wants_gpus():
             params["gpus_per_node"] = params["tasks_per_node"]

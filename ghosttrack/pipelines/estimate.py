@@ -264,9 +264,11 @@ class SmallRun:
 
     def _few_steps(self, config: TrainProgram) -> TrainProgram:
         """Train one rank's part of the bank for some steps, on one device."""
-        trainer = make_trainer(config, [CSVLogger(self.folder)], ResumePoints(self.folder, 1))
+        points, n_hooks = ResumePoints(self.folder, 1), len(self.setup.hooks)
+        trainer = make_trainer(config, [CSVLogger(self.folder)], points, n_hooks)
         self.n_ranks, layers, sae = trainer.world_size, self.setup.layers, config.sae
-        if self.is_text and isinstance(trainer.strategy, LayersStrategy):
+        self.is_split = self.is_text and isinstance(trainer.strategy, LayersStrategy)
+        if self.is_split:  # as deep a part of the model reads all, as all of it reads a part
             layers = layers[: math.ceil(len(layers) / self.n_ranks)]
         else:
             sae = replace(sae, batch_size=sae.batch_size // self.n_ranks)
@@ -310,21 +312,22 @@ class SmallRun:
         if config.train.source is Source.stream:
             how += ", the model beside them"
         how += f", on one of {n_ranks} ranks" if n_ranks > 1 else ""
+        # a rank's share was measured; ranks on a CPU share its cores as well
+        at_once = 1 if torch.cuda.is_available() else n_ranks
         size = bank_bytes(n_hooks, self.d_model, sae.d_sae, sae.architecture)
-        points = 2 * TrainingBudget(n_hooks, 1, self.d_model, sae.d_sae, 1).point_bytes
-        costs = [self._cost("train", how, 1 / n_ranks, size)._replace(passing_bytes=points)]
+        points = 2 * TrainingBudget(n_hooks, self.d_model, sae.d_sae).point_bytes
+        costs = [self._cost("train", how, at_once, size)._replace(passing_bytes=points)]
         heldout, part = self.tokens.heldout, _kept(small).heldout if self.is_text else 0
         part = part or heldout
-        seconds, how = (
-            self.run.seconds["measure"] * heldout / part,
-            f"{part:,} of {heldout:,} tokens",
-        )
+        seconds = self.run.seconds["measure"] * heldout / part
+        seconds *= at_once if self.is_split else at_once / n_ranks
+        how = f"{part:,} of {heldout:,} tokens"
         if self.is_text:
             whole, read = (min(FIDELITY_TOKENS, n) for n in (heldout, part))
-            seconds += self.run.seconds["fidelity"] * n_ranks * whole / read
+            seconds += self.run.seconds["fidelity"] * n_hooks / len(few.layers) * whole / read
             how += f", predictions after {read:,} of {whole:,}"
         self.run.seconds["measure"] = seconds
-        return [*costs, self._cost("measure", how, 1 / n_ranks)]
+        return [*costs, self._cost("measure", how)]
 
     def _detection(
         self, config: DetectProgram, small: Setup[ExtractProgram], trained: Stage[Bank] | None

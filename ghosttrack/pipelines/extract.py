@@ -13,7 +13,7 @@ from ghosttrack.data.ready import convert
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes
 from ghosttrack.data.store_write import write_store
-from ghosttrack.data.stream import StreamSource
+from ghosttrack.data.stream import Split, StreamSource
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage, coded
@@ -55,22 +55,34 @@ def activations(setup: Setup[ExtractProgram]) -> Artifact:
     return stage.make()
 
 
-def activation_source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
-    """Open the activations of some hook points, extracting a store where it is missing."""
+def activation_source(
+    setup: Setup[TrainProgram], shares: list[list[str]], rank: int
+) -> ActivationSource:
+    """Open the activations of a rank's hook points, extracting a store where it is missing.
+
+    Args:
+        setup: Of all.
+        shares: Hook points of every rank; one list of all where none has its own.
+        rank: Whose they are.
+    """
     config = setup.config
     if config.train.source is Source.store:
-        return StoreSource(ActivationStore(activations(setup).path), hooks)
-    return stream_source(setup, config.train.buffer_tokens, hooks)
+        return StoreSource(ActivationStore(activations(setup).path), shares[rank])
+    names = dict(zip(setup.hooks, setup.layers, strict=True))
+    split = Split([[names[hook] for hook in hooks] for hooks in shares], rank)
+    buffer_tokens = config.train.buffer_tokens
+    return StreamSource(
+        setup.extractor, setup.corpus, buffer_tokens, split if len(shares) > 1 else None
+    )
 
 
 def stream_source(
     setup: Setup[ExtractProgram], buffer_tokens: int, hooks: list[str] | None = None
 ) -> StreamSource:
     """Let the model run beside whoever asks for activations, of all hook points or of some."""
-    extractor = setup.extractor
     names = zip(setup.layers, setup.hooks, strict=True)
     layers = [layer for layer, name in names if hooks is None or name in hooks]
-    return StreamSource(extractor.of(layers), setup.corpus, buffer_tokens)
+    return StreamSource(setup.extractor.of(layers), setup.corpus, buffer_tokens)
 
 
 def store_stage(setup: Setup[ExtractProgram]) -> Stage[ActivationStore]:

@@ -37,6 +37,7 @@ from ghosttrack.models.load import (
     own_sizes,
     sizes,
 )
+from ghosttrack.models.sizing import Sizes
 from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
 from ghosttrack.pipelines.stage import Outputs, Stage
 from ghosttrack.run import Run
@@ -122,7 +123,12 @@ class Setup(Generic[Config]):
         """
         if self.config.corpus.kind is CorpusKind.activations:
             return _among(self.config.layers, list(self._ready_hooks))
-        return resolve_layers(self.config.layers, sizes(self.config.model, FOLDER).n_layers)
+        return resolve_layers(self.config.layers, self.sizes.n_layers)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Width and depth of the model, without its weights."""
+        return sizes(self.config.model, FOLDER)
 
     @property
     def hooks(self) -> list[str]:

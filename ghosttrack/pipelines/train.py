@@ -30,10 +30,13 @@ from ghosttrack.sae.metrics import HookMetrics
 from ghosttrack.training.loggers import check_logger, close_loggers, kept_log, make_loggers
 from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
 from ghosttrack.training.trainer import (
+    TrainingBudget,
     WholeBatches,
+    check_gpu,
     check_room,
     curable,
     make_trainer,
+    owned,
     precision,
     share,
     shares,
@@ -113,21 +116,21 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     config, hooks, points = setup.config, setup.hooks, folder / CHECKPOINTS
     loggers = make_loggers(config, setup.run, "train", folder)
     every, minutes = config.train.checkpoint_every, config.train.checkpoint_minutes
-    trainer = make_trainer(config, loggers, ResumePoints(points, every, minutes))
+    trainer = make_trainer(config, loggers, ResumePoints(points, every, minutes), len(hooks))
     hide_details(loggers, [f"train/fvu/{hook}" for hook in hooks])
-    mine = share(trainer, hooks)
+    mine, device = share(trainer, hooks), trainer.strategy.root_device
     is_whole = mine.hooks == hooks
-    device = trainer.strategy.root_device
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else the ranks' language models all stream from the first
-    source = activation_source(setup, mine.hooks)
+    source = _opened(trainer, setup, mine.hooks)
     pl.seed_everything(config.sae.seed, workers=True, verbose=False)
-    _say_budget(trainer, config, mine.hooks, source)
-    check_room(points, training_budget(trainer, config, len(hooks), source.d_model))
+    check_room(points, TrainingBudget(len(hooks), source.d_model, config.sae.d_sae))
     bank = _bank(mine.hooks, source, config).to(device)
     initialise(bank, source.sample(SAMPLE_TOKENS), config.sae.seed)
-    trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks)
-    lit = LitBank(bank, config.sae, trainer.max_steps, shares(trainer, hooks))
+    parts, moved = shares(trainer, hooks), owned(trainer, hooks)
+    kept = None if moved is None else moved[trainer.global_rank]
+    trainer.strategy.checkpoint_io = BankCheckpoints(mine.hooks, kept)
+    lit = LitBank(bank, config.sae, trainer.max_steps, parts, moved)
     feed = ActivationsDataModule if is_whole else WholeBatches
     data = feed(source, config.sae.batch_size, config.sae.seed, trainer.max_steps)
     _fit(trainer, lit, data, points / LAST)
@@ -147,6 +150,16 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
     facts = {"model_name": config.model.name, "seed": config.sae.seed, HELDOUT: heldout_id(setup)}
     bank.save(folder, rows, facts)
     shutil.rmtree(points)
+
+
+def _opened(trainer: pl.Trainer, setup: Setup[TrainProgram], mine: list[str]) -> ActivationSource:
+    """Open the activations of this rank's hook points, once it is known that they can be used."""
+    config, parts, rank = setup.config, shares(trainer, setup.hooks), trainer.global_rank
+    if config.corpus.kind is not CorpusKind.activations:
+        check_gpu(trainer, config, len(mine), setup.sizes.d_model, setup.sizes.n_layers)
+    source = activation_source(setup, parts or [setup.hooks], rank if parts else 0)
+    _say_budget(trainer, config, mine, source)
+    return source
 
 
 def _bank(hooks: list[str], source: ActivationSource, config: TrainProgram) -> Bank:

@@ -18,6 +18,7 @@ from ghosttrack.sae.config import KernelChoice, SAEConfig
 from ghosttrack.sae.loss import BankLoss, Losses
 from ghosttrack.sae.optimiser import UnitNormAdam, learning_rate_factor
 from ghosttrack.sae.products import choose
+from ghosttrack.sae.sharded import ShardedAdam
 
 Value = TypeVar("Value")
 
@@ -52,6 +53,7 @@ class LitBank(pl.LightningModule):
         max_steps: Length of the learning rate's schedule.
         shares: Hook points of every rank where each has whole batches of a bank of its own, and
             only what is logged is gathered. None: ranks hold the same bank and share batches.
+        owned: Of ranks that share batches, the hook points that each moves; None: each moves all.
 
     Attributes:
         latest: The numbers that were logged last, by name.
@@ -63,8 +65,10 @@ class LitBank(pl.LightningModule):
         config: SAEConfig,
         max_steps: int,
         shares: Sequence[Sequence[str]] | None = None,
+        owned: Sequence[slice] | None = None,
     ) -> None:
         super().__init__()
+        self.owned = owned
         self.bank, self.config, self.max_steps, self.shares = bank, config, max_steps, shares
         self.loss = BankLoss(len(bank.hooks), config, reduce=shares is None)
         self.latest: dict[str, float] = {}
@@ -74,8 +78,13 @@ class LitBank(pl.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's union of ten forms)
         """Adam with warm-up and linear decay, counted in steps."""
         config = self.config
+        settings = self.bank, config.lr, config.clip_norm
         with_triton = choose(config, self.device) is KernelChoice.triton
-        adam = UnitNormAdam(self.bank, config.lr, config.clip_norm, with_triton=with_triton)
+        if self.owned is None:
+            adam = UnitNormAdam(*settings, with_triton=with_triton)
+        else:
+            ranks = self.owned, self.trainer.global_rank
+            adam = ShardedAdam(*settings, *ranks, with_triton=with_triton)
         factor = learning_rate_factor(self.max_steps, config.warmup_frac, config.decay_frac)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, factor)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

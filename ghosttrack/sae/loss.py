@@ -375,7 +375,7 @@ class BankStep(torch.autograd.Function):
 
 def _cast(weights: Tensor) -> Tensor:
     """Bring weights to the format of autocast's products, once for all products of a step."""
-    device = weights.device.type
+    device = "cuda" if weights.is_meta else weights.device.type  # the former stands for a GPU
     if not torch.is_autocast_enabled(device):
         return weights
     return weights.to(torch.get_autocast_dtype(device))

@@ -24,7 +24,7 @@ from ghosttrack.data.datamodule import TrainBatches
 from ghosttrack.data.forward import is_out_of_memory
 from ghosttrack.errors import Preempted, whole
 from ghosttrack.report.wandb import break_off
-from ghosttrack.training.strategies import LayersStrategy
+from ghosttrack.training.strategies import RanksStrategy
 
 LAST = "last"
 """Link to the newest resume point, in the folder of all."""
@@ -42,10 +42,15 @@ class BankCheckpoints(TorchCheckpointIO):
     may go on with other ranks than it had: a rank finds its rows in the files of those before.
 
     A file is written by a thread, from a copy in the host's memory, while training goes on.
+
+    Args:
+        hooks: Those of the bank at hand.
+        owned: Those of them that this rank keeps, and whose moments it has; None: all.
     """
 
-    def __init__(self, hooks: Sequence[str]) -> None:
+    def __init__(self, hooks: Sequence[str], owned: slice | None = None) -> None:
         self.hooks = list(hooks)
+        self.owned = owned or slice(0, len(hooks))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="resume-points")
         self._writing: Future[None] | None = None
 
@@ -57,7 +62,9 @@ class BankCheckpoints(TorchCheckpointIO):
         `storage_options` is called when the file is there.
         """
         self.finish()
-        held = _on_host({**checkpoint, "hooks": self.hooks})
+        state, hooks = checkpoint["state_dict"], self.hooks[self.owned]
+        mine = {name: one[self.owned] if one.ndim else one for name, one in state.items()}
+        held = _on_host({**checkpoint, "state_dict": mine, "hooks": hooks})
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         then = cast("Callable[[], None] | None", storage_options)
@@ -74,8 +81,9 @@ class BankCheckpoints(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a folder of files; little is read of those that hold none of `hooks`."""
         files = _files(Path(path), self.hooks)
-        names = ("state_dict", "optimizer_states")
-        return files[0].content | {name: _joined(files, name) for name in names}
+        own = _files(Path(path), self.hooks[self.owned]) or [files[0]._replace(rows=[])]
+        read = (("state_dict", files), ("optimizer_states", own))
+        return files[0].content | {name: _joined(some, name) for name, some in read}
 
 
 def _on_host(value: Any) -> Any:  # noqa: ANN401 (whatever a checkpoint holds)
@@ -279,7 +287,7 @@ class ResumePoints(Checkpoint):
 
     def _point(self, trainer: pl.Trainer) -> tuple[Path, int]:
         """Name the resume point of this step, and count its files."""
-        n_files = trainer.world_size if isinstance(trainer.strategy, LayersStrategy) else 1
+        n_files = trainer.world_size if isinstance(trainer.strategy, RanksStrategy) else 1
         return self.folder / f"step-{trainer.global_step}-of-{n_files}", n_files
 
     def _save(self, trainer: pl.Trainer) -> None:

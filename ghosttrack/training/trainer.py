@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,16 @@ from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.errors import ConfigError, GhostTrackError
 from ghosttrack.sae.config import Architecture, Precision, SAEConfig
 from ghosttrack.sae.products import choose
+from ghosttrack.training.capacity import STATE_BYTES, check_capacity, plan_of
 from ghosttrack.training.loggers import MachineUsage
 from ghosttrack.training.progress import Forecast, progress, quieten_lightning
-from ghosttrack.training.strategies import LayersStrategy, OwnGPU, sees_one_of_many
+from ghosttrack.training.strategies import (
+    LayersStrategy,
+    OwnGPU,
+    ShardedStrategy,
+    resolved,
+    sees_one_of_many,
+)
 
 NOT_FOR_A_BANK = {
     "accumulate_grad_batches": "sae.batch_size",
@@ -33,8 +41,6 @@ NO_MEMORY = "DefaultCPUAllocator"
 """In what PyTorch says of a CPU without memory, by an error of no class of its own."""
 LOST_RANK = ("by peer", "remote process exited")
 """In what gloo and NCCL say when another rank is gone."""
-STATE_BYTES = 16
-"""Of a parameter: weight, gradient and Adam's two moments, all fp32."""
 
 
 class WholeBatches(ActivationsDataModule):
@@ -76,6 +82,15 @@ def shares(trainer: pl.Trainer, hooks: Sequence[str]) -> list[list[str]] | None:
     return [own(hooks, rank, trainer.world_size) for rank in range(trainer.world_size)]
 
 
+def owned(trainer: pl.Trainer, hooks: Sequence[str]) -> list[slice] | None:
+    """Give the hook points that every rank moves, where ranks share batches of one bank."""
+    if not isinstance(trainer.strategy, ShardedStrategy) or trainer.world_size == 1:
+        return None
+    parts = [own(hooks, rank, trainer.world_size) for rank in range(trainer.world_size)]
+    ends = [0, *accumulate(map(len, parts))]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
 def own(hooks: Sequence[str], rank: int, world_size: int) -> list[str]:
     """Deal neighbours to ranks, as many to each; the first ranks take what is over.
 
@@ -92,18 +107,16 @@ class TrainingBudget(NamedTuple):
 
     n_hooks: int
     """Hook points that this rank trains."""
-    n_together: int
-    """Hook points that pass through a step at once: one on a CPU, all on a GPU."""
     d_model: int
     d_sae: int
-    n_rows: int
-    """Tokens of a batch that this rank gets."""
+    step_bytes: int = 0
+    """What a step holds besides."""
 
     @property
     def n_parameters(self) -> int:
         """Count weights and biases.
 
-        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).n_parameters
+        >>> TrainingBudget(24, d_model=1024, d_sae=5120).n_parameters
         251805696
         """
         return self.n_hooks * (2 * self.d_model * self.d_sae + self.d_sae + self.d_model)
@@ -112,7 +125,7 @@ class TrainingBudget(NamedTuple):
     def state_bytes(self) -> int:
         """Count what stays in memory from step to step.
 
-        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).state_bytes
+        >>> TrainingBudget(24, d_model=1024, d_sae=5120).state_bytes
         4028891136
         """
         return STATE_BYTES * self.n_parameters
@@ -121,29 +134,18 @@ class TrainingBudget(NamedTuple):
     def point_bytes(self) -> int:
         """Count what a resume point holds: weights and Adam's two moments.
 
-        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).point_bytes
+        >>> TrainingBudget(24, d_model=1024, d_sae=5120).point_bytes
         3021668352
         """
         return 12 * self.n_parameters
 
-    @property
-    def step_bytes(self) -> int:
-        """Count the tensors of a step: fp32 pre-activations, and batch, inputs, error, gradient.
-
-        The weights' gradients are in `state_bytes`, AuxK's and top-k's smaller ones are left out.
-
-        >>> TrainingBudget(24, 24, d_model=1024, d_sae=5120, n_rows=4096).step_bytes
-        3623878656
-        """
-        return 4 * self.n_together * self.n_rows * (self.d_sae + 4 * self.d_model)
-
     def describe(self, n_steps: int, batch_size: int, n_distinct: int) -> str:
         """Say in one line what training takes, but for the time.
 
-        >>> said = TrainingBudget(24, 24, 1024, 5120, 4096).describe(10_000, 4096, 10_000_000)
+        >>> said = TrainingBudget(24, 1024, 5120, 6_594_281_760).describe(10_000, 4096, 10_000_000)
         >>> for part in said.split("; "):
         ...     print(part)
-        251.8M parameters, 4.03 GB with gradients and Adam, about 3.62 GB more in a step, per rank
+        251.8M parameters, 4.03 GB with gradients and Adam, about 6.59 GB more in a step, per rank
         10,000 steps of 4,096 tokens: 41.0M, or 4.1 times each of 10.0M
         1.01 GB on the disk, before that two resume points of 3.02 GB
         """
@@ -189,8 +191,10 @@ def check_room(points: Path, bank: TrainingBudget) -> None:
         )
 
 
-def make_trainer(config: TrainProgram, loggers: list[Logger], points: Checkpoint) -> pl.Trainer:
-    """Make the trainer of a bank.
+def make_trainer(
+    config: TrainProgram, loggers: list[Logger], points: Checkpoint, n_hooks: int
+) -> pl.Trainer:
+    """Make the trainer of a bank of so many hook points.
 
     Raises:
         ConfigError: `trainer` holds what training could not do, or what is no setting of it.
@@ -200,13 +204,14 @@ def make_trainer(config: TrainProgram, loggers: list[Logger], points: Checkpoint
             raise ConfigError(f"trainer.{name} is not for a bank; set {instead}")
     callback, is_bar = progress()
     quieten_lightning()
-    strategy = config.trainer["strategy"]
+    devices, strategy = resolved(config.trainer, n_hooks)
     own = {"accelerator": OwnGPU()} if sees_one_of_many(config.trainer["accelerator"]) else {}
     try:
         trainer: pl.Trainer = instantiate(
             config.trainer,
             **own,
-            strategy=LayersStrategy() if strategy == "layers" else strategy,
+            devices=devices,
+            strategy=strategy,
             logger=loggers,
             callbacks=[points, callback, Forecast(), MachineUsage()],
             enable_progress_bar=is_bar,
@@ -250,14 +255,35 @@ def training_budget(
     trainer: pl.Trainer, config: TrainProgram, n_hooks: int, d_model: int
 ) -> TrainingBudget:
     """Say how large one rank's training of `n_hooks` hook points is."""
+    n_rows = rows_of(trainer, config.sae)
+    if trainer.strategy.root_device.type == "cpu":
+        # one hook point at a time: pre-activations, and batch, inputs, error and its gradient
+        step_bytes = 4 * n_rows * (config.sae.d_sae + 4 * d_model)
+    else:
+        step_bytes = plan_of(config, n_hooks, d_model, 0, n_rows, precision(config)).step_bytes
+    return TrainingBudget(n_hooks, d_model, config.sae.d_sae, step_bytes)
+
+
+def rows_of(trainer: pl.Trainer, config: SAEConfig) -> int:
+    """Count the tokens of a batch that one rank gets."""
     is_split = isinstance(trainer.strategy, LayersStrategy)
-    return TrainingBudget(
-        n_hooks,
-        1 if trainer.strategy.root_device.type == "cpu" else n_hooks,
-        d_model,
-        config.sae.d_sae,
-        config.sae.batch_size // (1 if is_split else trainer.world_size),
-    )
+    return config.batch_size // (1 if is_split else trainer.world_size)
+
+
+def check_gpu(
+    trainer: pl.Trainer, config: TrainProgram, n_hooks: int, d_model: int, n_layers: int
+) -> None:
+    """Refuse what this rank's GPU has no memory for, before any of it is allocated.
+
+    Raises:
+        ConfigError: Says what would fit.
+    """
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        rows, products = rows_of(trainer, config.sae), precision(config)
+        capacity = torch.cuda.get_device_properties(device).total_memory
+        plan = plan_of(config, n_hooks, d_model, n_layers, rows, products)
+        check_capacity(plan, capacity, str(device))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import distributed, multiprocessing
 from ghosttrack.data.config import StoreDtype
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.store_write import write_store
-from ghosttrack.data.stream import StreamSource
+from ghosttrack.data.stream import Split, StreamSource
 from tests.data.conftest import extractor, open_lm, store_config, tiny_corpus, watched
 
 
@@ -60,14 +60,14 @@ def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(tmp_path,
 
 
 def streamed(
-    gpt2_folder: Path, folder: Path, rank: int, world_size: int
+    gpt2_folder: Path, folder: Path, rank: int, world_size: int, split: Split | None = None
 ) -> tuple[list[torch.Tensor], int]:
     """Two epochs of training batches and the held-out ones, and how many windows were read."""
     read: list[int] = []
     lm = watched(open_lm(gpt2_folder), lambda ids: read.append(len(ids)))
     folder.mkdir(exist_ok=True)
     corpus = tiny_corpus(lm, folder)
-    stream = StreamSource(extractor(lm, [0, 2], store_config()), corpus, buffer_tokens=300)
+    stream = StreamSource(extractor(lm, [0, 2], store_config()), corpus, 300, split)
     batches = list(islice(stream.batches(90, 5, rank, world_size, start_step=1), 19))
     return [*batches, *stream.heldout_batches(90, rank, world_size)], sum(read)
 
@@ -76,6 +76,9 @@ def _rank(rank: int, folder: Path, gpt2_folder: Path) -> None:
     address = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     torch.save(streamed(gpt2_folder, folder / str(rank), rank, 2), folder / f"{rank}.pt")
+    split = Split([[0], [2]], rank)
+    found = streamed(gpt2_folder, folder / f"{rank} of layers", 0, 1, split)
+    torch.save(found, folder / f"{rank}-layers.pt")
     distributed.destroy_process_group()
 
 
@@ -90,3 +93,16 @@ def test_ranks_share_the_models_work_and_get_the_batches_of_one(gpt2_folder, tmp
         for whole, mine in zip(alone, batches, strict=True):
             assert torch.equal(mine, whole[:, rank::2])
         assert 0.4 * n_windows < read < 0.6 * n_windows
+        batches, read = torch.load(tmp_path / f"{rank}-layers.pt", weights_only=True)
+        for whole, mine in zip(alone, batches, strict=True):
+            assert torch.equal(mine, whole[rank : rank + 1])
+        assert 0.4 * n_windows < read < 0.6 * n_windows
+
+
+def test_a_rank_without_the_others_reads_all_for_its_own_layers(lm, corpus):
+    passes = extractor(lm, [0, 2], store_config())
+    whole = StreamSource(passes, corpus, 300).sample(100)
+    for rank in range(2):
+        mine = StreamSource(passes, corpus, 300, Split([[0], [2]], rank))
+        assert mine.hooks == [("layer_0", "layer_2")[rank]]
+        assert torch.equal(mine.sample(100), whole[rank : rank + 1])

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
-import torch
 
 from ghosttrack.training import progress
 from ghosttrack.training.progress import Bar, Forecast, LogLines
@@ -11,11 +10,11 @@ from tests.sae.support import small_bank
 from tests.sae.test_lit import fit
 
 METRICS = {
-    "train/fvu/layer_0": torch.tensor(0.1),
-    "train/fvu/layer_3": torch.tensor(0.231),
-    "train/fvu_mean": torch.tensor(0.1655),
-    "train/fvu_max": torch.tensor(0.231),
-    "tokens_per_s": torch.tensor(51234.0),
+    "train/fvu/layer_0": 0.1,
+    "train/fvu/layer_3": 0.231,
+    "train/fvu_mean": 0.1655,
+    "train/fvu_max": 0.231,
+    "tokens_per_s": 51234.0,
 }
 
 

@@ -7,7 +7,13 @@ from ghosttrack.pipelines.workers import use_own_gpu
 from ghosttrack.sae import fused
 from ghosttrack.sae.config import KernelChoice
 from ghosttrack.sae.products import choose
-from ghosttrack.training.strategies import LayersStrategy, OwnGPU, sees_one_of_many
+from ghosttrack.training.strategies import (
+    LayersStrategy,
+    OwnGPU,
+    ShardedStrategy,
+    resolved,
+    sees_one_of_many,
+)
 from tests.sae.support import sae_config
 
 GPU = torch.device("cuda")
@@ -49,3 +55,30 @@ def test_a_gpu_multiplies_over_all_latents_unless_it_is_told_otherwise(
     assert choose(sae_config(**few, kernels=KernelChoice.sparse), GPU) is KernelChoice.sparse
     with pytest.raises(ConfigError, match=r"^sae.kernels=compiled is for a CPU, not cuda"):
         choose(sae_config(**few, kernels=KernelChoice.compiled), GPU)
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "n_hooks", "expected"),
+    [
+        ({}, 0, 6, (1, "auto")),
+        ({}, 1, 6, (1, "auto")),
+        ({}, 4, 24, (4, LayersStrategy)),
+        ({}, 8, 6, (6, LayersStrategy)),
+        ({"accelerator": "cpu"}, 4, 24, (1, "auto")),
+        ({"devices": 4}, 4, 2, (4, ShardedStrategy)),
+        ({"devices": 2, "strategy": "ddp"}, 4, 24, (2, ShardedStrategy)),
+        ({"devices": 1, "strategy": "layers"}, 4, 24, (1, LayersStrategy)),
+    ],
+)
+def test_several_gpus_share_the_hook_points(settings, gpus, n_hooks, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    trainer = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1}
+    devices, strategy = resolved(trainer | settings, n_hooks)
+    assert (devices, strategy if strategy == "auto" else type(strategy)) == expected
+
+
+def test_processes_that_were_started_together_are_all_taken(third_of_four):
+    trainer = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1}
+    devices, strategy = resolved(trainer, 24)
+    assert (devices, type(strategy)) == (4, LayersStrategy)
