@@ -1,6 +1,7 @@
 """What an activation store holds, and shuffled batches from it."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -166,7 +167,10 @@ class StorePart:
         if self.mapped is None:
             read = {ending: self._read(ending, units, dealt) for ending in self._endings}
             return lambda first, last: self._restored(
-                {ending: rows[:, first:last].clone() for ending, rows in read.items()}
+                {
+                    ending: self._empty(ending, last - first).copy_(rows[:, first:last])
+                    for ending, rows in read.items()
+                }
             )
         tokens = self.unit_tokens[units]
         shift = self.unit_starts[units] - (tokens.cumsum() - tokens)
@@ -191,7 +195,10 @@ class StorePart:
 
     def _empty(self, ending: str, n_rows: int) -> Shaped[Tensor, "hook row *d_model"]:
         one = self.tensors[0][self.hooks[0] + ending]
-        return torch.empty(len(self.hooks), n_rows, *one.shape[1:], dtype=one.dtype)
+        shape = (len(self.hooks), n_rows, *one.shape[1:])
+        # NumPy asks for huge pages: first touches of small ones take longer than reading
+        held = np.empty(math.prod(shape) * one.dtype.itemsize, dtype=np.uint8)
+        return torch.from_numpy(held).view(one.dtype).view(shape)
 
     def _gather(
         self, shards: list[dict[str, Tensor]], ending: str, rows: Int64[np.ndarray, " row"]
@@ -233,17 +240,19 @@ class StorePart:
         blocks: "list[_Block]",
         target: UInt8[np.ndarray, "hook row byte"],
     ) -> None:
-        buffer = np.empty((BLOCK_ROWS, target.shape[2]), dtype=np.uint8)
+        width, nobodys = target.shape[2], bytearray(target.shape[2])
         with self.paths[index].open("rb", buffering=0) as file:
             for hook, name in enumerate(self.hooks):
                 start = self.tensors[index][name + ending].start
+                rows = memoryview(target[hook].reshape(-1))
                 for block in blocks:
-                    rows = buffer[: block.n_rows]
-                    file.seek(start + block.first * target.shape[2])
-                    if file.readinto(rows.data) < rows.nbytes:
+                    places: list[bytearray | memoryview] = [nobodys] * block.n_rows
+                    starts = (block.rows * width).tolist()
+                    for mine, first in zip(block.mine.tolist(), starts, strict=True):
+                        places[mine] = rows[first : first + width]
+                    read = os.preadv(file.fileno(), places, start + block.first * width)
+                    if read < block.n_rows * width:
                         raise DataError(f"{self.paths[index]}: ended while {name} was read")
-                    is_whole = len(block.mine) == block.n_rows
-                    target[hook, block.rows] = rows if is_whole else rows[block.mine]
 
 
 class _Block(NamedTuple):

@@ -1,0 +1,155 @@
+"""What a large store and a long sweep take of a machine.
+
+    python -m tests.benchmarks.load store --gigabytes 20
+    python -m tests.benchmarks.load sweep --jobs 200
+
+`store` reads a store of sparse files batch by batch, as training does, beside a plain sequential
+read of the same files in turn with it. `sweep` runs so many jobs of `extract.py`, which find what
+they need, and looks at the process that starts them: memory, open files, what is left in its folder
+of temporary files.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ghosttrack.command import say
+from ghosttrack.data.config import StoreDtype
+from ghosttrack.data.shards import ShardFile
+from ghosttrack.data.store import (
+    ActivationStore,
+    RowFormat,
+    ShardFacts,
+    StoreSource,
+    write_facts,
+)
+from tests.support.commands import ROOT
+
+HOOKS, D_MODEL, SHARD_ROWS, BATCH = [f"layer_{layer}" for layer in range(6)], 768, 65_536, 4096
+PLAIN_BYTES = 2**23
+
+
+def sparse_store(folder: Path, n_bytes: int) -> None:
+    """Write shards of zeros that take no room on the disk."""
+    form = RowFormat(HOOKS, D_MODEL, StoreDtype.bf16)
+    n_shards = max(n_bytes // (len(HOOKS) * D_MODEL * 2 * SHARD_ROWS), 1)
+    index = ("token_ids", "document_ids", "positions")
+    shards = []
+    for number in range(n_shards + 1):
+        part, rows = ("train", SHARD_ROWS) if number < n_shards else ("heldout", BATCH)
+        shard = ShardFacts(f"{part}-{number:05d}.safetensors", part, rows)
+        layout = form.layout(rows) | {name: (torch.int32, (rows,)) for name in index}
+        file = ShardFile(folder / shard.file, layout)
+        sizes = [t.itemsize * int(np.prod(shape)) for t, shape in layout.values()]
+        file.path.write_bytes(file.head)
+        os.truncate(file.path, len(file.head) + sum(sizes))
+        shards.append(shard)
+    write_facts(folder, form, shards)
+
+
+def plain_read(paths: list[Path]) -> Iterator[int]:
+    """Read files from their beginnings to their ends."""
+    buffer = bytearray(PLAIN_BYTES)
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while n := file.readinto(buffer):
+                yield n
+
+
+def store(given: argparse.Namespace) -> None:
+    """Read both ways by turns."""
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        sparse_store(folder, int(given.gigabytes * 1e9))
+        source = StoreSource(ActivationStore(folder), chunk_bytes=given.chunk_bytes)
+        plain = plain_read(sorted(folder.glob("train-*.safetensors")))
+        n_steps = int(sum(source.train.unit_tokens)) // BATCH
+        step_bytes = len(HOOKS) * D_MODEL * 2 * BATCH
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        took, read = {"plain": 0.0, "store": 0.0}, {"plain": 0, "store": 0}
+        batches = source.batches(BATCH, seed=0)
+        turn = max(n_steps // 20, 1)
+        for first in range(0, n_steps, turn):
+            started = time.perf_counter()
+            for _ in range(first, min(first + turn, n_steps)):
+                read["store"] += step_bytes
+                next(batches)
+            between = time.perf_counter()
+            while read["plain"] < read["store"] and (n := next(plain, 0)):
+                read["plain"] += n
+            took["store"] += between - started
+            took["plain"] += time.perf_counter() - between
+        batches.close()
+        speeds = {way: read[way] / took[way] / 1e9 for way in took}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        say(
+            f"{read['store'] / 1e9:.1f} GB: store {speeds['store']:.2f} GB/s, plain"
+            f" {speeds['plain']:.2f} GB/s, ratio {speeds['store'] / speeds['plain']:.2f}; peak"
+            f" {peak / 1e6:.2f} GB of the process, {(peak - before) / 1e6:.2f} GB of it for reading"
+        )
+
+
+def sweep(given: argparse.Namespace) -> None:
+    """Look at the process that starts the jobs as each of them starts."""
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        output, temporary = Path(name, "out"), Path(name, "tmp")
+        temporary.mkdir()
+        jobs = ",".join(str(number) for number in range(given.jobs))
+        small = ("corpus.num_tokens=2048", "corpus.heldout_tokens=512", "layers=[0]")
+        command = [sys.executable, "extract.py", "-m", *small, f"extract.batch_size={jobs}"]
+        command[-1] = command[-1].replace("=0,", "=auto,")
+        job = subprocess.Popen(
+            [*command, f"output_root={output}", "hydra.verbose=false"],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        seen: dict[int, tuple[int, int, int]] = {}
+        proc = Path(f"/proc/{job.pid}")
+        while job.poll() is None:
+            done = len(list(output.glob("*/sweeps/*/*/status.json")))
+            try:
+                pages = int((proc / "statm").read_text().split()[1])
+                handles = len(list((proc / "fd").iterdir()))
+            except (OSError, IndexError):
+                break
+            seen[done] = (pages * resource.getpagesize(), handles, len(list(temporary.iterdir())))
+            time.sleep(0.2)
+        said = job.communicate()[1]
+        assert job.returncode == 0, said
+        statuses = [json.loads(one.read_text()) for one in output.glob("*/sweeps/*/*/status.json")]
+        assert [one["exit"] for one in statuses] == [0] * given.jobs
+        early, late = seen[min(2, max(seen))], seen[max(seen)]
+        say(
+            f"{given.jobs} jobs: memory {early[0] / 1e6:.1f} MB after two, {late[0] / 1e6:.1f} MB"
+            f" after all; open files {early[1]}, {late[1]}; temporary files {early[2]}, {late[2]},"
+            f" left {len(list(temporary.iterdir()))}"
+        )
+
+
+def main() -> None:
+    """Read the options and measure."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("what", choices=["store", "sweep"])
+    options.add_argument("--gigabytes", type=float, default=20)
+    options.add_argument("--chunk-bytes", type=int, default=2**28, help="training takes 2**31")
+    options.add_argument("--jobs", type=int, default=200)
+    options.add_argument("--folder", type=Path, help="where it writes (default: temporary)")
+    given = options.parse_args()
+    {"store": store, "sweep": sweep}[given.what](given)
+
+
+if __name__ == "__main__":
+    main()
