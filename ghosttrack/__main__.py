@@ -62,7 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("folder", type=place, help="SAEs, or a model's folder: its newest bank")
     checks.add_argument("settings", nargs="*", help="settings of train.py: model, corpus, layers")
     audits = command("audit", audit)
-    audits.add_argument("path", type=place, help=".csv, .json, or a folder of evaluations")
+    audits.add_argument(
+        "path",
+        type=place,
+        help=".csv with the columns question, answer, label (1: hallucinated), score:<name>, and"
+        " where there are some group, split; .json; or a folder of evaluations",
+    )
     audits.add_argument("--out", type=place, help="folder for audit.txt, audit.csv and audit.json")
     audits.add_argument(
         "--precision", type=float, default=0.01, help="claimed of an AUROC (default 0.01)"

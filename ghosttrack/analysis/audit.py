@@ -2,64 +2,40 @@
 
     ghosttrack audit scores.csv --out audit/
 
-Read are a .csv with the columns `question, answer, label` (1 or `error`: hallucinated), where there
-are some `id, group, split`, and `score:<name>` each, higher where hallucinated; a folder of
-`evaluations`; or .json, a list of samples with `is_factual` and numbers, which are scores.
+A .csv has the columns `question, answer, label` (1 or `error`: hallucinated), and `score:<name>`
+each, higher where hallucinated; `samples.read_samples` says what else is read.
 """
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from ghosttrack.analysis.samples import SCORE, Samples, read_samples
 from ghosttrack.command import make_folder, say
 from ghosttrack.detector.learners.baselines import Words
 from ghosttrack.detector.learners.classifiers import SAME_RHO, moments, z
 from ghosttrack.errors import DataError
-from ghosttrack.evaluation.bootstrap import interval, once, resample
+from ghosttrack.evaluation.bootstrap import interval, resample
 from ghosttrack.evaluation.result import Interval
-from ghosttrack.evaluation.scores import paired_auroc
+from ghosttrack.evaluation.scores import Resampled, resampled_auroc
 from ghosttrack.evaluation.splits import grouped_folds
-from ghosttrack.files import read_json, write_json
+from ghosttrack.files import write_json
 from ghosttrack.questions.categories import RIGHT, categorise, says_nothing
 from ghosttrack.questions.sets import Question, normalised
 from ghosttrack.report.tables import number, with_interval, write_csv
 
-SCORE = "score:"
-HALLUCINATED = {"1": 1, "1.0": 1, "true": 1, "error": 1, "hallucinated": 1, "wrong": 1}
-LABELS = {**HALLUCINATED, **dict.fromkeys(("0", "0.0", "false", "correct", "right"), 0)}
-NAMES = {
-    "question": ("question", "prompt", "query"),
-    "answer": ("answer", "response", "text", "completion", "output"),
-    "id": ("id", "sample_id"),
-    "group": ("group", "question_id", "entity"),
-    "split": ("split", "fold"),
-}
-"""Under which names a sample of .json may hold what a column of .csv is."""
 N_RESAMPLES, N_FOLDS = 1000, 5
 SHOWN = 3
 QUESTION_ONLY, ANSWER_ONLY = "question's words", "answer's words"
-
-
-class Samples(NamedTuple):
-    """Scored answers, in a file's order."""
-
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
-    labels: Int[np.ndarray, " sample"]
-    """1 = hallucinated."""
-    groups: tuple[str, ...]
-    """Of a row that has none, its question."""
-    splits: tuple[str, ...]
-    """"" where a file knows none."""
-    scores: Mapping[str, Float[np.ndarray, " sample"]]
+LENGTH, ROW = "answer's length", "row number"
+TRIVIAL = (LENGTH, ROW, QUESTION_ONLY, ANSWER_ONLY)
+"""Scores of what knows no model; their intervals are to hold at once."""
 
 
 class Judged(NamedTuple):
@@ -81,12 +57,19 @@ class Judged(NamedTuple):
 
 
 def audit(path: Path, precision: float, out: Path | None) -> None:
-    """Read scores, and say and write what there is to say."""
+    """Read scores, and say and write what there is to say.
+
+    Raises:
+        DataError: They cannot be read, or the precision is none of an AUROC.
+    """
+    if not 0 < precision < 0.5:
+        raise DataError(f"--precision must be above 0 and below 0.5, got {precision:g}")
     samples = read_samples(path)
     rows = judge(samples, precision)
     findings = {
         "texts across splits": across_splits(samples),
         "columns": same_columns(samples.scores),
+        "direction": turned(rows),
         "labels": label_noise(samples),
         "precision": imprecise(rows, precision),
         "question-only skill": question_skill(rows),
@@ -105,102 +88,6 @@ def audit(path: Path, precision: float, out: Path | None) -> None:
         ]
         write_csv(folder / "audit.csv", [*header, "beyond_low", "beyond_high"], cells)
         (folder / "audit.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def read_samples(path: Path) -> Samples:
-    """Read any of the forms that the module names.
-
-    Raises:
-        DataError: It is none of them, or a row is malformed; says which.
-    """
-    if path.is_dir():
-        return _evaluation(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a .csv, a .json or a folder of evaluations")
-    if path.suffix == ".json":
-        return _factual(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name in ("question", "answer", "label") if not rows or name not in rows[0]]
-    if missing:
-        raise DataError(f"{path}: no rows with a column {', '.join(missing)}")
-    names = [name for name in rows[0] if name.startswith(SCORE)]
-    scores = {name.removeprefix(SCORE): [_real(row[name]) for row in rows] for name in names}
-    return _samples(path, rows, [_label(path, at, row) for at, row in enumerate(rows)], scores)
-
-
-def _evaluation(folder: Path) -> Samples:
-    file = folder / "tables" / "scores.csv"
-    if not file.is_file():
-        raise DataError(f"{folder}: holds no tables/scores.csv, so is no folder of evaluations")
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    texts = ("question", "answer", "category")
-    scores = {name: [_real(row[name]) for row in rows] for name in rows[0] if name not in texts}
-    return _samples(file, rows, [int(row["category"] not in RIGHT) for row in rows], scores)
-
-
-def _factual(path: Path) -> Samples:
-    """Read the samples of a file of results: what is no text, id or label is a score."""
-    rows = next(_lists(read_json(path)), None)
-    if rows is None:
-        raise DataError(f"{path}: holds no list of samples with is_factual")
-    known = {"is_factual", *chain.from_iterable(NAMES.values())}
-    names = dict.fromkeys(
-        name for row in rows for name, value in row.items()
-        if name not in known and isinstance(value, int | float)
-    )  # fmt: skip
-    scores = {name: [_real(row.get(name)) for row in rows] for name in names}
-    labels = [int(not row["is_factual"]) for row in rows]
-    return _samples(path, rows, labels, scores)
-
-
-def _lists(value: Any) -> Iterator[list[dict[str, Any]]]:  # noqa: ANN401 - JSON
-    """Find lists of samples, however deep."""
-    is_list = isinstance(value, list) and len(value) > 0
-    if is_list and all(isinstance(one, dict) and "is_factual" in one for one in value):
-        yield value
-    if isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _lists(one)
-
-
-def _samples(
-    path: Path,
-    rows: Sequence[Mapping[str, Any]],
-    labels: Sequence[int],
-    scores: Mapping[str, Sequence[float]],
-) -> Samples:
-    if len(set(labels)) < 2:
-        raise DataError(f"{path}: every label is the same; nothing can be judged")
-    held = {
-        name: tuple(
-            str(next((row[one] for one in names if row.get(one) not in (None, "")), ""))
-            for row in rows
-        )
-        for name, names in NAMES.items()
-    }
-    pairs = zip(held["group"], held["question"], strict=True)
-    groups = tuple(group or normalised(question) for group, question in pairs)
-    columns = {name: np.array(column, dtype=np.float64) for name, column in scores.items()}
-    return Samples(
-        *(held["question"], held["answer"], np.array(labels, dtype=np.int64), groups),
-        *(held["split"], columns),
-    )
-
-
-def _label(path: Path, at: int, row: Mapping[str, str]) -> int:
-    label = LABELS.get(str(row["label"]).strip().lower())
-    if label is None:
-        raise DataError(f"{path}, row {at + 1}: label must be 0, 1, correct or error")
-    return label
-
-
-def _real(value: object) -> float:
-    try:
-        return float(str(value)) if not isinstance(value, bool) else float(value)
-    except ValueError:
-        return float("nan")
 
 
 def account(samples: Samples) -> str:
@@ -236,7 +123,8 @@ def across_splits(samples: Samples) -> list[str]:
 
 def same_columns(scores: Mapping[str, Float[np.ndarray, " sample"]]) -> list[str]:
     """Name scores that say nothing, or what an earlier one says."""
-    found, kept = [], dict[str, np.ndarray]()
+    found = [] if scores else [f"no column {SCORE}<name>: only texts and order are judged"]
+    kept = dict[str, np.ndarray]()
     for name, column in scores.items():
         known = column[np.isfinite(column)]
         if len(known) < len(column):
@@ -296,21 +184,18 @@ def _judged(
     labels, flat = samples.labels[mask], np.zeros(int(mask.sum()), dtype=np.int64)
     draws = resample([samples.groups[row] for row in np.flatnonzero(mask)], N_RESAMPLES, 0)
     aurocs = {
-        key: [
-            paired_auroc(labels, _ranked(columns[key][mask]), flat, one)
-            for one in (once(len(labels)), draws)
-        ]
+        key: resampled_auroc(labels, _ranked(columns[key][mask]), flat, draws)
         for key in {name, QUESTION_ONLY} & {*columns}
     }
-    point, drawn = aurocs[name]
-    base = aurocs.get(QUESTION_ONLY, [np.full(1, np.nan), np.full(N_RESAMPLES, np.nan)])
-    auroc, rarer = float(point[0]), int(min(labels.sum(), len(labels) - labels.sum()))
-    ci = interval(drawn)
+    auroc, drawn = aurocs[name]
+    base = aurocs.get(QUESTION_ONLY, Resampled(np.nan, np.full(N_RESAMPLES, np.nan)))
+    rarer = int(min(labels.sum(), len(labels) - labels.sum()))
+    ci = interval(drawn, len(TRIVIAL) if name in TRIVIAL else 1)
     half = (ci.high - ci.low) / 2
     needed = ceil(rarer * (half / precision) ** 2) if isfinite(half) else 0
     return Judged(
         *(name, split, len(labels), rarer, auroc, ci, needed),
-        *(auroc - float(base[0][0]), interval(drawn - base[1])),
+        *(auroc - base.point, interval(drawn - base.drawn)),
     )
 
 
@@ -327,8 +212,8 @@ def alone(samples: Samples) -> dict[str, Float[np.ndarray, " sample"]]:
     """
     n = len(samples.labels)
     found = {
-        "answer's length": np.array([len(text) for text in samples.answers], dtype=np.float64),
-        "row number": np.arange(n, dtype=np.float64),
+        LENGTH: np.array([len(text) for text in samples.answers], dtype=np.float64),
+        ROW: np.arange(n, dtype=np.float64),
     }
     try:
         folds = grouped_folds(samples.labels, samples.groups, samples.groups, N_FOLDS, 0)
@@ -347,31 +232,51 @@ def alone(samples: Samples) -> dict[str, Float[np.ndarray, " sample"]]:
 
 
 def imprecise(rows: Sequence[Judged], precision: float) -> list[str]:
-    """Name what is known less well than it is claimed to be."""
+    """Say of each part how well scores are known there, where less well than is claimed."""
+    found = []
+    for split in dict.fromkeys(row.split for row in rows):
+        here = [row for row in rows if row.split == split and row.score not in TRIVIAL]
+        short = [row for row in here if row.needed > row.rarer]
+        halves = [number((row.ci.high - row.ci.low) / 2) for row in short]
+        needed = [f"{row.needed:,}" for row in sorted(short, key=lambda row: row.needed)]
+        if not all(isfinite(row.ci.low) for row in here):
+            found.append(f"{split}: {here[0].rarer} rows of the rarer label give no interval")
+        elif short:
+            found.append(
+                f"{split}: {here[0].rarer} rows of the rarer label give"
+                f" ±{_from_to(sorted(halves))}; ±{precision:g} takes about {_from_to(needed)}"
+            )
+    return found
+
+
+def _from_to(sorted_texts: Sequence[str]) -> str:
+    first, last = sorted_texts[0], sorted_texts[-1]
+    return first if first == last else f"{first} to {last}"
+
+
+def turned(rows: Sequence[Judged]) -> list[str]:
+    """Name scores that are lower where hallucinated."""
     return [
-        f"{row.score} on {row.split}: {row.rarer} rows of the rarer label give"
-        f" ±{number((row.ci.high - row.ci.low) / 2)}; ±{precision:g} takes about {row.needed:,}"
-        if row.needed
-        else f"{row.score} on {row.split}: {row.rarer} rows of the rarer label give no interval"
+        f"{row.score} is lower where hallucinated, AUROC {with_interval(row.auroc, row.ci)}:"
+        " is its sign turned?"
         for row in rows
-        if row.needed > row.rarer or not row.needed
+        if row.split == "all" and row.score not in TRIVIAL and row.ci.high < 0.5
     ]
 
 
 def question_skill(rows: Sequence[Judged]) -> list[str]:
     """Name scores that do no better than the question's words, and what tells by itself."""
     told = [row for row in rows if row.split == "all"]
-    trivial = {QUESTION_ONLY, ANSWER_ONLY, "answer's length", "row number"}
     found = [
         f"{row.score} alone tells: AUROC {with_interval(row.auroc, row.ci)}"
         for row in told
-        if row.score in trivial and not row.ci.low <= 0.5 <= row.ci.high and isfinite(row.ci.low)
+        if row.score in TRIVIAL and not row.ci.low <= 0.5 <= row.ci.high and isfinite(row.ci.low)
     ]
     return found + [
         f"{row.score} is not better than the question's words:"
         f" {with_interval(row.beyond_question, row.beyond_ci)}"
         for row in told
-        if row.score not in trivial and row.beyond_ci.low <= 0
+        if row.score not in TRIVIAL and row.beyond_ci.low <= 0
     ]
 
 
@@ -384,5 +289,6 @@ def _count(found: Sequence[str], what: str) -> str:
 
 
 def _some(texts: Sequence[str]) -> str:
-    shown = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts[:SHOWN])
-    return shown + (", ..." if len(texts) > SHOWN else "")
+    each = list(dict.fromkeys(texts))
+    shown = ", ".join(json.dumps(text, ensure_ascii=False) for text in each[:SHOWN])
+    return shown + (", ..." if len(each) > SHOWN else "")

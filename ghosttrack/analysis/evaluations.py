@@ -35,7 +35,7 @@ RECORDS = {
     **{"rows": Row, "paired": Pair, "tracking": NullComparison, "causal": CausalRate},
     **{"parts": PartGain, "expectations": Expectation, "reliability": Reliability},
 }
-TEXTS = ("question", "answer", "category")
+TEXTS = ("question", "answer", "category", "group")
 """Columns of `tables/scores.csv` that are no detector's."""
 
 T = TypeVar("T")

@@ -114,13 +114,13 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_scores(path: Path, evaluation: Evaluation, texts: Sequence[Sequence[str]]) -> None:
-    """Write one row per answer: `question, answer, category` and each detector's probability."""
+    """Write one row per answer: its four `texts`, and each detector's probability."""
     names = list(evaluation.scores)
     columns = [evaluation.scores[name] for name in names]
     cells = [
         [*text, *(f"{column[index]:.6f}" for column in columns)] for index, text in enumerate(texts)
     ]
-    write_csv(path, ["question", "answer", "category", *names], cells)
+    write_csv(path, ["question", "answer", "category", "group", *names], cells)
 
 
 def category_counts(

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.analysis.audit import audit, read_samples
+from ghosttrack.analysis.audit import audit
+from ghosttrack.analysis.samples import read_samples
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.scores import plain_auroc
 
@@ -79,7 +80,10 @@ def test_planted_faults_are_each_named(tmp_path: Path):
     assert found["columns"] == ["twin is good again (|rho| > 0.999)", "flat is constant"]
     assert 'echo the question: "The king of old Oslo"' in found["labels"][0]
     assert 'say nothing: "I don\'t know."' in found["labels"][1]
-    assert any(line.startswith("good on test: ") for line in found["precision"])
+    assert [line.partition(":")[0] for line in found["precision"]] == ["all", "test", "train"]
+    assert "±0.01 takes about " in found["precision"][0]
+    (line,) = found["direction"]
+    assert line.startswith("twin is lower where hallucinated, AUROC 0.1")
     assert any(
         line.startswith("question's words alone tells") for line in found["question-only skill"]
     )
@@ -108,26 +112,42 @@ def test_the_samples_of_a_file_of_results_are_read_whatever_is_around_them(tmp_p
 def test_a_folder_of_evaluations_is_read(tmp_path: Path):
     folder = tmp_path / "evaluation"
     (folder / "tables").mkdir(parents=True)
-    rows = [("question", "answer", "category", "output")]
-    rows += [(f"q{at}", f"a{at}", "correct" if at % 2 else "wrong", f"{at}") for at in range(20)]
+    rows = [("question", "answer", "category", "group", "output")]
+    kinds = [("wrong", "a"), ("correct", "b")]
+    rows += [(f"q{at}", f"a{at}", *kinds[at % 2], f"{at}") for at in range(20)]
     with (folder / "tables" / "scores.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     read = read_samples(folder)
     assert read.labels.tolist() == [1, 0] * 10
+    assert read.groups == ("a", "b") * 10
+    assert {*read.scores} == {"output"}
     assert read.scores["output"].tolist() == list(range(20))
+
+
+def test_headers_in_capitals_are_read_and_a_file_without_scores_is_told(tmp_path: Path):
+    rows = [{name.capitalize(): row[name] for name in HEADER} for row in sound()]
+    found = said(written(tmp_path, rows), tmp_path)
+    assert found["columns"] == ["no column score:<name>: only texts and order are judged"]
+    with pytest.raises(DataError, match=r"--precision must be above 0 and below 0\.5, got 0"):
+        audit(tmp_path / "scores.csv", 0.0, None)
+    (tmp_path / "scores.json").write_text('[{"question": "q", "is_factual": true}')
+    with pytest.raises(DataError, match="is not JSON"):
+        read_samples(tmp_path / "scores.json")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("question,answer\na,b\n", "no rows with a column label"),
+        ("question;answer;label\na;b;1\n", "cut at commas, are question;answer;label"),
+        ("question,answer,label\ncaf\xe9,b,1\n", "is no .csv of UTF-8 text"),
         ("question,answer,label\na,b,maybe\n", "row 1: label must be 0, 1, correct or error"),
         ("question,answer,label\na,b,1\nc,d,error\n", "every label is the same"),
     ],
 )
 def test_a_faulty_file_is_one_clear_line(tmp_path: Path, text: str, message: str):
     path = tmp_path / "scores.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         read_samples(path)
     with pytest.raises(DataError, match="no such file"):

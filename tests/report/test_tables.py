@@ -68,12 +68,13 @@ def test_a_table_of_rows_has_every_number_and_the_interval(tmp_path: Path):
 
 
 def test_a_table_of_scores_has_a_row_per_answer(tmp_path: Path):
-    texts = [("why?", "=SUM(A1)", "wrong")] * materials.N
+    texts = [("why?", "=SUM(A1)", "wrong", "g")] * materials.N
     write_scores(tmp_path / "t.csv", materials.evaluation(), texts)
     header, first, *rest = read(tmp_path / "t.csv")
-    assert header == ["question", "answer", "category", "output", "everything", "null:shuffled"]
-    assert first[:3] == ["why?", "'=SUM(A1)", "wrong"]
-    assert float(first[4]) == pytest.approx(
+    detectors = ["output", "everything", "null:shuffled"]
+    assert header == ["question", "answer", "category", "group", *detectors]
+    assert first[:4] == ["why?", "'=SUM(A1)", "wrong", "g"]
+    assert float(first[5]) == pytest.approx(
         materials.evaluation().scores["everything"][0], abs=1e-6
     )
     assert len(rest) == materials.N - 1

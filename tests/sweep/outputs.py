@@ -57,7 +57,7 @@ def judged(root: Path, found: Evaluation | None = None, *, seed: int = 0) -> Pat
         write_json(folder / "metrics.json", {"hooks": [hook(0), hook(1)]})
         (folder / "tables").mkdir()
         texts = [
-            (f"question {i}?", "an answer", "wrong_known" if label else "lucky")
+            (f"question {i}?", "an answer", "wrong_known" if label else "lucky", f"g{i}")
             for i, label in enumerate(LABELS[:N])
         ]
         write_scores(folder / "tables" / "scores.csv", found, texts)
