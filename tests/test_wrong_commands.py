@@ -31,6 +31,7 @@ train trainer.max_step=3 => Could not override 'trainer.max_step'.
 train trainer=tpu => Could not find 'trainer/tpu'
 train train.source=disk => Error merging override train.source=disk
 train train.checkpoint_every=0 => train.checkpoint_every must be at least 1, got 0
+train train.checkpoint_minutes=0 => train.checkpoint_minutes must be above 0, got 0
 train train.precision=fp8 => Error merging override train.precision=fp8
 train train.buffer_tokens=0 => train.buffer_tokens must be at least 1, got 0
 train logger=tensorboard => Could not find 'logger/tensorboard'

@@ -13,8 +13,8 @@ from ghosttrack.data.windows import Windows
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import free_bytes, peak_bytes, reset_peak
 from ghosttrack.models.config import Products
+from ghosttrack.models.gpu import multiplying
 from ghosttrack.models.lm import LM
-from ghosttrack.models.products import multiplying
 
 PADDING_FRAC = 0.125
 """Largest share of padding in a row; windows that differ more do not share a batch."""
@@ -32,6 +32,10 @@ class Extractor:
         dtype: Of what is kept.
         batch_size: Windows per forward pass; those for which the device has no memory are halved.
         products: Number format in which a GPU multiplies.
+
+    Attributes:
+        waits: False where inf and NaN are looked for in `check` alone, so that no pass waits for
+            the one before it.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Extractor:
         self.dtype = dtype
         self.batch_size = batch_size
         self.products = products
+        self.waits = True
+        self.unchecked: list[Tensor] = []
         self.fitting = batch_size
         self.refused: int | None = None
 
@@ -114,12 +120,20 @@ class Extractor:
         kept = mask[:, self.skip_first :]
         acts = resid.flatten(1, 2) if bool(kept.all()) else resid[:, kept.to(resid.device)]
         acts = acts.to(self.dtype)
-        self._check(acts)
+        # inf and NaN make their layer's sum not finite
+        self.unchecked.append(acts.sum((1, 2), dtype=torch.float32).isfinite())
+        if self.waits:
+            self.check()
         return acts
 
-    def _check(self, acts: Float[Tensor, "layer row d_model"]) -> None:
-        """Refuse inf and NaN: either makes its layer's sum not finite."""
-        finite = acts.sum((1, 2), dtype=torch.float32).isfinite()
+    def check(self) -> None:
+        """Refuse inf and NaN in what was read since the last look.
+
+        Raises:
+            DataError: Names a layer.
+        """
+        seen, self.unchecked = self.unchecked, []
+        finite = torch.stack(seen).all(0) if seen else torch.ones(1, dtype=torch.bool)
         if not bool(finite.all()):
             layer = self.layers[int((~finite).nonzero()[0])]
             raise DataError(

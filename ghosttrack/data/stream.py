@@ -13,6 +13,7 @@ from ghosttrack.data.forward import Extractor
 from ghosttrack.data.source import ActivationSource, Deal, Tokens, exchange, least
 from ghosttrack.data.store import hook_names
 from ghosttrack.data.windows import StoredWindows, Windows
+from ghosttrack.models.gpu import sent
 
 
 class Split(NamedTuple):
@@ -36,6 +37,7 @@ class StreamPart:
     def __init__(
         self, extractor: Extractor, windows: StoredWindows, split: Split | None = None
     ) -> None:
+        extractor.waits = False
         self.extractor = extractor
         self.windows = windows
         self.split = split
@@ -66,7 +68,8 @@ class StreamPart:
         for turn in range(0, len(batches), n_ranks):
             here = slice(turn, turn + n_ranks)
             rows, acts = take_turns(windows, batches[here], spans[here], dealt)
-            buffer[:, torch.from_numpy(rows).to(buffer.device)] = acts
+            buffer[:, sent(torch.from_numpy(rows), buffer.device)] = acts
+        self.extractor.check()
         return lambda first, last: buffer[:, first:last].clone()
 
     def _n_ranks(self, dealt: Deal) -> int:

@@ -12,6 +12,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.changes import ChangeKind
+from ghosttrack.models.gpu import sent
 from ghosttrack.models.hooks import (
     Changed,
     DeepestBlockReachedError,
@@ -333,7 +334,7 @@ class LM:
                 f"token {token_id}, {token!r}, was added to the tokenizer but not to the model,"
                 f" which knows {n_embeds} tokens; take it out of the texts"
             )
-        embeds = self.parts.embed(ids.to(self.device))
+        embeds = self.parts.embed(sent(ids, self.device))
         if masked is None:
             return embeds
         return torch.where(masked.to(self.device)[..., None], self.mean_embedding, embeds)

@@ -70,10 +70,8 @@ def activation_source(
         return StoreSource(ActivationStore(activations(setup).path), shares[rank])
     names = dict(zip(setup.hooks, setup.layers, strict=True))
     split = Split([[names[hook] for hook in hooks] for hooks in shares], rank)
-    buffer_tokens = config.train.buffer_tokens
-    return StreamSource(
-        setup.extractor, setup.corpus, buffer_tokens, split if len(shares) > 1 else None
-    )
+    extractor, buffer_tokens = setup.extractor.of(setup.layers), config.train.buffer_tokens
+    return StreamSource(extractor, setup.corpus, buffer_tokens, split if len(shares) > 1 else None)
 
 
 def stream_source(

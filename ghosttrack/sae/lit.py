@@ -99,17 +99,16 @@ class LitBank(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if (self.global_step + 1) % every == 0:
             self._readings.append(self._taken(losses))
-        n_ranks = self.trainer.world_size if self.shares is None else 1
-        self._log(BEHIND if batch.is_cuda else 0, batch.shape[1] * n_ranks)
+        self._log(BEHIND if batch.is_cuda else 0)
         return losses.loss
 
     def on_train_end(self) -> None:
         """Log what is left."""
-        self._log(0, self.config.batch_size)
+        self._log(0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to keep weights that are not finite."""
-        self._log(0, self.config.batch_size)
+        self._log(0)
         sums = torch.stack([p.flatten(1).sum(1) for p in self.bank.parameters()]).sum(0)
         self._stop_if_diverged(dict(zip(self.bank.hooks, sums.tolist(), strict=True)))
         checkpoint["rng_state"] = torch.get_rng_state()
@@ -140,8 +139,8 @@ class LitBank(pl.LightningModule):
             copied.record()
         return Reading(self.global_step, time.monotonic(), lr, values, copied)
 
-    def _log(self, behind: int, batch_tokens: int) -> None:
-        """Log what was taken so many steps ago; `batch_tokens` are those of all ranks."""
+    def _log(self, behind: int) -> None:
+        """Log what was taken so many steps ago."""
         while self._readings and self.global_step - self._readings[0].step >= behind:
             one = self._readings.popleft()
             if one.copied is not None:
@@ -149,7 +148,7 @@ class LitBank(pl.LightningModule):
             fvu, dead_frac, losses = self._by_hook(one.values.tolist())
             self._stop_if_diverged(fvu)
             (step, then), self._since = self._since, (one.step, one.seconds)
-            speed = batch_tokens * (one.step - step) / (one.seconds - then)
+            speed = self.config.batch_size * (one.step - step) / (one.seconds - then)
             loss = sum(losses) / len(losses) if self.shares is None else sum(losses)
             rest = {"lr": one.lr, "tokens_per_s": speed}
             self.latest = curves(fvu, dead_frac, loss) | rest

@@ -16,6 +16,7 @@ The error is x_hat - x = acts W_dec - (x - b_dec), so b_dec's gradient is the su
 and of what the encoder sends back; neither needs a product over tokens.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -250,7 +251,7 @@ def _add_auxiliary(
     for size, hooks in alike(of.n_dead):
         # every hook point is a slice: nothing is copied
         is_all = len(hooks) == len(inputs)
-        at = slice(None) if is_all else torch.tensor(hooks, device=inputs.device)
+        at = slice(None) if is_all else _numbers(tuple(hooks), inputs.device)
         auxk = _auxiliary(
             inputs[at],
             one.gradient[at] * unit,
@@ -265,6 +266,12 @@ def _add_auxiliary(
         W_dec[rows, auxk.at] += auxk.W_dec
         loss[at] = auxk.loss
     return loss
+
+
+@functools.lru_cache(maxsize=32)
+def _numbers(hooks: tuple[int, ...], device: torch.device) -> Int64[Tensor, " hook"]:
+    """Put numbers on a device, which it is waited for: once for all steps between two counts."""
+    return torch.tensor(hooks, device=device)
 
 
 def _pass(inputs: Float[Tensor, "hook batch d_model"], weights: Weights, of: StepSettings) -> Pass:

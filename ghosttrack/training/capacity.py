@@ -12,8 +12,8 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.sae.config import Precision, SAEConfig, Source
 from ghosttrack.training.trace import trace_step
 
-STATE_BYTES = 16
-"""Of a parameter: weight, gradient and Adam's two moments, all fp32."""
+WEIGHT_BYTES, MOMENT_BYTES = 8, 8
+"""Of a parameter: weight and gradient, and Adam's two moments, all fp32."""
 VOCABULARY = 2**16
 """Tokens that a model's embedding is taken to have."""
 USABLE = 0.95
@@ -53,12 +53,15 @@ class Plan:
     reader: Reader | None
     """None: a store is read."""
     buffer_tokens: int
+    n_owners: int = 1
+    """Ranks that share the moments."""
 
     @property
     def state_bytes(self) -> int:
         """Count weights, gradients and moments."""
         d_sae = self.sae.d_sae
-        return STATE_BYTES * self.n_hooks * (2 * self.d_model * d_sae + d_sae + self.d_model)
+        n_parameters = self.n_hooks * (2 * self.d_model * d_sae + d_sae + self.d_model)
+        return n_parameters * (WEIGHT_BYTES + MOMENT_BYTES // self.n_owners)
 
     @cached_property
     def step_bytes(self) -> int:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,12 @@ from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.errors import ConfigError, GhostTrackError
 from ghosttrack.sae.config import Architecture, Precision, SAEConfig
 from ghosttrack.sae.products import choose
-from ghosttrack.training.capacity import STATE_BYTES, check_capacity, plan_of
+from ghosttrack.training.capacity import (
+    MOMENT_BYTES,
+    WEIGHT_BYTES,
+    check_capacity,
+    plan_of,
+)
 from ghosttrack.training.loggers import MachineUsage
 from ghosttrack.training.progress import Forecast, progress, quieten_lightning
 from ghosttrack.training.strategies import (
@@ -128,7 +134,7 @@ class TrainingBudget(NamedTuple):
         >>> TrainingBudget(24, d_model=1024, d_sae=5120).state_bytes
         4028891136
         """
-        return STATE_BYTES * self.n_parameters
+        return (WEIGHT_BYTES + MOMENT_BYTES) * self.n_parameters
 
     @property
     def point_bytes(self) -> int:
@@ -283,7 +289,9 @@ def check_gpu(
         rows, products = rows_of(trainer, config.sae), precision(config)
         capacity = torch.cuda.get_device_properties(device).total_memory
         plan = plan_of(config, n_hooks, d_model, n_layers, rows, products)
-        check_capacity(plan, capacity, str(device))
+        is_sharded = isinstance(trainer.strategy, ShardedStrategy)
+        owners = trainer.world_size if is_sharded else 1
+        check_capacity(replace(plan, n_owners=owners), capacity, str(device))
 
 
 @contextmanager
@@ -302,7 +310,8 @@ def curable(config: SAEConfig) -> Iterator[None]:
             raise ConfigError(
                 f"sae.batch_size={config.batch_size}: no memory for a step; lower it or"
                 f" sae.d_sae={config.d_sae}, or train on more devices with trainer=layers (splits"
-                " the bank) or trainer=ddp (splits batches)"
+                " the bank) or trainer=ddp (splits batches): the same command with either goes on"
+                " from the last resume point"
             ) from error
         if any(sign in said for sign in LOST_RANK):
             raise GhostTrackError(

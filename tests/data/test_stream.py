@@ -9,6 +9,7 @@ from ghosttrack.data.config import StoreDtype
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.store_write import write_store
 from ghosttrack.data.stream import Split, StreamSource
+from ghosttrack.errors import DataError
 from tests.data.conftest import extractor, open_lm, store_config, tiny_corpus, watched
 
 
@@ -57,6 +58,14 @@ def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(tmp_path,
         assert next(source.batches(8, seed=0)).dtype == torch.bfloat16
         assert next(source.heldout_batches(8)).dtype == torch.bfloat16
         assert source.sample(8).dtype == torch.float32
+
+
+def test_a_stream_tells_of_nan_at_the_end_of_a_buffer(gpt2_folder, tmp_path):
+    lm = open_lm(gpt2_folder)
+    stream = StreamSource(extractor(lm, [0, 2], store_config()), tiny_corpus(lm, tmp_path), 300)
+    lm.parts.blocks[1].mlp.c_proj.bias.data[0] = float("nan")
+    with pytest.raises(DataError, match=r"^layer 2: an activation is not a finite"):
+        next(stream.batches(90, 5))
 
 
 def streamed(

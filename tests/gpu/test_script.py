@@ -36,6 +36,7 @@ def test_after_a_check_that_failed_no_number_is_taken():
 
 
 @pytest.mark.slow
+@pytest.mark.long  # a whole run of train.py, which others test
 def test_the_studys_minutes_are_read_off_a_slice_of_the_program(workplace: Workplace):
     found = study.measure(study.SMALL, "cpu", 1, lambda words: said(workplace.forks.run(words)))
     assert found["minutes"] > 0

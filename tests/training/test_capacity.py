@@ -43,6 +43,10 @@ def test_every_cure_fits():
     assert "sae.batch_size=2048" in what_fits(STUDY, usable)
 
 
+def test_ranks_that_share_batches_share_the_moments():
+    assert replace(STUDY, n_owners=4).state_bytes == STUDY.state_bytes * 10 // 16
+
+
 def test_where_nothing_of_it_fits_the_bank_is_to_be_smaller():
     assert what_fits(STUDY, GB) == ["a smaller sae.d_sae, or fewer layers"]
     stored = replace(STUDY, reader=None, n_hooks=1)

@@ -4,6 +4,7 @@ import torch
 from ghosttrack.sae.config import Architecture
 from ghosttrack.training.trace import StepCost, Traffic, trace_step
 from tests.sae.support import sae_config
+from tests.sae.test_step import config
 
 GB = 10**9
 STUDY = {"d_sae": 5120, "k": 64, "batch_size": 4096}
@@ -33,11 +34,12 @@ def test_a_step_moves_and_holds_no_more_than_it_did(study: StepCost):
 def test_auxk_costs_what_the_hook_points_need_that_have_dead_latents(study: StepCost):
     dead = trace_step(sae_config(**STUDY), 24, 1024, 4096, torch.bfloat16, n_dead=64)
     assert 0 < dead.loss_bytes - study.loss_bytes < 9 * GB
+    assert dead.looks == study.looks
 
 
-@pytest.mark.parametrize("architecture", [Architecture.batchtopk, Architecture.topk])
+@pytest.mark.parametrize("architecture", Architecture)
 def test_without_autocast_nothing_is_cast(architecture: Architecture):
-    cost = trace_step(sae_config(architecture=architecture), 2, 16, 64, None)
+    cost = trace_step(config(architecture), 2, 16, 64, None)
     assert cost.weight_casts == 0
     assert cost.looks == ["aten._to_copy.default"]
 

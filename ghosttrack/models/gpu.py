@@ -1,9 +1,10 @@
-"""In which number format a GPU multiplies."""
+"""What a GPU is spared: products of wide numbers, and waiting for the host."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from ghosttrack.models.config import Products
 
@@ -26,3 +27,10 @@ def multiplying(products: Products, device: torch.device, dtype: torch.dtype) ->
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a host's tensor to a device; no GPU is waited for."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

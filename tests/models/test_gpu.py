@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ghosttrack.models.config import Products
-from ghosttrack.models.products import multiplying
+from ghosttrack.models.gpu import multiplying
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 FP32 = torch.float32
