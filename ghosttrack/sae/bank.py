@@ -17,6 +17,7 @@ from ghosttrack.files import write_json
 from ghosttrack.sae.architectures import LEAST_CUT, batch_cut, strongest
 from ghosttrack.sae.bank_files import BANK, FORMAT_VERSION, HookSAE, read_bank, write_sae
 from ghosttrack.sae.config import Architecture
+from ghosttrack.sae.copies import Copies
 from ghosttrack.sae.metrics import METRICS, ROUNDING, HookMetrics, write_metrics
 from ghosttrack.sae.products import Weights
 
@@ -54,6 +55,7 @@ class Bank(nn.Module):
         architecture: Which latents are active.
 
     Attributes:
+        copies: Of W_enc and W_dec, as the products of a step take them.
         log_threshold: [hook d_sae], None for `topk`. Learned by gradient for `jumprelu`, a running
             mean of the batches' cuts for `batchtopk` and `matryoshka`.
     """
@@ -71,7 +73,7 @@ class Bank(nn.Module):
     ) -> None:
         super().__init__()
         self.hooks, self.d_model, self.d_sae, self.k = list(hooks), d_model, d_sae, k
-        self.architecture = architecture
+        self.architecture, self.copies = architecture, Copies()
         # a latent's numbers lie together in memory in both: a sparse step reads them so
         self.W_enc = nn.Parameter(torch.zeros(len(hooks), d_sae, d_model).mT)
         self.b_enc = nn.Parameter(torch.zeros(len(hooks), d_sae))

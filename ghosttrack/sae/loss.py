@@ -35,6 +35,7 @@ from ghosttrack.sae.architectures import (
 )
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import KernelChoice, SAEConfig
+from ghosttrack.sae.copies import Copies
 from ghosttrack.sae.products import (
     GATHERED_BELOW,
     Pass,
@@ -113,6 +114,7 @@ class BankLoss(nn.Module):
             self.config.auxk_coef,
             self._count(dead, together),
             self.ranks,
+            bank.copies,
             together,
         )
         loss, fvu, fired, cut = BankStep.apply(x, bank.scale, *bank.weights, dead, of)
@@ -150,6 +152,7 @@ class StepSettings(NamedTuple):
     n_dead: Sequence[int]
     """Dead latents that AuxK looks at, by hook point; at most."""
     ranks: Ranks
+    copies: Copies
     together: bool = False
     """All hook points pass at once."""
 
@@ -339,15 +342,18 @@ class BankStep(torch.autograd.Function):
         """Return loss, fvu, fired and cut, each with a row per hook point."""
         with_triton = of.kernels is KernelChoice.triton
         is_dense = with_triton or of.kernels is KernelChoice.dense
-        matrices = (_cast(W_enc), _cast(W_dec)) if is_dense else (W_enc, W_dec)
-        weights = Weights(matrices[0], b_enc, matrices[1], b_dec, log_threshold)
+        weights = Weights(W_enc, b_enc, W_dec, b_dec, log_threshold)
+        if is_dense:
+            weights = weights._replace(
+                W_enc=of.copies.of("W_enc", W_enc), W_dec=of.copies.of("W_dec", W_dec)
+            )
         size = len(x) if with_triton or (of.together and is_dense) else 1
         steps = []
         for start in range(0, len(x), size):
             at = slice(start, start + size)
             some = of_hooks(weights, at)
-            raw, units = x[at].to(b_dec.dtype), scale[at, None, None]
-            inputs = torch.addcmul(-some.b_dec[:, None], raw, units)
+            # x is read in its own number format
+            inputs = torch.addcmul(-some.b_dec[:, None], x[at], scale[at, None, None])
             steps.append(gradients(inputs, some, dead[at], of._replace(n_dead=of.n_dead[at])))
         loss, fvu, fired, cut = (
             torch.cat(parts) for parts in zip(*(s[:4] for s in steps), strict=True)
@@ -378,14 +384,6 @@ class BankStep(torch.autograd.Function):
             )
             return None, None, *rows, None, None
         return None, None, *ctx.saved_tensors, None, None
-
-
-def _cast(weights: Tensor) -> Tensor:
-    """Bring weights to the format of autocast's products, once for all products of a step."""
-    device = "cuda" if weights.is_meta else weights.device.type  # the former stands for a GPU
-    if not torch.is_autocast_enabled(device):
-        return weights
-    return weights.to(torch.get_autocast_dtype(device))
 
 
 def _together(parts: list[Weights]) -> list[Tensor | None]:

@@ -77,14 +77,14 @@ class UnitNormAdam(torch.optim.Adam):
             + _squares(others)
         )
         _scale(others, factor)
-        self._move(self._rows, d_enc, factor, is_unit=False)
-        self._move(bank.W_dec, d_dec, factor, is_unit=True)
+        self._move("W_enc", self._rows, d_enc, factor)
+        self._move("W_dec", bank.W_dec, d_dec, factor)
         bank.W_dec.grad = None
         super().step()
         bank.W_dec.grad = d_dec
 
-    def _move(self, rows: Tensor, gradient: Tensor, factor: Tensor, *, is_unit: bool) -> None:
-        group, state = self.param_groups[0], self.state[rows]
+    def _move(self, name: str, rows: Tensor, gradient: Tensor, factor: Tensor) -> None:
+        group, state, weight = self.param_groups[0], self.state[rows], getattr(self._bank, name)
         if not state:  # as torch's
             state["step"] = torch.zeros((), device=rows.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(rows), torch.zeros_like(rows)
@@ -93,9 +93,11 @@ class UnitNormAdam(torch.optim.Adam):
         steps = state["step"].double()  # 1 - beta2 is a thousandth at first
         correction = torch.stack([1 - beta1**steps, (1 - beta2**steps).sqrt()]).float()
         move = fused.Move(group["lr"], (beta1, beta2), group["eps"], factor, correction)
-        moments = (state["exp_avg"], state["exp_avg_sq"])
-        fused.adam_rows(rows, gradient, moments, move, None, is_unit=is_unit)
-        torch.autograd.graph.increment_version(rows)
+        moments, is_unit = (state["exp_avg"], state["exp_avg_sq"]), rows is weight
+        copy = self._bank.copies.target(name, weight)
+        copied_rows = copy if copy is None or is_unit else copy.mT
+        fused.adam_rows(rows, gradient, moments, move, copied_rows, is_unit=is_unit)
+        self._bank.copies.written(name, weight, copy)
 
     @torch.no_grad()
     def _prepare(self) -> None:

@@ -164,7 +164,9 @@ def test_hook_points_together_give_what_each_gives_alone(architecture, n_dead):
     dead = torch.zeros(2, 64, dtype=torch.bool)
     dead[0, :n_dead] = True
     loss = BankLoss(2, config(architecture))
-    of = StepSettings(loss.rule, loss.sizes, KernelChoice.dense, 1 / 32, [n_dead, 0], loss.ranks)
+    of = StepSettings(
+        loss.rule, loss.sizes, KernelChoice.dense, 1 / 32, [n_dead, 0], loss.ranks, bank.copies
+    )
     inputs = bank.standardise(x) - bank.b_dec.data[:, None]
     together = gradients(inputs, weights, dead, of)
     for i in range(2):
