@@ -17,6 +17,7 @@ if not torch.cuda.is_available():
 from tests.support import tiny
 
 pytest_plugins = ["tests.support.programs"]
+collect_ignore = ["benchmarks/fuzz.py"]  # needs atheris, which nothing else does
 
 # A deadline would test the machine and what else it does. Examples are derived from each test's
 # code: a commit that changes none fails on none that the one before passed.

@@ -151,7 +151,7 @@ def _file(path: Path) -> Mapping[str, Any]:
                     return {str(name): value for name, value in held.items()}
                 return {path.stem: held}
     except (ValueError, OSError, RuntimeError, UnpicklingError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{path}: not a readable {path.suffix} file ({reason})") from error
     return read_json(path) if path.name == METADATA else {}
 

@@ -50,7 +50,7 @@ def _content(path: Path) -> dict[str, Any]:
             " damaged"
         ) from error
     except (OSError, EOFError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{path}: cannot be loaded as tensors and numbers ({reason})") from error
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise DataError(f"{path} lacks model_state_dict")

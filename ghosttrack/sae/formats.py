@@ -87,6 +87,8 @@ def read_saes(path: Path, layers: Sequence[int] | None = None) -> list[HookSAE]:
 
 def _parts(path: Path) -> list[Path]:
     """List the folders or files of one SAE each; of a checkpoint's two the best is read."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give a bank, or one SAE or several")
     if path.is_file() or (path / "cfg.json").is_file():
         return [path]
     folders = [file.parent for file in path.glob("*/cfg.json")]
@@ -163,6 +165,8 @@ def read_saelens(folder: Path) -> HookSAE:
 
 
 def _architecture(cfg: Mapping[str, Any], path: Path) -> Architecture:
+    if "k" in cfg and "architecture" not in cfg:
+        raise DataError(f"{path} lacks architecture, which its k alone does not tell")
     name = cfg.get("architecture", "standard")
     if "topk" in (cfg.get("activation_fn"), cfg.get("activation_fn_str")):
         name = "topk"

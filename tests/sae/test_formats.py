@@ -386,7 +386,7 @@ def garbage(folder: Path) -> Path:
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nothing": (lambda f: f, "no SAE: neither bank.json"),
-    "nowhere": (lambda f: f / "none", "no SAE: neither bank.json"),
+    "nowhere": (lambda f: f / "none", "no such file or folder; give a bank"),
     "gated": (cfg(architecture="gated"), r"cfg.json: architecture"),
     "normalised": (
         cfg(normalize_activations="layer_norm", **TOPK),
@@ -488,3 +488,15 @@ def test_what_saelens_writes_gives_its_output(tmp_path: Path, architecture: str,
     expected = sae_lens.SAE.load_from_disk(str(tmp_path / "inference"))(x)
     folder = tmp_path / ("trained" if as_trained else "inference")
     torch.testing.assert_close(read(folder)[1], expected, **EXACT)
+
+
+def test_k_without_an_architecture_is_refused(tmp_path: Path):
+    folder = saelens(tmp_path / "any", weights(), architecture=None, k=K)
+    with pytest.raises(DataError, match=r"cfg\.json lacks architecture"):
+        read_saes(folder)
+
+
+def test_an_empty_file_is_one_line(tmp_path: Path):
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(DataError, match=r"empty\.pt: cannot be loaded as tensors and numbers \("):
+        read_saes(tmp_path / "empty.pt")
