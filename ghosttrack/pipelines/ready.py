@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
@@ -18,6 +20,7 @@ from ghosttrack.detector.answers.given import (
     option_answers,
     owner_table,
     rivals,
+    skewed,
 )
 from ghosttrack.detector.answers.output_scores import LOGPROB_SCORES
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
@@ -57,6 +60,8 @@ REAL_LIMIT = (
     "Names, lengths and the file's order may tell something of real answers: what sees them alone "
     "is then above chance for no leak, and a detector has to be better."
 )
+SKEWED = "skewed answers"
+"""Facts of which some answers are right much more often than others."""
 OPTION_LIMITS = (
     REAL_LIMIT,
     "Relations differ in difficulty, and a question's words or place tell which relation it is of: "
@@ -66,7 +71,7 @@ OPTION_LIMITS = (
     "the model would have said in its own words.",
     "The owner family is given what other subjects of the relation get. Where right answers are "
     "balanced within a relation, as BEAR's are by design, this favours the prior correction; where "
-    "some answers are right for most subjects it will help less.",
+    f"some answers are right for most subjects it helps less, as the part `{SKEWED}` tells.",
 )
 SAMPLING_LIMITS = (
     REAL_LIMIT,
@@ -97,6 +102,8 @@ class GivenAnswers(NamedTuple):
     """Those of them that are right or wrong."""
     measure: Callable[[], OutputScores]
     limits: Sequence[str]
+    parts: Mapping[str, Bool[np.ndarray, " sample"]] = MappingProxyType({})
+    """Of `answers`, to be judged by themselves."""
 
 
 def detect_ready(config: DetectProgram) -> None:
@@ -143,6 +150,7 @@ def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folde
             measured.forwards,
             is_real=True,
             said=ready.said,
+            parts=ready.parts,
         )
         evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
     with run.stage("report"):
@@ -163,7 +171,8 @@ def option_scores(chosen: ReadyAnswers) -> GivenAnswers:
             owners=Owners(rivals(relations), owner.column("owner_gap")),
         )
 
-    return GivenAnswers(answers, answers, measure, OPTION_LIMITS)
+    parts = {SKEWED: skewed(relations)}
+    return GivenAnswers(answers, answers, measure, OPTION_LIMITS, parts)
 
 
 def answered(chosen: ReadyAnswers) -> GivenAnswers:

@@ -86,6 +86,7 @@ def test_scores_of_options_are_judged_without_a_model(
         line = next(line for line in printed.splitlines() if line.split()[:1] == [name])
         assert f"{rows[name, 'all']['auroc']:.3f} [" in line
     assert rows["owner", "all"]["auroc"] > rows["output", "all"]["auroc"]
+    assert 0 < rows["owner", "skewed answers"]["n"] < found["n"]
     assert rows["owner", "all"]["forwards"] == 1 + N_SUBJECTS - 1
     assert found["left_out"]["tracks"] == "this data holds no tracks"
     recommended = {"recommended", "recommended:one_pass"}

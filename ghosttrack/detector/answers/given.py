@@ -94,6 +94,24 @@ def owner_table(relations: Sequence[OptionScores]) -> Table:
     return Table(tuple(spec.name for spec in OWNER_OPTION_SPECS), np.concatenate(values))
 
 
+def skewed(relations: Sequence[OptionScores]) -> Bool[np.ndarray, " fact"]:
+    """Keep facts so that right answers are as uneven as the model takes options to be.
+
+    Of a relation's options, in the order of their mean p, the r-th keeps 1 / r as many facts as the
+    most frequent one has, drawn at random: Zipf's law.
+    """
+    rng, kept = np.random.default_rng(0), []
+    for one in relations:
+        prior = np.exp(log_softmax(one.scores, axis=1)).mean(axis=0)
+        rank = 1 + (-prior).argsort(kind="stable").argsort()
+        most = np.round(np.bincount(one.right).max() / rank).astype(np.int64)
+        mask, order = np.zeros(len(one.right), dtype=bool), rng.permutation(len(one.right))
+        for option, n_kept in enumerate(most.tolist()):
+            mask[order[one.right[order] == option][:n_kept]] = True
+        kept.append(mask)
+    return np.concatenate(kept)
+
+
 def rivals(relations: Sequence[OptionScores]) -> tuple[str, ...]:
     """Name the other subject to whom each fact's answer fits best; "" where there is none."""
     names = []

@@ -13,7 +13,9 @@ from ghosttrack.detector.answers.given import (
     output_table,
     owner_table,
     rivals,
+    skewed,
 )
+from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.questions.option_scores import OptionScores
 from tests.detector.scenes import keeps_ranges
 
@@ -158,3 +160,22 @@ def test_what_is_given_to_anybody_is_divided_out():
     scores = np.log([[0.7, 0.2, 0.1]] * 6 + [[0.1, 0.2, 0.7]])
     column = owner_table([relation(scores)]).column("prior_logprob")
     assert column[6] > column[:6].max() + 0.3
+
+
+def test_where_right_answers_follow_the_models_own_order_the_prior_correction_helps_less():
+    generator, right = np.random.default_rng(0), np.repeat(np.arange(4), 60)
+    taste = np.array([0.0, 2.0, 1.0, 3.0])  # for any subject
+    scores = taste + generator.normal(size=(240, 4)) + 1.5 * np.eye(4)[right]
+    facts = [relation(scores, right=right), relation(scores, right=right, name="P2")]
+    kept = skewed(facts)
+    assert np.bincount(right[kept[:240]]).tolist() == [15, 30, 20, 60]  # 60 / 4, / 2, / 3, / 1
+    labels, owner = option_answers(facts).labels, owner_table(facts)
+    sure, corrected = (
+        -table.column(name)
+        for table, name in ((output_table(facts), "option_logprob"), (owner, "prior_logprob"))
+    )
+    gains = [
+        plain_auroc(labels[rows], corrected[rows]) - plain_auroc(labels[rows], sure[rows])
+        for rows in (np.ones(480, dtype=bool), kept)
+    ]
+    assert gains[1] < gains[0] - 0.05
