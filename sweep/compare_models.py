@@ -1,5 +1,7 @@
 """Put models side by side: their SAEs, band by band, and their detection with intervals.
 
+Where two evaluations share answers, their detectors are compared on these, paired.
+
 Examples:
     python -m sweep.compare_models outputs
     python -m sweep.compare_models outputs/gpt2-small outputs/phi-2 --detectors output,few --out out
@@ -7,13 +9,24 @@ Examples:
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluations
+import pandas as pd
+
+from ghosttrack.analysis.evaluations import (
+    EvaluationRecord,
+    add_detectors,
+    choose,
+    read_evaluations,
+)
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.report.sheet import markdown, print_sheet, write_sheet
+from ghosttrack.report.html import embedded
+from ghosttrack.report.sheet import markdown, print_sheet, sheet_of, spelled, write_sheet
+from sweep.paired import paired_sheet
 from sweep.pictures import draw_depth, draw_detection
+from sweep.sections import PagePicture, Section, report_links, write_review
 from sweep.tables import (
     CAUTION,
     bands_sheet,
@@ -37,12 +50,14 @@ def main(arguments: list[str]) -> None:
 def _compare(given: argparse.Namespace) -> None:
     runs = [one for folder in given.folders for one in find_runs(folder)]
     banks = banks_of(runs)
-    found = list(read_evaluations(runs).values())
+    by_folder = read_evaluations(runs)
+    found = list(by_folder.values())
     detectors = choose(given.detectors, found)
     folder = make_folder(given.out or given.folders[0] / "comparison")
     sheets = {
-        "models": models_sheet(banks),
         "detection": detection_sheet(found, detectors),
+        "paired": paired_sheet(by_folder, detectors),
+        "models": models_sheet(banks) if banks or not found else sheet_of((), ()),
         "layers": statistics_sheet(banks),
         "bands": bands_sheet(banks),
         "targets": targets_sheet(banks, found, detectors),
@@ -57,10 +72,44 @@ def _compare(given: argparse.Namespace) -> None:
         say(f"\n{name}")
         print_sheet(sheet)
     (folder / "comparison.md").write_text("\n".join(text), encoding="utf-8")
-    pictures = [draw_depth(folder / "depth", banks)]
+    pictures = {"models": draw_depth(folder / "depth", banks)} if banks else {}
     if found and detectors:
-        pictures.append(draw_detection(folder / "auroc", found, detectors))
-    say(f"\n{folder / 'comparison.md'}, tables beside it, {', '.join(map(str, pictures))}")
+        pictures["detection"] = draw_detection(folder / "auroc", found, detectors)
+    page = folder / "comparison.html"
+    write_review(page, "comparison", [CAUTION], _sections(by_folder, sheets, pictures, folder))
+    said = ", ".join(map(str, pictures.values()))
+    say(f"\n{page}, {folder / 'comparison.md'}, tables beside them, {said}")
+
+
+NOTES = {
+    "detection": "Hallucinated is the positive class; intervals are 95 % cluster bootstraps.",
+    "paired": "Of the same detector on the answers that two evaluations share, question by"
+    " question resampled: an interval that contains 0 shows nothing.",
+}
+CAPTIONS = {"models": "Held out, layer by layer", "detection": "AUROC on all answers"}
+
+
+def _sections(
+    found: Mapping[Path, EvaluationRecord],
+    sheets: Mapping[str, pd.DataFrame],
+    pictures: Mapping[str, Path],
+    folder: Path,
+) -> list[Section]:
+    links = report_links(found, folder)
+    return [
+        Section(
+            name,
+            name.capitalize(),
+            NOTES.get(name, ""),
+            [("", spelled(sheet))],
+            [PagePicture(embedded(pictures[name]), CAPTIONS[name], 760)]
+            if name in pictures
+            else (),
+            links if name == "detection" else (),
+        )
+        for name, sheet in sheets.items()
+        if not sheet.empty
+    ]
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from pathlib import Path
 from ghosttrack.analysis.evaluations import add_detectors, choose, read_evaluations
 from ghosttrack.analysis.runs import find_runs
 from ghosttrack.command import make_folder, parser, run, say
-from ghosttrack.errors import DataError
-from ghosttrack.report.html import asset, environment
-from sweep.sections import Review, sections
+from sweep.sections import Review, sections, write_review
 
 
 def main(arguments: list[str]) -> None:
@@ -34,20 +32,9 @@ def _write(given: argparse.Namespace) -> None:
     found = read_evaluations(runs)
     review = Review(runs, found, choose(given.detectors, found.values()), path.parent)
     with tempfile.TemporaryDirectory() as pictures:
-        text = (
-            environment()
-            .get_template("dashboard.html")
-            .render(
-                css=asset("report.css"),
-                title=given.folder.resolve().name,
-                summary=review.summary(),
-                sections=sections(review, Path(pictures)),
-            )
-        )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"--out {path}: cannot be written ({error.strerror})") from error
+        found_sections = sections(review, Path(pictures))
+        title = given.folder.resolve().name
+        write_review(path, title, review.summary(), found_sections)
     say(f"dashboard: {path}")
 
 

@@ -180,6 +180,39 @@ def _curve(label: str, values: pd.Series) -> Curve:
     return label, depth.tolist(), values.tolist()
 
 
+def place_on_front(bank: BankRecord) -> tuple[float | None, float | None]:
+    """Give a bank's active latents and explained variance, means over hook points."""
+    return bank.mean("l0"), bank.mean("explained_variance")
+
+
+def draw_pareto(stem: Path, banks: Sequence[BankRecord]) -> Path:
+    """Draw explained variance over L0 of banks that have both, and the front of the best."""
+    places = [
+        (l0, explained, bank.name)
+        for bank in banks
+        for l0, explained in [place_on_front(bank)]
+        if l0 is not None and explained is not None
+    ]
+    front_at = [
+        (l0, explained)
+        for l0, explained, _ in sorted(places)
+        if all(other <= explained or cost > l0 for cost, other, _ in places)
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(*zip(*front_at, strict=True), color=ACCENT, lw=1, ls="--", label="Pareto front")
+        axes.scatter([l0 for l0, *_ in places], [one for _, one, _ in places], color=ACCENT, s=26)
+        for l0, explained, name in places:
+            axes.annotate(
+                name, (l0, explained), fontsize=6.5, xytext=(4, 4), textcoords="offset points"
+            )
+        axes.margins(x=0.15, y=0.12)
+        axes.set(xlabel="L0: active latents per token", ylabel="explained variance, held out")
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+        return save(figure, stem)
+
+
 def draw_detection(stem: Path, found: Sequence[EvaluationRecord], detectors: Sequence[str]) -> Path:
     """Draw every chosen detector's AUROC on all answers, a colour per evaluation."""
     rows = [

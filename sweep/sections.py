@@ -1,7 +1,7 @@
 """The sections of the dashboard: what each shows of a folder's runs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -13,11 +13,18 @@ from ghosttrack.analysis.evaluations import EvaluationRecord
 from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL
-from ghosttrack.report.html import embedded
+from ghosttrack.report.html import asset, embedded, environment, script
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import Cell, SpelledSheet, sheet_of, shown, spelled
 from sweep.logged import Logged, read_logged
-from sweep.pictures import draw_depth, draw_detection, draw_shapes
+from sweep.maps import heatmaps
+from sweep.pictures import (
+    draw_depth,
+    draw_detection,
+    draw_pareto,
+    draw_shapes,
+    place_on_front,
+)
 from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, shapes_of, shapes_sheet, sweet_spot
 from sweep.tables import (
     CAUTION,
@@ -33,6 +40,11 @@ from sweep.tables import (
 
 MOST_CURVES = 12
 """Runs whose layers are drawn; more panels could not be read."""
+MOST_MAPS = 24
+"""Banks whose layers are mapped, for the same reason."""
+DEPTH = "Held out, layer by layer"
+PARETO = "Explained variance over active latents, means over hook points; line: the Pareto front"
+MAPS = "Hook point by hook point"
 PANEL = 370
 """Width of a panel of curves, in pixels; three make a row."""
 
@@ -110,6 +122,41 @@ def sections(review: Review, pictures: Path) -> list[Section]:
     ]
 
 
+def report_links(folders: Iterable[Path], beside: Path) -> list[tuple[str, str]]:
+    """Name the report of every evaluation that has one, and lead there from a page in `beside`."""
+    reports = [folder / "report.html" for folder in folders]
+    return [
+        (report.parent.name, quote(os.path.relpath(report, beside)))
+        for report in reports
+        if report.is_file()
+    ]
+
+
+def write_review(
+    path: Path, title: str, summary: Sequence[str], sections: Sequence[Section]
+) -> None:
+    """Write sections as one self-contained page.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    text = (
+        environment()
+        .get_template("dashboard.html")
+        .render(
+            css=asset("report.css"),
+            js=script("dom", "tables", "review"),
+            title=title,
+            summary=summary,
+            sections=sections,
+        )
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--out {path}: cannot be written ({error.strerror})") from error
+
+
 def _tables(sheets: Mapping[str, pd.DataFrame]) -> list[tuple[str, SpelledSheet]]:
     return [(title, spelled(sheet)) for title, sheet in sheets.items() if not sheet.empty]
 
@@ -127,12 +174,6 @@ def _detection(review: Review, pictures: Path) -> Section | None:
     found = list(review.found.values())
     if not found or not review.detectors:
         return None
-    reports = [folder / "report.html" for folder in review.found]
-    links = [
-        (report.parent.name, quote(os.path.relpath(report, review.beside)))
-        for report in reports
-        if report.is_file()
-    ]
     picture = draw_detection(pictures / "auroc", found, review.detectors)
     return Section(
         "detection",
@@ -140,7 +181,7 @@ def _detection(review: Review, pictures: Path) -> Section | None:
         "Hallucinated is the positive class; probabilities are cross-fitted over grouped folds.",
         [("", spelled(detection_sheet(found, review.detectors)))],
         [PagePicture(embedded(picture), "AUROC on all answers, a colour per evaluation", 760)],
-        links,
+        report_links(review.found, review.beside),
     )
 
 
@@ -155,8 +196,13 @@ def _banks(review: Review, pictures: Path) -> Section | None:
         "The studies' targets": targets_sheet(banks),
         "Early against late layers": trends_sheet(banks),
     }
-    depth = PagePicture(embedded(draw_depth(pictures / "depth", banks)), "Held out, layer by layer")
-    return Section("banks", "SAE banks", CAUTION, _tables(sheets), [depth])
+    figures = [PagePicture(embedded(draw_depth(pictures / "depth", banks)), DEPTH)]
+    if sum(None not in place_on_front(bank) for bank in banks) > 1:
+        drawn = draw_pareto(pictures / "pareto", banks)
+        figures.insert(0, PagePicture(embedded(drawn), PARETO, 760))
+    if len(banks) <= MOST_MAPS:
+        figures += [PagePicture(embedded(one), MAPS, 900) for one in heatmaps(banks, pictures)]
+    return Section("banks", "SAE banks", CAUTION, _tables(sheets), figures)
 
 
 def _shapes(review: Review, pictures: Path) -> Section | None:

@@ -35,8 +35,8 @@ HELD_OUT = {
     HeldOut.wording: "of wordings, each judged by who learned from other wordings and entities",
     HeldOut.relation: "of relations, each judged by who learned from other relations and entities",
 }
-TABLE_WIDTH = 164
-"""Columns that the closing table needs; a narrower terminal wraps it, a log does not cut it."""
+TABLE_WIDTH = 100
+"""Columns of the closing table at most; a narrower terminal folds names, a log cuts nothing."""
 
 SCHEMA = 3
 """Version of the files of an evaluation."""
@@ -119,7 +119,7 @@ def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
     }
     run.finish()
     log.info("%s", account(found["n"], found["n_judged"], found["categories"]))
-    print_headline(found["rows"], Console(width=max(Console().width, TABLE_WIDTH)))
+    print_headline(found["rows"], _console())
     if found["tracking"]:
         log.info("%s", found["claim"])
     for said in run.metrics["detect"].get("cautions", ()):
@@ -134,6 +134,12 @@ def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
         raise LeakError(f"{'; '.join(leaks)}; evaluation.canaries=report makes this no fault")
     for said in leaks:
         log.warning("%s", said)
+
+
+def _console() -> Console:
+    """Write no wider than people read, and no narrower in a file than they do."""
+    usual = Console()
+    return Console(width=min(usual.width, TABLE_WIDTH) if usual.is_terminal else TABLE_WIDTH)
 
 
 def _canary(name: str, found: Mapping[str, Any]) -> str:

@@ -77,24 +77,26 @@ def _cell(value: object) -> object:
 def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print the closing table: named detectors on the chief subsets, and what the surface tells.
 
+    A narrow console folds names; the intervals of the other subsets stand in the report.
+
     Args:
         rows: As in `evaluation.json`; null is not defined.
         console: Where to.
     """
     there = {row["subset"] for row in rows}
-    subsets = tuple(name for name in CHIEF if name in there)
-    table = RichTable(box=None, pad_edge=False, header_style="bold")
-    table.add_column("detector", no_wrap=True)
-    for subset in subsets:
-        table.add_column(f"AUROC {subset}", no_wrap=True)
-    for name in ("F1", "ECE", "passes"):
-        table.add_column(name, justify="right")
+    others = tuple(name for name in CHIEF if name in there and name != ALL)
+    table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("detector", overflow="fold")
+    table.add_column("AUROC", no_wrap=True)
+    for name in (*others, "F1", "ECE", "passes"):
+        table.add_column(name, justify="right", max_width=8, overflow="fold")
     for name in _shown(tuple(dict.fromkeys(row["detector"] for row in rows))):
         by_subset = {row["subset"]: row for row in rows if row["detector"] == name}
-        cells = [with_interval(by_subset[s]["auroc"], by_subset[s]["auroc_ci"]) for s in subsets]
-        whole = by_subset["all"]
-        passes = number(whole["forwards"], 1)
-        table.add_row(name, *cells, number(whole["f1"], 2), number(whole["ece"]), passes)
+        whole = by_subset[ALL]
+        areas = [number(by_subset[subset]["auroc"]) for subset in others]
+        scores = number(whole["f1"], 2), number(whole["ece"]), number(whole["forwards"], 1)
+        area = with_interval(whole["auroc"], whole["auroc_ci"])
+        table.add_row(name, area, *areas, *scores)
     console.print(table)
 
 

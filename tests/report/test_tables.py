@@ -94,7 +94,26 @@ def test_the_closing_table_names_chief_detectors_first_and_the_others_where_they
     print_headline(rows, Console(file=out, width=200))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert [line[0] for line in lines] == ["detector", "output", "everything", *shown]
-    assert lines[2] == ["everything", *["–", "[–,", "–]"] * 3, "0.50", "0.250", "37.0"]
+    assert lines[2] == ["everything", "–", "[–,", "–]", "–", "–", "0.50", "0.250", "37.0"]
+
+
+@pytest.mark.parametrize("width", [70, 100])
+def test_the_closing_table_cuts_nothing_however_narrow(width):
+    name = "tracks+output+probe+raw_latents"
+    subsets = ("all", "p>0.5", "p>0.8", "within relation")
+    rows = [
+        {"detector": name, "subset": subset, "auroc": 0.95, "auroc_ci": [0.9, 0.97], "f1": 0.5,
+         "ece": 0.25, "forwards": 221.0}
+        for subset in subsets
+    ]  # fmt: skip
+    out = io.StringIO()
+    print_headline(rows, Console(file=out, width=width))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "0.950 [0.900, 0.970]" in text
+    assert "221.0" in text
+    assert (name in text) == (width == 100)
 
 
 def test_counts_are_per_group_in_order_of_appearance():

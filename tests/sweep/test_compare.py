@@ -3,10 +3,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ghosttrack.analysis.evaluations import read_evaluation
 from ghosttrack.evaluation.result import Interval
 from ghosttrack.report.tables import Estimate
 from sweep.compare_models import main
 from sweep.heatmaps import main as heatmaps
+from sweep.paired import paired_sheet
 from sweep.tables import (
     Target,
     bands_sheet,
@@ -15,7 +17,7 @@ from sweep.tables import (
     targets_sheet,
     trends_sheet,
 )
-from tests.report.materials import evaluation, row
+from tests.report.materials import LABELS, N, evaluation, row
 from tests.sweep.outputs import bank, detected, hook, judged, record, trained
 
 
@@ -174,3 +176,24 @@ def test_positions_have_maps_of_their_own(tmp_path: Path, capsys: pytest.Capture
     for said in ("loss: mean squared error", "explained variance", "dead fraction", "0.25", "0.88"):
         assert f">{said}<" in drawn
     assert plain.name in paths[1].read_text()
+
+
+def test_evaluations_that_share_answers_are_compared_on_these(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("sweep.paired.LEAST_SHARED", 8)
+    better = {"output": LABELS.astype(float)}
+    folders = [
+        judged(tmp_path / name, evaluation(scores=scores))
+        for name, scores in (("a", better), ("b", {"output": 1.0 - LABELS}))
+    ]
+    sheet = paired_sheet({one: read_evaluation(one) for one in folders}, ("output", "few"))
+    assert only(sheet, "shared answers", detector="output") == N
+    difference = only(sheet, "difference", detector="output")
+    assert difference == Estimate(1.0, 1.0, 1.0)
+    assert only(sheet, "AUROC", detector="output") == 1.0
+
+
+def test_a_page_of_a_comparison_shows_its_numbers(outputs: Path):
+    main([str(outputs)])
+    page = (outputs / "comparison" / "comparison.html").read_text()
+    assert "0.600" in page
+    assert 'class="sortable"' in page

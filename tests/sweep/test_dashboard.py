@@ -43,9 +43,10 @@ def page(outputs: Path) -> Page:
 
 def test_the_page_needs_no_other_file_and_no_network(page: Page):
     sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
-    assert len(sources) == 5  # AUROC, depth, sweet spot, training, layers
+    assert len(sources) == 7  # AUROC, Pareto, depth, map, sweet spot, training, layers
     assert all(source and source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert not {"link", "script", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{}]
     assert "url(" not in page.styles[0]
 
 
@@ -76,7 +77,7 @@ def test_a_sweep_without_evaluations_and_logs_has_fewer_sections(tmp_path: Path)
     trained(root / "sweeps" / "g" / "0", [], bank(root, 64, 8, [hook(0)]))
     main([str(root), "--out", str(tmp_path / "page" / "one.html")])
     text = Page((tmp_path / "page" / "one.html").read_text())
-    assert {attrs["id"] for _, attrs in text.tags if "id" in attrs} == {"runs", "banks"}
+    assert {attrs["id"] for tag, attrs in text.tags if tag == "h2"} == {"runs", "banks"}
 
 
 def test_a_resumed_run_has_one_history_in_the_order_of_steps(tmp_path: Path):
