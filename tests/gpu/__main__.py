@@ -36,6 +36,7 @@ def parts(device: torch.device, small: bool, folder: Path) -> dict[str, Callable
         (folder / name).mkdir()
     return {
         "check float64": partial(checks.steps_agree_with_float64, device),
+        "check kernels": partial(checks.kernels_agree_with_float64, device),
         "check bf16": partial(checks.bf16_keeps_the_gradients_direction, device),
         "check one rank": partial(checks.one_rank_moves_as_none_does, device, folder / "rank"),
         "check resume": partial(

@@ -1,5 +1,7 @@
 """What has to be right on a device before its numbers mean anything."""
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def paths(device: torch.device) -> list[tuple[Architecture, KernelChoice]]:
     found = []
     for architecture in Architecture:
         for kernels in KernelChoice:
+            if kernels is KernelChoice.auto:
+                continue  # one of the others
             if kernels is KernelChoice.triton and device.type == "cpu":
                 continue  # by an interpreter, in tests of their own
             try:
@@ -70,6 +74,16 @@ def steps_agree_with_float64(device: torch.device) -> dict[str, float]:
             assert worst < most, f"{name}: {worst}"
             found[name] = worst
     return found
+
+
+def kernels_agree_with_float64(device: torch.device) -> str:
+    """Run the tests of Triton's kernels; of a CPU, that has but the interpreter, the suite does."""
+    if device.type == "cpu":
+        return "left to the suite"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/sae/test_fused.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout.splitlines()[-1]
 
 
 def bf16_keeps_the_gradients_direction(device: torch.device) -> float:
