@@ -13,7 +13,7 @@ made from is listed as `classifiers.Inputs`.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 
 from ghosttrack.detector.asking.families.owner import N_NEAR
@@ -257,7 +257,6 @@ LIVE = (*COMPETING, PROBE, LATENTS, GAIN[1])
 KEPT = tuple(one.name for one in reversed(DETECTORS) if one.kept)
 """Detectors for new prompts, the one to be asked first before the others: each needs less."""
 CHIEF = tuple(one.name for one in DETECTORS if one.chief)
-CURVES = tuple(one.name for one in DETECTORS if one.curve)
 COLORS = {one.name: one.color for one in DETECTORS if one.color}
 """Of the rows of the closing table, in reading order."""
 HEADLINE = (*(one.name for one in DETECTORS if one.headline), DECISIVE_NULL[1])
@@ -266,6 +265,12 @@ HEADLINE = (*(one.name for one in DETECTORS if one.headline), DECISIVE_NULL[1])
 def find(name: str) -> DetectorSpec:
     """Look a row of the list up."""
     return next(one for one in DETECTORS if one.name == name)
+
+
+def drawn(judged: Container[str]) -> list[str]:
+    """Choose whose curves are drawn: where none of the usual was judged, the table's first."""
+    usual = [one.name for one in DETECTORS if one.curve and one.name in judged]
+    return usual or [name for name in COLORS if name in judged][:5]
 
 
 def null(kind: str) -> DetectorSpec:

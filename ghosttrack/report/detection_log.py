@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.evaluation.roster import CHIEF, COLORS, CURVES
+from ghosttrack.evaluation.roster import CHIEF, COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.wandb import chart, log_numbers, picture, table
@@ -104,11 +104,11 @@ def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
 def _curves(material: ReportMaterial) -> dict[str, Any]:
     """Draw curves that can be zoomed into and put beside those of other runs."""
     found, labels = material.evaluation, material.answers.labels
-    drawn = [(name, found.scores[name]) for name in CURVES if name in found.scores]
+    scores = [(name, found.scores[name]) for name in drawn(found.scores)]
     rows = {
-        "roc": [(*point, name) for name, prob in drawn for point in _roc(labels, prob)],
-        "pr": [(*point, name) for name, prob in drawn for point in _pr(labels, prob)],
-        "calibration": [(*point, name) for name, prob in drawn for point in _bins(labels, prob)],
+        "roc": [(*point, name) for name, prob in scores for point in _roc(labels, prob)],
+        "pr": [(*point, name) for name, prob in scores for point in _pr(labels, prob)],
+        "calibration": [(*point, name) for name, prob in scores for point in _bins(labels, prob)],
     }
     titles = {
         "roc": "ROC: right answers flagged (x), hallucinated flagged (y)",

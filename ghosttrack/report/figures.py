@@ -14,7 +14,7 @@ from scipy.stats import beta
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair
-from ghosttrack.evaluation.roster import COLORS, CURVES
+from ghosttrack.evaluation.roster import COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
 from ghosttrack.report.overview import draw_overview
 from ghosttrack.report.pictures import ACCENT, FAINT, SHOWN, STYLE, WARNING, save
@@ -42,7 +42,7 @@ def draw(
         labels: 1 = hallucinated, in the answers' order.
         kinds: File formats.
     """
-    names = [name for name in CURVES if name in evaluation.scores]
+    names = drawn(evaluation.scores)
     paths = []
     with mpl.rc_context(STYLE):
         for name, size in OVERVIEWS.items():
@@ -61,7 +61,7 @@ def draw(
 
 
 def _line(name: str) -> Any:  # noqa: ANN401 - a name of Matplotlib's, or dashes
-    return LINES[CURVES.index(name) % len(LINES)]
+    return LINES[list(COLORS).index(name) % len(LINES)]
 
 
 def _roc(

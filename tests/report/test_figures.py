@@ -1,7 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from ghosttrack.evaluation.roster import COLORS, CURVES
+from ghosttrack.evaluation.roster import COLORS, DETECTORS
 from ghosttrack.report.figures import draw
 from ghosttrack.report.page import CAPTIONS
 from tests.report import materials
@@ -36,6 +37,14 @@ def test_the_forest_shows_every_detector_and_the_curves_only_chosen_ones(tmp_pat
     assert ">null:shuffled<" not in (tmp_path / "roc.svg").read_text()
 
 
+def test_curves_are_drawn_of_ready_answers_too(tmp_path: Path):
+    """None of the detectors whose curves are usual reads them."""
+    found = materials.evaluation()
+    draw(tmp_path, replace(found, scores={"sampling": found.scores["output"]}), materials.LABELS)
+    for name in ("roc", "pr"):
+        assert ">sampling<" in (tmp_path / f"{name}.svg").read_text()
+
+
 def test_every_detector_of_the_closing_table_has_a_colour_of_its_own():
-    assert set(CURVES) <= set(COLORS)
+    assert {one.name for one in DETECTORS if one.curve} <= set(COLORS)
     assert len(set(COLORS.values())) == len(COLORS)
