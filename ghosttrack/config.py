@@ -21,6 +21,7 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.sizing import BankSettings, Sizes, bank_settings
+from ghosttrack.processes import has_gpu
 from ghosttrack.questions.config import (
     AskingConfig,
     FileQuestions,
@@ -29,7 +30,7 @@ from ghosttrack.questions.config import (
     ReadyAnswers,
     WorldQuestions,
 )
-from ghosttrack.sae.config import SAEConfig, TrainRunConfig
+from ghosttrack.sae.config import Precision, SAEConfig, TrainRunConfig
 from ghosttrack.world.facts import WORLD_FILE
 
 Schema = TypeVar("Schema")
@@ -115,6 +116,20 @@ class TrainProgram(ExtractProgram):
     logger: dict[str, Any]
     """A Lightning logger."""
 
+    @property
+    def precision(self) -> Precision:
+        """`train.precision`, resolved for the device that trains."""
+        if self.train.precision is not Precision.auto:
+            return self.train.precision
+        accelerator = self.trainer["accelerator"]
+        is_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and has_gpu())
+        return Precision.bf16 if is_gpu else Precision.fp32
+
+    @property
+    def names_wandb(self) -> bool:
+        """Tell whether it is W&B's."""
+        return self.logger["_target_"].endswith("WandbLogger")
+
 
 @dataclass
 class DetectProgram(TrainProgram):
@@ -178,7 +193,7 @@ def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
 @cache
 def _own_sizes(source: ModelSource) -> Sizes:
     """Ask a model for its sizes once, not for every setting that hangs on them."""
-    from ghosttrack.models.load import own_sizes  # transformers: a model's own configuration
+    from ghosttrack.models.hub import own_sizes  # asks transformers
 
     return own_sizes(source, Path())
 

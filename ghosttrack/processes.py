@@ -1,6 +1,8 @@
 """This process among those that were started together: torchrun's, SLURM's or Lightning's."""
 
 import os
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
@@ -8,6 +10,8 @@ RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 WORLD_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """The latter is there only where srun started the process: a batch script is alone."""
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these is there where a GPU's driver is: NVIDIA's, that of WSL, AMD's."""
 
 
 class Place(NamedTuple):
@@ -26,6 +30,15 @@ def place() -> Place:
     """Read where this process stands; alone where no launcher says otherwise."""
     rank, local_rank = _largest(RANKS), _largest(LOCAL_RANKS)
     return Place(rank, local_rank, max(_largest(WORLD_SIZES), rank + 1))
+
+
+def has_gpu() -> bool:
+    """Tell whether PyTorch sees a GPU; where Linux has no driver it need not be imported."""
+    if sys.platform == "linux" and not any(Path(driver).exists() for driver in DRIVERS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _largest(names: tuple[str, ...]) -> int:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ghosttrack.config import load, resolve_layers, restore
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.models import load as load_model
+from ghosttrack.models import hub
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.run import plain
 from tests.support import tiny
@@ -241,7 +241,7 @@ def test_the_grid_is_the_studys_eight_pairs() -> None:
 
 def test_a_tilde_is_the_home_and_a_typed_line_break_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setattr(load_model, "own_sizes", lambda *_: Sizes(2, 32))
+    monkeypatch.setattr(hub, "own_sizes", lambda *_: Sizes(2, 32))
     typed = (
         *("model.path='~/m'", "bank='~/saes'", "output_root='~/gt'", "corpus=text"),
         *(

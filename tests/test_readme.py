@@ -13,7 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ghosttrack.config import TrainProgram, load
-from ghosttrack.models import load as load_model
+from ghosttrack.models import hub
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.evaluate import evaluate
@@ -72,7 +72,7 @@ def test_both_commands_use_the_constraints_that_are_there():
 def test_every_command_composes_and_loads(
     program: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(load_model, "own_sizes", lambda *_: Sizes(2, 32))  # of models of one's own
+    monkeypatch.setattr(hub, "own_sizes", lambda *_: Sizes(2, 32))  # of models of one's own
     assert (ROOT / f"{program}.py").is_file()
     for overrides in jobs(arguments):
         load(composed(program, *overrides), PROGRAMS[program])
@@ -175,4 +175,6 @@ def imports(file: Path) -> set[str]:
             found |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
         elif isinstance(node, ast.Import):
             found |= {one.name for one in node.names}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("ghosttrack."):
+            found.add(node.value)  # named, to be imported when it is called
     return found

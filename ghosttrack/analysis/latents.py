@@ -47,8 +47,9 @@ from ghosttrack.data.windows import StoredWindows
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.config import ModelConfig
+from ghosttrack.models.hub import model_identity
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import load_lm, model_identity
+from ghosttrack.models.load import load_lm
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.pipelines.model_folders import embedded_folder
 from ghosttrack.report.pictures import Curve, draw_curves

@@ -44,6 +44,8 @@ NEEDS = {
 """What a table, or another thing that detectors need, is made from, where its name does not say
 it."""
 OUTPUT = ("output",)
+LENS_TABLES, ATTENTION_TABLES, MASKED = ("lens", "lens_trajectory"), ("rauq", "lookback"), "masked"
+"""What one pass over the answers leaves beside residual streams."""
 OF_STATES = "states:"
 PLACES = {
     "prompt_last": "last token of the prompt",

@@ -1,21 +1,36 @@
-"""Find the folder that holds a language model: local first, then the hub's cache, then the hub."""
+"""Find the folder that holds a language model: local first, then the hub's cache, then the hub.
 
+What it holds is told without loading weights.
+"""
+
+import json
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import sha256_file
 from ghosttrack.models.config import ModelConfig, ModelSource
-from ghosttrack.models.gguf import gguf_file
+from ghosttrack.models.gguf import gguf_file, read_header
+from ghosttrack.models.sizing import Sizes
+
+if TYPE_CHECKING:
+    import transformers
 
 REACH_TIMEOUT_S = 2.0
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 """Weight files, the preferred first; nothing but these is read."""
+TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
 TEXTS = ("*.json", "*.txt", "*.model")
 
 
@@ -140,3 +155,110 @@ def is_reachable() -> bool:
     thread.start()
     thread.join(REACH_TIMEOUT_S)
     return opened.is_set()
+
+
+def sizes(config: ModelConfig, embedded: Path) -> Sizes:
+    """Return the model's sizes without loading weights.
+
+    Args:
+        config: Where `path` is set the sizes come from its own config, otherwise from the preset.
+        embedded: Folder of the embedded model.
+
+    Raises:
+        ConfigError: `path` leads to no model.
+    """
+    if config.path is None and config.n_layers and config.d_model:
+        return Sizes(config.n_layers, config.d_model)
+    return own_sizes(config, embedded)
+
+
+def own_sizes(config: ModelConfig | ModelSource, embedded: Path) -> Sizes:
+    """Return the sizes that the model itself tells, whatever the preset says; see `sizes`."""
+    if file := gguf_file(config.path):
+        return Sizes(*read_header(file)[1:])
+    settings = read_config(model_folder(config, embedded), config.trust_remote_code)
+    n_ctx = getattr(settings, "max_position_embeddings", None) or 2**31
+    return Sizes(settings.num_hidden_layers, settings.hidden_size, n_ctx)
+
+
+def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
+    """Hash what determines the model's numbers, without loading it.
+
+    Raises:
+        ConfigError: The model cannot be found.
+    """
+    return {
+        **_content(config, embedded),
+        "dtype": config.dtype.value,
+        "prepend_bos": str(config.prepend_bos),
+    }
+
+
+def _content(config: ModelConfig, embedded: Path) -> dict[str, str]:
+    """Hash configuration, weights and tokenizer; the folder of a GGUF file is named by its hash."""
+    if gguf_file(config.path):
+        return dict.fromkeys(("config", "weights", "tokenizer"), embedded.name.rpartition("-")[2])
+    folder = model_folder(config, embedded)
+    return {
+        "config": sha256_file(folder / "config.json"),
+        "weights": _joint_hash(weight_files(folder)),
+        "tokenizer": _joint_hash(tokenizer_files(folder)),
+    }
+
+
+def model_revision(config: ModelConfig, embedded: Path) -> str:
+    """Return the hub commit of the model; empty for a folder of one's own."""
+    folder = model_folder(config, embedded)
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
+def read_config(folder: Path, trust_remote_code: bool) -> "transformers.PretrainedConfig":
+    """Read what a folder says of its language model.
+
+    Raises:
+        ConfigError: It cannot be read, or is not of a causal language model.
+    """
+    from transformers import AutoConfig
+
+    with reading(folder):
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if settings.is_encoder_decoder:
+        raise ConfigError(f"model: {folder} is an encoder-decoder, not a causal language model")
+    return settings.get_text_config()
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Answer with one line whatever a folder of others makes a library raise.
+
+    `tokenizers` raises bare exceptions, transformers' configurations a class of their own each, and
+    quantised weights ask for libraries that are not there.
+    """
+    try:
+        yield
+    except UnpicklingError as error:
+        raise ConfigError(
+            f"model: cannot read {folder}: its weights are a pickle that holds more than tensors,"
+            " which could run code; save them with save_pretrained, as safetensors"
+        ) from error
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) if lines else type(error).__name__
+        raise ConfigError(f"model: cannot read {folder}: {reason}") from error
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """List the files that make a folder's tokenizer."""
+    found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
+
+
+def _joint_hash(paths: list[Path]) -> str:
+    return sha256(json.dumps([(p.name, _content_hash(p)) for p in paths]).encode()).hexdigest()
+
+
+def _content_hash(path: Path) -> str:
+    """SHA-256 of a file; the hub's cache names large files by it, which saves reading gigabytes."""
+    blob = path.resolve()
+    is_named = blob.parent.name == "blobs" and len(blob.name) == 64
+    return blob.name if is_named else sha256_file(blob)

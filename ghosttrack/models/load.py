@@ -1,17 +1,13 @@
 """Load the language model under study, frozen and quietly."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -21,14 +17,16 @@ from transformers import (
 from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.files import sha256_file
-from ghosttrack.models.config import Dtype, ModelConfig, ModelSource
-from ghosttrack.models.gguf import gguf_file, read_header
-from ghosttrack.models.hub import model_folder, weight_files
+from ghosttrack.models.config import Dtype, ModelConfig
+from ghosttrack.models.hub import (
+    model_folder,
+    model_identity,
+    read_config,
+    reading,
+    tokenizer_files,
+)
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sizing import Sizes
 
-TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
 MOST_TWICE = 5 * 10**8
 """Parameters of the largest model that is held a second time, with random weights, for canaries."""
 
@@ -59,30 +57,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def sizes(config: ModelConfig, embedded: Path) -> Sizes:
-    """Return the model's sizes without loading weights.
-
-    Args:
-        config: Where `path` is set the sizes come from its own config, otherwise from the preset.
-        embedded: Folder of the embedded model.
-
-    Raises:
-        ConfigError: `path` leads to no model.
-    """
-    if config.path is None and config.n_layers and config.d_model:
-        return Sizes(config.n_layers, config.d_model)
-    return own_sizes(config, embedded)
-
-
-def own_sizes(config: ModelConfig | ModelSource, embedded: Path) -> Sizes:
-    """Return the sizes that the model itself tells, whatever the preset says; see `sizes`."""
-    if file := gguf_file(config.path):
-        return Sizes(*read_header(file)[1:])
-    settings = _read_config(model_folder(config, embedded), config.trust_remote_code)
-    n_ctx = getattr(settings, "max_position_embeddings", None) or 2**31
-    return Sizes(settings.num_hidden_layers, settings.hidden_size, n_ctx)
-
-
 def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     """Load model and tokenizer from a folder, the hub's cache or the hub.
 
@@ -97,7 +71,7 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     target = resolve_device(device)
     folder = model_folder(config, embedded)
     with quiet():
-        settings = _read_config(folder, config.trust_remote_code)
+        settings = read_config(folder, config.trust_remote_code)
         _check_sizes(config, settings)
         model = _read_model(folder, config)
         tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
@@ -117,7 +91,7 @@ def load_tokenizer(config: ModelConfig, embedded: Path) -> PreTrainedTokenizerBa
     """
     folder = model_folder(config, embedded)
     with quiet():
-        settings = _read_config(folder, config.trust_remote_code)
+        settings = read_config(folder, config.trust_remote_code)
         return _read_tokenizer(folder, config, settings.vocab_size)
 
 
@@ -135,53 +109,9 @@ def untrained(lm: LM, seed: int) -> LM:
     return _wrapped(model, lm.tokenizer, lm.device, identity, prepend_bos=bool(lm.prefix_ids))
 
 
-def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
-    """Hash what determines the model's numbers, without loading it.
-
-    Raises:
-        ConfigError: The model cannot be found.
-    """
-    return {
-        **_content(config, embedded),
-        "dtype": config.dtype.value,
-        "prepend_bos": str(config.prepend_bos),
-    }
-
-
-def _content(config: ModelConfig, embedded: Path) -> dict[str, str]:
-    """Hash configuration, weights and tokenizer; a GGUF file holds all three."""
-    if file := gguf_file(config.path):
-        return dict.fromkeys(("config", "weights", "tokenizer"), sha256_file(file))
-    folder = model_folder(config, embedded)
-    return {
-        "config": sha256_file(folder / "config.json"),
-        "weights": _joint_hash(weight_files(folder)),
-        "tokenizer": _joint_hash(_tokenizer_files(folder)),
-    }
-
-
-def model_revision(config: ModelConfig, embedded: Path) -> str:
-    """Return the hub commit of the model; empty for a folder of one's own."""
-    folder = model_folder(config, embedded)
-    return folder.name if folder.parent.name == "snapshots" else ""
-
-
-def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
-    """Read what a folder says of its language model.
-
-    Raises:
-        ConfigError: It cannot be read, or is not of a causal language model.
-    """
-    with _reading(folder):
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    if settings.is_encoder_decoder:
-        raise ConfigError(f"model: {folder} is an encoder-decoder, not a causal language model")
-    return settings.get_text_config()
-
-
 def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
     """Read the weights; transformers would make up those that are not there."""
-    with _reading(folder):
+    with reading(folder):
         model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - a pair
             folder,
             dtype=getattr(torch, config.dtype.value),
@@ -201,9 +131,9 @@ def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
 def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrainedTokenizerBase:
     """Read the tokenizer; transformers would make an empty one where some have no files."""
     lacking = ConfigError(f"model: {folder} holds no tokenizer; its save_pretrained writes one")
-    if not _tokenizer_files(folder):
+    if not tokenizer_files(folder):
         raise lacking
-    with _reading(folder):
+    with reading(folder):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code
         )
@@ -215,26 +145,6 @@ def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrain
             f"the model only {d_vocab}; they do not belong together"
         )
     return tokenizer
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Answer with one line whatever a folder of others makes a library raise.
-
-    `tokenizers` raises bare exceptions, transformers' configurations a class of their own each, and
-    quantised weights ask for libraries that are not there.
-    """
-    try:
-        yield
-    except UnpicklingError as error:
-        raise ConfigError(
-            f"model: cannot read {folder}: its weights are a pickle that holds more than tensors,"
-            " which could run code; save them with save_pretrained, as safetensors"
-        ) from error
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:2]) if lines else type(error).__name__
-        raise ConfigError(f"model: cannot read {folder}: {reason}") from error
 
 
 def _prepends_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -257,22 +167,6 @@ def _check_sizes(config: ModelConfig, settings: PretrainedConfig) -> None:
             f"model.context={config.context}, but the model reads {n_ctx} tokens; "
             f"set model.context={n_ctx} or less"
         )
-
-
-def _tokenizer_files(folder: Path) -> list[Path]:
-    found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
-    return sorted(path for path in found if path.is_file())
-
-
-def _joint_hash(paths: list[Path]) -> str:
-    return sha256(json.dumps([(p.name, _content_hash(p)) for p in paths]).encode()).hexdigest()
-
-
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file; the hub's cache names large files by it, which saves reading gigabytes."""
-    blob = path.resolve()
-    is_named = blob.parent.name == "blobs" and len(blob.name) == 64
-    return blob.name if is_named else sha256_file(blob)
 
 
 def _wrapped(

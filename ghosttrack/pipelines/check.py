@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.config import TrainProgram
+from ghosttrack.config import DetectProgram, TrainProgram
 from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
+from ghosttrack.models.hub import sizes
 from ghosttrack.models.load import resolve_device
-from ghosttrack.pipelines.extract import (
-    HELDOUT,
-    activations,
-    heldout_id,
-    store_stage,
-    stream_source,
-)
+from ghosttrack.pipelines.activations import stream_source
+from ghosttrack.pipelines.extract import HELDOUT, activations, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
+from ghosttrack.pipelines.train_bank import with_fidelity
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.bank_files import HookSAE
@@ -166,3 +163,35 @@ def _source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
     if store_stage(setup).exists or config.corpus.kind is CorpusKind.activations:
         return StoreSource(ActivationStore(activations(setup).path), hooks)
     return stream_source(setup, config.train.buffer_tokens, hooks)
+
+
+def take_over(setup: Setup[DetectProgram], path: Path, saes: list[HookSAE], folder: Path) -> None:
+    """Copy SAEs in our format, measured on held-out tokens as trained ones are."""
+    log.info("measuring %s on held-out text; settings of sae and trainer do not count", path)
+    adopted = Bank.of(saes)
+    rows = with_fidelity(measured(adopted, setup, path), adopted, setup)
+    facts = {"source": path.name, HELDOUT: heldout_id(setup)}
+    adopted.save(folder, rows, {"model_name": setup.config.model.name, **facts})
+
+
+def saes_of(setup: Setup[DetectProgram], path: Path) -> list[HookSAE]:
+    """Read the SAEs through which answers are to be looked at.
+
+    Raises:
+        ConfigError: `bank` names nothing, or not an SAE for each of `layers`.
+        DataError: Its files cannot be read, or are of another model.
+    """
+    if not path.exists():
+        raise ConfigError(f"bank={path}: no such file or folder")
+    asked = None if setup.config.layers == "all" else setup.layers
+    given = read_saes(path, asked)
+    d_model, width = sizes(setup.config.model, setup.embedded).d_model, given[0].W_enc.shape[0]
+    if width != d_model:
+        raise ConfigError(
+            f"bank={path} is of d_model {width}, {setup.config.model.name} of {d_model}"
+        )
+    saes = chosen(given, setup, path)
+    if [sae.hook for sae in saes] != setup.hooks:
+        layers = ",".join(str(layer_of(sae.hook)) for sae in saes)
+        raise ConfigError(f"bank={path} has SAEs of some layers alone; set layers=[{layers}]")
+    return saes

@@ -1,40 +1,21 @@
-"""An evaluation's files, and the last words of a run that has one."""
+"""An evaluation as a stage, and the last words of a run that has one."""
 
 import logging
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
-from ghosttrack import __version__
-from ghosttrack.artifacts import Artifact, git_commit
+from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.errors import LeakError
 from ghosttrack.evaluation.config import HeldOut, Singing
-from ghosttrack.files import read_json, write_json
-from ghosttrack.report.detection_log import log_evaluation
-from ghosttrack.report.figures import draw
-from ghosttrack.report.material import Kept, ReportMaterial
-from ghosttrack.report.page import write_page
-from ghosttrack.report.tables import (
-    account,
-    category_counts,
-    print_headline,
-    with_interval,
-    write_rows,
-    write_scores,
-)
-from ghosttrack.run import Run, plain
-from ghosttrack.training.loggers import close_loggers, make_loggers
+from ghosttrack.files import read_json
+from ghosttrack.pipelines.stage import Named, Outputs, Stage
+from ghosttrack.report.tables import account, print_headline, with_interval
+from ghosttrack.run import Run
 
-HELD_OUT = {
-    HeldOut.group: "that keep a question or an entity together",
-    HeldOut.wording: "of wordings, each judged by who learned from other wordings and entities",
-    HeldOut.relation: "of relations, each judged by who learned from other relations and entities",
-}
 TABLE_WIDTH = 100
 """Columns of the closing table at most; a narrower terminal folds names, a log cuts nothing."""
 
@@ -44,7 +25,25 @@ SCHEMA = 3
 log = logging.getLogger(__name__)
 
 
-def protocol(config: DetectProgram) -> dict[str, object]:
+def judged_stage(
+    outputs: Outputs, config: DetectProgram, judged: Mapping[str, object], write: Named
+) -> Stage[dict[str, Any]]:
+    """The evaluation of what is judged, with its report.
+
+    Args:
+        outputs: Where it lies.
+        config: Tells how it is judged.
+        judged: Settings, or ids of stages, that determine what.
+        write: Fills its folder.
+    """
+    settings = {**judged, **_protocol(config), "schema": SCHEMA}
+    name, load = config.questions.name, Named("ghosttrack.pipelines.conclude", "read_evaluation")
+    if not config.questions.kind.is_ready:
+        name = f"{name}-{config.detector.name}"
+    return Stage(outputs, "evaluations", name, settings, write, load)
+
+
+def _protocol(config: DetectProgram) -> dict[str, object]:
     """Give the settings that determine an evaluation beside what it judges."""
     judging = config.evaluation
     is_usual = judging.held_out is HeldOut.group
@@ -56,54 +55,6 @@ def protocol(config: DetectProgram) -> dict[str, object]:
         **({} if judging.prevalence is None else {"prevalence": judging.prevalence}),
         **({} if judging.compare is None else {"compare": sorted(judging.compare)}),
     }
-
-
-def protocol_facts(config: DetectProgram) -> dict[str, str]:
-    """Say how it was judged, for the head of the page."""
-    judging, commit = config.evaluation, git_commit()[:12] or "no commit"
-    return {
-        "protocol": f"{judging.n_folds} folds {HELD_OUT[judging.held_out]}, "
-        f"{judging.n_bootstrap} resamples of what is held out together, seed {judging.seed}",
-        "code": f"ghosttrack {__version__} at {commit}",
-    }
-
-
-def write_findings(
-    folder: Path,
-    run: Run,
-    config: DetectProgram,
-    material: ReportMaterial,
-    decode: Callable[[Sequence[int]], str],
-) -> None:
-    """Write the evaluation's files: JSON first, then figures, tables and the page."""
-    evaluation, answers = material.evaluation, material.answers
-    material = material._replace(
-        command=_command(run),
-        settings=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
-        kept={
-            f"{one.path.parent.name}/{one.path.name}": Kept(one.manifest["seconds"], one.n_bytes)
-            for one in run.kept
-        },
-    )
-    write_json(folder / "evaluation.json", evaluation.to_json())
-    (folder / "figures").mkdir(exist_ok=True)
-    (folder / "tables").mkdir(exist_ok=True)
-    figures = draw(folder / "figures", evaluation, answers.labels)
-    write_rows(folder / "tables" / "detectors.csv", evaluation.rows)
-    texts = zip(answers.asked, answers.texts, answers.categories, answers.groups, strict=True)
-    write_scores(folder / "tables" / "scores.csv", evaluation, list(texts))
-    write_page(folder / "report.html", material, figures, decode)
-    write_json(folder / "metrics.json", _metrics(material))
-    loggers = make_loggers(config, run, "detect", folder)
-    log_evaluation(loggers, material, figures)
-    close_loggers(loggers, config, run, folder)
-
-
-def _command(run: Run) -> str:
-    """Give the command line of this run, as Hydra noted it."""
-    noted = run.folder / ".hydra" / "overrides.yaml"
-    overrides = yaml.safe_load(noted.read_text(encoding="utf-8")) if noted.is_file() else ()
-    return shlex.join(["python", "detect.py", *overrides])
 
 
 def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
@@ -151,18 +102,3 @@ def _canary(name: str, found: Mapping[str, Any]) -> str:
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """Read an evaluation's numbers."""
     return read_json(folder / "evaluation.json")
-
-
-def _metrics(material: ReportMaterial) -> dict[str, object]:
-    """Collect the numbers of an evaluation that are not in `evaluation.json`."""
-    answers = material.answers
-    return {
-        "tiers": {
-            name: {"n": n, "accuracy": accuracy}
-            for name, n, accuracy in category_counts(answers.tiers, answers.labels)
-        },
-        "categories": dict(material.evaluation.categories),
-        "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
-        "hooks": list(material.hooks),
-        "cautions": list(material.cautions),
-    }

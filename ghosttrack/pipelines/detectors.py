@@ -3,9 +3,8 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghosttrack.config import restore
 from ghosttrack.detector.asking.families.siblings import templates_of
@@ -24,9 +23,8 @@ from ghosttrack.evaluation.fitting import fit_whole
 from ghosttrack.evaluation.roster import KEPT, LIVE, needed
 from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
-from ghosttrack.pipelines.evaluation import Sources, evaluation_data
+from ghosttrack.pipelines.evaluation import evaluation_data
 from ghosttrack.pipelines.instruments import INSTRUMENTS
-from ghosttrack.pipelines.stage import Stage
 from ghosttrack.questions.config import (
     SCHEMAS,
     AskingConfig,
@@ -37,9 +35,10 @@ from ghosttrack.questions.config import (
 from ghosttrack.questions.sets import QuestionSet, Templates
 from ghosttrack.run import plain
 
+if TYPE_CHECKING:
+    from ghosttrack.pipelines.detect import Detection
+
 FACTS = "asking.json"
-SCHEMA = 2
-"""Version of the files that are written here."""
 
 
 class Facts(NamedTuple):
@@ -63,16 +62,7 @@ class Facts(NamedTuple):
     seed: int
 
 
-def detectors_stage(
-    sources: Sources, evaluation: Stage[object]
-) -> Stage[tuple[Facts, tuple[FittedDetector, ...]]]:
-    """The detectors that are of use on new prompts, fitted on all answers."""
-    settings = {"evaluation": evaluation.id, "detectors": [*KEPT, *LIVE], "schema": SCHEMA}
-    write = partial(write_detectors, sources, evaluation)
-    return Stage(sources.setup.outputs, "detectors", evaluation.name, settings, write, read_kept)
-
-
-def write_detectors(sources: Sources, evaluation: Stage[object], folder: Path) -> None:
+def write_detectors(sources: "Detection", folder: Path) -> None:
     """Fit the detectors, and keep them with all that it takes to ask and to follow new prompts."""
     setup = sources.setup
     config = setup.config
@@ -82,7 +72,7 @@ def write_detectors(sources: Sources, evaluation: Stage[object], folder: Path) -
         save(folder, fit_whole(data, names, config.evaluation.seed))
     if sources.tracks is not None:
         shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
-    write_json(folder / FACTS, _facts(sources, evaluation.key.folder.name))
+    write_json(folder / FACTS, _facts(sources, sources.evaluation.key.folder.name))
 
 
 def read_kept(folder: Path) -> tuple[Facts, tuple[FittedDetector, ...]]:
@@ -137,7 +127,7 @@ def _usable(data: EvaluationData, judging: EvaluationConfig, position: Position)
     return [name for name in dict.fromkeys(names) if not unfed & needed([name])]
 
 
-def _facts(sources: Sources, evaluation: str) -> dict[str, Any]:
+def _facts(sources: "Detection", evaluation: str) -> dict[str, Any]:
     setup, questions = sources.setup, sources.questions
     config, names = setup.config, questions.names
     if config.interventions.subjects is SubjectSource.found:

@@ -26,13 +26,12 @@ from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.windows import TOKEN_BYTES
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
-from ghosttrack.pipelines.answers import CHECKS
-from ghosttrack.pipelines.detect import Detection
+from ghosttrack.pipelines.detect import CHECKS, READ, Detection
 from ghosttrack.pipelines.extract import activations, store_stage
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Stage
-from ghosttrack.pipelines.states import READ
-from ghosttrack.pipelines.train import FIDELITY_TOKENS, trained_stage
+from ghosttrack.pipelines.train import trained_stage
+from ghosttrack.pipelines.train_bank import FIDELITY_TOKENS
 from ghosttrack.report.costs import TABLE_WIDTH, Cost, extrapolate, print_costs, total
 from ghosttrack.run import Run
 from ghosttrack.sae.bank import Bank

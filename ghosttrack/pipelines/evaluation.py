@@ -1,9 +1,8 @@
 """Judge all that was measured of the answers, and report it."""
 
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,9 +10,7 @@ from jaxtyping import Bool
 from ghosttrack.artifacts import Artifact
 from ghosttrack.config import DetectProgram
 from ghosttrack.data.config import Coverage, WorldText
-from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
-from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.config import Association, Position
 from ghosttrack.detector.learners.baselines import exposure_table
@@ -22,21 +19,13 @@ from ghosttrack.detector.tracks.attribution import spoken_tokens
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.pipelines.answers import SelfChecks, read_all_answers
-from ghosttrack.pipelines.conclude import (
-    SCHEMA,
-    protocol,
-    protocol_facts,
-    read_evaluation,
-    write_findings,
-)
+from ghosttrack.pipelines.answers import read_all_answers
+from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.states import AnswerStates
 from ghosttrack.pipelines.track_files import AnswerTracks
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
-from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.report.material import (
     GENERAL_LIMITS,
     WRITTEN_LIMITS,
@@ -44,83 +33,29 @@ from ghosttrack.report.material import (
     ReportMaterial,
     TrackView,
 )
-from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.candidates import UNRELATED_SHARE
 from ghosttrack.world.text import covered_groups
+
+if TYPE_CHECKING:
+    from ghosttrack.pipelines.detect import Detection
 
 WRITTEN = "written by others, a right and a wrong one to each question; not the model's own"
 
 
-class Sources(NamedTuple):
-    """The stages that an evaluation is made from."""
-
-    setup: Setup[DetectProgram]
-    questions: QuestionSet
-    answers: Stage[Answers]
-    again: Stage[Interventions]
-    checks: Stage[SelfChecks]
-    states: Stage[AnswerStates] | None
-    """None where no detector that is judged reads them."""
-    bank: Stage[Bank] | None
-    """Like `tracks` None where there is to be none."""
-    tracks: Stage[AnswerTracks] | None
-    read: Collection[str] = ()
-    """Tables and other things that the detectors which are judged read."""
-
-    @property
-    def parts(self) -> dict[str, Bool[np.ndarray, " sample"]]:
-        """Answers judged by themselves, too: by whether the bank read of their entity."""
-        config = self.setup.config
-        is_world, corpus = config.questions.kind is QuestionKind.ghostworld, config.corpus
-        is_part = isinstance(corpus, WorldText) and corpus.coverage is Coverage.held_out
-        if not (is_world and is_part):
-            return {}
-        groups = covered_groups(self.setup.world)
-        saw = np.array([group in groups for group in self.answers.get().groups])
-        return {"bank saw the entity": saw, "bank never saw it": ~saw}
-
-
-def evaluation_stage(
-    sources: Sources, detectors: Callable[[], Stage[Any]]
-) -> Stage[dict[str, Any]]:
-    """The evaluation of this configuration with its report.
-
-    Args:
-        sources: What it is made from.
-        detectors: Gives the stage of the fitted detectors, whose weights the report shows.
-    """
-    setup = sources.setup
-    settings = {
-        "answers": sources.answers.id,
-        "interventions": sources.again.id,
-        "checks": sources.checks.id,
-        **{
-            name: stage.id
-            for name, stage in (("states", sources.states), ("tracks", sources.tracks))
-            if stage is not None
-        },
-        **protocol(setup.config),
-        "schema": SCHEMA,
-    }
-    name = f"{setup.config.questions.name}-{setup.config.detector.name}"
-    write = partial(write_evaluation, sources, detectors)
-    return Stage(setup.outputs, "evaluations", name, settings, write, read_evaluation)
-
-
-def write_evaluation(sources: Sources, detectors: Callable[[], Stage[Any]], folder: Path) -> None:
+def write_evaluation(sources: "Detection", folder: Path) -> None:
     """Judge every detector, and write tables, figures and the page."""
     setup = sources.setup
-    config, fitted = setup.config, detectors().make().path
+    config, fitted = setup.config, sources.detectors.make().path
     with setup.run.stage("evaluate"):
         judging = config.evaluation
         evaluation = evaluate(evaluation_data(sources), judging, judging.seed)
     with setup.run.stage("report"):
         explainer = next(one for one in load(fitted) if not one.parts)
-        material = _material(setup, sources, evaluation, explainer)
+        material = _material(sources, evaluation, explainer)
         write_findings(folder, setup.run, config, material, setup.lm.decode)
 
 
-def evaluation_data(sources: Sources) -> EvaluationData:
+def evaluation_data(sources: "Detection") -> EvaluationData:
     """Collect what the evaluation looks at."""
     answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
     exposure, layers = exposure_table(answers.exposures), tuple(sources.setup.layers)
@@ -138,7 +73,7 @@ def evaluation_data(sources: Sources) -> EvaluationData:
         layers=layers,
         directions={spec.name: spec.direction for spec in specs},
         families={spec.name: spec.family for spec in SPECS},
-        parts=sources.parts,
+        parts=_parts(sources),
         has_bank=sources.bank is not None,
         is_real=sources.setup.config.questions.kind is not QuestionKind.ghostworld,
         said=read_all_answers(sources.answers.make().path),
@@ -150,6 +85,18 @@ def evaluation_data(sources: Sources) -> EvaluationData:
     if sources.bank is not None and "encoders" in sources.read:
         data = data._replace(encoders=sources.bank.get().encoders())
     return data
+
+
+def _parts(sources: "Detection") -> dict[str, Bool[np.ndarray, " sample"]]:
+    """Part answers that are judged by themselves, too: by whether the bank read of their entity."""
+    config = sources.setup.config
+    is_world, corpus = config.questions.kind is QuestionKind.ghostworld, config.corpus
+    is_part = isinstance(corpus, WorldText) and corpus.coverage is Coverage.held_out
+    if not (is_world and is_part):
+        return {}
+    groups = covered_groups(sources.setup.world)
+    saw = np.array([group in groups for group in sources.answers.get().groups])
+    return {"bank saw the entity": saw, "bank never saw it": ~saw}
 
 
 def _with_states(data: EvaluationData, read: AnswerStates, position: Position) -> EvaluationData:
@@ -174,8 +121,9 @@ def _with_tracks(data: EvaluationData, tracked: AnswerTracks) -> EvaluationData:
 
 
 def _material(
-    setup: Setup[DetectProgram], sources: Sources, evaluation: Evaluation, fitted: FittedDetector
+    sources: "Detection", evaluation: Evaluation, fitted: FittedDetector
 ) -> ReportMaterial:
+    setup = sources.setup
     answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
     tracked = None if sources.tracks is None else sources.tracks.get()
     bank = None if sources.bank is None else sources.bank.make()
@@ -193,7 +141,7 @@ def _material(
             **checks.tables,
         },
         specs=(*SPECS, *ghost_specs(setup.layers)),
-        view=_view(setup, sources, tracked),
+        view=_view(sources),
         owners=Owners(found.rivals, found.gaps),
         hooks=bank_metrics(bank)["hooks"] if bank else (),
         facts=_facts(setup, evaluation, bank),
@@ -204,12 +152,11 @@ def _material(
     )
 
 
-def _view(
-    setup: Setup[DetectProgram], sources: Sources, tracked: AnswerTracks | None
-) -> TrackView | None:
-    if tracked is None or sources.bank is None:
+def _view(sources: "Detection") -> TrackView | None:
+    if sources.tracks is None or sources.bank is None:
         return None
-    words = spoken_tokens(setup.lm, sources.bank.get(), tracked.view.observations)
+    tracked = sources.tracks.get()
+    words = spoken_tokens(sources.setup.lm, sources.bank.get(), tracked.view.observations)
     return tracked.view._replace(words=words)
 
 

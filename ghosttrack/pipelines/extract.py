@@ -1,29 +1,24 @@
 """A model reads a corpus, or ready-made activations are converted: a store comes out."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ghosttrack.artifacts import Artifact, artifact_id
-from ghosttrack.config import ExtractProgram, TrainProgram
-from ghosttrack.data.config import CorpusKind, StoreConfig, TextCorpus
-from ghosttrack.data.ready import convert
-from ghosttrack.data.source import ActivationSource
-from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes
-from ghosttrack.data.store_write import write_store
-from ghosttrack.data.stream import Split, StreamSource
-from ghosttrack.data.windows import TOKEN_BYTES
+from ghosttrack.config import ExtractProgram
+from ghosttrack.data.config import CorpusKind, StoreConfig
+from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.stage import Stage, coded
-from ghosttrack.pipelines.workers import together, use_own_gpu
+from ghosttrack.pipelines.stage import Named, Stage
 from ghosttrack.processes import place
 from ghosttrack.run import Run
-from ghosttrack.sae.config import Source
+
+if TYPE_CHECKING:
+    from ghosttrack.data.store import ActivationStore
 
 SCHEMA = 1
 """Version of the files of a store."""
+WRITER = "ghosttrack.pipelines.activations", "write_activations"
 HELDOUT = "heldout"
 """Where a bank's metadata names the tokens that its metrics were measured on."""
 
@@ -32,6 +27,9 @@ log = logging.getLogger(__name__)
 
 def extract(config: ExtractProgram) -> None:
     """Run the program."""
+    from ghosttrack.data.store import ActivationStore
+    from ghosttrack.pipelines.workers import use_own_gpu
+
     use_own_gpu()
     setup = Setup(config, Run.start("extract"))
     artifact = activations(setup)
@@ -50,40 +48,14 @@ def activations(setup: Setup[ExtractProgram]) -> Artifact:
     config, stage = setup.config, store_stage(setup)
     is_text = config.corpus.kind is not CorpusKind.activations
     if is_text and config.extract.devices > place().world_size == 1 and not stage.exists:
+        from ghosttrack.pipelines.workers import together
+
         with setup.run.stage(stage.title):
             together(activations, setup, config.extract.devices)
     return stage.make()
 
 
-def activation_source(
-    setup: Setup[TrainProgram], shares: list[list[str]], rank: int
-) -> ActivationSource:
-    """Open the activations of a rank's hook points, extracting a store where it is missing.
-
-    Args:
-        setup: Of all.
-        shares: Hook points of every rank; one list of all where none has its own.
-        rank: Whose they are.
-    """
-    config = setup.config
-    if config.train.source is Source.store:
-        return StoreSource(ActivationStore(activations(setup).path), shares[rank])
-    names = dict(zip(setup.hooks, setup.layers, strict=True))
-    split = Split([[names[hook] for hook in hooks] for hooks in shares], rank)
-    extractor, buffer_tokens = setup.extractor.of(setup.layers), config.train.buffer_tokens
-    return StreamSource(extractor, setup.corpus, buffer_tokens, split if len(shares) > 1 else None)
-
-
-def stream_source(
-    setup: Setup[ExtractProgram], buffer_tokens: int, hooks: list[str] | None = None
-) -> StreamSource:
-    """Let the model run beside whoever asks for activations, of all hook points or of some."""
-    names = zip(setup.layers, setup.hooks, strict=True)
-    layers = [layer for layer, name in names if hooks is None or name in hooks]
-    return StreamSource(setup.extractor.of(layers), setup.corpus, buffer_tokens)
-
-
-def store_stage(setup: Setup[ExtractProgram]) -> Stage[ActivationStore]:
+def store_stage(setup: Setup[ExtractProgram]) -> "Stage[ActivationStore]":
     """The activations of a corpus, on disk."""
     config = setup.config
     return Stage(
@@ -91,38 +63,10 @@ def store_stage(setup: Setup[ExtractProgram]) -> Stage[ActivationStore]:
         "activations",
         config.corpus.name,
         store_settings(setup),
-        partial(write_activations, setup),
-        ActivationStore,
+        Named(*WRITER, setup),
+        Named("ghosttrack.data.store", "ActivationStore"),
         title="extract",
         distributed=config.corpus.kind is not CorpusKind.activations,
-    )
-
-
-def write_activations(setup: Setup[ExtractProgram], folder: Path) -> None:
-    """Let the model read the corpus, or convert what is there already; every rank its share."""
-    config = setup.config
-    if config.corpus.kind is CorpusKind.activations:
-        convert(folder, setup.corpus_path, setup.layers, config.store, config.seed)
-        return
-    if place().rank == 0:
-        _say_plan(setup, folder)
-    write_store(folder, setup.extractor, setup.corpus, config.store, place())
-
-
-def _say_plan(setup: Setup[ExtractProgram], folder: Path) -> None:
-    """Say what extraction takes before the corpus is tokenised; its first second tells the time."""
-    corpus, store, lm = setup.config.corpus, setup.config.store, setup.lm
-    assert isinstance(corpus, TextCorpus), corpus
-    n_tokens = corpus.num_tokens + corpus.heldout_tokens
-    weights = sum(parameter.nbytes for parameter in lm.model.parameters())
-    log.info(
-        "extraction: up to %s tokens at %d layers: %.2f GB, and %.2f GB of token ids, of the"
-        " %.1f GB free on the disk; the model takes %.2f GB of memory",
-        *(f"{n_tokens:,}", len(setup.layers)),
-        disk_bytes(n_tokens, len(setup.layers), lm.d_model, store.dtype) / 1e9,
-        TOKEN_BYTES * n_tokens / 1e9,
-        shutil.disk_usage(folder).free / 1e9,
-        weights / 1e9,
     )
 
 
@@ -179,4 +123,4 @@ def store_identity(
     model: Mapping[str, str] | None,
 ) -> dict[str, object]:
     """Give the identity of a store that this code would write of these (see `_settings`)."""
-    return coded(_settings(corpus, layers, store, seed, model), write_activations)
+    return {**_settings(corpus, layers, store, seed, model), "code": hashed(*WRITER)}

@@ -13,7 +13,7 @@ from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import Usual, fit_usual
 from ghosttrack.detector.tracks.observe import Standard, fit_standard, observe
 from ghosttrack.detector.tracks.streaming import Instruments
-from ghosttrack.pipelines.extract import stream_source
+from ghosttrack.pipelines.activations import stream_source
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.sae.bank import Bank
 from ghosttrack.tracking.graph import AssociationGraph

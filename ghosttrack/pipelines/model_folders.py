@@ -1,6 +1,7 @@
 """Models that are made here, of worlds and of GGUF files: where they lie, what they hang on."""
 
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from ghosttrack.artifacts import Key
@@ -11,7 +12,6 @@ from ghosttrack.models.gguf import gguf_file
 from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.world.facts import FOLDER, Recipe, WorldSpec
 
-CONVERT = "ghosttrack.models.gguf"
 SCHEMA = 1
 """Version of the files of a model that is made here."""
 
@@ -36,8 +36,15 @@ def world_folder(model: ModelConfig, embedded: Path) -> Path:
 
 def converted_key(file: Path, model: ModelConfig, root: Path) -> Key:
     """Say what the folder that is made of a GGUF file is found by."""
-    identity = {"file": sha256_file(file), "schema": SCHEMA, "code": hashed(CONVERT, "convert")}
-    return Key(root, "models", model.name, identity)
+    identity = {"file": _hash(file, file.stat().st_mtime_ns), "schema": SCHEMA}
+    code = hashed("ghosttrack.models.gguf", "convert")
+    return Key(root, "models", model.name, {**identity, "code": code})
+
+
+@cache
+def _hash(file: Path, changed_ns: int) -> str:
+    """Read gigabytes once, for all who ask about one state of the file."""
+    return sha256_file(file)
 
 
 def world_model_key(model: ModelConfig, root: Path) -> Key:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,22 +31,16 @@ from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import check_names
 from ghosttrack.evaluation.subsets import check_answers
 from ghosttrack.files import hash_path
-from ghosttrack.pipelines.conclude import (
-    SCHEMA,
-    conclude,
-    protocol,
-    protocol_facts,
-    read_evaluation,
-    write_findings,
-)
+from ghosttrack.pipelines.conclude import conclude, judged_stage
+from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.pipelines.fingerprint import fingerprint
-from ghosttrack.pipelines.stage import Outputs, Stage
+from ghosttrack.pipelines.setup import check_logger
+from ghosttrack.pipelines.stage import Named, Outputs, Stage
 from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
 from ghosttrack.questions.option_scores import read_option_scores
 from ghosttrack.questions.ready_answers import read_answered
 from ghosttrack.report.material import Owners, ReportMaterial
 from ghosttrack.run import Run
-from ghosttrack.training.loggers import check_logger
 
 SPECS = (
     *OPTION_SPECS,
@@ -129,14 +122,11 @@ def ready_stage(
             "content": hash_path(Path(chosen.path)),
             "labels": chosen.labels.name,
         },
-        **protocol(config),
         "reading": fingerprint(READERS[chosen.kind]),
-        "schema": SCHEMA,
     }
     outputs = Outputs(Path(config.output_root) / config.model.name, run, config.verify)
-    write = partial(write_evaluation, run, config, ready)
-    name = config.questions.name
-    return Stage(outputs, "evaluations", name, settings, write, read_evaluation)
+    write = Named(__name__, "write_evaluation", run, config, ready)
+    return judged_stage(outputs, config, settings, write)
 
 
 def write_evaluation(run: Run, config: DetectProgram, ready: GivenAnswers, folder: Path) -> None:

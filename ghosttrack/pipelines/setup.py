@@ -1,15 +1,13 @@
-"""The model under setup with its corpus, questions and artefacts; loaded only when needed."""
+"""The model under setup with its corpus and artefacts; loaded only when needed."""
 
 import logging
 from collections.abc import Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ghosttrack.artifacts import read
-from ghosttrack.config import ExtractProgram, resolve_layers
+from ghosttrack.config import ExtractProgram, TrainProgram, resolve_layers
 from ghosttrack.data.config import (
     CorpusKind,
     Coverage,
@@ -20,29 +18,24 @@ from ghosttrack.data.config import (
     TextCorpus,
     WorldText,
 )
-from ghosttrack.data.corpora import CorpusWindows, framing, read_corpus, write_corpus
-from ghosttrack.data.documents import Text, TextFiles
-from ghosttrack.data.forward import Extractor, largest_batch
-from ghosttrack.data.ready import ready_hooks
-from ghosttrack.data.store import hook_names, torch_dtype
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
 from ghosttrack.models.config import Products
-from ghosttrack.models.lm import LM
-from ghosttrack.models.load import (
-    load_lm,
-    load_tokenizer,
-    model_identity,
-    model_revision,
-    own_sizes,
-    sizes,
-)
+from ghosttrack.models.hub import model_identity, model_revision, own_sizes, sizes
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
-from ghosttrack.pipelines.stage import Outputs, Stage
+from ghosttrack.pipelines.stage import Named, Outputs, Stage
 from ghosttrack.run import Run
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
 from ghosttrack.world.text import bank_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ghosttrack.data.corpora import CorpusWindows
+    from ghosttrack.data.documents import Text
+    from ghosttrack.data.forward import Extractor
+    from ghosttrack.models.lm import LM
 
 Config = TypeVar("Config", bound=ExtractProgram, covariant=True)
 CORPUS_SCHEMA = 1
@@ -66,7 +59,7 @@ class Setup(Generic[Config]):
         self.outputs = Outputs(root, run, config.verify, self._provenance)
 
     @cached_property
-    def lm(self) -> LM:
+    def lm(self) -> "LM":
         """The language model; loading it takes seconds to minutes.
 
         Raises:
@@ -77,12 +70,16 @@ class Setup(Generic[Config]):
                 "corpus=activations has no text for a language model: extract.py converts it and"
                 " train.py learns from it with train.source=store; choose a corpus of text"
             )
+        from ghosttrack.models.load import load_lm
+
         with self.run.stage("load model"):
             return load_lm(self.config.model, self.embedded, self.config.model.device)
 
     @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The model's tokenizer, for those who do not need its weights."""
+        from ghosttrack.models.load import load_tokenizer
+
         return load_tokenizer(self.config.model, self.embedded)
 
     @cached_property
@@ -135,10 +132,14 @@ class Setup(Generic[Config]):
         """Names of the hook points of `layers`, positions included where the corpus has them."""
         if self.config.corpus.kind is CorpusKind.activations:
             return [hook for layer in self.layers for hook in self._ready_hooks[layer]]
+        from ghosttrack.data.store import hook_names
+
         return hook_names(self.layers)
 
     @cached_property
     def _ready_hooks(self) -> dict[int, list[str]]:
+        from ghosttrack.data.ready import ready_hooks
+
         return ready_hooks(self.corpus_path)
 
     @property
@@ -153,7 +154,7 @@ class Setup(Generic[Config]):
         return _existing("corpus.path", corpus.path)
 
     @cached_property
-    def corpus(self) -> CorpusWindows:
+    def corpus(self) -> "CorpusWindows":
         """The corpus in context windows, parted into training and held-out text.
 
         Its token ids are an artefact of their own, which stores and streams share.
@@ -161,15 +162,15 @@ class Setup(Generic[Config]):
         return self.tokens.get()
 
     @property
-    def tokens(self) -> Stage[CorpusWindows]:
+    def tokens(self) -> "Stage[CorpusWindows]":
         """The stage of the corpus' token ids."""
         return Stage(
             self.outputs,
             "corpora",
             self.config.corpus.name,
             self._tokens_settings,
-            partial(write_tokens, self),
-            read_corpus,
+            Named("ghosttrack.pipelines.setup", "write_tokens", self),
+            Named("ghosttrack.data.corpora", "read_corpus"),
             title="tokenise",
         )
 
@@ -190,8 +191,11 @@ class Setup(Generic[Config]):
         return self.config.corpus.kind is CorpusKind.ghostworld
 
     @cached_property
-    def extractor(self) -> Extractor:
+    def extractor(self) -> "Extractor":
         """The model, run as the settings say; `extract.batch_size=auto` is found here, once."""
+        from ghosttrack.data.forward import Extractor, largest_batch
+        from ghosttrack.data.store import torch_dtype
+
         lm, store, size = self.lm, self.config.store, self.config.extract.batch_size
         dtype = torch_dtype(store.dtype)
         first = 1 if size == "auto" else size
@@ -243,10 +247,12 @@ class Setup(Generic[Config]):
         return self._text.documents()
 
     @cached_property
-    def _text(self) -> Text:
+    def _text(self) -> "Text":
+        from ghosttrack.data.documents import TextFiles
+
         corpus = self.config.corpus
         if isinstance(corpus, DatasetText):
-            from ghosttrack.data.huggingface import open_dataset  # takes a second
+            from ghosttrack.data.huggingface import open_dataset
 
             return open_dataset(corpus)
         assert isinstance(corpus, FileText), corpus
@@ -255,6 +261,8 @@ class Setup(Generic[Config]):
 
 def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:
     """Tokenise the corpus and cut it into windows."""
+    from ghosttrack.data.corpora import framing, write_corpus
+
     corpus, store = setup.config.corpus, setup.config.store
     assert isinstance(corpus, TextCorpus), corpus
     framed = framing(setup.lm, append_eos=setup.is_world or corpus.packing is Packing.blocks)
@@ -275,3 +283,16 @@ def _existing(setting: str, path: str | None) -> Path:
     if path is None or not Path(path).exists():
         raise ConfigError(f"{setting}={path}: no such file or folder")
     return Path(path)
+
+
+def check_logger(config: TrainProgram) -> None:
+    """Fail before the expensive stages if the logger cannot work.
+
+    Raises:
+        ConfigError: W&B is to be online, but there is no key or no server.
+    """
+    if config.names_wandb and not config.logger["offline"]:
+        from ghosttrack.report.wandb import check_online, is_switched_off
+
+        if not is_switched_off():
+            check_online()

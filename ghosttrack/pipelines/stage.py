@@ -4,13 +4,15 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ghosttrack.artifacts import Artifact, Key, artifact_id, build, is_complete, read
 from ghosttrack.errors import ConfigError
-from ghosttrack.pipelines.fingerprint import fingerprint
+from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.run import Run
 
 Content = TypeVar("Content", covariant=True)
@@ -23,9 +25,29 @@ PROGRAMS = {
 log = logging.getLogger(__name__)
 
 
-def coded(settings: Mapping[str, object], write: Callable[..., object]) -> dict[str, object]:
-    """Put together an artefact's identity: its settings, and the code that writes it."""
-    return {**settings, "code": fingerprint(write)}
+class Named:
+    """A function of the product with its first arguments; what it imports waits for its call.
+
+    So a program that finds everything done imports neither torch nor transformers.
+
+    Args:
+        module: Where it is defined.
+        name: Its qualified name there.
+        args: What it is called with before the folder.
+    """
+
+    def __init__(self, module: str, name: str, *args: object) -> None:
+        self.module, self.name, self.args = module, name, args
+
+    def __call__(self, folder: Path) -> Any:  # noqa: ANN401 - what the function returns
+        """Import it, and call it."""
+        function = attrgetter(self.name)(import_module(self.module))
+        return function(*self.args, folder)
+
+    @property
+    def code(self) -> str:
+        """Hash of what it does."""
+        return hashed(self.module, self.name)
 
 
 @dataclass(frozen=True)
@@ -74,15 +96,15 @@ class Stage(Generic[Content]):
     kind: str
     name: str
     settings: Mapping[str, object]
-    write: partial[None]
+    write: Named
     load: Callable[[Path], Content]
     title: str = ""
     distributed: bool = False
 
     @cached_property
     def identity(self) -> dict[str, object]:
-        """What determines its bytes."""
-        return coded(self.settings, self.write.func)
+        """What determines its bytes: its settings, and the code that writes it."""
+        return {**self.settings, "code": self.write.code}
 
     @property
     def id(self) -> str:

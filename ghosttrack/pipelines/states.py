@@ -3,43 +3,29 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
-from ghosttrack.config import DetectProgram
 from ghosttrack.data.progress import Meter
-from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.attention import attention_tables
 from ghosttrack.detector.answers.written import reading_points
 from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.lens import commitment, trajectory
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS
+from ghosttrack.evaluation.spec import ATTENTION_TABLES, LENS_TABLES, MASKED
 from ghosttrack.models.readings import STATES, masked_last, read_states
 from ghosttrack.pipelines.instruments import save_arrays
-from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.stage import Stage
 
-LENS_TABLES, ATTENTION_TABLES, MASKED = ("lens", "lens_trajectory"), ("rauq", "lookback"), "masked"
-READ = "read answers"
-SCHEMA = 1
-"""Version of the files that are written here."""
+if TYPE_CHECKING:
+    from ghosttrack.pipelines.detect import Detection
 
 log = logging.getLogger(__name__)
-
-
-class Also(NamedTuple):
-    """What is read besides residual streams."""
-
-    lens: bool
-    attention: bool
-    masked: bool
-    """Residual streams once more, the answer masked."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +44,10 @@ class AnswerStates:
         return {place: gram(held) for place, held in self.states.items()}
 
 
-def states_stage(
-    setup: Setup[DetectProgram], answers: Stage[Answers], also: Also
-) -> Stage[AnswerStates]:
-    """Residual streams at and before every answer, and what else is wanted."""
-    settings = {"answers": answers.id, "layers": setup.layers, **also._asdict(), "schema": SCHEMA}
-    write = partial(write_states, setup, answers, also)
-    return Stage(setup.outputs, "states", "answers", settings, write, read_kept, title=READ)
-
-
-def write_states(
-    setup: Setup[DetectProgram],
-    answered: Stage[Answers],
-    also: Also,
-    folder: Path,
-) -> None:
+def write_states(stages: "Detection", folder: Path) -> None:
     """Read every prompt with its answer, once."""
-    lm, answers = setup.lm, answered.get()
+    setup, also, answers = stages.setup, stages.also, stages.answers.get()
+    lm = setup.lm
     prompts = [lm.encode(prompt) for prompt in answers.prompts]
     size = 4 * len(STATES) * len(setup.layers) * len(answers) * lm.d_model / 1e9
     log.info("reading %s answers, %.2f GB of residual streams", f"{len(answers):,}", size)

@@ -6,8 +6,8 @@ stay at the last token of the prompt, which predicts the answer.
 """
 
 import logging
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +15,7 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.families.ghosts import ghost_copies
 from ghosttrack.detector.asking.roster import ghost_counts
-from ghosttrack.detector.config import (
-    Association,
-    DetectorConfig,
-    InterventionsConfig,
-    Null,
-    Position,
-)
+from ghosttrack.detector.config import Null, Position
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import (
     answer_reader,
@@ -51,14 +45,11 @@ from ghosttrack.pipelines.instruments import (
     save_instruments,
 )
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.stage import Stage
 from ghosttrack.pipelines.track_files import (
     LINKS,
     SUBJECT_LATENTS,
     TOKENS,
-    AnswerTracks,
     Links,
-    read_tracks,
     save_latents,
     save_persistence,
     save_tables,
@@ -74,71 +65,23 @@ from ghosttrack.pipelines.track_points import (
 )
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.sae.bank import Bank
-from ghosttrack.tracking.observations import HYPOTHESES
+
+if TYPE_CHECKING:
+    from ghosttrack.pipelines.detect import Detection
 
 CAUSAL_WINDOWS, CAUSAL_TOKENS, CAUSAL_LEAST = 300, 64, 4
 """Held-out windows on which links are tried by ablation, the most tokens that are read of each, and
 the least that stand before the position that is looked at."""
 
-SCHEMA = 2
-"""Version of the files that are written here."""
-
 log = logging.getLogger(__name__)
 
 
-def tracks_stage(
-    setup: Setup[DetectProgram],
-    questions: QuestionSet,
-    bank: Stage[Bank],
-    answers: Stage[Answers],
-) -> Stage[AnswerTracks]:
-    """Tracks through every answer's prompt, and through its copies where asked."""
-    detector = setup.config.detector
-    settings = {
-        "bank": bank.id,
-        "answers": answers.id,
-        **_position(detector.position),
-        "top_k": detector.top_k,
-        "gate": detector.gate,
-        "max_misses": detector.max_misses,
-        "confirm_hits": detector.confirm_hits,
-        "association": detector.association.name,
-        **_hypotheses(detector),
-        "clues": sorted(clue.name for clue in detector.clues),
-        "nulls": [null.name for null in detector.nulls],
-        **_ghost_settings(setup.config.interventions),
-        "seed": setup.config.seed,
-        "schema": SCHEMA,
-    }
-    write = partial(write_tracks, setup, questions, bank, answers)
-    load = partial(read_tracks, setup.layers)
-    return Stage(setup.outputs, "tracks", detector.name, settings, write, load, title="track")
-
-
-def _hypotheses(detector: DetectorConfig) -> dict[str, object]:
-    is_murty = detector.association is Association.murty
-    return {"hypotheses": detector.hypotheses or HYPOTHESES} if is_murty else {}
-
-
-def _position(position: Position) -> dict[str, object]:
-    return {} if position is Position.prompt_last else {"position": position.name}
-
-
-def _ghost_settings(asked: InterventionsConfig) -> dict[str, object]:
-    wordings, names = ghost_counts(asked.copies)
-    return {"ghosts": [wordings, names], "known_names": asked.known_names} if names else {}
-
-
-def write_tracks(
-    setup: Setup[DetectProgram],
-    questions: QuestionSet,
-    bank: Stage[Bank],
-    answered: Stage[Answers],
-    folder: Path,
-) -> None:
+def write_tracks(stages: "Detection", folder: Path) -> None:
     """Read, observe, track, compute statistics, and do the same under every null."""
-    lm, answers, seed = setup.lm, answered.get(), setup.config.seed
-    weights = Bank.load(bank.make().path).to(lm.device)
+    setup, answers = stages.setup, stages.answers.get()
+    lm, seed = setup.lm, setup.config.seed
+    assert stages.bank is not None
+    weights = Bank.load(stages.bank.make().path).to(lm.device)
     read_at = points(lm, answers, setup.config.detector.position)
     _say_memory(setup, len(answers), len(read_at.texts))
     instruments = fit_instruments(setup, weights)
@@ -164,7 +107,7 @@ def write_tracks(
     tools = _live_instruments(tracking, reference)
     tables |= _subject_table(folder, lm, tools, answers)
     original = Original(prompts.evidence, prompts.tracks, answer_reader(lm, prompts.readings))
-    ghosts = _ghosts(setup, tools, original, (questions, answers))
+    ghosts = _ghosts(setup, tools, original, (stages.questions, answers))
     if ghosts is not None:
         tables["ghosts"], forwards["ghosts"] = ghosts.table, ghosts.forwards
     save_tables(folder, tables, forwards)

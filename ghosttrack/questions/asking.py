@@ -4,10 +4,10 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.config import (
@@ -20,7 +20,18 @@ from ghosttrack.questions.config import (
 from ghosttrack.questions.names import as_template
 from ghosttrack.questions.sets import Question, QuestionSet, normalised, read_questions
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 QUESTION, ANSWER = "{question}", "{answer}"
+P_TRUE = (
+    "Question: {question}\nProposed answer: {answer}\nIs the proposed answer True or False? It is"
+)
+CONFIDENCE = (
+    "Question: {question}\nProposed answer: {answer}\n"
+    "How likely is the proposed answer to be right, from 0% to 100%? Probability:"
+)
+"""What a model is asked that knows such words."""
 LEAST_GROUPS = 2
 """That must be left to ask about, once others are shown."""
 ANY_DAY = "01 Jan 2025"
@@ -34,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def chosen_kind(
-    asking: AskingConfig, questions: FileQuestions, tokenizer: PreTrainedTokenizerBase
+    asking: AskingConfig, questions: FileQuestions, tokenizer: "PreTrainedTokenizerBase"
 ) -> AskingKind:
     """Say in which form questions are put, and log it where it was left open."""
     if asking.kind is not AskingKind.auto:
@@ -83,7 +94,7 @@ def as_chat(
     asking: AskingConfig,
     own: str,
     shots: Sequence[Question],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
 ) -> AskingConfig:
     """Resolve a chat: shots as its first turns, then the user's; the line or the turn ends it.
 
@@ -105,7 +116,7 @@ def as_chat(
     return replace(asking, kind=AskingKind.plain, template=prompt, stop=stop)
 
 
-def user_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+def user_turn(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Give what a chat template sets around `{text}`, asked without a system's word before it.
 
     Raises:
@@ -119,7 +130,7 @@ def user_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _conversations(
-    tokenizer: PreTrainedTokenizerBase, system: str, turns: Sequence[tuple[str, str]]
+    tokenizer: "PreTrainedTokenizerBase", system: str, turns: Sequence[tuple[str, str]]
 ) -> tuple[str, str]:
     """Return the chat up to the last answer, and what stands behind that."""
     said = [
@@ -148,7 +159,7 @@ def _inapplicable(why: Exception | str) -> ConfigError:
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     messages: list[dict[str, str]],
     *,
     add_generation_prompt: bool = False,
@@ -247,7 +258,9 @@ def _read_shots(path: str, asking: AskingConfig) -> tuple[Question, ...]:
     return read_questions(settings).questions
 
 
-def fitting(questions: QuestionSet, tokenizer: PreTrainedTokenizerBase, n_ctx: int) -> QuestionSet:
+def fitting(
+    questions: QuestionSet, tokenizer: "PreTrainedTokenizerBase", n_ctx: int
+) -> QuestionSet:
     """Leave out questions, and wordings, that do not fit the model's context with their answer.
 
     Raises:

@@ -29,8 +29,9 @@ from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, output_so_far, stream
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.roster import DETECTORS
+from ghosttrack.models.hub import model_identity
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import load_lm, model_identity
+from ghosttrack.models.load import load_lm
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments

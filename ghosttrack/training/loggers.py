@@ -23,7 +23,6 @@ from ghosttrack.report.wandb import (
     Reference,
     WandbError,
     break_off,
-    check_online,
     close,
     drop_empty,
     is_switched_off,
@@ -35,16 +34,6 @@ from ghosttrack.world.facts import FOLDER
 
 LONGEST_TAG = 64
 """More characters W&B refuses."""
-
-
-def check_logger(config: TrainProgram) -> None:
-    """Fail before the expensive stages if the logger cannot work.
-
-    Raises:
-        ConfigError: W&B is to be online, but there is no key or no server.
-    """
-    if _is_wandb(config) and not config.logger["offline"]:
-        check_online()
 
 
 def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) -> list[Logger]:
@@ -64,9 +53,9 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
         settings["flush_logs_every_n_steps"] = 1
     try:
         loggers: list[Logger] = []
-        if _names_wandb(config):
+        if config.names_wandb:
             loggers.append(CSVLogger(run.folder, flush_logs_every_n_steps=1))
-        if _is_wandb(config) or not _names_wandb(config):
+        if _is_wandb(config) or not config.names_wandb:
             loggers.append(instantiate(config.logger, **settings))
         for logger in loggers:
             logger.log_hyperparams(plain(config))
@@ -77,13 +66,9 @@ def make_loggers(config: TrainProgram, run: Run, job_type: str, folder: Path) ->
     return loggers
 
 
-def _names_wandb(config: TrainProgram) -> bool:
-    return config.logger["_target_"].endswith("WandbLogger")
-
-
 def _is_wandb(config: TrainProgram) -> bool:
     """Tell whether W&B is to log: where its own settings switch it off, the CSV file is all."""
-    return _names_wandb(config) and not is_switched_off()
+    return config.names_wandb and not is_switched_off()
 
 
 def _wandb_settings(config: TrainProgram, run: Run, job_type: str, run_id: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.errors import ConfigError, GhostTrackError
-from ghosttrack.sae.config import Architecture, Precision, SAEConfig
+from ghosttrack.sae.config import Architecture, SAEConfig
 from ghosttrack.sae.products import choose
 from ghosttrack.training.capacity import (
     MOMENT_BYTES,
@@ -221,7 +221,7 @@ def make_trainer(
             logger=loggers,
             callbacks=[points, callback, Forecast(), MachineUsage()],
             enable_progress_bar=is_bar,
-            precision=precision(config).value,
+            precision=config.precision.value,
         )
     except (InstantiationException, MisconfigurationException) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
@@ -248,15 +248,6 @@ def _check(trainer: pl.Trainer, config: TrainProgram) -> None:
     choose(config.sae, trainer.strategy.root_device)  # refuses what the device cannot do
 
 
-def precision(config: TrainProgram) -> Precision:
-    """Resolve `train.precision` for the device that trains."""
-    if config.train.precision is not Precision.auto:
-        return config.train.precision
-    accelerator = config.trainer["accelerator"]
-    is_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    return Precision.bf16 if is_gpu else Precision.fp32
-
-
 def training_budget(
     trainer: pl.Trainer, config: TrainProgram, n_hooks: int, d_model: int
 ) -> TrainingBudget:
@@ -266,7 +257,7 @@ def training_budget(
         # one hook point at a time: pre-activations, and batch, inputs, error and its gradient
         step_bytes = 4 * n_rows * (config.sae.d_sae + 4 * d_model)
     else:
-        step_bytes = plan_of(config, n_hooks, d_model, 0, n_rows, precision(config)).step_bytes
+        step_bytes = plan_of(config, n_hooks, d_model, 0, n_rows, config.precision).step_bytes
     return TrainingBudget(n_hooks, d_model, config.sae.d_sae, step_bytes)
 
 
@@ -286,7 +277,7 @@ def check_gpu(
     """
     device = trainer.strategy.root_device
     if device.type == "cuda":
-        rows, products = rows_of(trainer, config.sae), precision(config)
+        rows, products = rows_of(trainer, config.sae), config.precision
         capacity = torch.cuda.get_device_properties(device).total_memory
         plan = plan_of(config, n_hooks, d_model, n_layers, rows, products)
         is_sharded = isinstance(trainer.strategy, ShardedStrategy)

@@ -5,17 +5,14 @@ import itertools
 import math
 from collections.abc import Iterable
 from random import Random
-from typing import Final
-
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, Final
 
 from ghosttrack.data.config import Coverage
 from ghosttrack.world.facts import Fact, WorldSpec, build, rng_of
 from ghosttrack.world.relations import RELATIONS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 EOS: Final = "<eos>"
 """Stands before and after every document."""
@@ -80,8 +77,14 @@ def _statements(fact: Fact, start: float) -> list[str]:
     ]
 
 
-def make_tokenizer(spec: WorldSpec) -> PreTrainedTokenizerFast:
+def make_tokenizer(spec: WorldSpec) -> "PreTrainedTokenizerFast":
     """Make the tokenizer of a world: lower-case words and punctuation marks, one token each."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from transformers import PreTrainedTokenizerFast
+
     splitter = BertPreTokenizer()
     wordings = [
         wording for relation in RELATIONS for wording in (*relation.trained, *relation.held_out)
@@ -99,7 +102,7 @@ def make_tokenizer(spec: WorldSpec) -> PreTrainedTokenizerFast:
     )
 
 
-def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+def vocabulary_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
     """SHA-256 of the tokens in the order of their ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()

@@ -17,7 +17,8 @@ from ghosttrack.artifacts import Key, artifact_id, build
 from ghosttrack.config import TrainProgram, load
 from ghosttrack.data.corpora import framing, write_corpus
 from ghosttrack.files import write_json
-from ghosttrack.models.load import load_lm, model_identity
+from ghosttrack.models.hub import model_identity
+from ghosttrack.models.load import load_lm
 from ghosttrack.pipelines.extract import store_identity
 from ghosttrack.sae.bank import Bank
 from tests.support.settings import composed

@@ -8,8 +8,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.models import hub
-from ghosttrack.models.hub import model_folder, weight_files
-from ghosttrack.models.load import model_revision
+from ghosttrack.models.hub import model_folder, model_revision, weight_files
 from tests.models.conftest import model_config
 
 NOWHERE = Path("/nowhere")

@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models import hub
 from ghosttrack.models.config import Dtype
+from ghosttrack.models.hub import model_identity, sizes
 from ghosttrack.models.lm import LM
-from ghosttrack.models.load import Sizes, load_lm, model_identity, resolve_device, sizes, untrained
+from ghosttrack.models.load import load_lm, resolve_device, untrained
+from ghosttrack.models.sizing import Sizes
 from tests.models.conftest import FAMILIES, model_config
 from tests.support import tiny
 

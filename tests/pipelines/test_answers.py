@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.pipelines.answers import question_set, read_all_answers, read_answers
+from ghosttrack.pipelines.answers import read_all_answers, read_answers
 from ghosttrack.pipelines.detectors import asked_plainly
+from ghosttrack.pipelines.questions import question_set
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.questions.asking import templated
 from ghosttrack.questions.prompts import bare_prompt

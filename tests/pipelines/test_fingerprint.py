@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.pipelines import fingerprint as code
+from ghosttrack.pipelines.activations import write_activations
 from ghosttrack.pipelines.answers import write_answers, write_checks, write_interventions
 from ghosttrack.pipelines.detectors import write_detectors
 from ghosttrack.pipelines.evaluation import write_evaluation
-from ghosttrack.pipelines.extract import write_activations
 from ghosttrack.pipelines.tracks import write_tracks
-from ghosttrack.pipelines.train import write_trained
+from ghosttrack.pipelines.train_bank import write_trained
 from tests.support.asking import ask
 
 WRITERS: dict[str, Callable[..., None]] = {

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from ghosttrack.models.load import model_identity
+from ghosttrack.models.hub import model_identity
 from ghosttrack.pipelines.made_model import make_model
+from ghosttrack.pipelines.model_folders import embedded_folder
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
 from tests.support import tiny
@@ -34,4 +35,6 @@ def test_a_gguf_file_is_converted_once_and_is_the_model_of_every_stage(tmp_path:
     identity = model_identity(config.model, made)
     assert setup.model_identity == identity
     file.write_bytes(file.read_bytes() + b"\0")
-    assert model_identity(config.model, made) != identity
+    other = embedded_folder(config.model, tmp_path / "mine")
+    assert other != made
+    assert model_identity(config.model, other) != identity

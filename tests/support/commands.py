@@ -37,7 +37,7 @@ ENDS = (
 
 FORKS = """
 import json, os, runpy, sys
-import ghosttrack.pipelines.detect
+import ghosttrack.pipelines.check, ghosttrack.pipelines.detectors, ghosttrack.pipelines.tracks
 
 for line in sys.stdin:
     arguments, *streams = json.loads(line)

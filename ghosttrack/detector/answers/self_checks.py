@@ -24,14 +24,6 @@ from ghosttrack.questions.sets import QuestionSet
 
 QUESTION, ANSWER = "{question}", "{answer}"
 VERDICTS = ("True", "False")
-P_TRUE = (
-    "Question: {question}\nProposed answer: {answer}\nIs the proposed answer True or False? It is"
-)
-CONFIDENCE = (
-    "Question: {question}\nProposed answer: {answer}\n"
-    "How likely is the proposed answer to be right, from 0% to 100%? Probability:"
-)
-"""What a model is asked that knows such words."""
 CONFIDENCE_TOKENS = 6
 PROBABILITY = re.compile(r"(\d+(?:\.\d+)?) ?(%|percent)?")
 RIDGE = 1e-3
