@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -113,18 +114,25 @@ def find(root: Path) -> list[BuiltArtifact]:
 
 
 def in_use(root: Path, entries: Sequence[BuiltArtifact]) -> set[Path]:
-    """Find the artefacts that runs link to, and all that those were made from."""
+    """Find the artefacts that runs link to, and all that those were made from.
+
+    A link tells by its name, too: outputs that were moved or copied keep theirs.
+    """
     made_from = {entry.folder.resolve(): entry for entry in entries}
+    named: dict[str, list[BuiltArtifact]] = defaultdict(list)
+    for entry in entries:
+        named[f"{entry.folder.parent.name}-{entry.folder.name}"].append(entry)
     models = {entry.folder.parents[1] for entry in entries}
     places = {root, *models, *(model.parent for model in models)}
-    linked = {
-        link.resolve()
+    links = [
+        link
         for place in places
         for pattern in ("runs/*/*/artifacts/*", "sweeps/*/*/artifacts/*")
         for link in place.glob(pattern)
-    }
+    ]
     used: set[Path] = set()
-    waiting = [made_from[path] for path in linked if path in made_from]
+    waiting = [made_from[one] for link in links if (one := link.resolve()) in made_from]
+    waiting += [entry for link in links for entry in named.get(link.name, ())]
     while waiting:
         entry = waiting.pop()
         if entry.folder not in used:

@@ -9,16 +9,21 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 from omegaconf import DictConfig
+from torch.multiprocessing import ProcessExitedException
 
 from ghosttrack import artifacts, launch
 from ghosttrack.artifacts import Key, build, read
-from ghosttrack.errors import DataError
+from ghosttrack.errors import DataError, GhostTrackError
 from ghosttrack.files import telling_full, write_json
 from ghosttrack.inventory import age, left_overs
+from ghosttrack.pipelines import workers
+from ghosttrack.pipelines.setup import Setup
 from ghosttrack.processes import ALONE
+from ghosttrack.run import Run
 from tests.support.commands import Workplace, only, said
 
 KEY = {"model": "m", "k": 16}
@@ -127,6 +132,23 @@ def test_a_clock_that_jumps_back_changes_no_artefact(tmp_path: Path, monkeypatch
     assert read(made.path, verify=True).id == made.id
     assert made.manifest["seconds"] >= 0
     assert age(time.strftime("%Y-%m-%dT%H:%M:%S%z")) == "0 s"
+
+
+def test_an_extraction_process_that_is_killed_is_one_line(tmp_path: Path, monkeypatch):
+    def spawn(*_: object, **_more: object) -> None:
+        raise ProcessExitedException(
+            "process 1 terminated with signal SIGKILL",
+            *(1, 77, -9, "SIGKILL"),
+        )
+
+    monkeypatch.setattr(workers.HydraConfig, "get", lambda: DictConfig({"job_logging": {}}))
+    monkeypatch.setattr(workers.multiprocessing, "spawn", spawn)
+    setup = create_autospec(Setup, instance=True, config=None, run=None)
+    setup.run = Run(tmp_path, "extract")
+    with pytest.raises(
+        GhostTrackError, match=r"\Aextract\.devices=2: process 1 [^\n]*SIGKILL[^\n]+\Z"
+    ):
+        workers.together(print, setup, 2)
 
 
 @pytest.mark.parametrize("distributed", [True, False])

@@ -51,6 +51,15 @@ def test_what_runs_use_and_what_that_was_made_from_is_used(outputs: Path, place:
     assert {one.parent.name for one in used} == {"activations", "saes"}
 
 
+def test_outputs_that_were_moved_are_used_as_before(outputs: Path, tmp_path: Path) -> None:
+    link = next(outputs.rglob("runs/*/*/artifacts/*"))
+    bank = link.resolve()
+    link.rename(link.with_name(f"{bank.parent.name}-{bank.name}"))  # as a run names it
+    moved = outputs.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    used = in_use(moved, find(moved))
+    assert {one.parent.name for one in used} == {"activations", "saes"}
+
+
 def test_only_yes_deletes_and_only_what_nothing_uses(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.load store --gigabytes 20
     python -m tests.benchmarks.load sweep --jobs 200
+    python -m tests.benchmarks.load questions --few 5000 --many 50000
 
 `store` reads a store of sparse files batch by batch, as training does, beside a plain sequential
 read of the same files in turn with it. `sweep` runs so many jobs of `extract.py`, which find what
 they need, and looks at the process that starts them: memory, open files, what is left in its folder
-of temporary files.
+of temporary files. `questions` asks a tiny model few and many questions by `detect.py
+interventions=none` and compares the peaks of its memory.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +36,12 @@ from ghosttrack.data.store import (
     StoreSource,
     write_facts,
 )
-from tests.support.commands import ROOT
+from ghosttrack.detector.answers.answers import respond
+from ghosttrack.models.load import load_lm
+from ghosttrack.questions.sets import Question, QuestionSet
+from tests.models.conftest import model_config
+from tests.support.commands import ENDS, PEOPLE, PLACES, ROOT, VERBS, write_corpus
+from tests.support.tiny import tiny_gpt2
 
 HOOKS, D_MODEL, SHARD_ROWS, BATCH = [f"layer_{layer}" for layer in range(6)], 768, 65_536, 4096
 PLAIN_BYTES = 2**23
@@ -139,16 +147,68 @@ def sweep(given: argparse.Namespace) -> None:
         )
 
 
+def asked(folder: Path, n: int) -> Path:
+    """Write questions of which the model answers two of three as the file says."""
+    lm = load_lm(model_config(path=str(folder / "model"), context=48), folder / "model", "cpu")
+    words = product(PEOPLE + PLACES, PEOPLE + PLACES, VERBS, ENDS)
+    whole = [(f"{a} and {b} {verb} {end} ?", a) for a, b, verb, end in words]
+    order = np.random.default_rng(0).permutation(len(whole))
+    rows = [whole[order[at % len(whole)]] for at in range(n)]
+    found = [
+        Question(str(at), f"Q: {text}\nA:", (), group) for at, (text, group) in enumerate(rows)
+    ]
+    put = QuestionSet("q", tuple(found), {}, ("\n",), 3, {})
+    given = respond(lm, [one.prompt for one in found], put)
+    path = folder / f"{n}.jsonl"
+    with path.open("w") as file:
+        for at, ((text, group), one) in enumerate(zip(rows, given, strict=True)):
+            right = one.text if at % 3 and one.text.strip() else "violin"
+            row = {"id": str(at), "question": text, "group": group, "answers": [right]}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def questions(given: argparse.Namespace) -> None:
+    """Ask few and many."""
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder, peaks = Path(name), []
+        tiny_gpt2(folder / "model")
+        write_corpus(folder / "corpus.txt")
+        for n in (given.few, given.many):
+            output = folder / f"out{n}"
+            settings = (
+                *(f"model.path={folder / 'model'}", "model.name=tiny", "model.context=48"),
+                *("corpus=text", f"corpus.path={folder / 'corpus.txt'}", "sae.d_sae=64", "sae.k=8"),
+                *("corpus.num_tokens=16384", "corpus.heldout_tokens=2048", "sae.batch_size=256"),
+                *("trainer.max_steps=80", "logger=csv", "questions=file", "interventions=none"),
+                *(f"questions.path={asked(folder, n)}", f"questions.num={n}", "asking=plain"),
+                *(
+                    "questions.max_new_tokens=3",
+                    "evaluation.n_folds=2",
+                    "evaluation.n_bootstrap=50",
+                ),
+            )
+            command = [sys.executable, "detect.py", *settings, f"output_root={output}"]
+            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, ended.stderr
+            (file,) = output.glob("tiny/runs/detect/2*/metrics.json")
+            peaks.append(json.loads(file.read_text())["memory_bytes"]["host"] / 1e9)
+            say(f"{n:,} questions: {peaks[-1]:.2f} GB")
+        say(f"ratio {peaks[1] / peaks[0]:.2f}")
+
+
 def main() -> None:
     """Read the options and measure."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("what", choices=["store", "sweep"])
+    options.add_argument("what", choices=["store", "sweep", "questions"])
     options.add_argument("--gigabytes", type=float, default=20)
     options.add_argument("--chunk-bytes", type=int, default=2**28, help="training takes 2**31")
     options.add_argument("--jobs", type=int, default=200)
+    options.add_argument("--few", type=int, default=5000)
+    options.add_argument("--many", type=int, default=50_000)
     options.add_argument("--folder", type=Path, help="where it writes (default: temporary)")
     given = options.parse_args()
-    {"store": store, "sweep": sweep}[given.what](given)
+    {"store": store, "sweep": sweep, "questions": questions}[given.what](given)
 
 
 if __name__ == "__main__":
