@@ -33,10 +33,11 @@ def activation_source(
     config = setup.config
     if config.train.source is Source.store:
         return StoreSource(ActivationStore(activations(setup).path), shares[rank])
-    names = dict(zip(setup.hooks, setup.layers, strict=True))
-    split = Split([[names[hook] for hook in hooks] for hooks in shares], rank)
-    extractor, buffer_tokens = setup.extractor.of(setup.layers), config.train.buffer_tokens
-    return StreamSource(extractor, setup.corpus, buffer_tokens, split if len(shares) > 1 else None)
+    extractor, split = setup.extractor.of(setup.layers), None
+    if len(shares) > 1:
+        names = dict(zip(setup.hooks, setup.layers, strict=True))
+        split = Split([[names[hook] for hook in hooks] for hooks in shares], rank)
+    return StreamSource(extractor, setup.corpus, config.train.buffer_tokens, split)
 
 
 def stream_source(

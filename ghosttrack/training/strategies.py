@@ -12,6 +12,8 @@ from ghosttrack.processes import place
 
 GPUS = ("auto", "gpu", "cuda")
 """Values of `trainer.accelerator` that take a GPU where there is one."""
+SHARED_FROM = 2**14
+"""Latents of a bank that `trainer=auto` trains on several GPUs; the embedded model's has 3,072."""
 
 
 def sees_one_of_many(accelerator: str) -> bool:
@@ -29,16 +31,18 @@ class Ranks(NamedTuple):
     strategy: Any
 
 
-def resolved(trainer: Mapping[str, Any], n_hooks: int) -> Ranks:
+def resolved(trainer: Mapping[str, Any], n_hooks: int, d_sae: int) -> Ranks:
     """Take one device, or as many GPUs as there are and have a hook point to train.
 
-    Processes that torchrun or srun started are taken as they are. Several devices share the hook
-    points; where there are more devices than those, the batches.
+    A bank so small that a second GPU would not pay for its start is trained on one. Processes that
+    torchrun or srun started are taken as they are. Several devices share the hook points; where
+    there are more devices than those, the batches.
     """
     devices, strategy, here = trainer["devices"], trainer["strategy"], place()
     if devices == "auto":
         is_gpu = trainer["accelerator"] in GPUS and torch.cuda.is_available()
-        seen = min(torch.cuda.device_count(), n_hooks) if is_gpu else 1
+        pays = is_gpu and n_hooks * d_sae >= SHARED_FROM
+        seen = min(torch.cuda.device_count(), n_hooks) if pays else 1
         launched = here.world_size // trainer["num_nodes"]
         devices = launched if here.world_size > 1 else seen
     if strategy == "auto" and isinstance(devices, int) and devices * trainer["num_nodes"] > 1:

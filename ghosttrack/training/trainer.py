@@ -210,7 +210,7 @@ def make_trainer(
             raise ConfigError(f"trainer.{name} is not for a bank; set {instead}")
     callback, is_bar = progress()
     quieten_lightning()
-    devices, strategy = resolved(config.trainer, n_hooks)
+    devices, strategy = resolved(config.trainer, n_hooks, config.sae.d_sae)
     own = {"accelerator": OwnGPU()} if sees_one_of_many(config.trainer["accelerator"]) else {}
     try:
         trainer: pl.Trainer = instantiate(

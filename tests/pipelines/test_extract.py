@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.artifacts import read
+from ghosttrack.artifacts import artifact_id, read
 from ghosttrack.files import read_json
+from ghosttrack.models.config import Products
+from ghosttrack.pipelines.extract import store_identity
+from tests.data.conftest import store_config
 from tests.support.commands import Workplace, artifacts, contents, execute, only, said
 from tests.support.programs import Done
 
@@ -101,3 +104,12 @@ def test_a_changed_byte_of_a_shard_is_named_when_it_is_looked_for(
     result = workplace.fork(tmp_path, "extract", "verify=true")
     assert result.returncode == 1
     assert f"{shard}: SHA-256 is" in result.stderr
+
+
+def test_the_format_of_products_is_part_of_what_a_models_activations_are():
+    def ids(model: dict[str, str] | None) -> set[str]:
+        stores = [store_config(products=one) for one in Products]
+        return {artifact_id(store_identity({}, [0], store, 0, model)) for store in stores}
+
+    assert len(ids({"weights": "some"})) == len(Products)
+    assert len(ids(None)) == 1  # of ready-made ones nothing was multiplied

@@ -74,11 +74,20 @@ def test_several_gpus_share_the_hook_points(settings, gpus, n_hooks, expected, m
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     trainer = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1}
-    devices, strategy = resolved(trainer | settings, n_hooks)
+    devices, strategy = resolved(trainer | settings, n_hooks, 4096)
     assert (devices, strategy if strategy == "auto" else type(strategy)) == expected
 
 
 def test_processes_that_were_started_together_are_all_taken(third_of_four):
     trainer = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1}
-    devices, strategy = resolved(trainer, 24)
+    devices, strategy = resolved(trainer, 24, 4096)
+    assert (devices, type(strategy)) == (4, LayersStrategy)
+
+
+def test_a_second_gpu_has_to_pay_for_its_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer = {"accelerator": "auto", "devices": "auto", "strategy": "auto", "num_nodes": 1}
+    assert resolved(trainer, 6, 512) == (1, "auto")  # the embedded model's bank
+    devices, strategy = resolved(trainer, 6, 4096)
     assert (devices, type(strategy)) == (4, LayersStrategy)
