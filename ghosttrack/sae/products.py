@@ -86,7 +86,8 @@ def dense_pass(
     else:
         active = rule.dense(pre, weights.log_threshold)
     acts, rows = active.acts.split(sizes, -1), weights.W_dec.split(sizes, 1)
-    parts = [torch.bmm(a, r).to(inputs.dtype) for a, r in zip(acts, rows, strict=True)]
+    parts = [torch.bmm(a, r) for a, r in zip(acts, rows, strict=True)]
+    parts[1:] = [part.to(inputs.dtype) for part in parts[1:]]  # that take sums
     for before, part in pairwise(parts):
         part.add_(before)
     residuals = [_residual(part, inputs, scale) for part in parts]
@@ -124,7 +125,7 @@ def _residual(
     if is_compiled(decoded) and len(decoded) == 1:
         squared, total = compiled.residual(decoded[0], inputs[0], scale)
         return decoded, squared[None], total[None]
-    gradient = (decoded - inputs) * scale
+    gradient = torch.sub(decoded, inputs).mul_(scale)
     squared = torch.linalg.vector_norm(gradient, dim=(1, 2)).div(scale).square()
     return gradient, squared, gradient.sum(1)
 

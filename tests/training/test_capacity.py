@@ -29,7 +29,7 @@ def test_a_gpu_that_is_too_small_is_refused_with_what_would_fit():
         check_capacity(STUDY, 28 * GB, "cuda:0")
     said = str(refused.value)
     assert said.startswith("sae.batch_size=4096 and sae.d_sae=5120: about ")
-    assert "4.0 for weights, gradients and Adam, 7.0 for a step, 12.9 for the buffer" in said
+    assert "4.0 for weights, gradients and Adam, 6.4 for a step, 12.9 for the buffer" in said
     assert "cuda:0 has 28.0" in said
     for cure in ("sae.batch_size=2048", "trainer=layers trainer.devices=2", "buffer_tokens=131072"):
         assert cure in said
