@@ -148,8 +148,11 @@ def source_text(module: str) -> str | None:
 @cache
 def _source(module: str) -> ModuleSource | None:
     text = source_text(module)
-    if text is None:
-        return None
+    return None if text is None else _parsed(text)
+
+
+@cache
+def _parsed(text: str) -> ModuleSource:
     tree = ast.parse(text)
     source = ModuleSource({}, dict(_imports(tree.body)))
     for statement in _top_level(tree.body):
@@ -192,12 +195,12 @@ def _defines(statement: ast.stmt) -> Iterator[str]:
                 yield node.id
 
 
-@cache
 def _definitions(module: str, name: str) -> list[Definition]:
     source = _source(module)
     return [_definition(tree) for tree in source.trees.get(name, [])] if source else []
 
 
+@cache
 def _definition(tree: ast.stmt) -> Definition:
     words: list[str] = []
     names, attributes, used = set[str](), set[tuple[str, str]](), set[str]()

@@ -28,7 +28,7 @@ WRITERS: dict[str, Callable[..., None]] = {
 
 
 def forget() -> None:
-    for cached in (code.hashed, code._source, code._definitions, code._by_use):
+    for cached in (code.hashed, code._source, code._by_use):
         cached.cache_clear()
 
 
