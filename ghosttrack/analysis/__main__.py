@@ -6,6 +6,7 @@ Programs:
     positions        whether SAEs at odd positions differ from those at even ones
     predict_errors   a model's errors from its latents, layer by layer
     transfer         fitted detectors on answers of another set or another model
+    cases            the eight most instructive answers of an evaluation
     export           an evaluation for a paper: LaTeX, CSV, vector figures
     migrate          import SAE checkpoints and results of the earlier codes
 """
@@ -22,6 +23,7 @@ PROGRAMS = (
     "positions",
     "predict_errors",
     "transfer",
+    "cases",
     "export",
     "migrate",
 )
