@@ -84,25 +84,28 @@ def store(given: argparse.Namespace) -> None:
         n_steps = int(sum(source.train.unit_tokens)) // BATCH
         step_bytes = len(HOOKS) * D_MODEL * 2 * BATCH
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        took, read = {"plain": 0.0, "store": 0.0}, {"plain": 0, "store": 0}
+        took, busy, read = (dict.fromkeys(("plain", "store"), 0.0) for _ in range(3))
         batches = source.batches(BATCH, seed=0)
         turn = max(n_steps // 20, 1)
         for first in range(0, n_steps, turn):
-            started = time.perf_counter()
+            started, at_first = time.perf_counter(), time.process_time()
             for _ in range(first, min(first + turn, n_steps)):
                 read["store"] += step_bytes
                 next(batches)
-            between = time.perf_counter()
+            between, at_last = time.perf_counter(), time.process_time()
             while read["plain"] < read["store"] and (n := next(plain, 0)):
                 read["plain"] += n
             took["store"] += between - started
             took["plain"] += time.perf_counter() - between
+            busy["store"] += at_last - at_first
+            busy["plain"] += time.process_time() - at_last
         batches.close()
         speeds = {way: read[way] / took[way] / 1e9 for way in took}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         say(
             f"{read['store'] / 1e9:.1f} GB: store {speeds['store']:.2f} GB/s, plain"
-            f" {speeds['plain']:.2f} GB/s, ratio {speeds['store'] / speeds['plain']:.2f}; peak"
+            f" {speeds['plain']:.2f} GB/s, ratio {speeds['store'] / speeds['plain']:.2f};"
+            f" {busy['store']:.1f} and {busy['plain']:.1f} s of processors; peak"
             f" {peak / 1e6:.2f} GB of the process, {(peak - before) / 1e6:.2f} GB of it for reading"
         )
 
@@ -127,7 +130,7 @@ def sweep(given: argparse.Namespace) -> None:
         seen: dict[int, tuple[int, int, int]] = {}
         proc = Path(f"/proc/{job.pid}")
         while job.poll() is None:
-            done = len(list(output.glob("*/sweeps/*/*/status.json")))
+            done = len(list(output.glob("*/sweeps/2*/*/status.json")))
             try:
                 pages = int((proc / "statm").read_text().split()[1])
                 handles = len(list((proc / "fd").iterdir()))
@@ -137,7 +140,7 @@ def sweep(given: argparse.Namespace) -> None:
             time.sleep(0.2)
         said = job.communicate()[1]
         assert job.returncode == 0, said
-        statuses = [json.loads(one.read_text()) for one in output.glob("*/sweeps/*/*/status.json")]
+        statuses = [json.loads(one.read_text()) for one in output.glob("*/sweeps/2*/*/status.json")]
         assert [one["exit"] for one in statuses] == [0] * given.jobs
         early, late = seen[min(2, max(seen))], seen[max(seen)]
         say(
@@ -181,6 +184,7 @@ def questions(given: argparse.Namespace) -> None:
                 *("corpus=text", f"corpus.path={folder / 'corpus.txt'}", "sae.d_sae=64", "sae.k=8"),
                 *("corpus.num_tokens=16384", "corpus.heldout_tokens=2048", "sae.batch_size=256"),
                 *("trainer.max_steps=80", "logger=csv", "questions=file", "interventions=none"),
+                "evaluation.canaries=report",
                 *(f"questions.path={asked(folder, n)}", f"questions.num={n}", "asking=plain"),
                 *(
                     "questions.max_new_tokens=3",
