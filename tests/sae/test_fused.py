@@ -175,9 +175,9 @@ def test_adam_moves_rows_as_float64_does_and_writes_them_in_fewer_bits_too():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_bank_trained_by_the_kernels_is_that_of_torch(precision, monkeypatch):
     monkeypatch.setattr(loss, "GATHERED_BELOW", 1.0)
-    banks = [small_bank(d_sae=16).to(DEVICE) for _ in range(2)]
+    banks = [small_bank(d_sae=8).to(DEVICE) for _ in range(2)]
     for bank, kernels in zip(banks, (KernelChoice.triton, KernelChoice.dense), strict=True):
-        step = BankLoss(2, config(Architecture.topk, d_sae=16, kernels=kernels)).to(DEVICE)
+        step = BankLoss(2, config(Architecture.topk, d_sae=8, kernels=kernels)).to(DEVICE)
         with_triton = kernels is KernelChoice.triton
         adam = UnitNormAdam(bank, lr=1e-2, clip_norm=1.0, with_triton=with_triton)
         for i in range(2):
@@ -192,7 +192,7 @@ def test_a_bank_trained_by_the_kernels_is_that_of_torch(precision, monkeypatch):
             with torch.autocast(DEVICE.type, torch.bfloat16):
                 assert bank.copies.of("W_enc", bank.W_enc) is written.fill_(7.0)
             assert (written == 7).all()
-    start = small_bank(d_sae=16).to(DEVICE)
+    start = small_bank(d_sae=8).to(DEVICE)
     for moved, other, before in zip(*(bank.parameters() for bank in (*banks, start)), strict=True):
         ways = [(p - before).flatten() for p in (moved, other)]
         if precision == "fp32":
