@@ -83,8 +83,8 @@ def _compare(given: argparse.Namespace) -> None:
 
 NOTES = {
     "detection": "Hallucinated is the positive class; intervals are 95 % cluster bootstraps.",
-    "paired": "Of the same detector on the answers that two evaluations share, question by"
-    " question resampled: an interval that contains 0 shows nothing.",
+    "paired": "Of the same detector on the answers that two evaluations share, group by"
+    " group resampled: an interval that contains 0 shows nothing.",
 }
 CAPTIONS = {"models": "Held out, layer by layer", "detection": "AUROC on all answers"}
 

@@ -16,6 +16,7 @@ from ghosttrack.report.sheet import Cell, sheet_of
 from ghosttrack.report.tables import Estimate
 
 N_RESAMPLES = 1000
+KEYS = ["question", "answer", "category"]
 OTHER = " of the other"
 LEAST_SHARED = 50
 """Answers that two evaluations must share for their difference to be told."""
@@ -32,7 +33,8 @@ def paired_sheet(
 ) -> pd.DataFrame:
     """Compare detectors over the answers that two evaluations share, on the same resamples.
 
-    Answers are the same where question, answer and category are; questions are drawn whole. One
+    Answers are the same where question, answer and category are; groups are drawn whole, or
+    questions, where an evaluation of before names no groups. One
     evaluation is compared with another by the same detector; different detectors of one
     evaluation stand in its own report.
     """
@@ -43,7 +45,7 @@ def paired_sheet(
         wrong = first.scores.loc[shared.index, "wrong"].to_numpy()
         if len(shared) < LEAST_SHARED or len(np.unique(wrong)) < 2:
             continue
-        draws = resample(shared.index.get_level_values("question").tolist(), N_RESAMPLES, seed)
+        draws = resample(shared["group"].tolist(), N_RESAMPLES, seed)
         for name in detectors:
             if name not in first.scores or name not in second.scores:
                 continue
@@ -62,7 +64,8 @@ def paired_sheet(
 def _read(folder: Path) -> pd.DataFrame:
     """Read the scores of answers that no other of the evaluation reads like."""
     table = pd.read_csv(folder / "tables" / "scores.csv", dtype=dict.fromkeys(TEXTS, str))
-    keys = list(TEXTS)
-    table = table.fillna({name: "" for name in keys}).drop_duplicates(keys)
+    table = table.fillna(dict.fromkeys(KEYS, "")).drop_duplicates(KEYS)
+    if "group" not in table:
+        table = table.assign(group=table["question"])
     right = table["category"].isin(list(RIGHT))
-    return table.assign(wrong=(~right).astype(np.int64)).set_index(keys)
+    return table.assign(wrong=(~right).astype(np.int64)).set_index(KEYS)
