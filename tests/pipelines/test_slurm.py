@@ -187,7 +187,7 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_weights(
     (log,) = (sweep.folder() / "slurm").glob("*/*_0_log.out")
     for signal, step in stopped.items():
         assert f"stopped by {signal} at step {step}: the same command goes on" in log.read_text()
-        assert re.search(rf"going on from .*step-{step}-of-1", log.read_text())
+        assert re.search(rf"going on from .*step-{step}-of-2", log.read_text())
     logged = [
         read_run(file) for file in sorted(sweep.folder().glob("0/wandb/offline-run-*/*.wandb"))
     ]
