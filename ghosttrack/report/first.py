@@ -30,12 +30,7 @@ class Answered(NamedTuple):
 
 
 def verdict(evaluation: Evaluation, detector: str) -> str:
-    """Say in one sentence whether a detector is any good, against chance and the model's own say.
-
-    >>> from tests.report.materials import evaluation
-    >>> verdict(evaluation(), "everything")[:69]
-    'everything ranks a hallucinated answer above a right one in 75 of 100'
-    """
+    """Say in one sentence whether a detector is any good, by chance and by the model's own say."""
     row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
     area = f"AUROC {with_interval(row.auroc, row.auroc_ci)}"
     if not row.auroc_ci.low > CHANCE:

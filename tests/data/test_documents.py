@@ -146,7 +146,11 @@ BAD = [
     ("a.jsonl", b'{"text": "first"}\n{"text": \n', r"a\.jsonl:2: not JSON \(Expecting value\)"),
     ("a.jsonl", b'{"text": "first"}\n' + b"[" * 10**5, r"a\.jsonl:2: not JSON \("),
     ("a.jsonl", b'{"text": "first"}\n[1]\n', r"a\.jsonl:2: not a JSON object"),
-    ("a.jsonl", b'{"text": "first"}\n{"text": "\\ud800"}', r"a\.jsonl:2: .* is half of a character"),
+    (
+        "a.jsonl",
+        b'{"text": "first"}\n{"text": "\\ud800"}',
+        r"a\.jsonl:2: .* is half of a character",
+    ),
     (
         "a.jsonl",
         b'{"text": "first"}\n{"id": 3, "body": "x"}\n',
