@@ -6,8 +6,6 @@ python -m tests.browser.pictures outputs/ghostworld docs/pictures
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
-
 from ghosttrack.analysis.runs import newest
 from tests.browser.conftest import CHROMIUM
 
@@ -16,6 +14,10 @@ WIDTH, FIRST, VIEWER = 1280, 784, 980
 
 def main(outputs: Path, folder: Path) -> None:
     """Open the newest evaluation's report and write `first.png` and `viewer.png`."""
+    from playwright.sync_api import (  # pyright: ignore[reportMissingImports]
+        sync_playwright,
+    )
+
     report = newest(outputs, "evaluations") / "report.html"
     folder.mkdir(exist_ok=True)
     with sync_playwright() as driver:

@@ -12,6 +12,7 @@ from ghosttrack.files import read_json
 from ghosttrack.questions.prompts import bare_prompt
 from ghosttrack.scoring import predict
 from ghosttrack.scoring.detector import Detector
+from tests.report.materials import unpacked
 from tests.support.commands import ROOT, Workplace, artifacts, said, times
 from tests.support.programs import Done
 
@@ -78,8 +79,7 @@ def test_the_page_is_self_contained_and_escapes_what_is_not_ours(workplace: Work
     assert "&lt;script&gt;alert" in page
     for outside in ('src="http', "src='http", 'href="http', "url(", "@import", "<link"):
         assert outside not in page
-    data = page.split('id="viewer-data">')[1].split("</script>")[0]
-    (answer,) = json.loads(data)["answers"]
+    (answer,) = unpacked(page)
     assert answer["prompt"] == prompt
     assert len(answer["token_risks"]) == len(answer["tokens"]) > 0
     assert answer["tracks"]
