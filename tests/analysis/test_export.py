@@ -96,6 +96,7 @@ def test_numbers_of_the_tables_are_those_of_the_evaluation(made: Path, tmp_path:
     assert not (tmp_path / "table_paired.tex").exists()
 
 
+@pytest.mark.long
 def test_the_same_evaluation_gives_the_same_files(made: Path, tmp_path: Path):
     for name in ("one", "two"):
         main([str(made), "--to", str(tmp_path / name)])

@@ -91,6 +91,7 @@ def _rank(rank: int, folder: Path, gpt2_folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ranks_share_the_models_work_and_get_the_batches_of_one(gpt2_folder, tmp_path):
     alone, n_windows = streamed(gpt2_folder, tmp_path, 0, 1)

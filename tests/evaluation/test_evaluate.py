@@ -471,6 +471,7 @@ def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
     assert set(CANARIES) <= result.canaries.keys()
 
 
+@pytest.mark.long
 def test_canaries_may_tell_relations_apart_where_these_are_uneven():
     drawn = made_up_answers(N, 200)
     generator = np.random.default_rng(0)

@@ -58,6 +58,7 @@ def test_processes_of_torchrun_write_the_store_of_one_and_speak_once(
     assert found["gigabytes"] * 1e9 == sum(one["bytes"] for one in manifest["files"].values())
 
 
+@pytest.mark.long
 def test_a_fault_in_one_of_several_processes_is_one_line(workplace: Workplace, tmp_path: Path):
     more = ("extract.devices=2", "model.context=4000", "corpus.context=4000")
     result = workplace.fork(tmp_path, "extract", *more)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 KEY = "5ec2e7" * 6 + "5ec2"
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_under_its_id_and_its_key_is_written_nowhere(
     workplace: Workplace, tmp_path: Path
 ):

@@ -74,5 +74,6 @@ def test_a_seed_of_the_bank_or_of_the_folds_changes_nothing_else(tmp_path: Path)
     assert [a == b for a, b in zip(usual, ids("sae.seed=1"), strict=True)] == [True, False, False]
     split = ids("evaluation.seed=1")
     assert [a == b for a, b in zip(usual, split, strict=True)] == [True, True, False]
-    assert not set(usual) & set(ids("seed=1"))
-    assert ids("seed=1") == ids("seed=1", "sae.seed=1", "evaluation.seed=1")
+    both = ids("seed=1")
+    assert not set(usual) & set(both)
+    assert both == ids("seed=1", "sae.seed=1", "evaluation.seed=1")

@@ -152,6 +152,7 @@ def test_a_jobs_tasks_are_the_ranks_of_one_training(swept: tuple[Sweep, int, str
     assert Path(metrics["bank"]) == only(sweep.output, "saes")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "ends",
     [

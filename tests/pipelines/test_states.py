@@ -44,6 +44,7 @@ def test_states_are_made_only_for_detectors_that_read_them(workplace: Workplace,
     assert not artifacts(tmp_path, "states")
 
 
+@pytest.mark.long
 def test_an_estimate_without_a_bank_counts_nothing_of_it(workplace: Workplace, tmp_path: Path):
     said(workplace.fork(tmp_path, "detect", *WITHOUT, "estimate=true"))
     (file,) = (tmp_path / "tiny" / "runs" / "detect").glob("2*/metrics.json")

@@ -38,6 +38,7 @@ def fvu(bank: Path) -> list[float]:
     return [row["fvu"] for row in measured(bank)]
 
 
+@pytest.mark.long
 def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     workplace: Workplace, done: Done, tmp_path: Path
 ):
@@ -168,6 +169,7 @@ def test_two_processes_train_the_same_bank_as_one_also_in_a_sweep(
     assert not (tmp_path / "tiny" / "runs").exists()  # rank 1 made no run of its own
 
 
+@pytest.mark.long
 def test_jobs_side_by_side_do_what_is_missing_and_their_table_says_which_failed(
     workplace: Workplace, done: Done, tmp_path: Path
 ):

@@ -68,6 +68,7 @@ def _rank(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_rank_and_two_ranks_give_the_same_metrics(tmp_path):
     alone = evaluate(small_bank(), [activations(301)], "cpu")

@@ -38,6 +38,7 @@ def rank_of_two(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_ranks_move_where_one_does_whoever_owns_what(tmp_path: Path):
     alone = small_bank()

@@ -146,6 +146,6 @@ def test_another_process_gets_the_same_bits():
             check=True,
             text=True,
         ).stdout
-        for seed in range(4)
+        for seed in (0, 1)
     }
     assert len(said) == 1
