@@ -76,6 +76,7 @@ def test_what_is_killed_goes_on_and_ends_as_if_undisturbed(
     read(only(tmp_path, "saes"), verify=True)
 
 
+@pytest.mark.long
 def test_a_signal_saves_the_step_it_comes_in_and_the_command_goes_on(
     workplace: Workplace, tmp_path: Path
 ):

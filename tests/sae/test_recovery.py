@@ -15,7 +15,7 @@ THRESHOLDS = {"bandwidth": 0.5, "l0_coef": 1.0}
     "architecture",
     [
         Architecture.topk,
-        Architecture.jumprelu,
+        pytest.param(Architecture.jumprelu, marks=pytest.mark.long),
         pytest.param(Architecture.batchtopk, marks=pytest.mark.long),
         pytest.param(Architecture.matryoshka, marks=pytest.mark.long),
     ],
