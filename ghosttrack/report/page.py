@@ -94,9 +94,7 @@ def write_page(
         has_ghosts=bool(material.view and material.view.stay),
         written=answers.are_written,
         statistics=_statistics(material),
-        dropped=[
-            (name, ", ".join(columns)) for name, columns in evaluation.dropped.items() if columns
-        ],
+        dropped=[(one, ", ".join(gone)) for one, gone in evaluation.dropped.items() if gone],
         hooks=material.hooks,
         risk_name=risk_name,
         explainer=material.fitted.name if material.fitted else "",
@@ -107,14 +105,17 @@ def write_page(
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")
-    if len(answers) > N_ANSWERS:
-        _all_answers(answers, evaluation.scores[risk_name]).to_parquet(path.parent / ANSWERS)
+    _write_all(path.parent, answers, evaluation.scores[risk_name])
 
 
-def _all_answers(answers: Answers, risk: Float[np.ndarray, " sample"]) -> pd.DataFrame:
+def _write_all(folder: Path, answers: Answers, risk: Float[np.ndarray, " sample"]) -> None:
+    """Leave all answers beside a page that shows some."""
+    if len(answers) <= N_ANSWERS:
+        return
     columns = {"question": answers.asked, "answer": answers.texts, "category": answers.categories}
     right = [list(one) for one in answers.references]
-    return pd.DataFrame({**columns, "right": right, "own_probability": answers.prob, "risk": risk})
+    columns |= {"right": right, "own_probability": answers.prob, "risk": risk}
+    pd.DataFrame(columns).to_parquet(folder / ANSWERS)
 
 
 def risk_detector(evaluation: Evaluation) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.report.html import asset
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.page import risk_detector, sketch, summarise, write_page
 from tests.report import materials
@@ -243,3 +244,10 @@ def test_a_page_says_so_where_people_wrote_the_answers(tmp_path: Path):
     assert "What others wrote" in text
     assert "What the model answered" not in text
     assert "the last token of the question" not in text
+
+
+def test_every_rule_of_the_style_sheet_stands_once_and_paper_shows_no_list_to_choose_from():
+    rules = [line for line in asset("report.css").splitlines() if len(line) > 20]
+    assert len(rules) == len(set(rules))
+    (printed,) = (rule for rule in rules if rule.startswith("@media print"))
+    assert printed == "@media print { .viewer .list, nav { display: none; } }"
