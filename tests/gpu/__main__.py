@@ -1,4 +1,4 @@
-"""Check and measure a device, in one command of under eight minutes.
+"""Check and measure a device, in one command that is to take under eight minutes.
 
 Run:
     python -m tests.gpu [--device cuda] [--small] [--json gpu.json]
