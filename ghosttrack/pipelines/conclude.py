@@ -12,7 +12,7 @@ from ghosttrack.config import DetectProgram
 from ghosttrack.errors import LeakError
 from ghosttrack.evaluation.config import HeldOut, Singing
 from ghosttrack.files import read_json
-from ghosttrack.pipelines.stage import Named, Outputs, Stage
+from ghosttrack.pipelines.stage import Deferred, Outputs, Stage
 from ghosttrack.report.tables import account, print_headline, with_interval
 from ghosttrack.run import Run
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def judged_stage(
-    outputs: Outputs, config: DetectProgram, judged: Mapping[str, object], write: Named
+    outputs: Outputs, config: DetectProgram, judged: Mapping[str, object], write: Deferred
 ) -> Stage[dict[str, Any]]:
     """The evaluation of what is judged, with its report.
 
@@ -37,7 +37,7 @@ def judged_stage(
         write: Fills its folder.
     """
     settings = {**judged, **_protocol(config), "schema": SCHEMA}
-    name, load = config.questions.name, Named("ghosttrack.pipelines.conclude", "read_evaluation")
+    name, load = config.questions.name, Deferred("ghosttrack.pipelines.conclude", "read_evaluation")
     if not config.questions.kind.is_ready:
         name = f"{name}-{config.detector.name}"
     return Stage(outputs, "evaluations", name, settings, write, load)

@@ -16,7 +16,7 @@ from ghosttrack.pipelines.extract import HELDOUT, heldout_id
 from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.questions import asked_about, question_set
 from ghosttrack.pipelines.setup import Setup, check_logger
-from ghosttrack.pipelines.stage import Named, Stage
+from ghosttrack.pipelines.stage import Deferred, Stage
 from ghosttrack.pipelines.train import LOAD, SCHEMA, trained_stage
 from ghosttrack.questions.asking import CONFIDENCE, P_TRUE
 from ghosttrack.questions.config import QuestionKind
@@ -104,7 +104,7 @@ class Detection:
             HELDOUT: heldout_id(setup),
             "schema": SCHEMA,
         }
-        write = Named("ghosttrack.pipelines.check", "take_over", setup, path, saes)
+        write = Deferred("ghosttrack.pipelines.check", "take_over", setup, path, saes)
         name = f"{architecture}-{d_sae}-{k}"
         return Stage(setup.outputs, "saes", name, settings, write, LOAD, title="take over")
 
@@ -121,8 +121,8 @@ class Detection:
             **({"seed": setup.config.seed} if questions.written else {}),
             "schema": SCHEMAS["answers"],
         }
-        write = Named("ghosttrack.pipelines.answers", "write_answers", self)
-        load = Named("ghosttrack.pipelines.answers", "read_answers")
+        write = Deferred("ghosttrack.pipelines.answers", "write_answers", self)
+        load = Deferred("ghosttrack.pipelines.answers", "read_answers")
         named = "answers", questions.name
         return Stage(setup.outputs, *named, settings, write, load, title="answer")
 
@@ -144,8 +144,8 @@ class Detection:
             "seed": config.seed,
             "schema": SCHEMAS["again"],
         }
-        write = Named("ghosttrack.pipelines.answers", "write_interventions", self)
-        load = Named("ghosttrack.pipelines.answers", "read_interventions")
+        write = Deferred("ghosttrack.pipelines.answers", "write_interventions", self)
+        load = Deferred("ghosttrack.pipelines.answers", "read_interventions")
         named = "answers", f"{self.questions.name}-again"
         return Stage(self.setup.outputs, *named, settings, write, load, title="ask again")
 
@@ -180,8 +180,8 @@ class Detection:
             "entailment": entailment,
             "schema": SCHEMAS["checks"],
         }
-        write = Named("ghosttrack.pipelines.answers", "write_checks", self)
-        load = Named("ghosttrack.pipelines.answers", "read_checks")
+        write = Deferred("ghosttrack.pipelines.answers", "write_checks", self)
+        load = Deferred("ghosttrack.pipelines.answers", "read_checks")
         named = "answers", f"{self.questions.name}-checks"
         return Stage(self.setup.outputs, *named, settings, write, load, title=CHECKS)
 
@@ -204,8 +204,8 @@ class Detection:
             return None
         own = {"layers": setup.layers, **also._asdict(), "schema": SCHEMAS["states"]}
         settings = {"answers": self.answers.id, **own}
-        write = Named("ghosttrack.pipelines.states", "write_states", self)
-        load = Named("ghosttrack.pipelines.states", "read_kept")
+        write = Deferred("ghosttrack.pipelines.states", "write_states", self)
+        load = Deferred("ghosttrack.pipelines.states", "read_kept")
         return Stage(setup.outputs, "states", "answers", settings, write, load, title=READ)
 
     @cached_property
@@ -235,8 +235,8 @@ class Detection:
             "seed": setup.config.seed,
             "schema": SCHEMAS["tracks"],
         }
-        write = Named("ghosttrack.pipelines.tracks", "write_tracks", self)
-        load = Named("ghosttrack.pipelines.track_files", "read_tracks", setup.layers)
+        write = Deferred("ghosttrack.pipelines.tracks", "write_tracks", self)
+        load = Deferred("ghosttrack.pipelines.track_files", "read_tracks", setup.layers)
         return Stage(setup.outputs, "tracks", detector.name, settings, write, load, title="track")
 
     @cached_property
@@ -249,7 +249,7 @@ class Detection:
             "checks": self.checks.id,
             **{name: stage.id for name, stage in reading.items() if stage is not None},
         }
-        write = Named("ghosttrack.pipelines.evaluation", "write_evaluation", self)
+        write = Deferred("ghosttrack.pipelines.evaluation", "write_evaluation", self)
         return judged_stage(self.setup.outputs, self.setup.config, settings, write)
 
     @cached_property
@@ -258,8 +258,8 @@ class Detection:
         evaluation, fitted = self.evaluation, [*KEPT, *LIVE]
         schema = {"schema": SCHEMAS["detectors"]}
         settings = {"evaluation": evaluation.id, "detectors": fitted, **schema}
-        write = Named("ghosttrack.pipelines.detectors", "write_detectors", self)
-        load = Named("ghosttrack.pipelines.detectors", "read_kept")
+        write = Deferred("ghosttrack.pipelines.detectors", "write_detectors", self)
+        load = Deferred("ghosttrack.pipelines.detectors", "read_kept")
         return Stage(self.setup.outputs, "detectors", evaluation.name, settings, write, load)
 
     def make(self) -> None:

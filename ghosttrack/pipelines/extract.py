@@ -9,7 +9,7 @@ from ghosttrack.config import ExtractProgram
 from ghosttrack.data.config import CorpusKind, StoreConfig
 from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.pipelines.stage import Named, Stage
+from ghosttrack.pipelines.stage import Deferred, Stage
 from ghosttrack.processes import place
 from ghosttrack.run import Run
 
@@ -63,8 +63,8 @@ def store_stage(setup: Setup[ExtractProgram]) -> "Stage[ActivationStore]":
         "activations",
         config.corpus.name,
         store_settings(setup),
-        Named(*WRITER, setup),
-        Named("ghosttrack.data.store", "ActivationStore"),
+        Deferred(*WRITER, setup),
+        Deferred("ghosttrack.data.store", "ActivationStore"),
         title="extract",
         distributed=config.corpus.kind is not CorpusKind.activations,
     )

@@ -35,7 +35,7 @@ from ghosttrack.pipelines.conclude import conclude, judged_stage
 from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.pipelines.fingerprint import fingerprint
 from ghosttrack.pipelines.setup import check_logger
-from ghosttrack.pipelines.stage import Named, Outputs, Stage
+from ghosttrack.pipelines.stage import Deferred, Outputs, Stage
 from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
 from ghosttrack.questions.option_scores import read_option_scores
 from ghosttrack.questions.ready_answers import read_answered
@@ -125,7 +125,7 @@ def ready_stage(
         "reading": fingerprint(READERS[chosen.kind]),
     }
     outputs = Outputs(Path(config.output_root) / config.model.name, run, config.verify)
-    write = Named(__name__, "write_evaluation", run, config, ready)
+    write = Deferred(__name__, "write_evaluation", run, config, ready)
     return judged_stage(outputs, config, settings, write)
 
 

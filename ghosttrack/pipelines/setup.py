@@ -24,7 +24,7 @@ from ghosttrack.models.config import Products
 from ghosttrack.models.hub import model_identity, model_revision, own_sizes, sizes
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
-from ghosttrack.pipelines.stage import Named, Outputs, Stage
+from ghosttrack.pipelines.stage import Deferred, Outputs, Stage
 from ghosttrack.run import Run
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
 from ghosttrack.world.text import bank_text
@@ -169,8 +169,8 @@ class Setup(Generic[Config]):
             "corpora",
             self.config.corpus.name,
             self._tokens_settings,
-            Named("ghosttrack.pipelines.setup", "write_tokens", self),
-            Named("ghosttrack.data.corpora", "read_corpus"),
+            Deferred("ghosttrack.pipelines.setup", "write_tokens", self),
+            Deferred("ghosttrack.data.corpora", "read_corpus"),
             title="tokenise",
         )
 

@@ -25,7 +25,7 @@ PROGRAMS = {
 log = logging.getLogger(__name__)
 
 
-class Named:
+class Deferred:
     """A function of the product with its first arguments; what it imports waits for its call.
 
     So a program that finds everything done imports neither torch nor transformers.
@@ -96,7 +96,7 @@ class Stage(Generic[Content]):
     kind: str
     name: str
     settings: Mapping[str, object]
-    write: Named
+    write: Deferred
     load: Callable[[Path], Content]
     title: str = ""
     distributed: bool = False

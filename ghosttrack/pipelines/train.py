@@ -8,7 +8,7 @@ from ghosttrack.config import TrainProgram
 from ghosttrack.files import read_json
 from ghosttrack.pipelines.extract import store_stage
 from ghosttrack.pipelines.setup import Setup, check_logger
-from ghosttrack.pipelines.stage import Named, Stage
+from ghosttrack.pipelines.stage import Deferred, Stage
 from ghosttrack.run import Run, plain
 from ghosttrack.sae.config import Source
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the files of a bank."""
 
-LOAD = Named("ghosttrack.sae.bank", "Bank.load")
+LOAD = Deferred("ghosttrack.sae.bank", "Bank.load")
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def trained_stage(setup: Setup[TrainProgram]) -> "Stage[Bank]":
         "schema": SCHEMA,
     }
     name = f"{config.sae.architecture.name}-{config.sae.d_sae}-{config.sae.k}"
-    write = Named("ghosttrack.pipelines.train_bank", "write_trained", setup)
+    write = Deferred("ghosttrack.pipelines.train_bank", "write_trained", setup)
     return Stage(
         *(setup.outputs, "saes", name, settings, write, LOAD),
         title="train",

@@ -131,7 +131,7 @@ def _power_of_2(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
-class Decoded(NamedTuple):
+class DecodedRows(NamedTuple):
     """A reconstruction's error as a gradient, and what of it reaches the active latents."""
 
     gradient: Float[Tensor, "hook batch d_model"]
@@ -145,7 +145,7 @@ def decode(
     latents: Float[Tensor, "hook latent d_model"],
     inputs: Float[Tensor, "hook batch d_model"],
     scale: float,
-) -> Decoded:
+) -> DecodedRows:
     """Reconstruct, and project scale times the error on the live rows."""
     n_hooks, batch, d_model = inputs.shape
     k, gradient = chosen.values.shape[2], torch.empty_like(inputs)
@@ -160,7 +160,7 @@ def decode(
         BLOCK=block,
         num_warps=max(4, slots * block // 1024),
     )
-    return Decoded(gradient, squares.sum(1), d_values)
+    return DecodedRows(gradient, squares.sum(1), d_values)
 
 
 def put(

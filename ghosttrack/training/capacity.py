@@ -21,7 +21,7 @@ USABLE = 0.95
 
 
 @dataclass(frozen=True)
-class Reader:
+class StreamModel:
     """A language model on the GPU beside training, and what it has read."""
 
     n_layers: int
@@ -50,7 +50,7 @@ class Plan:
     n_rows: int
     """Of a batch, of this rank."""
     products: torch.dtype | None
-    reader: Reader | None
+    reader: StreamModel | None
     """None: a store is read."""
     buffer_tokens: int
     n_owners: int = 1
@@ -156,6 +156,6 @@ def plan_of(
         n_tokens = corpus.context * (1 if windows == "auto" else windows)
         dtype = getattr(torch, config.model.dtype.value)
         row = d_model * torch_dtype(config.store.dtype).itemsize
-        reader = Reader(n_layers, d_model, dtype, n_tokens, row)
+        reader = StreamModel(n_layers, d_model, dtype, n_tokens, row)
     format_ = torch.bfloat16 if products is Precision.bf16 else None
     return Plan(config.sae, n_hooks, d_model, n_rows, format_, reader, config.train.buffer_tokens)

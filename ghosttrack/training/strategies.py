@@ -24,14 +24,14 @@ def sees_one_of_many(accelerator: str) -> bool:
     return accelerator in GPUS and place().world_size > 1 and torch.cuda.device_count() == 1
 
 
-class Ranks(NamedTuple):
+class Placement(NamedTuple):
     """What `trainer` leaves to the machine, resolved."""
 
     devices: Any
     strategy: Any
 
 
-def resolved(trainer: Mapping[str, Any], n_hooks: int, d_sae: int) -> Ranks:
+def resolved(trainer: Mapping[str, Any], n_hooks: int, d_sae: int) -> Placement:
     """Take one device, or as many GPUs as there are and have a hook point to train.
 
     A bank so small that a second GPU would not pay for its start is trained on one. Processes that
@@ -48,7 +48,7 @@ def resolved(trainer: Mapping[str, Any], n_hooks: int, d_sae: int) -> Ranks:
     if strategy == "auto" and isinstance(devices, int) and devices * trainer["num_nodes"] > 1:
         strategy = "layers" if devices * trainer["num_nodes"] <= n_hooks else "ddp"
     known = {"layers": LayersStrategy, "ddp": ShardedStrategy}
-    return Ranks(devices, known[strategy]() if strategy in known else strategy)
+    return Placement(devices, known[strategy]() if strategy in known else strategy)
 
 
 class OwnGPU(CUDAAccelerator):

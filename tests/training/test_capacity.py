@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.training.capacity import Plan, Reader, check_capacity, what_fits
+from ghosttrack.training.capacity import Plan, StreamModel, check_capacity, what_fits
 from tests.sae.support import sae_config
 
 GB = 10**9
-READER = Reader(24, 1024, torch.float32, pass_tokens=8192, buffer_row_bytes=2048)
+READER = StreamModel(24, 1024, torch.float32, pass_tokens=8192, buffer_row_bytes=2048)
 STUDY = Plan(
     sae_config(d_sae=5120, k=64, batch_size=4096),
     **{"n_hooks": 24, "d_model": 1024, "n_rows": 4096, "products": torch.bfloat16},
