@@ -5,7 +5,8 @@ Run:
 
 Prompts are few-shot, of many lengths. Sides take turns, and the best turn of each counts: what else
 the machine does only ever adds. `asking_again_of_bare` compares tokens per second over the tokens
-that are computed after sharing with the bare forward pass, the head at as many places included.
+that are computed after sharing with the bare forward pass, the head at as many places included;
+`answering_of_bare` compares answers of eight tokens with transformers' own `generate`.
 """
 
 import argparse
@@ -65,6 +66,18 @@ def of_equal_length(lm: LM, run: Callable[[], object]) -> None:
     lm.__dict__["can_pad"] = True
 
 
+def bare_answering(lm: LM, prompts: list[list[int]], settings: GenerateSettings) -> None:
+    """Let transformers answer all prompts in one batch, padded on the left."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(one)) + one for one in prompts])
+    there = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
+    with torch.no_grad():
+        lm.model.generate(  # pyright: ignore[reportCallIssue]
+            ids, attention_mask=there, do_sample=False, pad_token_id=0,
+            min_new_tokens=settings.max_new_tokens, max_new_tokens=settings.max_new_tokens,
+        )  # fmt: skip
+
+
 def bare(lm: LM, n_rows: int, n_pos: int, n_asked: int) -> None:
     """Run the trunk over as many tokens, and the head at as many places."""
     with torch.no_grad():
@@ -84,6 +97,13 @@ def measure(lm: LM, n_questions: int) -> dict[str, float]:
             "shared": answering,
             "padded": partial(without_sharing, answering),
             "equal": partial(of_equal_length, lm, answering),
+        }
+    )
+    to_the_end = GenerateSettings(8, ())
+    decoding = compare(
+        {
+            "ours": partial(generate, lm, prompts, to_the_end),
+            "bare": partial(bare_answering, lm, prompts, to_the_end),
         }
     )
     answers = [tuple(one.token_ids) or (0,) for one in answering()]
@@ -116,6 +136,7 @@ def measure(lm: LM, n_questions: int) -> dict[str, float]:
         "lengths": len(set(map(len, prompts))),
         "answering_padded_over_equal": round(answered["equal"] / answered["padded"], 2),
         "answering_shared_over_equal": round(answered["equal"] / answered["shared"], 2),
+        "answering_of_bare": round(decoding["bare"] / decoding["ours"], 2),
         "scoring_shared_over_plain": round(again["plain"] / again["shared"], 2),
         "asking_again_of_bare": round(n_tokens / again["shared"] / bare_speed, 2),
     }
