@@ -4,8 +4,11 @@ transformers dequantises the weights. That takes a minute where the vocabulary i
 done once: everything else reads the folder that `convert` leaves.
 """
 
+import io
 import struct
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -90,8 +93,9 @@ def convert(file: Path, folder: Path) -> None:
 
     from ghosttrack.models.load import quiet
 
+    bars = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
-        with quiet():
+        with quiet(), redirect_stderr(bars):
             model: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32
             )
@@ -104,8 +108,9 @@ def convert(file: Path, folder: Path) -> None:
         ) from error
     model.hf_quantizer = None  # its weights are plain by now, which save_pretrained cannot see
     del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _facts(stream: BinaryIO) -> Mapping[str, Any]:

@@ -21,9 +21,10 @@ def test_sizes_are_read_without_the_vocabulary_or_the_weights(file: Path):
 
 
 def test_the_converted_folder_computes_what_the_original_does(
-    file: Path, folders: dict[str, Path], tmp_path: Path
+    file: Path, folders: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     convert(file, tmp_path)
+    assert not capfd.readouterr().err, "bars stand in a log"
     ids = torch.arange(12)[None]
     with torch.no_grad():
         found, expected = (
