@@ -12,7 +12,8 @@ Examples:
 import hydra
 from omegaconf import DictConfig
 
-from ghosttrack.config import DetectProgram, load
+from ghosttrack.config import load
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.launch import as_typed, program
 from ghosttrack.pipelines.made_model import make_model
 

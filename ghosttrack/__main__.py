@@ -90,7 +90,8 @@ def ask(options: argparse.Namespace) -> None:
     if not str(prompts).strip():
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
-    from ghosttrack.config import DetectProgram, load
+    from ghosttrack.config import load
+    from ghosttrack.detect_config import DetectProgram
     from ghosttrack.pipelines.made_model import make_model
 
     def task(cfg: "DictConfig") -> None:

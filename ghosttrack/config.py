@@ -16,60 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ghosttrack.data.config import CORPORA, CorpusConfig, CorpusKind, ExtractConfig, StoreConfig
-from ghosttrack.detector.config import DetectorConfig, InterventionsConfig
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.sizing import BankSettings, Sizes, bank_settings
 from ghosttrack.processes import has_gpu
-from ghosttrack.questions.config import (
-    AskingConfig,
-    FileQuestions,
-    PublishedQuestions,
-    QuestionsConfig,
-    ReadyAnswers,
-    WorldQuestions,
-)
 from ghosttrack.sae.config import Precision, SAEConfig, TrainRunConfig
 from ghosttrack.world.facts import WORLD_FILE
 
 Schema = TypeVar("Schema")
-
-QUESTIONS: Mapping[str, type[QuestionsConfig]] = {
-    "ghostworld": WorldQuestions,
-    "file": FileQuestions,
-    "published": PublishedQuestions,
-    "ready": ReadyAnswers,
-}
-"""Schemas that an option of `questions` names in its defaults list."""
-NO_BANK = "none"
-"""`bank` of a detection that looks through none and follows no tracks."""
-
-OLD_NAMES: Mapping[str, str] = {
-    "detector.samples": "asking.samples",
-    "detector.p_true": "asking.p_true",
-    "detector.compare": "evaluation.compare",
-    "detector.held_out": "evaluation.held_out",
-    "detector.n_folds": "evaluation.n_folds",
-    "detector.n_bootstrap": "evaluation.n_bootstrap",
-    "detector.seed": "evaluation.seed",
-    "detector/interventions": "interventions",
-    "detector.interventions.paraphrases": "interventions.copies.paraphrase",
-    "detector.interventions.swap_names": "interventions.copies.swap",
-    "detector.interventions.owner_names": "interventions.copies.owner",
-    "detector.interventions.siblings": "interventions.copies.siblings",
-    "detector.interventions.ablate": "interventions.copies.ablate",
-    "detector.interventions.noise": "interventions.copies.noise_subject and noise_all",
-    "detector.interventions.dropouts": "interventions.copies.dropout",
-    "detector.interventions.ghost_names": "interventions.copies.ghosts",
-    "detector.interventions.siblings_again": "interventions.siblings_again",
-    "sweep=layers_x_positions": "experiment=layers_x_positions",
-    "device": "model.device",
-    "prompt": 'python -m ghosttrack ask "..."',
-    "prompts": "python -m ghosttrack ask --file ...",
-    "check": "python -m ghosttrack check ...",
-}
-"""Settings, or a choice, by the name that they once had, and what does it now."""
 PATHS = (
     *("model.path", "corpus.path", "questions.path", "asking.shots_path"),
     *("bank", "output_root"),
@@ -130,43 +84,15 @@ class TrainProgram(ExtractProgram):
         """Tell whether it is W&B's."""
         return self.logger["_target_"].endswith("WandbLogger")
 
-
-@dataclass
-class DetectProgram(TrainProgram):
-    """Settings of `detect.py`: questions in, answers, tracks and an evaluation out."""
-
-    questions: QuestionsConfig
-    asking: AskingConfig
-    detector: DetectorConfig
-    interventions: InterventionsConfig
-    evaluation: EvaluationConfig
-    bank: str | None
-    """A folder or file of SAEs, ours or another library's, to look through; null trains a bank,
-    `none` does without one, and so without tracks."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_bank()
-        if self.estimate and self.questions.kind.is_ready:
-            raise ConfigError(
-                f"estimate=true says nothing of questions={self.questions.kind.name}: no model"
-                " runs; just start it"
-            )
+    @property
+    def examined(self) -> list[str]:
+        """Name what a run is about, for its tags."""
+        return [self.sae.architecture.name, f"d_sae={self.sae.d_sae}", f"k={self.sae.k}"]
 
     @property
-    def has_bank(self) -> bool:
-        """Tell whether answers are looked at through a bank, which tracks need."""
-        return self.bank != NO_BANK
-
-    def _check_bank(self) -> None:
-        if self.bank is None:
-            return
-        if self.estimate and self.has_bank:
-            raise ConfigError(f"estimate=true has nothing to say of bank={self.bank}; drop one")
-        if self.questions.kind.is_ready:
-            raise ConfigError(
-                f"questions={self.questions.kind.name} looks through no bank; drop bank="
-            )
+    def runs_model(self) -> bool:
+        """Tell whether a language model reads anything."""
+        return self.corpus.is_text
 
 
 def by_size(setting: str, own: object, *, _root_: DictConfig) -> object:
@@ -219,11 +145,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="extract_schema", node=ExtractProgram)
     store.store(name="train_schema", node=TrainProgram)
-    store.store(name="detect_schema", node=DetectProgram)
     for kind, schema in CORPORA.items():
         store.store(group="schema/corpus", name=kind.name, node=schema)
-    for name, schema in QUESTIONS.items():
-        store.store(group="schema/questions", name=name, node=schema)
 
 
 register()
@@ -290,23 +213,6 @@ def _check_keys(cfg: DictConfig, schema: type) -> None:
         where = f" of {group}={kind.name}" if kind else ""
         meant = f"; did you mean {suggestion}?" if suggestion else ""
         raise ConfigError(f"{key} is not a setting{where}{meant}")
-
-
-def check_old_names(arguments: Sequence[str]) -> None:
-    """Answer settings of a command line by the name that they once had.
-
-    >>> check_old_names(["detector.top_k=9", "+detector.p_true=x"])
-    Traceback (most recent call last):
-    ghosttrack.errors.ConfigError: detector.p_true is asking.p_true now
-
-    Raises:
-        ConfigError: There is one; says its new name.
-    """
-    for argument in arguments:
-        choice = argument.lstrip("+~")
-        for old, new in OLD_NAMES.items():
-            if choice == old or choice.split("=")[0] == old:
-                raise ConfigError(f"{old} is {new} now")
 
 
 def restore(schema: type[Schema], values: Mapping[str, object]) -> Schema:

@@ -26,11 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ghosttrack.config import check_old_names
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
 from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last
 from ghosttrack.processes import place
-from ghosttrack.typed import literal, quote
+from ghosttrack.typed import check_old_names, literal, quote
 
 Task = Callable[[DictConfig], None]
 

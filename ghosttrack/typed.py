@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
-from ghosttrack.config import QUESTIONS, DetectProgram
 from ghosttrack.data.config import CORPORA
+from ghosttrack.detect_config import QUESTIONS, DetectProgram
 from ghosttrack.errors import ConfigError, check_text
 
 VARIANTS: Mapping[str, Sequence[type]] = {
@@ -20,8 +20,50 @@ VARIANTS: Mapping[str, Sequence[type]] = {
     "questions": tuple(QUESTIONS.values()),
 }
 """Groups whose settings hang on what is chosen."""
+OLD_NAMES: Mapping[str, str] = {
+    "detector.samples": "asking.samples",
+    "detector.p_true": "asking.p_true",
+    "detector.compare": "evaluation.compare",
+    "detector.held_out": "evaluation.held_out",
+    "detector.n_folds": "evaluation.n_folds",
+    "detector.n_bootstrap": "evaluation.n_bootstrap",
+    "detector.seed": "evaluation.seed",
+    "detector/interventions": "interventions",
+    "detector.interventions.paraphrases": "interventions.copies.paraphrase",
+    "detector.interventions.swap_names": "interventions.copies.swap",
+    "detector.interventions.owner_names": "interventions.copies.owner",
+    "detector.interventions.siblings": "interventions.copies.siblings",
+    "detector.interventions.ablate": "interventions.copies.ablate",
+    "detector.interventions.noise": "interventions.copies.noise_subject and noise_all",
+    "detector.interventions.dropouts": "interventions.copies.dropout",
+    "detector.interventions.ghost_names": "interventions.copies.ghosts",
+    "detector.interventions.siblings_again": "interventions.siblings_again",
+    "sweep=layers_x_positions": "experiment=layers_x_positions",
+    "device": "model.device",
+    "prompt": 'python -m ghosttrack ask "..."',
+    "prompts": "python -m ghosttrack ask --file ...",
+    "check": "python -m ghosttrack check ...",
+}
+"""Settings, or a choice, by the name that they once had, and what does it now."""
 ASSIGNMENT = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
 MULTIRUN = ("-m", "--multirun")
+
+
+def check_old_names(arguments: Sequence[str]) -> None:
+    """Answer settings of a command line by the name that they once had.
+
+    >>> check_old_names(["detector.top_k=9", "+detector.p_true=x"])
+    Traceback (most recent call last):
+    ghosttrack.errors.ConfigError: detector.p_true is asking.p_true now
+
+    Raises:
+        ConfigError: There is one; says its new name.
+    """
+    for argument in arguments:
+        choice = argument.lstrip("+~")
+        for old, new in OLD_NAMES.items():
+            if choice == old or choice.split("=")[0] == old:
+                raise ConfigError(f"{old} is {new} now")
 
 
 def literal(arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ OF_FITS = (*HEAVY, "torchmetrics", "sklearn", "matplotlib", "numba", "pandas")
 FINDS = """
 from pathlib import Path
 from hydra import compose, initialize_config_dir
-from ghosttrack.config import DetectProgram, load
+from ghosttrack.config import load
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run

@@ -3,10 +3,10 @@
 import pytest
 from hydra.errors import HydraException
 
-from ghosttrack.config import check_old_names, load
+from ghosttrack.config import load
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.roster import check_names
-from ghosttrack.typed import literal
+from ghosttrack.typed import check_old_names, literal
 from tests.support.settings import PROGRAMS, composed
 
 TABLE = """\
@@ -120,6 +120,18 @@ detect detector/interventions=none => detector/interventions is interventions no
 train output_root=~no-such-user/x => ~no-such-user/x: there is no such home; write the whole path
 train =3 => =3: the name of a setting stands before the =
 detect asking=few_shot | asking.shots=0 => asking.shots must be at least 1, got 0
+train sae.decay_frac=1.5 => sae.decay_frac must be in 0..1, got 1.5
+train sae.auxk_coef=-1 => sae.auxk_coef must be at least 0, got -1.0
+train sae.base_lr=0 => sae.base_lr must be above 0, got 0.0
+train +train.sorce=store => train.sorce is not a setting; did you mean train.source?
+train model=ghostworld-1 | +model.world.sead=1 => model.world.sead is not a setting; did you mean m
+train sae.d_sae=8 => sae.k must be in 1..sae.d_sae=8, got 16
+train +corpus.column=body => corpus.column is not a setting of corpus=ghostworld
+train corpus.name=a/../b => corpus.name must be a plain folder name, got 'a/../b'
+detect questions=answered | questions.path=a | +questions.num=9 => questions.num is not a setting o
+detect detector.hypotheses=5 => detector.hypotheses=5 is for detector.association=murty, not hungar
+detect detector.association=murty | detector.hypotheses=0 => detector.hypotheses must be at least 1
+detect asking.entailment=x => asking.entailment compares samples: set asking.samples=10, say
 """
 """Program, what is typed, and the answer's first words."""
 ROWS = [line.partition(" => ")[::2] for line in TABLE.splitlines()]

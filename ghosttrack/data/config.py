@@ -65,6 +65,11 @@ class CorpusConfig:
             raise ConfigError(f"corpus.kind={kind} goes with corpus={kind}; leave it to that")
         check_folder_name("corpus.name", self.name)
 
+    @property
+    def is_text(self) -> bool:
+        """Tell whether a model reads it; ready-made activations need none."""
+        return self.kind is not CorpusKind.activations
+
 
 @dataclass
 class TextCorpus(CorpusConfig):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from ghosttrack.config import ExtractProgram, TrainProgram
-from ghosttrack.data.config import CorpusKind, TextCorpus
+from ghosttrack.data.config import TextCorpus
 from ghosttrack.data.ready import convert
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource, disk_bytes
@@ -52,7 +52,7 @@ def stream_source(
 def write_activations(setup: Setup[ExtractProgram], folder: Path) -> None:
     """Let the model read the corpus, or convert what is there already; every rank its share."""
     config = setup.config
-    if config.corpus.kind is CorpusKind.activations:
+    if not config.corpus.is_text:
         convert(folder, setup.corpus_path, setup.layers, config.store, config.seed)
         return
     if place().rank == 0:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ghosttrack.config import DetectProgram, TrainProgram
-from ghosttrack.data.config import CorpusKind
+from ghosttrack.config import TrainProgram
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.data.store import ActivationStore, StoreSource
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import read_json
 from ghosttrack.models.hub import sizes
@@ -160,7 +160,7 @@ def measured(bank: Bank, setup: Setup[TrainProgram], path: Path) -> list[HookMet
 def _source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
     """Open a store where it is made or can be made without a model; else let the model run."""
     config = setup.config
-    if store_stage(setup).exists or config.corpus.kind is CorpusKind.activations:
+    if store_stage(setup).exists or not config.corpus.is_text:
         return StoreSource(ActivationStore(activations(setup).path), hooks)
     return stream_source(setup, config.train.buffer_tokens, hooks)
 

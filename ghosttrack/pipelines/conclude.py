@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ghosttrack.artifacts import Artifact
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.errors import LeakError
 from ghosttrack.evaluation.config import HeldOut, Singing
 from ghosttrack.files import read_json

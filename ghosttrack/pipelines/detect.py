@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.asking import families
 from ghosttrack.detector.asking.roster import RESCORED, ghost_counts, requested
 from ghosttrack.detector.config import Association, Position, SubjectSource

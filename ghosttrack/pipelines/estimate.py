@@ -20,10 +20,11 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from rich.console import Console
 
-from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram
-from ghosttrack.data.config import CorpusKind, TextCorpus
+from ghosttrack.config import ExtractProgram, TrainProgram
+from ghosttrack.data.config import TextCorpus
 from ghosttrack.data.store import ActivationStore, disk_bytes
 from ghosttrack.data.windows import TOKEN_BYTES
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.memory import peak_bytes
 from ghosttrack.pipelines.detect import CHECKS, READ, Detection
@@ -80,7 +81,7 @@ def estimate(config: ExtractProgram) -> None:
     program = next(name for name, kind in PROGRAMS.items() if isinstance(config, kind))
     setup = Setup(config, Run.start(program))
     missing = _missing(setup)
-    if config.corpus.kind is CorpusKind.activations and missing.get("extract"):
+    if not config.corpus.is_text and missing.get("extract"):
         raise ConfigError(
             "estimate=true cannot tell of corpus=activations before extract.py has converted it;"
             " that reads every file once and checks the disk before it writes"
@@ -157,7 +158,7 @@ class SmallRun:
         self.setup, self.folder, self.missing = setup, folder, missing
         self.run = MeasuredRun(folder / "run", setup.run.program)
         self.work = OPERATIONS * (GPU if torch.cuda.is_available() else 1)
-        self.is_text = setup.config.corpus.kind is not CorpusKind.activations
+        self.is_text = setup.config.corpus.is_text
         if not self.is_text:
             stores = folder / setup.outputs.root.name / "activations"
             stores.parent.mkdir(parents=True)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from ghosttrack.artifacts import Artifact
-from ghosttrack.config import DetectProgram
 from ghosttrack.data.config import Coverage, WorldText
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.config import Association, Position

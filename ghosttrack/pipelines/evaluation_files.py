@@ -8,7 +8,7 @@ import yaml
 
 from ghosttrack import __version__
 from ghosttrack.artifacts import git_commit
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.files import write_json
 from ghosttrack.report.detection_log import log_evaluation

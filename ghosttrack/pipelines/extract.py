@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ghosttrack.artifacts import Artifact, artifact_id
 from ghosttrack.config import ExtractProgram
-from ghosttrack.data.config import CorpusKind, StoreConfig
+from ghosttrack.data.config import StoreConfig
 from ghosttrack.pipelines.fingerprint import hashed
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.stage import Deferred, Stage
@@ -46,7 +46,7 @@ def extract(config: ExtractProgram) -> None:
 def activations(setup: Setup[ExtractProgram]) -> Artifact:
     """Return the store of this configuration, making it where it is missing."""
     config, stage = setup.config, store_stage(setup)
-    is_text = config.corpus.kind is not CorpusKind.activations
+    is_text = config.corpus.is_text
     if is_text and config.extract.devices > place().world_size == 1 and not stage.exists:
         from ghosttrack.pipelines.workers import together
 
@@ -66,14 +66,14 @@ def store_stage(setup: Setup[ExtractProgram]) -> "Stage[ActivationStore]":
         Deferred(*WRITER, setup),
         Deferred("ghosttrack.data.store", "ActivationStore"),
         title="extract",
-        distributed=config.corpus.kind is not CorpusKind.activations,
+        distributed=config.corpus.is_text,
     )
 
 
 def store_settings(setup: Setup[ExtractProgram]) -> dict[str, object]:
     """What determines the bytes of a store; of ready-made activations no model is part."""
     config = setup.config
-    is_text = config.corpus.kind is not CorpusKind.activations
+    is_text = config.corpus.is_text
     model = setup.model_identity if is_text else None
     return _settings(setup.corpus_identity, setup.layers, config.store, config.seed, model)
 

@@ -109,7 +109,7 @@ def _uses(target: tuple[str, str] | None, part: Definition) -> Iterator[tuple[st
 def _by_use(module: str, name: str) -> frozenset[str] | None:
     """Name the methods of a class that counts by use; None for all else."""
     source = _source(module)
-    is_setting = module.rpartition(".")[2] == "config"
+    is_setting = module.endswith("config")
     if source is None or not (is_setting or module in BY_USE):
         return None
     if not all(isinstance(tree, ast.ClassDef) for tree in source.trees[name]):

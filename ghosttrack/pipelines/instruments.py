@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.config import DetectorConfig
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import Usual, fit_usual

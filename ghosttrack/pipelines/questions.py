@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.questions.asking import (

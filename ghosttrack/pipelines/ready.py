@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.given import (
     OPTION_SPECS,

@@ -65,7 +65,7 @@ class Setup(Generic[Config]):
         Raises:
             ConfigError: The corpus leaves it nothing to read.
         """
-        if self.config.corpus.kind is CorpusKind.activations:
+        if not self.config.corpus.is_text:
             raise ConfigError(
                 "corpus=activations has no text for a language model: extract.py converts it and"
                 " train.py learns from it with train.source=store; choose a corpus of text"
@@ -118,7 +118,7 @@ class Setup(Generic[Config]):
         Raises:
             ConfigError: A layer that the model or the ready-made activations do not have.
         """
-        if self.config.corpus.kind is CorpusKind.activations:
+        if not self.config.corpus.is_text:
             return _among(self.config.layers, list(self._ready_hooks))
         return resolve_layers(self.config.layers, self.sizes.n_layers)
 
@@ -130,7 +130,7 @@ class Setup(Generic[Config]):
     @property
     def hooks(self) -> list[str]:
         """Names of the hook points of `layers`, positions included where the corpus has them."""
-        if self.config.corpus.kind is CorpusKind.activations:
+        if not self.config.corpus.is_text:
             return [hook for layer in self.layers for hook in self._ready_hooks[layer]]
         from ghosttrack.data.store import hook_names
 
@@ -235,7 +235,7 @@ class Setup(Generic[Config]):
 
     def _provenance(self) -> dict[str, object]:
         """Say which model it was, in the manifests of what is made with it."""
-        if self.config.corpus.kind is CorpusKind.activations:
+        if not self.config.corpus.is_text:
             return {}
         return {"model_revision": model_revision(self.config.model, self.embedded)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ghosttrack.artifacts import Artifact
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.judgement import Judgement
 from ghosttrack.errors import ConfigError, check_share
 from ghosttrack.files import write_json

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 
 from ghosttrack.artifacts import Artifact, read
-from ghosttrack.config import DetectProgram
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.answers.answers import answer
 from ghosttrack.detector.asking.interventions import intervene
 from ghosttrack.detector.asking.roster import requested

@@ -14,8 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
-from ghosttrack.config import DetectProgram, TrainProgram
-from ghosttrack.data.config import CorpusKind
+from ghosttrack.config import TrainProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.memory import used_bytes
 from ghosttrack.processes import place
@@ -80,20 +79,8 @@ def _wandb_settings(config: TrainProgram, run: Run, job_type: str, run_id: str) 
         "job_type": job_type,
         "settings": quiet(offline=config.logger["offline"]),
         "group": run.group,
-        "tags": [tag[:LONGEST_TAG] for tag in (config.model.name, *_about(config))],
+        "tags": [tag[:LONGEST_TAG] for tag in (config.model.name, *config.examined)],
     }
-
-
-def _about(config: TrainProgram) -> list[str]:
-    """Name what was examined, for the tags of a run."""
-    sae = config.sae
-    bank = [sae.architecture.name, f"d_sae={sae.d_sae}", f"k={sae.k}"]
-    if not isinstance(config, DetectProgram):
-        return bank
-    if config.bank is not None:
-        bank = [Path(config.bank).name if config.has_bank else "no bank"]
-    looked_at = [config.questions.name] if config.questions.kind.is_ready else bank
-    return [*looked_at, config.detector.name]
 
 
 def close_loggers(loggers: Sequence[Logger], config: TrainProgram, run: Run, folder: Path) -> None:
@@ -134,8 +121,7 @@ def _reference(folder: Path) -> Reference:
 def _model(config: TrainProgram) -> list[Reference]:
     """Name the model, where one was asked that is no artefact of its own."""
     model = config.model
-    ready = isinstance(config, DetectProgram) and config.questions.kind.is_ready
-    if ready or model.world is not None or config.corpus.kind is CorpusKind.activations:
+    if model.world is not None or not config.runs_model:
         return []
     named = model.path or model.hub
     if named is not None and not Path(named).is_dir():

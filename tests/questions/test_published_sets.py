@@ -11,7 +11,8 @@ import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from hydra import compose, initialize_config_dir
 
-from ghosttrack.config import DetectProgram, load
+from ghosttrack.config import load
+from ghosttrack.detect_config import DetectProgram
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.questions.sets import QuestionSet, read_questions

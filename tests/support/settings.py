@@ -3,7 +3,8 @@
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from ghosttrack.config import DetectProgram, ExtractProgram, TrainProgram, load
+from ghosttrack.config import ExtractProgram, TrainProgram, load
+from ghosttrack.detect_config import DetectProgram
 from tests.support.commands import ROOT
 
 PROGRAMS = {"extract": ExtractProgram, "train": TrainProgram, "detect": DetectProgram}
