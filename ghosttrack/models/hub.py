@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
-from ghosttrack.errors import ConfigError
-from ghosttrack.files import sha256_file
+from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.files import read_json, sha256_file
 from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.gguf import gguf_file, read_header
 from ghosttrack.models.sizing import Sizes
@@ -32,6 +32,11 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 """Weight files, the preferred first; nothing but these is read."""
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
 TEXTS = ("*.json", "*.txt", "*.model")
+SIZES = (
+    ("num_hidden_layers", "hidden_size", "max_position_embeddings"),
+    ("n_layer", "n_embd", "n_positions"),
+)
+"""What most models call the fields of `Sizes`."""
 
 
 def model_folder(config: ModelConfig | ModelSource, embedded: Path) -> Path:
@@ -176,9 +181,25 @@ def own_sizes(config: ModelConfig | ModelSource, embedded: Path) -> Sizes:
     """Return the sizes that the model itself tells, whatever the preset says; see `sizes`."""
     if file := gguf_file(config.path):
         return Sizes(*read_header(file)[1:])
-    settings = read_config(model_folder(config, embedded), config.trust_remote_code)
+    folder = model_folder(config, embedded)
+    if told := _told_sizes(folder):
+        return told
+    settings = read_config(folder, config.trust_remote_code)
     n_ctx = getattr(settings, "max_position_embeddings", None) or 2**31
     return Sizes(settings.num_hidden_layers, settings.hidden_size, n_ctx)
+
+
+def _told_sizes(folder: Path) -> Sizes | None:
+    """Read sizes where they have the usual names; transformers, which imports torch, knows others.
+
+    None where they have not, or the whole model is more than its language part.
+    """
+    with suppress(DataError, AttributeError):
+        facts = read_json(folder / "config.json")
+        if not (facts.get("is_encoder_decoder") or "text_config" in facts):
+            told = [[facts.get(name) for name in names] for names in SIZES]
+            return next((Sizes(*one) for one in told if all(type(n) is int for n in one)), None)
+    return None
 
 
 def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
