@@ -36,11 +36,11 @@ def _make_world_model(config: ExtractProgram, root: Path) -> None:
     key, (spec, recipe) = world_model_key(config.model, root), world_recipe(config.model)
     if is_complete(key.folder):
         return
-    from ghosttrack.world.make import make
+    from ghosttrack.world.measure import make_measured
 
     _check_may_train(config)
     log.info("no model of this world yet: training it, for some minutes of two cores")
-    build(key, lambda folder: make(folder, spec, recipe))
+    build(key, lambda folder: make_measured(folder, spec, recipe))
 
 
 def _check_may_train(config: ExtractProgram) -> None:

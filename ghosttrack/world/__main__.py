@@ -8,14 +8,14 @@ Examples:
     python detect.py model.path=worlds/1 model.name=world-1
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
-from ghosttrack.errors import ConfigError, DataError, GhostTrackError
+from ghosttrack.command import make_folder, parser, run
+from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.world.facts import FOLDER, TIERS, WORLD_FILE, Recipe, WorldSpec
-from ghosttrack.world.make import make
+from ghosttrack.world.measure import make_measured
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +36,15 @@ PRESETS = {
 
 def main(arguments: list[str]) -> None:
     """Read the options and rebuild; a fault in them is one line and exit status 1."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
-    try:
-        spec = WorldSpec(seed=options.seed, **_sizes(options.entities))
-        rebuild(spec, Recipe(), options.out)
-    except GhostTrackError as error:
-        sys.exit(str(error))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ghosttrack.world",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seed", type=int, default=0, help="world and model (default 0)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the model")
-    parser.add_argument(
+    options = parser("ghosttrack.world", __doc__)
+    options.add_argument("--seed", type=int, default=0, help="world and model (default 0)")
+    options.add_argument("--out", type=Path, default=FOLDER, help="folder of the model")
+    options.add_argument(
         "--entities", default="full", help="full, small, or head,mid,rare,unseen counts"
     )
-    return parser
+    given = options.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    run(lambda: rebuild(WorldSpec(seed=given.seed, **_sizes(given.entities)), Recipe(), given.out))
 
 
 def _sizes(entities: str) -> dict[str, int]:
@@ -83,11 +71,7 @@ def rebuild(spec: WorldSpec, recipe: Recipe, folder: Path) -> None:
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / WORLD_FILE).is_file():
         raise DataError(f"{folder} holds something else; give --out a new folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error.strerror}") from error
-    make(folder, spec, recipe)
+    make_measured(make_folder(folder), spec, recipe)
     log.info("model and %s are in %s", WORLD_FILE, folder)
 
 

@@ -7,7 +7,7 @@ from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
 from ghosttrack.questions.sets import QuestionSet
 from ghosttrack.world.facts import FOLDER, WorldSpec, load_spec
-from ghosttrack.world.make import Verdict, ask
+from ghosttrack.world.measure import Verdict, ask
 from ghosttrack.world.questions import question_set
 from tests.models.conftest import model_config
 

@@ -9,7 +9,7 @@ import pytest
 from ghosttrack.models.load import load_lm
 from ghosttrack.world import __main__ as command
 from ghosttrack.world.facts import Recipe, WorldSpec, load_spec
-from ghosttrack.world.make import accuracy, ask
+from ghosttrack.world.measure import accuracy, ask
 from ghosttrack.world.questions import question_set
 from tests.world.conftest import shipped_config
 

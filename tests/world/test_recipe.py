@@ -12,7 +12,7 @@ from torch import nn
 from ghosttrack.errors import ConfigError
 from ghosttrack.models.lm import LM
 from ghosttrack.world.facts import Recipe, WorldSpec
-from ghosttrack.world.make import accuracy, ask
+from ghosttrack.world.measure import accuracy, ask
 from ghosttrack.world.questions import question_set
 from ghosttrack.world.recipe import Progress, batch_by_length, train, weighted_loss
 from ghosttrack.world.text import make_tokenizer

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from ghosttrack.files import read_json
 from ghosttrack.world.facts import FOLDER, WORLD_FILE, WorldSpec
-from ghosttrack.world.make import Verdict, accuracy
+from ghosttrack.world.measure import Verdict, accuracy
 from ghosttrack.world.questions import HELD_OUT
 from ghosttrack.world.text import make_tokenizer, vocabulary_hash
 
