@@ -17,7 +17,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """What a disk answers a writer, and the user can mend."""
 LAST = "last"
-"""Link beside run folders, or beside sweeps, to the one that ended last."""
+"""Link beside run folders, sweeps or resume points to the newest that is whole."""
 
 
 @contextmanager

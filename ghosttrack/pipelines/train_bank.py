@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 import torch
 
 from ghosttrack.config import TrainProgram
-from ghosttrack.data.config import CorpusKind
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.data.source import ActivationSource
 from ghosttrack.errors import ConfigError, Preempted
+from ghosttrack.files import LAST
 from ghosttrack.pipelines.activations import activation_source
 from ghosttrack.pipelines.extract import HELDOUT, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
@@ -23,7 +23,7 @@ from ghosttrack.sae.evaluate import evaluate, fidelity
 from ghosttrack.sae.lit import LitBank, gather
 from ghosttrack.sae.metrics import HookMetrics
 from ghosttrack.training.loggers import close_loggers, kept_log, make_loggers
-from ghosttrack.training.resume import LAST, BankCheckpoints, ResumePoints, trained
+from ghosttrack.training.resume import BankCheckpoints, ResumePoints, trained
 from ghosttrack.training.trainer import (
     TrainingBudget,
     WholeBatches,
@@ -102,7 +102,7 @@ def write_bank(setup: Setup[TrainProgram], folder: Path) -> None:
 def _opened(trainer: pl.Trainer, setup: Setup[TrainProgram], mine: list[str]) -> ActivationSource:
     """Open the activations of this rank's hook points, once it is known that they can be used."""
     config, parts, rank = setup.config, shares(trainer, setup.hooks), trainer.global_rank
-    if config.corpus.kind is not CorpusKind.activations:
+    if config.corpus.is_text:
         check_gpu(trainer, config, len(mine), setup.sizes.d_model, setup.sizes.n_layers)
     source = activation_source(setup, parts or [setup.hooks], rank if parts else 0)
     _say_budget(trainer, config, mine, source)
@@ -119,7 +119,7 @@ def with_fidelity(
 ) -> list[HookMetrics]:
     """Add what the model's predictions lose by reconstructions, where there is a model."""
     config = setup.config
-    if config.corpus.kind is CorpusKind.activations:
+    if not config.corpus.is_text:
         return rows
     with setup.run.stage("fidelity"):
         windows, skip_first = setup.corpus.heldout.first(FIDELITY_TOKENS), config.store.skip_first

@@ -17,9 +17,8 @@ from ghosttrack.files import write_json
 from ghosttrack.sae.architectures import LEAST_CUT, batch_cut, strongest
 from ghosttrack.sae.bank_files import BANK, FORMAT_VERSION, HookSAE, read_bank, write_sae
 from ghosttrack.sae.config import Architecture
-from ghosttrack.sae.copies import Copies
 from ghosttrack.sae.metrics import METRICS, ROUNDING, HookMetrics, write_metrics
-from ghosttrack.sae.products import Weights
+from ghosttrack.sae.products import Copies, Weights
 
 WEISZFELD_STEPS = 10
 

@@ -35,9 +35,9 @@ from ghosttrack.sae.architectures import (
 )
 from ghosttrack.sae.bank import Bank
 from ghosttrack.sae.config import KernelChoice, SAEConfig
-from ghosttrack.sae.copies import Copies
 from ghosttrack.sae.products import (
     GATHERED_BELOW,
+    Copies,
     Pass,
     Weights,
     choose,

@@ -23,11 +23,10 @@ from torch import Tensor
 from ghosttrack.data.datamodule import TrainBatches
 from ghosttrack.data.forward import is_out_of_memory
 from ghosttrack.errors import Preempted, whole
+from ghosttrack.files import LAST, link_last
 from ghosttrack.report.wandb import break_off
 from ghosttrack.training.strategies import RanksStrategy
 
-LAST = "last"
-"""Link to the newest resume point, in the folder of all."""
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 """Sent by SLURM ahead of a job's end where `sbatch --signal=USR1@<seconds>` asks for it; the latter
 is what submitit, behind `hydra/launcher=slurm`, asks for and takes."""
@@ -119,10 +118,7 @@ def publish(point: Path, n_files: int) -> None:
     """Move the link to a resume point when the last of its files is there; older ones go then."""
     if len(list(point.glob("*.ckpt"))) < n_files:
         return
-    link = point.parent / f".{LAST}-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(point.name)
-    link.replace(point.parent / LAST)
+    link_last(point)
     for other in point.parent.glob("step-*"):
         if _step(other) < _step(point):
             shutil.rmtree(other, ignore_errors=True)  # another rank may be at it

@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor
 
-from ghosttrack.sae.copies import Copies
 from ghosttrack.sae.optimiser import UnitNormAdam
+from ghosttrack.sae.products import Copies
 from tests.sae.support import small_bank
 
 
