@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -86,28 +85,6 @@ def test_an_edited_identity_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="does not match its identity"):
         read(artifact.path)
-
-
-def _slow_build(root: Path, log: Path) -> None:
-    def write(folder: Path) -> None:
-        with log.open("a") as file:
-            file.write("x")
-        time.sleep(0.3)
-        write_one(folder)
-
-    build(key_of(root), write)
-
-
-def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    log = tmp_path / "log"
-    workers = [context.Process(target=_slow_build, args=(tmp_path, log)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    assert log.read_text() == "x"
 
 
 def _die_holding_the_lock(root: Path) -> None:

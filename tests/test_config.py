@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from ghosttrack.config import load, resolve_layers, restore
@@ -72,80 +71,6 @@ def test_every_job_of_a_sweep_of_detect_loads(sweep: str) -> None:
     for key, choices in params.items():
         for choice in re.split(r",(?![^\[]*\])", str(choices)):
             detection(f"sweep={sweep}", f"{key}={choice}")
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("sae.kk=64", "Key 'kk' not in 'SAEConfig'"),
-        ("sae.k=abc", "Value 'abc' of type 'str' could not be converted to Integer"),
-        ("sae=topkk", "Could not find 'sae/topkk'"),
-        ("trainer.max_step=3", "Key 'max_step' is not in struct"),
-    ],
-)
-def test_hydra_answers_a_wrong_override_at_composition(override: str, message: str) -> None:
-    with pytest.raises(HydraException) as caught:
-        composed("train", override)
-    text = f"{caught.value} {caught.value.__cause__}"
-    assert message in text
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("+sae.kk=64", "sae.kk is not a setting; did you mean sae.k?"),
-        ("+foo=1", "foo is not a setting"),
-        ("+train.sorce=store", "train.sorce is not a setting; did you mean train.source?"),
-        (
-            "+model.world.sead=1",
-            "model.world.sead is not a setting; did you mean model.world.seed?",
-        ),
-        ("corpus=text", "corpus.path is required; set corpus.path=..."),
-        ("sae.k=9999", "sae.k must be in 1..sae.d_sae=512, got 9999"),
-        ("sae.d_sae=8", "sae.k must be in 1..sae.d_sae=8, got 16"),
-        ("+corpus.column=body", "corpus.column is not a setting of corpus=ghostworld"),
-        ("layers=[0,0]", "layers must name each block once, got [0, 0]"),
-        ("layers=some", "layers must be 'all' or a list of block indices, got 'some'"),
-        ("model.name=a/b", "model.name must be a plain folder name, got 'a/b'"),
-        ("corpus.name=a/../b", "corpus.name must be a plain folder name, got 'a/../b'"),
-    ],
-)
-def test_load_answers_what_hydra_lets_through(override: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        training("model=ghostworld-1", override)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("questions=answered",), "questions.path is required; set questions.path=..."),
-        (
-            ("questions=answered", "questions.path=a", "+questions.num=9"),
-            "questions.num is not a setting of questions=answered",
-        ),
-        (("questions.num=0",), "questions.num must be at least 1, got 0"),
-        (("questions.template=a",), "questions.template must contain {question}"),
-        (
-            ("detector.hypotheses=5",),
-            "detector.hypotheses=5 is for detector.association=murty, not hungarian; drop it",
-        ),
-        (
-            ("detector.association=murty", "detector.hypotheses=0"),
-            "detector.hypotheses must be at least 1, got 0",
-        ),
-        (("asking.samples=-1",), "asking.samples must be at least 0, got -1"),
-        (("asking.p_true='{question}?'",), "asking.p_true must be auto, null or contain {answer}"),
-        (
-            ("asking.entailment=x",),
-            "asking.entailment compares samples: set asking.samples=10, say",
-        ),
-    ],
-)
-def test_settings_of_detection_are_checked(overrides: tuple[str, ...], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        detection(*overrides)
-    assert str(caught.value) == message
 
 
 def test_settings_come_back_from_json() -> None:

@@ -116,12 +116,17 @@ def test_ranks_that_know_no_common_folder_leave_only_that_of_the_first(
     assert [one.name for one in script.parent.iterdir() if one != script] == folders
 
 
-def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(script: Path) -> None:
-    result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", FRAME)
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_each_sweep_job_has_a_process_and_a_failing_one_stops_no_other(
+    script: Path, launcher: tuple[str, ...]
+) -> None:
+    result = run(script, "-m", "+x=1,13,'a b'", "hydra.sweep.dir=sweep", *launcher, FRAME)
     assert result.returncode == 1
     assert "1 of 3 sweep jobs failed" in result.stderr
+    told = [line.split() for line in result.stdout.splitlines()[-3:]]
+    assert [line[:2] for line in told] == [["0", "done"], ["1", "FAILED"], ["2", "done"]]
     lines = [line for line in result.stdout.splitlines() if line.startswith("pid")]
-    assert [line.split(" x ")[1] for line in lines] == ["1", "13", "'a b'"]
+    assert {line.split(" x ")[1] for line in lines} == {"1", "13", "'a b'"}
     assert len({line.split()[1] for line in lines}) == 3
     jobs = [json.loads((script.parent / f"sweep/{n}/status.json").read_text()) for n in range(3)]
     assert [job["exit"] for job in jobs] == [0, 1, 0]

@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ghosttrack.errors import ConfigError
 from ghosttrack.files import read_json
 from tests.pipelines.test_check import sparsify
 from tests.support.commands import Workplace, artifacts, measured, only, said, weights
 from tests.support.programs import Done
-from tests.support.settings import detection
 from tests.support.wandb_run import Lineage, read_run
 
 
@@ -98,15 +96,3 @@ def test_what_cannot_be_looked_through_is_refused_in_one_line(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert re.search(message, line)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["estimate=true"], "estimate=true has nothing to say of bank=anything"),
-        (["questions=answered", "questions.path=a.jsonl"], "looks through no bank; drop bank="),
-    ],
-)
-def test_settings_that_a_bank_does_not_go_with(settings: list[str], message: str):
-    with pytest.raises(ConfigError, match=message):
-        detection("bank=anything", *settings)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from ghosttrack.sae.loss import BankLoss
@@ -43,3 +44,8 @@ def test_the_learning_rate_starts_above_zero_and_never_leaves_its_range():
         assert min(values) > 0
         assert max(values) == 1
     assert factor(400) == 0
+
+
+def test_the_learning_rate_scales_as_one_over_the_root_of_the_width():
+    assert sae_config(d_sae=2**14, base_lr=2e-4).lr == pytest.approx(2e-4)
+    assert sae_config(d_sae=2**12, base_lr=2e-4).lr == pytest.approx(4e-4)

@@ -1,4 +1,6 @@
+import os
 import shutil
+import signal
 import threading
 from collections import namedtuple
 from pathlib import Path
@@ -7,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, Preempted
 from ghosttrack.sae.lit import LitBank
 from ghosttrack.training import resume
 from ghosttrack.training.resume import BankCheckpoints, ResumePoints, trained
@@ -137,6 +139,26 @@ class TestTraining:
         with pytest.raises(torch.cuda.OutOfMemoryError):
             train(ResumePoints(tmp_path / "parts", 10), fails_at=13)
         assert (tmp_path / "parts" / resume.LAST).resolve().name == "step-13-of-1"
+        resumed = train(ResumePoints(tmp_path / "parts", 10))
+        for name, tensor in whole.state_dict().items():
+            assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+    def test_a_signal_saves_its_step_queues_the_job_again_and_the_run_goes_on(
+        self, tmp_path: Path, monkeypatch
+    ):
+        whole = train(ResumePoints(tmp_path / "whole", 10))
+        scontrol = tmp_path / "scontrol"
+        scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+        scontrol.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        job = {"JOB_ID": "18", "ARRAY_JOB_ID": "17", "ARRAY_TASK_ID": "3"}
+        for name, value in job.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        signalled = Then(13, lambda: signal.raise_signal(signal.SIGUSR1))
+        with pytest.raises(Preempted, match=r"^SIGUSR1 at step 13$"):
+            train(ResumePoints(tmp_path / "parts", 10), signalled)
+        assert (tmp_path / "asked").read_text() == "requeue 17_3\n"
+        assert [one.name for one in (tmp_path / "parts").glob("step-*")] == ["step-13-of-1"]
         resumed = train(ResumePoints(tmp_path / "parts", 10))
         for name, tensor in whole.state_dict().items():
             assert torch.equal(tensor, resumed.state_dict()[name]), name
