@@ -1,6 +1,5 @@
 """Batched generation that keeps what the model thought of each token."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from transformers import DynamicCache
 
 from ghosttrack.errors import DataError
 from ghosttrack.models.lm import LM
-from ghosttrack.models.sharing import MOST_PADDING, cut, read_together
+from ghosttrack.models.sharing import MOST_PADDING, cut, in_any_order, read_together
 
 
 class TokenStatistics(NamedTuple):
@@ -158,12 +157,12 @@ def work(lm: LM, prompts: Sequence[Sequence[int]], settings: GenerateSettings) -
 
 def _batches(
     lm: LM, prompts: Sequence[Sequence[int]], settings: GenerateSettings
-) -> list[tuple[DynamicCache, list[int]]]:
-    """Part prompts into batches, in an order in which some tell how long the others will take."""
+) -> Iterator[tuple[DynamicCache, list[int]]]:
+    """Part prompts into batches, with what is read already."""
     limits = [len(prompt) - 1 for prompt in prompts]
     # Padding stands between what is shared and what is not: a window would count it.
     longest = max(limits, default=0) + 1 + settings.max_new_tokens
-    found = []
+    most = max(1, settings.batch_size // settings.samples)
     for rows, shared in read_together(
         prompts, limits, lambda: longest <= lm.window and lm.can_pad_shared
     ):
@@ -171,10 +170,8 @@ def _batches(
         lengths = {row: len(prompts[row]) + settings.max_new_tokens for row in rows}
         is_padded = len(set(lengths.values())) > 1 and lm.can_pad
         padding = MOST_PADDING if is_padded else 0.0
-        most = max(1, settings.batch_size // settings.samples)
-        found += [(past, batch) for batch in cut(lengths, lm.batch_tokens, padding, most)]
-    random.Random(0).shuffle(found)
-    return found
+        for batch in in_any_order(cut(lengths, lm.batch_tokens, padding, most)):
+            yield past, batch
 
 
 def _answer(

@@ -2,10 +2,10 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from operator import eq
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +17,13 @@ from ghosttrack.models.changes import Change, ChangeKind
 from ghosttrack.models.hooks import Changed
 from ghosttrack.models.lm import LM
 
+T = TypeVar("T")
 Tokens = tuple[int, ...]
 
 LEAST_SHARED = 8
 """Tokens of a beginning that is looked at."""
 LEAST_SAVED = 256
 """Tokens that a beginning must save: each costs a pass of its own, and parts a batch."""
-LEAST_SHARE = 0.25
-"""Of all texts, that must begin alike."""
 MOST_PADDING = 0.25
 """Share of what a batch reads and writes."""
 SHARED_COST = 8
@@ -130,21 +129,20 @@ def fewest(texts: Sequence[TextToRead]) -> tuple[list[TextToRead], Int[np.ndarra
 
 def _batches(
     lm: LM, rows: Sequence[TextToRead], change: Change | None, batch_tokens: int
-) -> list[tuple[list[int], DynamicCache | None]]:
+) -> Iterator[tuple[list[int], DynamicCache | None]]:
     """Part texts into batches, with what is read already.
 
     Padding follows a text, which looks back only.
     """
     limits = [_untouched(text, change) for text in rows]
-    found = []
-    together = read_together([text.tokens for text in rows], limits, lambda: lm.can_share)
-    for members, shared in together:
+    for members, shared in read_together(
+        [text.tokens for text in rows], limits, lambda: lm.can_share
+    ):
         past = lm.remember(shared) if shared else None
         known = len(shared) - len(shared) // SHARED_COST
         lengths = {row: len(rows[row].tokens) - known for row in members}
-        found += [(batch, past) for batch in cut(lengths, batch_tokens, MOST_PADDING)]
-    random.Random(0).shuffle(found)
-    return found
+        for batch in in_any_order(cut(lengths, batch_tokens, MOST_PADDING)):
+            yield batch, past
 
 
 def _untouched(text: TextToRead, change: Change | None) -> int:
@@ -157,25 +155,43 @@ def _untouched(text: TextToRead, change: Change | None) -> int:
 def read_together(
     texts: Sequence[Sequence[int]], limits: Sequence[int], can_share: Callable[[], bool]
 ) -> list[Together]:
-    """Part texts by a long common beginning, where knowing it saves work; the others come first.
+    """Part texts by long common beginnings, where knowing one saves work.
+
+    Parts nest: of questions behind the same examples, those go on together that ask in the same
+    words, and stop where a name differs.
 
     Args:
         texts: Token ids.
         limits: Tokens of each text that may be read once for all, at most.
         can_share: Asked where it would pay; nothing is shared if not.
     """
-    alike: dict[Tokens, list[int]] = defaultdict(list)
-    for row, (text, limit) in enumerate(zip(texts, limits, strict=True)):
-        alike[tuple(text[:LEAST_SHARED]) if limit >= LEAST_SHARED else ()].append(row)
-    apart, parts = alike.pop((), []), []
-    for rows in alike.values():
-        shared = _common([tuple(texts[row][: limits[row]]) for row in rows])
-        saves = len(shared) * (len(rows) - 1) >= LEAST_SAVED
-        if saves and len(rows) >= LEAST_SHARE * len(texts) and can_share():
-            parts.append(Together(rows, shared))
-        else:
-            apart += rows
-    return [Together(sorted(apart), ()), *parts] if apart else parts
+    begins = [tuple(text[:limit]) for text, limit in zip(texts, limits, strict=True)]
+    parts = [Together([], ())]
+    todo = [(list(range(len(texts))), 0)]
+    while todo:
+        rows, part = todo.pop()
+        known = len(parts[part].shared)
+        shared = _common([begins[row] for row in rows]) if len(rows) > 1 else ()
+        saves = (len(shared) - known) * (len(rows) - 1) - known
+        if len(shared) >= LEAST_SHARED and saves >= LEAST_SAVED and can_share():
+            part = len(parts)
+            parts.append(Together([], shared))
+        longest = max((len(begins[row]) for row in rows), default=0)
+        if (longest - len(shared)) * (len(rows) - 1) < LEAST_SAVED:
+            parts[part].rows.extend(rows)
+            continue
+        by_next: dict[Tokens, list[int]] = defaultdict(list)
+        for row in rows:
+            by_next[begins[row][len(shared) : len(shared) + 1]].append(row)
+        parts[part].rows.extend(by_next.pop((), []))
+        todo += [(alike, part) for alike in by_next.values()]
+    found = (Together(sorted(part.rows), part.shared) for part in parts if part.rows)
+    return in_any_order(found)
+
+
+def in_any_order(parts: Iterable[T]) -> list[T]:
+    """Shuffle parts of some work, the same way each time: some tell how long others will take."""
+    return random.Random(0).sample(found := list(parts), len(found))
 
 
 def cut(
