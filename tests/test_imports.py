@@ -1,9 +1,12 @@
 """What reads results, or finds them, is there at once: it needs no models nor what trains them."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.support.tiny import add_chat_template
 
 ROOT = Path(__file__).parents[1]
 READERS = (
@@ -18,12 +21,22 @@ from hydra import compose, initialize_config_dir
 from ghosttrack.config import load
 from ghosttrack.detect_config import DetectProgram
 from ghosttrack.pipelines.detect import Detection
+from ghosttrack.pipelines.ready import ReadyDetection
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.run import Run
-with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
-    config = load(compose("detect", ["output_root={root}"]), DetectProgram)
-stages = Detection(Setup(config, Run(Path("{root}"), "detect")))
-assert not stages.bank.exists and not stages.detectors.exists
+run = Run(Path("{root}"), "detect")
+def config(*settings):
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        settings = ["output_root={root}", *settings]
+        return load(compose("detect", settings), DetectProgram)
+own = ["model.path={model}", "model.name=own", "corpus=text", "corpus.path={text}"]
+asked = ["questions=file", "questions.path={text}", "asking.shots=0", "asking.max_new_tokens=2"]
+for settings in ([], [*own, *asked]):
+    stages = Detection(Setup(config(*settings), run))
+    assert not stages.bank.exists and not stages.detectors.exists
+    assert settings == [] or "user : " in stages.questions.template
+answered = config("questions=answered", "questions.path={text}", "model.name=own")
+assert not ReadyDetection(run, answered).evaluation.exists
 """
 """All that a run does which finds everything done: identities, of which each holds those before."""
 
@@ -40,6 +53,11 @@ def test_readers_of_results_import_neither_torch_nor_transformers():
     assert imported(f"import {', '.join(READERS)}", HEAVY)[:2] == (0, "\n")
 
 
-def test_a_program_that_finds_everything_done_imports_no_torch(tmp_path: Path):
-    status, said, complaint = imported(FINDS.format(root=tmp_path), OF_FITS)
-    assert (status, said) == (0, "\n"), complaint
+def test_a_program_that_finds_everything_done_imports_no_torch(gpt2_folder: Path, tmp_path: Path):
+    model, text = shutil.copytree(gpt2_folder, tmp_path / "model"), tmp_path / "q.jsonl"
+    add_chat_template(model)
+    rows = [f'{{"question": "who is {name}?", "answers": ["anna"]}}\n' for name in "abcdefgh"]
+    text.write_text("".join(rows))
+    finds = FINDS.format(root=tmp_path, model=model, text=text)
+    status, said, complaint = imported(finds, OF_FITS)
+    assert (status, said) == (0, "transformers\n"), complaint  # for the chat's marks alone

@@ -11,8 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import sha256_file
 from ghosttrack.models.config import ModelSource
-from ghosttrack.models.hub import model_folder, weight_files
-from ghosttrack.models.load import quiet
+from ghosttrack.models.hub import model_folder, quiet, weight_files
 
 KINDS = ("entail", "neutral", "contradict")
 """How the labels of such a model begin; columns of its probabilities."""

@@ -91,7 +91,7 @@ def convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ghosttrack.models.load import quiet
+    from ghosttrack.models.hub import quiet
 
     bars = sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:

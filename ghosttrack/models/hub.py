@@ -268,10 +268,54 @@ def reading(folder: Path) -> Iterator[None]:
         raise ConfigError(f"model: cannot read {folder}: {reason}") from error
 
 
+def load_tokenizer(config: ModelConfig, embedded: Path) -> "transformers.PreTrainedTokenizerBase":
+    """Load the tokenizer without the weights, and without torch where its files tell all of it.
+
+    Raises:
+        ConfigError: The model cannot be found, or has none.
+    """
+    folder = model_folder(config, embedded)
+    with quiet():
+        if _is_told(folder):
+            from transformers import PreTrainedTokenizerFast
+
+            with reading(folder):
+                return PreTrainedTokenizerFast.from_pretrained(folder)
+        from ghosttrack.models.load import read_tokenizer
+
+        settings = read_config(folder, config.trust_remote_code)
+        return read_tokenizer(folder, config, settings.vocab_size)
+
+
+def _is_told(folder: Path) -> bool:
+    """Tell whether no class of its own decides what a tokenizer does or what its marks are."""
+    with suppress(DataError, AttributeError):
+        told = read_json(folder / "tokenizer_config.json").keys()
+        is_whole = {"bos_token", "eos_token"} <= told and "auto_map" not in told
+        return is_whole and (folder / "tokenizer.json").is_file()
+    return False
+
+
 def tokenizer_files(folder: Path) -> list[Path]:
     """List the files that make a folder's tokenizer."""
     found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
     return sorted(path for path in found if path.is_file())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' bars and advice while a model is read."""
+    from transformers.utils import logging
+
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _joint_hash(paths: list[Path]) -> str:

@@ -1,11 +1,8 @@
 """Load the language model under study, frozen and quietly."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -21,6 +18,7 @@ from ghosttrack.models.config import Dtype, ModelConfig
 from ghosttrack.models.hub import (
     model_folder,
     model_identity,
+    quiet,
     read_config,
     reading,
     tokenizer_files,
@@ -74,25 +72,13 @@ def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
         settings = read_config(folder, config.trust_remote_code)
         _check_sizes(config, settings)
         model = _read_model(folder, config)
-        tokenizer = _read_tokenizer(folder, config, settings.vocab_size)
+        tokenizer = read_tokenizer(folder, config, settings.vocab_size)
     identity = model_identity(config, embedded)
     prepend_bos = _prepends_bos(tokenizer) if config.prepend_bos is None else config.prepend_bos
     lm = _wrapped(model, tokenizer, target, identity, prepend_bos=prepend_bos)
     _check_logits(lm, config, folder)
     _check_generation(lm, folder)
     return lm
-
-
-def load_tokenizer(config: ModelConfig, embedded: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of `load_lm` without the weights.
-
-    Raises:
-        ConfigError: The model cannot be found, or has none.
-    """
-    folder = model_folder(config, embedded)
-    with quiet():
-        settings = read_config(folder, config.trust_remote_code)
-        return _read_tokenizer(folder, config, settings.vocab_size)
 
 
 def holds_twice(lm: LM) -> bool:
@@ -128,7 +114,7 @@ def _read_model(folder: Path, config: ModelConfig) -> PreTrainedModel:
     return model
 
 
-def _read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrainedTokenizerBase:
+def read_tokenizer(folder: Path, config: ModelConfig, d_vocab: int) -> PreTrainedTokenizerBase:
     """Read the tokenizer; transformers would make an empty one where some have no files."""
     lacking = ConfigError(f"model: {folder} holds no tokenizer; its save_pretrained writes one")
     if not tokenizer_files(folder):
@@ -241,18 +227,3 @@ def _check_generation(lm: LM, folder: Path) -> None:
             f"model: {type(lm.model).__name__} in {folder} forgets its prompt when it generates:"
             " its cache is of a kind that GhostTrack does not know"
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' bars and advice while a model is read."""
-    logger = transformers.utils.logging
-    verbosity, has_bars = logger.get_verbosity(), logger.is_progress_bar_enabled()
-    logger.set_verbosity_error()
-    logger.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.set_verbosity(verbosity)
-        if has_bars:
-            logger.enable_progress_bar()

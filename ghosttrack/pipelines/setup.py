@@ -21,7 +21,13 @@ from ghosttrack.data.config import (
 from ghosttrack.errors import ConfigError
 from ghosttrack.files import hash_path
 from ghosttrack.models.config import Products
-from ghosttrack.models.hub import model_identity, model_revision, own_sizes, sizes
+from ghosttrack.models.hub import (
+    load_tokenizer,
+    model_identity,
+    model_revision,
+    own_sizes,
+    sizes,
+)
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
 from ghosttrack.pipelines.stage import Deferred, Outputs, Stage
@@ -78,8 +84,6 @@ class Setup(Generic[Config]):
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The model's tokenizer, for those who do not need its weights."""
-        from ghosttrack.models.load import load_tokenizer
-
         return load_tokenizer(self.config.model, self.embedded)
 
     @cached_property

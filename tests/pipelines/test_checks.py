@@ -7,7 +7,7 @@ import pytest
 
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES
 from tests.support.asking import ask
-from tests.support.tiny import tiny_entailment, tiny_tokenizer
+from tests.support.tiny import add_chat_template, tiny_entailment
 
 ROWS = [
     {"question": f"who lives in {city}?", "answer": "anna", "wrong_answers": ["bert", "carla"]}
@@ -23,12 +23,7 @@ def entailment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def chat_folder(gpt2_folder: Path, tmp_path: Path) -> Path:
     folder = shutil.copytree(gpt2_folder, tmp_path / "chat")
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% for one in messages %}{{ one.role }} : {{ one.content }} {% endfor %}"
-        "{% if add_generation_prompt %}assistant :{% endif %}"
-    )
-    tokenizer.save_pretrained(folder)
+    add_chat_template(folder)
     return folder
 
 

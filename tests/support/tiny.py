@@ -62,6 +62,16 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def add_chat_template(folder: Path) -> None:
+    """Let a saved model's tokenizer know turns of users and assistants."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for one in messages %}{{ one.role }} : {{ one.content }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant :{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+
+
 def _save(folder: Path, config: PreTrainedConfig) -> Path:
     """Write a model of this configuration, its weights drawn from one seed."""
     with torch.random.fork_rng():
