@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from ghosttrack.sae.bank import Bank
 
 CHECKS, READ = "self-checks", "read answers"
-"""Stages as times are written under."""
+FIT, TRY = "fit on text", "try links"
+"""Stages, and parts of tracking that hang on no question, as times are written under."""
 SCHEMAS = {"answers": 1, "again": 2, "checks": 1, "states": 1, "tracks": 2, "detectors": 2}
 """Versions of the files of the stages."""
 

@@ -38,6 +38,7 @@ from ghosttrack.detector.tracks.streaming import Instruments
 from ghosttrack.files import write_json
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings
+from ghosttrack.pipelines.detect import FIT, TRY
 from ghosttrack.pipelines.instruments import (
     FittedInstruments,
     fit_instruments,
@@ -84,7 +85,8 @@ def write_tracks(stages: "Detection", folder: Path) -> None:
     weights = Bank.load(stages.bank.make().path).to(lm.device)
     read_at = points(lm, answers, setup.config.detector.position)
     _say_memory(setup, len(answers), len(read_at.texts))
-    instruments = fit_instruments(setup, weights)
+    with setup.run.stage(FIT):
+        instruments = fit_instruments(setup, weights)
     tracking = TrackingSetup(setup.layers, setup.config.detector, instruments)
     at_prompt = points(lm, answers, Position.prompt_last)
     prompts = track_points(lm, tracking, answers, at_prompt, lens=True)
@@ -113,7 +115,8 @@ def write_tracks(stages: "Detection", folder: Path) -> None:
     save_tables(folder, tables, forwards)
     kinds = {"tracks": seen.tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
     save_persistence(folder, kinds, read_at, setup.layers)
-    _causal(setup, instruments).save(folder / "causal.parquet")
+    with setup.run.stage(TRY):
+        _causal(setup, instruments).save(folder / "causal.parquet")
     write_json(folder / LINKS, _links(instruments, seen)._asdict())
     _save_view(folder, lm, prompts, ghosts)
     _save_residuals(folder, weights, seen.readings, read_at)
