@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from ghosttrack.report.wandb import (
     quiet,
 )
 from ghosttrack.run import Run, plain
+from ghosttrack.training.progress import AfterStep
 from ghosttrack.world.facts import FOLDER
 
 LONGEST_TAG = 64
@@ -129,7 +129,7 @@ def _model(config: TrainProgram) -> list[Reference]:
     return [Reference("models", model.name, Path(named or FOLDER).resolve().as_uri())]
 
 
-class MachineUsage(Callback):
+class MachineUsage(AfterStep):
     """Writes into the CSV file, at steps that log, what training takes of the machine.
 
     W&B measures that by itself.
@@ -138,14 +138,7 @@ class MachineUsage(Callback):
     def __init__(self) -> None:
         self.since = time.monotonic(), time.process_time()
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer) -> None:
         """Measure when the step has logged."""
         if trainer.global_step % trainer.log_every_n_steps:  # pyright: ignore[reportAttributeAccessIssue]
             return

@@ -56,15 +56,12 @@ class Bar(RichProgressBar):
         return shown(getattr(pl_module, "latest", {}))
 
 
-class Forecast(Callback):
-    """Says once how long training takes, as the steps between its first two logs went.
+class AfterStep(Callback):
+    """Does something when a step has been taken, and has logged where that is due."""
 
-    A GPU is ahead or behind by a few steps at most, for every so many its dead latents are counted.
-    """
-
-    def __init__(self) -> None:
-        self.since: tuple[int, float] | None = None
-        self.is_said = False
+    def after_step(self, trainer: pl.Trainer) -> None:
+        """Do it."""
+        raise NotImplementedError
 
     def on_train_batch_end(
         self,
@@ -74,6 +71,21 @@ class Forecast(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
+        """Leave Lightning's other arguments alone."""
+        self.after_step(trainer)
+
+
+class Forecast(AfterStep):
+    """Says once how long training takes, as the steps between its first two logs went.
+
+    A GPU is ahead or behind by a few steps at most, for every so many its dead latents are counted.
+    """
+
+    def __init__(self) -> None:
+        self.since: tuple[int, float] | None = None
+        self.is_said = False
+
+    def after_step(self, trainer: pl.Trainer) -> None:
         """Start the clock at the first log; speak at the second."""
         step, every = trainer.global_step, trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if self.is_said or step % every or not trainer.is_global_zero:
@@ -91,7 +103,7 @@ class Forecast(Callback):
         log.info("about %s for %s steps", seconds, f"{left:,}")
 
 
-class LogLines(Callback):
+class LogLines(AfterStep):
     """One line every few seconds: step, time left, tokens per second, mean and worst FVU."""
 
     def __init__(self) -> None:
@@ -103,14 +115,7 @@ class LogLines(Callback):
         self.started = self.logged = time.monotonic()
         self.first_step = trainer.global_step
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer) -> None:
         """Log when it is time, and at the last step."""
         now, last = time.monotonic(), trainer.global_step == trainer.max_steps
         if not trainer.is_global_zero or (now - self.logged < LOG_EVERY_S and not last):
@@ -118,6 +123,6 @@ class LogLines(Callback):
         self.logged = now
         speed = (trainer.global_step - self.first_step) / (now - self.started)
         left = (trainer.max_steps - trainer.global_step) / max(speed, 1e-9)
-        numbers = shown(getattr(pl_module, "latest", {})).items()
+        numbers = shown(getattr(trainer.lightning_module, "latest", {})).items()
         words = [f"step {trainer.global_step:,} of {trainer.max_steps:,}", f"{duration(left)} left"]
         log.info("training: %s", ", ".join(words + [f"{name} {value}" for name, value in numbers]))

@@ -25,6 +25,7 @@ from ghosttrack.data.forward import is_out_of_memory
 from ghosttrack.errors import Preempted, whole
 from ghosttrack.files import LAST, link_last
 from ghosttrack.report.wandb import break_off
+from ghosttrack.training.progress import AfterStep
 from ghosttrack.training.strategies import RanksStrategy
 
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
@@ -175,7 +176,7 @@ def _joined(files: list[_File], name: str) -> Any:  # noqa: ANN401 (a nested sta
     return join([file.content[name] for file in files])
 
 
-class ResumePoints(Checkpoint):
+class ResumePoints(AfterStep, Checkpoint):
     """Saves every so many steps or minutes, after the last, and when the process must go.
 
     A resume point is a folder of one file per rank that has a state of its own. When the last one
@@ -218,14 +219,7 @@ class ResumePoints(Checkpoint):
         for number in [signal.SIGTERM, *(REQUEUE if "SLURM_JOB_ID" in os.environ else [])]:
             signal.signal(number, self._receive)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer) -> None:
         """Save when it is time; end the run if it was asked to.
 
         Raises:

@@ -49,11 +49,6 @@ class StepCost(NamedTuple):
     weight_casts: int
     """Matrices of weights that are brought to a narrower number format."""
 
-    @property
-    def traffic_bytes(self) -> int:
-        """Both parts."""
-        return self.loss_bytes + self.optimiser_bytes
-
 
 class Traffic(TorchDispatchMode):
     """Counts what operations on the meta device read, write and hold.
