@@ -110,7 +110,7 @@ def save_persistence(
     folder: Path, tracks: Mapping[str, Tracks], points: Points, layers: Sequence[int]
 ) -> None:
     """Write how long tracks last, and what share of a layer's observations goes on."""
-    per_point = [persistence(one, len(one.track_of)) for one in tracks.values()]
+    per_point = [persistence(one) for one in tracks.values()]
     for field in MEASURES:
         columns = [getattr(lengths, field).astype(np.float64) for lengths in per_point]
         table = Table(tuple(tracks), points.mean(np.stack(columns, axis=1)))

@@ -10,7 +10,7 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.config import DetectorConfig, Null, Position
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.attribution import Evidence, attribute, gather, in_order_of
+from ghosttrack.detector.tracks.attribution import Evidence, attribute, gather, in_order
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.observe import observe_pooled
 from ghosttrack.detector.tracks.positions import Points, points
@@ -105,9 +105,7 @@ def null_tables(
 ) -> dict[str, Table]:
     """Compute the statistics of null tracks."""
     return {
-        f"null:{name}": track_statistics(
-            in_order_of(null.observations, evidence), null.tracks, reference
-        )
+        f"null:{name}": track_statistics(in_order(null.order, evidence), null.tracks, reference)
         for name, null in nulls.items()
     }
 

@@ -42,11 +42,8 @@ class Edges(NamedTuple):
 def assign(edges: Edges, *, optimal: bool) -> Bool[np.ndarray, "edge"]:
     """Choose edges so that no track and no observation has two.
 
-    Samples are solved together: edges of different samples share no row and no column.
-
-    Args:
-        edges: Of any number of problems.
-        optimal: Reach the greatest total gain; else take the best edge first.
+    Samples are solved together: edges of different samples share no row and no column. If
+    `optimal`, the greatest total gain is reached; else the best edge is taken first.
     """
     chosen, undecided = _settle(edges, optimal=optimal)
     if len(undecided):

@@ -54,8 +54,7 @@ class _Branch(NamedTuple):
 def best_hypothesis(trellis: Trellis) -> Int32[np.ndarray, "sample layer obs"]:
     """Place in the sample of what each observation continues by the best hypothesis; -1 for none.
 
-    Args:
-        trellis: Of samples, nothing linked; it is left as it is.
+    Nothing is linked in the trellis, which is left as it is.
     """
     n_samples, n_slots = trellis.layers[0].latents.shape
     beam = _Beam(

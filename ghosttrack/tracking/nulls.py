@@ -43,11 +43,11 @@ ORDER_DRAWS = 200
 
 
 class NullTracks(NamedTuple):
-    """Tracks of a null, and the observations that they are about."""
+    """Tracks of a null."""
 
     tracks: Tracks
-    observations: Observations
-    """As given, save for `permuted_layers`: there in the order in which they were tracked."""
+    order: Int[np.ndarray, "layer"]
+    """Layers in the order in which they were tracked: as they come, but by `permuted_layers`."""
 
 
 def null_tracks(
@@ -62,13 +62,11 @@ def null_tracks(
 
     `text` is what the tracker's graph was fitted on; `seed` is of the null's own chance.
     """
-    rng = np.random.default_rng(seed)
+    rng, order = np.random.default_rng(seed), np.arange(len(directions))
     if kind == "none":
         decided = no_decisions(observations.latents.shape)
         is_there = observations.latents >= 0
-        return NullTracks(
-            build_tracks(is_there, decided, tracker.settings.confirm_hits), observations
-        )
+        return NullTracks(build_tracks(is_there, decided, tracker.settings.confirm_hits), order)
     if kind == "shuffled":
         null = _shuffled(tracker, observations, rng)
     elif kind == "random_dictionary":
@@ -77,7 +75,7 @@ def null_tracks(
         order = _order_without_neighbours(len(directions), rng)
         observations, text = _reorder(observations, order), _reorder(text, order)
         null = fit_tracker(tuple(directions[layer] for layer in order), text, tracker.settings)
-    return NullTracks(link(observations, *null), observations)
+    return NullTracks(link(observations, *null), order)
 
 
 def _shuffled(tracker: Tracker, observations: Observations, rng: np.random.Generator) -> Tracker:

@@ -59,10 +59,6 @@ class Tracks:
     """Track that it split from; -1 for none."""
     merged_into: Int[np.ndarray, "track"]
     """Track that took over what it would have continued as; -1 for none."""
-    mean_link_llr: Float[np.ndarray, "track"]
-    """Mean over its links; 0 for a track without links."""
-    link_cost: Float[np.ndarray, "track"]
-    """Sum of the negative ratios of its links; 0 for a track without links."""
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -104,9 +100,6 @@ def build_tracks(
     last = np.zeros(n_tracks, np.int64)
     last[owner] = place
     n_obs = np.bincount(owner, minlength=n_tracks)
-    ratio = np.nan_to_num(decided.link_llr.ravel()[place])
-    # bincount of nothing counts in integers, whatever the weights
-    llr = np.bincount(owner, weights=ratio, minlength=n_tracks).astype(np.float64)
     sample = first // (n_layers * n_slots)
     source, heir = decided.split_from.ravel()[first], decided.merge_to.ravel()[last]
     return Tracks(
@@ -120,8 +113,6 @@ def build_tracks(
         confirmed=n_obs >= confirm_hits,
         parent=np.where(source >= 0, by_place[sample, source], -1),
         merged_into=np.where(heir >= 0, by_place[sample, heir], -1),
-        mean_link_llr=llr / np.maximum(n_obs - 1, 1),
-        link_cost=-llr,
     )
 
 
@@ -140,11 +131,11 @@ class Lengths(NamedTuple):
     """Observations per track, over all tracks: a length that coasting cannot stretch."""
 
 
-def persistence(tracks: Tracks, n_samples: int) -> Lengths:
+def persistence(tracks: Tracks) -> Lengths:
     """Average track lengths within every sample."""
-    lengths, confirmed = tracks.lengths(), tracks.confirmed
+    lengths, confirmed, n = tracks.lengths(), tracks.confirmed, len(tracks.track_of)
     weights = (lengths * confirmed, confirmed, lengths, np.ones_like(lengths), tracks.n_obs)
-    sums = (np.bincount(tracks.sample, weight, n_samples).astype(np.int64) for weight in weights)
+    sums = (np.bincount(tracks.sample, weight, n).astype(np.int64) for weight in weights)
     confirmed_layers, n_confirmed, all_layers, n_tracks, n_obs = sums
     return Lengths(
         confirmed=_ratio(confirmed_layers, n_confirmed),

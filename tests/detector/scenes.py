@@ -47,8 +47,6 @@ def tracks_from(track_of, *, parent=None, merged_into=None, confirm_hits: int = 
         confirmed=n_obs >= confirm_hits,
         parent=none if parent is None else parent,
         merged_into=none if merged_into is None else merged_into,
-        mean_link_llr=np.zeros(len(n_obs)),
-        link_cost=np.zeros(len(n_obs)),
     )
 
 

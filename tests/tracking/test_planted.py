@@ -4,7 +4,6 @@ import numpy as np
 
 from ghosttrack.tracking.tracks import build_tracks, no_decisions
 from tests.tracking.planted import score
-from tests.tracking.worlds import null_of, planted
 
 
 def tracks_of(track_of, confirmed):
@@ -17,17 +16,6 @@ def tracks_of(track_of, confirmed):
         if values.ndim == 1
     }
     return replace(base, **zeros | {"track_of": track_of, "confirmed": np.array(confirmed)})
-
-
-def test_the_truth_scores_one():
-    truth = planted().test.truth
-    result = score(truth, tracks_of(truth, np.ones(truth.max() + 1, bool)))
-    assert result == (1.0, 1.0)
-
-
-def test_reporting_nothing_scores_zero():
-    fitted = planted()
-    assert score(fitted.test.truth, null_of(fitted, "none").tracks) == (0.0, 0.0)
 
 
 def test_scores_are_those_of_hand_arithmetic():

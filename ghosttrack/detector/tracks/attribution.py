@@ -101,24 +101,12 @@ def _readouts(
     return readouts, (readings.candidates == readings.emitted[:, None]).argmax(axis=1)
 
 
-def in_order_of(observations: Observations, evidence: Evidence) -> Evidence:
-    """Put the evidence's layers in the order in which a null tracked them; depths stay.
-
-    `observations` are its own, their layers perhaps in another order.
-    """
-    latents, magnitudes = evidence.observed.observations
-    order = [
-        next(
-            layer
-            for layer in range(latents.shape[1])
-            if np.array_equal(latents[:, layer], observations.latents[:, place])
-            and np.array_equal(magnitudes[:, layer], observations.magnitudes[:, place])
-        )
-        for place in range(latents.shape[1])
-    ]
-    observed = evidence.observed
+def in_order(order: Int[np.ndarray, " layer"], evidence: Evidence) -> Evidence:
+    """Put the evidence's layers in the order in which a null tracked them; depths stay."""
+    observations, strengths, acts = evidence.observed
+    moved = Observations(*(values[:, order] for values in observations))
     return evidence._replace(
-        observed=Observed(observations, observed.strengths[:, order], observed.acts[:, order]),
+        observed=Observed(moved, strengths[:, order], acts[:, order]),
         attribution=evidence.attribution._replace(logits=evidence.attribution.logits[:, order]),
         presence=evidence.presence[:, order],
         directions=evidence.directions[order],

@@ -17,9 +17,8 @@ from ghosttrack.detector.tracks.track_table import (
     TrackTable,
     layers_within,
     ratio,
-    tally,
 )
-from ghosttrack.tracking.tracks import Tracks
+from ghosttrack.tracking.tracks import Tracks, persistence
 
 
 class LengthNull(NamedTuple):
@@ -39,10 +38,7 @@ def fit_length_null(null: Tracks) -> LengthNull:
 
 def mean_length(tracks: Tracks) -> PerSample:
     """Mean length of a sample's confirmed tracks in layers; 0 where none is confirmed."""
-    n_samples = len(tracks.track_of)
-    total = tally(tracks.sample, n_samples, tracks.lengths() * tracks.confirmed)
-    n = tally(tracks.sample, n_samples, tracks.confirmed)
-    return ratio(total, n)
+    return np.nan_to_num(persistence(tracks).confirmed)
 
 
 STATISTICS = define(

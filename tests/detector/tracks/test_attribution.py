@@ -8,7 +8,7 @@ from ghosttrack.detector.tracks.attribution import (
     Promotion,
     direct_logits,
     gather,
-    in_order_of,
+    in_order,
     promote,
     promoted_tokens,
     spoken_tokens,
@@ -113,8 +113,9 @@ def test_promoted_tokens_are_spelled_per_track():
 def test_evidence_follows_the_order_in_which_a_null_tracked_the_layers():
     evidence, _ = random_case(np.random.default_rng(0), n_layers=4)
     order = [2, 0, 3, 1]
-    latents, magnitudes = evidence.observed.observations
-    moved = in_order_of(Observations(latents[:, order], magnitudes[:, order]), evidence)
+    moved = in_order(np.array(order), evidence)
+    latents = evidence.observed.observations.latents
+    np.testing.assert_array_equal(moved.observed.observations.latents, latents[:, order])
     np.testing.assert_array_equal(moved.observed.strengths, evidence.observed.strengths[:, order])
     np.testing.assert_array_equal(moved.attribution.logits, evidence.attribution.logits[:, order])
     np.testing.assert_array_equal(moved.presence, evidence.presence[:, order])
