@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
-from scipy.stats import hypergeom
+from scipy.stats import false_discovery_control, hypergeom
 
 LEVEL = 0.05
 """Share of false ones that is borne with among what is called found."""
@@ -28,11 +28,7 @@ def adjusted(p: Float64[np.ndarray, " test"], n_tests: int) -> Float64[np.ndarra
     >>> adjusted(np.array([0.04, 0.01]), 4).tolist()
     [0.08, 0.04]
     """
-    order = np.argsort(p)
-    raw = p[order] * n_tests / np.arange(1, len(p) + 1)
-    q = np.empty_like(p)
-    q[order] = np.minimum.accumulate(raw[::-1])[::-1]
-    return np.minimum(q, 1.0)
+    return np.minimum(false_discovery_control(p) * (n_tests / max(len(p), 1)), 1.0)
 
 
 def upper_tail(

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
+from scipy.special import entr
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.self_checks import bare
@@ -64,5 +65,4 @@ def cluster_entropy(same: Bool[np.ndarray, "sample sample"]) -> float:
             sizes.append(1)
         else:
             sizes[joined] += 1
-    shares: Float[np.ndarray, " cluster"] = np.array(sizes) / len(same)
-    return float(-(shares * np.log(shares)).sum())
+    return float(entr(np.array(sizes) / len(same)).sum())

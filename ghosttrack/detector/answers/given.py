@@ -10,7 +10,7 @@ from math import inf
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import log_softmax, logsumexp
+from scipy.special import entr, log_softmax, logsumexp
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import logprob_scores
@@ -143,8 +143,7 @@ def _sureness(logprobs: Float[np.ndarray, "subject option"]) -> Float[np.ndarray
 
 
 def _entropy(logprobs: Float[np.ndarray, "subject option"]) -> Float[np.ndarray, " subject"]:
-    prob = np.exp(logprobs)
-    return -np.where(prob > 0, prob * logprobs, 0.0).sum(axis=1)
+    return entr(np.exp(logprobs)).sum(axis=1)
 
 
 def _ownership(relation: OptionScores) -> Float[np.ndarray, "subject statistic"]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import entr
 
 from ghosttrack.detector.answers.output_scores import Score, score_table, scores
 from ghosttrack.detector.table import FRACTION, POSITIVE, Table
@@ -183,16 +184,14 @@ def _semantic_entropy(sampled: SampledAnswers) -> float:
 def _kernel_entropy(sampled: SampledAnswers) -> float:
     """Von Neumann entropy of the Jaccard indices of key words."""
     kernel = np.array([[_jaccard(one, other) for other in sampled.keys] for one in sampled.keys])
-    weights = np.linalg.eigvalsh(kernel / len(kernel))
-    weights = weights[weights > 1e-12]
-    return float(max(0.0, -(weights * np.log(weights)).sum()))
+    weights = np.linalg.eigvalsh(kernel / len(kernel)).clip(0.0, 1.0)  # but for rounding they are
+    return float(entr(weights).sum())
 
 
 def _exact_entropy(sampled: SampledAnswers) -> float:
     """Entropy over classes of texts of the same words in the same order."""
     _, sizes = np.unique([" ".join(text) for text in sampled.spoken], return_counts=True)
-    shares = sizes / len(sampled.spoken)
-    return float(-(shares * np.log(shares)).sum())
+    return float(entr(sizes / len(sampled.spoken)).sum())
 
 
 def _covered(sampled: SampledAnswers) -> float:

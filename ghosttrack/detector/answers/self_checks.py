@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
@@ -82,7 +83,7 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
         np.array([one.logprobs.sum() for one in score(lm, prompts, [ids] * len(prompts))])
         for ids in verdicts
     )
-    return Table(("p_true",), (1 / (1 + np.exp(false - true))).astype(np.float64)[:, None])
+    return Table(("p_true",), expit((true - false).astype(np.float64))[:, None])
 
 
 def confidence_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:

@@ -147,6 +147,7 @@ def information(
     >>> information(values, labels).round(3).tolist()
     [0.693, 0.693, 0.0]
     """
+    from scipy.special import rel_entr
     from scipy.stats import rankdata
 
     part = ((rankdata(values, "min", axis=0) - 1) * N_PARTS // len(labels)).astype(np.int64)
@@ -155,5 +156,4 @@ def information(
          for at in range(N_PARTS)]
     )  # fmt: skip
     alone = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    ratio = np.divide(joint, alone, out=np.ones_like(joint), where=joint > 0)
-    return (joint * np.log(ratio)).sum(axis=(0, 1))
+    return rel_entr(joint, alone).sum(axis=(0, 1))

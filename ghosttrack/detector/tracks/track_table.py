@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from scipy.special import entr
 
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.tracking.tracks import Tracks
@@ -130,7 +131,7 @@ def group_entropy(
 ) -> Float[np.ndarray, " group"]:
     """Entropy of each group's masses over the log of their number; 0 for fewer than two."""
     share = ratio(masses, tally(group, n_groups, masses)[group])
-    spread = tally(group, n_groups, -share * np.log(np.where(share > 0, share, 1.0)))
+    spread = tally(group, n_groups, entr(share))
     return np.clip(ratio(spread, np.log(np.maximum(tally(group, n_groups), 1))), 0.0, 1.0)
 
 
@@ -142,8 +143,7 @@ def entropy(masses: Float[np.ndarray, "*rows item"]) -> Float[np.ndarray, "*rows
     """
     total = masses.sum(axis=-1, keepdims=True)
     share = ratio(masses, np.broadcast_to(total, masses.shape))
-    terms = -share * np.log(np.where(share > 0, share, 1.0))
-    spread = terms.sum(axis=-1) / np.log(max(masses.shape[-1], 2))
+    spread = entr(share).sum(axis=-1) / np.log(max(masses.shape[-1], 2))
     return np.where(total[..., 0] > 0, np.clip(spread, 0.0, 1.0), 1.0)
 
 
