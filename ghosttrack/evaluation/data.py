@@ -83,9 +83,9 @@ class EvaluationData(NamedTuple):
     """Residual streams of `layers` by place, as `readings.STATES` names them, and `masked`: at the
     answer's last token, the answer masked."""
     grams: Mapping[str, Float[np.ndarray, "sample sample"]] = MappingProxyType({})
-    """As `classifiers.Inputs.grams`, of `states`."""
+    """Inner products of `states`, by place, as `baselines.gram` makes them."""
     encoders: tuple[np.ndarray, ...] = ()
-    """As `classifiers.Inputs.encoders`, of `probes`."""
+    """W [layer d_model latent] and b [layer latent]: `probes` W + b are pre-activations."""
     has_bank: bool = True
     """False where the settings ask for none, and so for no tracks."""
     said: Answers | None = None

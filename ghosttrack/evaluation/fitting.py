@@ -14,7 +14,6 @@ from ghosttrack.detector.learners.baselines import Latents, LinearProbe, RidgePr
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (
     Columns,
-    Inputs,
     Known,
     LabelFree,
     Learner,
@@ -44,7 +43,7 @@ from ghosttrack.evaluation.crossfit import (
 )
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.spec import DetectorSpec
+from ghosttrack.evaluation.spec import DetectorSpec, Inputs
 from ghosttrack.evaluation.splits import INNER_FOLDS, Fold, grouped_folds
 
 Kept = Columns | LabelFree | LinearProbe | RidgeProbe | Latents
@@ -308,34 +307,13 @@ def prepare(
     kept, dropped = screen(table, rows)
     if table.names and not kept:
         return None
-    names = tuple(table.names[at] for at in kept)
-    learner = spec.learner(_inputs(names, table.values[:, kept], data))
+    names, values = tuple(table.names[at] for at in kept), table.values[:, kept]
+    values = np.ascontiguousarray(np.where(np.isfinite(values), values, np.nan), np.float64)
+    directions = np.array([data.directions.get(name, 0) for name in names], dtype=np.int64)
+    learner = spec.learner(Inputs(names, values, directions, data))
     if learner is None:
         return None
     return Prepared(learner, dropped, tuple(_full_name(spec, name, data) for name in names))
-
-
-def _inputs(
-    names: tuple[str, ...], values: Float[np.ndarray, "row column"], data: EvaluationData
-) -> Inputs:
-    answers = data.answers
-    defined = np.where(np.isfinite(values), values, np.nan)
-    return Inputs(
-        names=names,
-        values=np.ascontiguousarray(defined, dtype=np.float64),
-        directions=np.array([data.directions.get(name, 0) for name in names], dtype=np.int64),
-        residuals=data.probes,
-        latents=tuple(data.latents),
-        subject_latents=tuple(data.subject_latents),
-        layers=data.layers,
-        prompts=answers.asked,
-        texts=answers.texts,
-        relations=answers.relations,
-        token_answer=data.token_answer,
-        states=data.states,
-        grams=data.grams,
-        encoders=data.encoders,
-    )
 
 
 def _joined(

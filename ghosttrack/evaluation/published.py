@@ -10,9 +10,18 @@ from functools import partial
 import numpy as np
 
 from ghosttrack.detector.learners.baselines import Distance, Words
-from ghosttrack.detector.learners.classifiers import LINEAR, Columns, Inputs, LabelFree, Learner
+from ghosttrack.detector.learners.classifiers import LINEAR, LabelFree, Learner
 from ghosttrack.detector.learners.published import AdditiveLatents, EntropyProbe, Perceptron
-from ghosttrack.evaluation.spec import OUTPUT, DetectorSpec, light, state_probe, untrained, whole
+from ghosttrack.evaluation.spec import (
+    OUTPUT,
+    DetectorSpec,
+    Inputs,
+    columns,
+    light,
+    state_probe,
+    untrained,
+    whole,
+)
 
 SURFACE, IDENTITY, RELATION = "control:surface", "control:answer_identity", "control:relation"
 
@@ -32,8 +41,8 @@ def cocoa(name: str, column: str, sign: int, title: str) -> DetectorSpec:
 
 def mind(x: Inputs) -> Learner:
     """Join the mean over layers at the last token with the mean over tokens at the last layer."""
-    last, mean = x.states["answer_last"].mean(axis=0), x.states["answer_mean"][-1]
-    return Perceptron(np.concatenate([last, mean], axis=1)[None], x.layers[-1:])
+    last, mean = x.data.states["answer_last"].mean(axis=0), x.data.states["answer_mean"][-1]
+    return Perceptron(np.concatenate([last, mean], axis=1)[None], x.data.layers[-1:])
 
 
 PUBLISHED: tuple[DetectorSpec, ...] = (
@@ -72,18 +81,17 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "semantic_entropy_probe", "linear probe for semantic entropy, at the answer's last token",
         {"sampling": ("sample_semantic_entropy",)}, needs=("states",), passes={"sampling": 0.0},
-        learner=lambda x: EntropyProbe(x.states["answer_last"], x.layers, x.values[:, 0]),
+        learner=lambda x: EntropyProbe(x.data.states["answer_last"], x.data.layers, x.values[:, 0]),
     ),
     untrained(
         "rauq", "RAUQ: confidence handed on by attention to the last token", ("rauq", "rauq"), 1
     ),
     DetectorSpec(
-        "lookback", "lookback ratios of all heads", whole("lookback"),
-        lambda x: Columns(x.values, LINEAR),
+        "lookback", "lookback ratios of all heads", whole("lookback"), columns(*LINEAR)
     ),
     DetectorSpec(
         "saplma", "SAPLMA: perceptron on the residual stream of one layer", needs=("states",),
-        learner=lambda x: Perceptron(x.states["answer_last"], x.layers),
+        learner=lambda x: Perceptron(x.data.states["answer_last"], x.data.layers),
     ),
     DetectorSpec(
         "mind", "MIND's perceptron, on two means of residual streams", needs=("states",),
@@ -92,7 +100,7 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "sae_additive", "additive model of the SAE latents that tell most, in one layer",
         needs=("probes", "encoders"),
-        learner=lambda x: AdditiveLatents(x.residuals, x.layers, *x.encoders),
+        learner=lambda x: AdditiveLatents(x.data.probes, x.data.layers, *x.data.encoders),
     ),
     DetectorSpec("pmi", "what the question adds to the answer", whole("prior"), light),
     DetectorSpec(
@@ -106,30 +114,33 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
     ),
     DetectorSpec(
         "mahalanobis", "distance from the residual streams of right answers", needs=("probes",),
-        learner=lambda x: Distance(x.residuals, x.layers, relative=False),
+        learner=lambda x: Distance(x.data.probes, x.data.layers, relative=False),
     ),
     DetectorSpec(
         "relative_mahalanobis", "the same, less the distance from those of all answers",
-        needs=("probes",), learner=lambda x: Distance(x.residuals, x.layers, relative=True),
+        needs=("probes",), learner=lambda x: Distance(x.data.probes, x.data.layers, relative=True),
     ),
 )  # fmt: skip
 
 CONTROLS: tuple[DetectorSpec, ...] = (
     DetectorSpec(
         "control:question_tfidf", "words of the question", forwards=0.0,
-        learner=lambda x: Words(x.prompts, "word"),
+        learner=lambda x: Words(x.data.answers.asked, "word"),
     ),
     DetectorSpec(
         RELATION, "relation of the question", needs=("relations",), forwards=0.0,
-        learner=lambda x: Words(x.relations, "whole"),
+        learner=lambda x: Words(x.data.answers.relations, "whole"),
     ),
     DetectorSpec(
         "control:answer_masked", "ridge probe, the answer masked", needs=("masked",),
         learner=partial(state_probe, places=("masked",)),
     ),
     DetectorSpec(
-        "control:answer_tfidf", "words of the answer", learner=lambda x: Words(x.texts, "word")
+        "control:answer_tfidf", "words of the answer",
+        learner=lambda x: Words(x.data.answers.texts, "word"),
     ),
-    DetectorSpec(IDENTITY, "which answer it is", learner=lambda x: Words(x.texts, "whole")),
+    DetectorSpec(
+        IDENTITY, "which answer it is", learner=lambda x: Words(x.data.answers.texts, "whole")
+    ),
     DetectorSpec(SURFACE, "how the answer is written", whole("surface"), light),
 )  # fmt: skip

@@ -5,11 +5,11 @@ To add a baseline, write its learner (a class in `detector/learners/`, with `opt
 
     DetectorSpec(
         "knn", "nearest neighbours in one layer", needs=("probes",),
-        learner=lambda x: Neighbours(x.residuals, x.layers),
+        learner=lambda x: Neighbours(x.data.probes, x.data.layers),
     )
 
-It is then evaluated, compared, drawn and checked by name like the others. What a learner can be
-made from is listed as `classifiers.Inputs`.
+It is then evaluated, compared, drawn and checked by name like the others. A learner is made from
+`spec.Inputs`: the columns that are read, and `data.EvaluationData`.
 """
 
 import difflib
@@ -110,12 +110,13 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     ),
     DetectorSpec(
         PROBE, "linear probe on the residual stream of one layer", needs=("probes",),
-        learner=lambda x: LinearProbe(x.residuals, x.layers), compare_with=(SURFACE,),
+        learner=lambda x: LinearProbe(x.data.probes, x.data.layers), compare_with=(SURFACE,),
         headline=True, color="#4d7c0f",
     ),
     DetectorSpec(
         LATENTS, "sparse logistic regression on the SAE latents of one layer", needs=("latents",),
-        learner=lambda x: Latents(x.latents, x.layers), headline=True, color="#b45309",
+        learner=lambda x: Latents(tuple(x.data.latents), x.data.layers), headline=True,
+        color="#b45309",
     ),
     DetectorSpec(
         "tracks", "statistics of tracks", whole("tracks"),

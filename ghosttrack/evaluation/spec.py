@@ -1,24 +1,29 @@
 """What a row of the roster says of a detector, and what learns from the columns that it reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from ghosttrack.detector.learners.baselines import RidgeProbe, SubjectKnown
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
     FUSED,
+    LINEAR,
     SHRUNK,
     Columns,
-    Factory,
-    Inputs,
     LabelFree,
     Learner,
+    Option,
     TokenClassifier,
+    Values,
 )
+
+if TYPE_CHECKING:
+    from ghosttrack.evaluation.data import EvaluationData
 
 NEEDS = {
     "output": "token probabilities",
@@ -56,34 +61,41 @@ PLACES = {
 Reads = Mapping[str, tuple[str, ...]]
 
 
-def trees(x: Inputs) -> Learner:
-    """Let linear models and boosted trees compete, and a forest where trees win."""
-    return Columns(x.values, challengers=FOREST)
+class Inputs(NamedTuple):
+    """What a learner is made from: the columns that a detector reads, and all that is there."""
+
+    names: tuple[str, ...]
+    """Of the columns: `<column>`, or `<table>:<column>` where several tables are read."""
+    values: Values
+    """NaN where a column is not defined; rows are answers, or tokens where these are read."""
+    directions: Int[np.ndarray, " column"]
+    """Expected direction of each column, fixed before any label was seen; 0: none."""
+    data: "EvaluationData"
 
 
-def light(x: Inputs) -> Learner:
-    """Do without the forest, the slowest classifier: for few columns."""
-    return Columns(x.values)
+Factory = Callable[[Inputs], Learner | None]
+"""Makes a learner from what is read; None where nothing that it can use is there."""
 
 
-def boosting(x: Inputs) -> Learner:
-    """Learn by gradient boosting alone."""
-    return Columns(x.values, BOOSTING)
+def columns(*options: Option, challengers: tuple[Option, ...] = ()) -> Factory:
+    """Let these classifiers of columns compete."""
+    return lambda x: Columns(x.values, options, challengers)
 
 
-def shrunk(x: Inputs) -> Learner:
-    """Do not lose to the best of the columns, however few the rows."""
-    return Columns(x.values, SHRUNK)
-
-
-def fused(x: Inputs) -> Learner:
-    """Fuse scores late: by their mean, or by a regression of them."""
-    return Columns(x.values, FUSED)
+light = columns(*LINEAR, *BOOSTING)
+"""For few columns, or many detectors."""
+trees = columns(*LINEAR, *BOOSTING, challengers=FOREST)
+"""With the slowest classifier where trees win."""
+boosting = columns(*BOOSTING)
+shrunk = columns(*SHRUNK)
+"""Does not lose to the best of the columns, however few the rows."""
+fused = columns(*FUSED)
+"""Fuses scores late: by their mean, or by a regression of them."""
 
 
 def by_token(n_tokens: int) -> Factory:
     """Judge an answer by its first tokens."""
-    return lambda x: TokenClassifier(Columns(x.values), x.token_answer, n_tokens)
+    return lambda x: TokenClassifier(Columns(x.values), x.data.token_answer, n_tokens)
 
 
 def signs_only(x: Inputs) -> Learner | None:
@@ -94,14 +106,14 @@ def signs_only(x: Inputs) -> Learner | None:
 
 def state_probe(x: Inputs, places: Sequence[str] = tuple(PLACES)) -> Learner:
     """Look at the residual streams of every layer, at these places."""
-    gram = np.mean([x.grams[place] for place in places], axis=0)
-    return RidgeProbe({place: x.states[place] for place in places}, x.layers, gram)
+    gram = np.mean([x.data.grams[place] for place in places], axis=0)
+    return RidgeProbe({place: x.data.states[place] for place in places}, x.data.layers, gram)
 
 
 def subject_known(x: Inputs) -> Learner:
     """Look for latents that tell known subjects, whatever the relation."""
-    _, relation = np.unique(x.relations, return_inverse=True)
-    return SubjectKnown(x.subject_latents, x.layers, relation)
+    _, relation = np.unique(x.data.answers.relations, return_inverse=True)
+    return SubjectKnown(tuple(x.data.subject_latents), x.data.layers, relation)
 
 
 class DetectorSpec(NamedTuple):
@@ -114,7 +126,7 @@ class DetectorSpec(NamedTuple):
     """Table to the columns that are looked at; no name takes all of them."""
     learner: Factory = trees
     needs: tuple[str, ...] = ()
-    """Further fields of `Inputs` that must be there, as `NEEDS` names them."""
+    """What else must be there, as `NEEDS` names it."""
     stacked: tuple[str, ...] = ()
     """Detectors whose inner out-of-fold scores are columns too."""
     is_open: bool = False

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ghosttrack.detector.learners.classifiers import Inputs, LabelFree
+from ghosttrack.detector.learners.classifiers import LabelFree
+from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.spec import DetectorSpec, untrained
+from ghosttrack.evaluation.spec import DetectorSpec, Inputs, untrained
 from tests.parity.asked import Asked
 
 SAME_VALUE, SAME_AUROC = 1e-4, 0.005
@@ -63,8 +64,8 @@ def values(row: DetectorSpec, asked: Asked) -> np.ndarray:
     """Give what a row of one score says, higher where hallucinated."""
     read = [(table, name) for table, names in row.reads.items() for name in names]
     columns = np.column_stack([asked.tables[table].column(name) for table, name in read])
-    none = np.empty((0, 0, 0)), (), (), (), (), (), (), np.empty(0, dtype=np.int64)
+    data = EvaluationData(asked.answers, asked.tables, {})
     names, directions = tuple(name for _, name in read), np.zeros(len(read), dtype=np.int64)
-    learner = row.learner(Inputs(names, columns, directions, *none))
+    learner = row.learner(Inputs(names, columns, directions, data))
     assert isinstance(learner, LabelFree)
     return learner.values[:, 0].round(9) * learner.directions[0]

@@ -4,15 +4,12 @@ scikit-learn is imported where it fits: a list of detectors alone does not need 
 """
 
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
-from scipy.special import logit
+from scipy.special import entr, logit
 
 from ghosttrack.detector.table import Table
 
@@ -75,39 +72,6 @@ class Learner(Protocol):
         """Learn from the training rows' labels; score the test rows, hallucinated higher."""
         ...
 
-
-class Inputs(NamedTuple):
-    """Everything that was measured on the answers, with the columns that a detector reads."""
-
-    names: tuple[str, ...]
-    """Of the columns: `<column>`, or `<table>:<column>` where several tables are read."""
-    values: Values
-    """NaN where a column is not defined; rows are answers, or tokens where these are read."""
-    directions: Int[np.ndarray, " column"]
-    """Expected direction of each column, fixed before any label was seen; 0: none."""
-    residuals: Float[np.ndarray, "layer sample d_model"]
-    latents: tuple[csr_array, ...]
-    """One [sample d_sae] matrix per layer."""
-    subject_latents: tuple[csr_array, ...]
-    """As `latents`, at the last token of the subject's name."""
-    layers: tuple[int, ...]
-    """Block index of each layer."""
-    prompts: tuple[str, ...]
-    texts: tuple[str, ...]
-    """The answers."""
-    relations: tuple[str, ...]
-    token_answer: Int[np.ndarray, " token"]
-    """Number of the answer that each token is of."""
-    states: Mapping[str, Float[np.ndarray, "layer sample d_model"]] = MappingProxyType({})
-    """Residual streams of `layers` by place: `evaluation.spec.PLACES`, and `masked`."""
-    grams: Mapping[str, Float[np.ndarray, "sample sample"]] = MappingProxyType({})
-    """Inner products of the same, by place, as `baselines.gram` makes them."""
-    encoders: tuple[np.ndarray, ...] = ()
-    """W [layer d_model latent] and b [layer latent]: `residuals` W + b are pre-activations."""
-
-
-Factory = Callable[[Inputs], Learner | None]
-"""Makes a learner from what is read; None where nothing that it can use is there."""
 
 WEIGHED = frozenset({"lead", "mean"})
 """Kinds of options that `fit_weights` knows."""
@@ -284,8 +248,7 @@ def effective_rank(table: Table) -> float:
     """
     z = standardise(table.values, table.values)[0]
     spectrum = np.linalg.svd(z, compute_uv=False) ** 2
-    shares = spectrum[spectrum > 0] / spectrum.sum() if spectrum.any() else np.ones(0)
-    return float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0
+    return float(np.exp(entr(spectrum / spectrum.sum()).sum())) if spectrum.any() else 0.0
 
 
 def standardise(
