@@ -15,6 +15,7 @@ from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
     DETECTORS,
+    EACH_FAMILY,
     EARLY,
     FAMILIES,
     NULL,
@@ -129,7 +130,11 @@ def available(data: EvaluationData, names: Sequence[str] | None = None) -> Avail
     Detectors that are wanted by name come with those that they build on; None takes all.
     """
     names = settled(names, usual="tracks" in data.tables and not data.answers.are_written)
-    wanted = list(_rows(data)) if names is None else _named(data, names)
+    families = _by_family(data)
+    if names is not None and EACH_FAMILY in names:
+        names = [name for name in names if name != EACH_FAMILY]
+        names += [one.name for one in families]
+    wanted = list(_rows(data)) if names is None else _named([*families, *_rows(data)], names)
     there = {one.name for one in wanted}
     specs, left_out = [], {name: MADE_NOT for name in names or () if name not in there}
     for one in wanted:
@@ -149,9 +154,9 @@ def _rows(data: EvaluationData) -> tuple[DetectorSpec, ...]:
     return (*DETECTORS, *map(streaming, early), *map(null, nulls))
 
 
-def _named(data: EvaluationData, names: Sequence[str]) -> list[DetectorSpec]:
+def _named(specs: Sequence[DetectorSpec], names: Sequence[str]) -> list[DetectorSpec]:
     """Keep the detectors of these names and those that they build on."""
-    rows = {one.name: one for one in (*_by_family(data), *_rows(data))}
+    rows = {one.name: one for one in specs}
     kept = with_parts(names, rows)
     return [one for name, one in rows.items() if name in kept]
 
@@ -160,8 +165,8 @@ def _by_family(data: EvaluationData) -> list[DetectorSpec]:
     """List what a family of statistics tells by itself beside output scores."""
     columns: dict[str, tuple[str, ...]] = {}
     for name in data.tables["tracks"].names if "tracks" in data.tables else ():
-        family = data.families.get(name, "")
-        columns[family] = (*columns.get(family, ()), name)
+        if family := data.families.get(name):
+            columns[family] = (*columns.get(family, ()), name)
     return [*map(of_family, FAMILIES), *(of_track_family(*one) for one in columns.items())]
 
 

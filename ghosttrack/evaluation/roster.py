@@ -44,8 +44,9 @@ from ghosttrack.evaluation.spec import (
 NULL = "null:"
 OF_TRACKS = "tracks:"
 """Before the name of a family of the statistics of tracks."""
-DEFAULT = "headline"
-"""Stands for the rows that are evaluated by default, where detectors are asked for by name."""
+DEFAULT, EACH_FAMILY = "headline", "families"
+"""Names that stand for several: the rows that are evaluated by default, and every family of
+interventions, and of statistics of tracks, by itself beside output scores."""
 EARLY = (1, 2, 4)
 """After how many tokens of an answer `streaming:<n>` speaks."""
 PROBE, LATENTS, SUBJECT = "probe", "raw_latents", "subject_known"
@@ -341,7 +342,7 @@ def check_names(names: Sequence[str] | None) -> None:
         ConfigError: There is none of a name.
     """
     generated = (*map(streaming, EARLY), *map(of_family, FAMILIES), *(null(n.name) for n in Null))
-    known = dict.fromkeys((DEFAULT, *(one.name for one in (*DETECTORS, *generated))))
+    known = dict.fromkeys((DEFAULT, EACH_FAMILY, *(one.name for one in (*DETECTORS, *generated))))
     for name in names or ():
         if name in RENAMED:
             raise ConfigError(f"evaluation.compare: the detector {name} is called {RENAMED[name]}")

@@ -13,7 +13,16 @@ from ghosttrack.evaluation.config import EvaluationConfig, HeldOut, Singing
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
-from ghosttrack.evaluation.roster import BASE, COMPETING, HEADLINE, PARTS, check_names, find, pairs
+from ghosttrack.evaluation.roster import (
+    BASE,
+    COMPETING,
+    FAMILIES,
+    HEADLINE,
+    PARTS,
+    check_names,
+    find,
+    pairs,
+)
 from ghosttrack.evaluation.scores import plain_auroc
 from tests.support.answers import made_up_answers
 
@@ -346,12 +355,18 @@ def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
     families = {"t0": "competition", "t1": "support", "t2": "support"}
     data = whole_data()._replace(families=families)
     asked = ["tracks:support+output", "paraphrase+output", "swap+output"]
-    check_names(asked)
+    check_names([*asked, "families"])
     planned = available(data, asked)
     specs = {spec.name: spec for spec in planned.present}
     assert specs["tracks:support+output"].reads == {"tracks": ("t1", "t2"), "output": ()}
     assert specs["paraphrase+output"].forwards == 5
     assert planned.left_out == {"swap+output": "this data holds no swap"}
+    every = available(data, ["families"])
+    assert {spec.name for spec in every.present} == {
+        *("paraphrase+output", "owner+output", "tracks:competition+output"),
+        "tracks:support+output",
+    }
+    assert {*every.left_out} == {f"{name}+output" for name in FAMILIES if name not in data.tables}
     assert not {*asked} & {spec.name for spec in available(data).present}
 
 

@@ -34,10 +34,11 @@ def test_families_keep_their_order():
     ) == RESCORED
 
 
-def test_the_preset_none_names_every_family_so_that_each_can_be_set():
-    preset = yaml.safe_load((CONF / "interventions" / "none.yaml").read_text())
-    assert list(preset["copies"]) == [family.name for family in ROSTER]
-    assert set(preset["copies"].values()) == {0}
+@pytest.mark.parametrize(("preset", "count"), [("none", 0), ("full", None)])
+def test_a_preset_names_every_family(preset: str, count: int | None):
+    """So that each can be set, and is asked for where all are."""
+    copies = yaml.safe_load((CONF / "interventions" / f"{preset}.yaml").read_text())["copies"]
+    assert list(copies.items()) == [(family.name, count) for family in ROSTER]
 
 
 def test_a_count_of_none_is_the_familys_own():
