@@ -50,7 +50,7 @@ def paired_sheet(
             if name not in first.scores or name not in second.scores:
                 continue
             areas = [
-                resampled_auroc(wrong, shared[column].to_numpy(float), np.zeros_like(wrong), draws)
+                resampled_auroc(wrong, shared[column].to_numpy(float), draws)
                 for column in (name, f"{name}{OTHER}")
             ]
             ends = interval(areas[0].drawn - areas[1].drawn)

@@ -181,10 +181,10 @@ def _judged(
     mask: Bool[np.ndarray, " sample"],
     precision: float,
 ) -> Judged:
-    labels, flat = samples.labels[mask], np.zeros(int(mask.sum()), dtype=np.int64)
+    labels = samples.labels[mask]
     draws = resample([samples.groups[row] for row in np.flatnonzero(mask)], N_RESAMPLES, 0)
     aurocs = {
-        key: resampled_auroc(labels, _ranked(columns[key][mask]), flat, draws)
+        key: resampled_auroc(labels, _ranked(columns[key][mask]), draws)
         for key in {name, QUESTION_ONLY} & {*columns}
     }
     auroc, drawn = aurocs[name]

@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from scipy.sparse import csr_array
 
 from ghosttrack.analysis.runs import made_from, newest
@@ -20,7 +19,7 @@ from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
-from ghosttrack.evaluation.scores import paired_auroc, plain_auroc
+from ghosttrack.evaluation.scores import resampled_auroc
 from ghosttrack.evaluation.splits import Fold, grouped_folds, nested_folds
 from ghosttrack.files import read_json
 from ghosttrack.pipelines.track_files import load_latents
@@ -78,8 +77,8 @@ def _rows(
         learner = Latents((one,), (layer,))
         fits = [fit_fold(learner, labels, fold, seed) for fold in folds]
         found = assemble(fits, folds, len(labels))
-        area = paired_auroc(labels, found.prob, np.zeros_like(labels), draws)
-        estimate = Estimate(plain_auroc(labels, found.prob), *interval(area))
+        area = resampled_auroc(labels, found.prob, draws)
+        estimate = Estimate(area.point, *interval(area.drawn))
         chosen = sorted({fit.option.label for fit in fits})
         yield layer, len(labels), n_groups, estimate, "; ".join(chosen)
 

@@ -151,5 +151,5 @@ def _area(
     rows: Bool[np.ndarray, " sample"],
     draws: Resamples,
 ) -> Resampled:
-    stratum = np.zeros_like(labels) if subset.relation is None else subset.relation
-    return resampled_auroc(labels[rows], prob[rows], stratum[rows], draws.subset(rows))
+    strata = None if subset.relation is None else subset.relation[rows]
+    return resampled_auroc(labels[rows], prob[rows], draws.subset(rows), strata)

@@ -73,7 +73,7 @@ def _area(
     n_right = len(labels) - n_wrong
     if not n_wrong or not n_right or n_groups < 2:
         return None
-    auroc, areas = resampled_auroc(labels, values, np.zeros_like(labels), drawn)
+    auroc, areas = resampled_auroc(labels, values, drawn)
     independent = sqrt((len(labels) + 1) / (12 * n_right * n_wrong))  # Mann-Whitney's, at 0.5
     error = max(float(np.nanstd(areas)), independent)
     p = 2 * student.sf(abs(auroc - 0.5) / error, n_groups - 1)

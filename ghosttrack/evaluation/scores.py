@@ -99,27 +99,30 @@ def plain_auroc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sa
     >>> plain_auroc(np.array([1, 0, 1]), np.array([0.9, 0.5, 0.5]))
     0.75
     """
-    return float(paired_auroc(labels, prob, np.zeros_like(labels), once(len(labels)))[0])
+    return float(paired_auroc(labels, prob, once(len(labels)))[0])
 
 
 def paired_auroc(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
-    strata: Int[np.ndarray, " sample"],
     draws: Resamples,
+    strata: Int[np.ndarray, " sample"] | None = None,
 ) -> Float[np.ndarray, " resample"]:
-    """Compute the AUROC over those pairs that share a stratum; NaN where there are none.
+    """Compute the AUROC over those pairs that share a stratum, if any; NaN where there are none.
 
     Every pair counts as much: a stratum in which few answers are of the rarer label, whose own
     AUROC is luck, weighs little.
 
     >>> labels, prob = np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.1, 0.2])
-    >>> paired_auroc(labels, prob, np.array([0, 0, 0, 5]), once(4)).tolist()
+    >>> paired_auroc(labels, prob, once(4), np.array([0, 0, 0, 5])).tolist()
     [1.0]
     """
-    wins, pairs = _within(labels, prob, strata, draws)
+    strata = np.zeros(len(labels), dtype=np.int64) if strata is None else strata
+    order, ends, positive = _rank(labels, prob, strata)
+    wins, pairs = np.zeros((2, len(draws.counts)))
+    _pairs(draws.counts, draws.group_of[order], positive, ends, strata[order], wins, pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return wins.sum(axis=1) / pairs.sum(axis=1)
+        return wins / pairs
 
 
 class Resampled(NamedTuple):
@@ -132,12 +135,12 @@ class Resampled(NamedTuple):
 def resampled_auroc(
     labels: Int[np.ndarray, " sample"],
     prob: Float[np.ndarray, " sample"],
-    strata: Int[np.ndarray, " sample"],
     draws: Resamples,
+    strata: Int[np.ndarray, " sample"] | None = None,
 ) -> Resampled:
     """Compute `paired_auroc` of the answers as they are, and under every draw."""
-    point = paired_auroc(labels, prob, strata, once(len(labels)))
-    return Resampled(float(point[0]), paired_auroc(labels, prob, strata, draws))
+    point = paired_auroc(labels, prob, once(len(labels)), strata)
+    return Resampled(float(point[0]), paired_auroc(labels, prob, draws, strata))
 
 
 def smooth_ece(
@@ -189,20 +192,6 @@ def _rank(
     order = np.lexsort((-prob, strata))
     is_new = (np.diff(prob[order]) != 0) | (np.diff(strata[order]) != 0)
     return order, np.append(is_new, True), labels[order] == 1
-
-
-def _within(
-    labels: Int[np.ndarray, " sample"],
-    prob: Float[np.ndarray, " sample"],
-    strata: Int[np.ndarray, " sample"],
-    draws: Resamples,
-) -> Float[np.ndarray, "2 resample stratum"]:
-    """Pairs of a hallucinated and a right answer of one stratum, by weight: those won, and all."""
-    _, stratum = np.unique(strata, return_inverse=True)
-    order, ends, positive = _rank(labels, prob, stratum)
-    found = np.zeros((2, len(draws.counts), int(stratum.max()) + 1))
-    _pairs(draws.counts, draws.group_of[order], positive, ends, stratum[order], *found)
-    return found
 
 
 def _curve_scores(
@@ -288,10 +277,10 @@ def _curves(counts, group_of, positive, ends, recall, out):  # noqa: ANN001, ANN
 @exact
 @no_type_check
 def _pairs(counts, group_of, positive, ends, stratum, wins, every):  # noqa: ANN001, ANN202, PLR0913
-    """Pairs of a positive and a negative answer of one stratum, per draw and stratum.
+    """Pairs of a positive and a negative answer of one stratum, per draw.
 
-    Answers of a stratum (numbered from 0) stand together, and a block of ties ends with it. `wins`
-    counts pairs in which the positive one has the greater probability, ties half.
+    Answers of a stratum stand together, and a block of ties ends with it. `wins` counts pairs in
+    which the positive one has the greater probability, ties half.
     """
     for draw in range(len(counts)):
         weights = counts[draw]
@@ -303,11 +292,10 @@ def _pairs(counts, group_of, positive, ends, stratum, wins, every):  # noqa: ANN
                 in_hits += weight
             if not ends[i]:
                 continue
-            at = stratum[i]
-            wins[draw, at] += (in_passed - in_hits) * (hits + 0.5 * in_hits)
+            wins[draw] += (in_passed - in_hits) * (hits + 0.5 * in_hits)
             hits += in_hits
             negatives += in_passed - in_hits
             in_hits, in_passed = 0.0, 0.0
-            if i + 1 == len(group_of) or stratum[i + 1] != at:
-                every[draw, at] = hits * negatives
+            if i + 1 == len(group_of) or stratum[i + 1] != stratum[i]:
+                every[draw] += hits * negatives
                 hits, negatives = 0.0, 0.0

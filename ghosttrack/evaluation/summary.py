@@ -78,7 +78,7 @@ def canary_result(
     draws, which take scores as given.
     """
     with threadpool_limits(1):
-        auroc, drawn = resampled_auroc(labels, prob, strata, resamples)
+        auroc, drawn = resampled_auroc(labels, prob, resamples, strata)
         low, high = interval(drawn, n_tests)
         return auroc, Interval(auroc + TWICE * (low - auroc), auroc + TWICE * (high - auroc))
 
@@ -108,7 +108,7 @@ def _summary(
     calibration = {"ece_unbiased": np.nan, "smooth_ece": np.nan}
     if subset.relation is not None:
         point["auroc"], aurocs = resampled_auroc(
-            kept, entry.fit.prob[mask], subset.relation[mask], drawn
+            kept, entry.fit.prob[mask], drawn, subset.relation[mask]
         )
         intervals["auroc"] = interval(aurocs)
     elif len(kept):
