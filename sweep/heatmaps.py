@@ -15,7 +15,7 @@ from pathlib import Path
 from ghosttrack.analysis.runs import banks_of, find_runs
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError
-from sweep.maps import heatmaps
+from sweep.pictures import heatmaps
 
 
 def main(arguments: list[str]) -> None:

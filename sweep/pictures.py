@@ -1,6 +1,6 @@
 """Pictures of grids, layers and detection, as .svg and .png."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +25,18 @@ from ghosttrack.report.pictures import (
     draw_intervals,
     save,
 )
+from ghosttrack.sae.hooks import place_of
 from sweep.shapes import LEAST_EXPLAINED, Shape, front
-from sweep.tables import layers_of
+from sweep.tables import hooks_of, layers_of
 
 CURVES = {"fvu": "FVU", "dead_frac": "dead fraction", "ce_recovered": "cross-entropy recovered"}
 """What is drawn over depth."""
+MAPPED = {
+    "mse": ("loss: mean squared error", (0.0, None)),
+    "explained_variance": ("explained variance", (None, 1.0)),
+    "dead_frac": ("dead fraction", (0.0, None)),
+}
+"""What each is called, and the ends of its colours that are no value of the map."""
 
 
 def draw_shapes(stem: Path, shapes: Sequence[Shape], best: Shape) -> Path:
@@ -98,24 +105,42 @@ def _ends(shapes: Sequence[Shape]) -> tuple[list[int], list[float]]:
     return [shape.k for shape in shapes], [shape.explained_variance for shape in shapes]
 
 
-def draw_heatmaps(
-    stem: Path,
-    title: str,
-    maps: Mapping[str, Map],
-    layers: Sequence[str],
-    columns: Sequence[str],
-    along: str,
-) -> Path:
-    """Draw one map per quantity side by side; what is unknown stays blank.
+def heatmaps(banks: Sequence[BankRecord], folder: Path) -> list[Path]:
+    """Draw every bank; return the SVG files."""
+    with_positions = [bank for bank in banks if any("_pos_" in hook["hook"] for hook in bank.hooks)]
+    paths = [
+        _draw_maps(
+            folder / f"heatmap-{bank.model}-{bank.name}", bank.label, _by_position(bank), "position"
+        )
+        for bank in with_positions
+    ]
+    rest = [bank for bank in banks if bank not in with_positions]
+    if rest:
+        hooks, models = hooks_of(rest), {bank.model for bank in rest}
+        if len(models) > 1:
+            hooks["bank"] = hooks["model"] + " " + hooks["bank"]
+        title = models.pop() if len(models) == 1 else "all models"
+        paths.append(_draw_maps(folder / "heatmap-layers", title, hooks, "bank"))
+    return paths
 
-    Args:
-        stem: Of the files.
-        title: Above all maps.
-        maps: By what is shown.
-        layers: Names of the rows.
-        columns: Names of the columns.
-        along: What they are names of.
+
+def _by_position(bank: BankRecord) -> pd.DataFrame:
+    hooks = sorted(bank.hooks, key=lambda hook: place_of(hook["hook"])[1])
+    return hooks_of([bank._replace(hooks=hooks)])
+
+
+def _draw_maps(stem: Path, title: str, hooks: pd.DataFrame, along: str) -> Path:
+    """Draw a map per quantity: layers over columns, in the order in which hook points have them.
+
+    What is unknown stays blank; `along` says what columns are names of.
     """
+    grid = hooks.pivot(index="layer", columns=along, values=list(MAPPED))
+    columns = list(hooks[along].unique())
+    maps = {
+        said: Map(grid.xs(name, axis="columns")[columns].to_numpy(float), *ends)
+        for name, (said, ends) in MAPPED.items()
+    }
+    layers = [f"layer {layer}" for layer in grid.index]
     width = 1.6 + max(2.2, 0.5 * len(columns))
     height = 1.8 + 0.3 * len(layers) + 0.05 * max(map(len, columns))
     with mpl.rc_context({**STYLE, "axes.grid": False}):

@@ -17,12 +17,12 @@ from ghosttrack.report.html import asset, embedded, environment, script
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import Cell, SpelledSheet, sheet_of, shown, spelled
 from sweep.logged import Logged, read_logged
-from sweep.maps import heatmaps
 from sweep.pictures import (
     draw_depth,
     draw_detection,
     draw_pareto,
     draw_shapes,
+    heatmaps,
     place_on_front,
 )
 from sweep.shapes import LEAST_EXPLAINED, MOST_DEAD, shapes_of, shapes_sheet, sweet_spot

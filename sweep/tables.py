@@ -87,13 +87,7 @@ AUROC_TARGET, F1_TARGET = Target("AUROC", 0.90), Target("F1", 0.85)
 def runs_sheet(
     runs: Sequence[RunRecord], found: Mapping[Path, EvaluationRecord], detectors: Sequence[str]
 ) -> pd.DataFrame:
-    """Put runs together, a row each.
-
-    Args:
-        runs: In the order of the rows.
-        found: Their evaluations, by folder.
-        detectors: Whose AUROC has columns.
-    """
+    """Put runs together, a row each, with the AUROC of these detectors in their evaluations."""
     places = {
         f"{name} AUROC {subset}": (name, subset)
         for name in detectors

@@ -1,14 +1,14 @@
 """Read an evaluation back from its files."""
 
 import argparse
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+import pandas as pd
+from jaxtyping import Int
 
 from ghosttrack.analysis.runs import Hook, RunRecord
 from ghosttrack.artifacts import read
@@ -48,13 +48,18 @@ class EvaluationRecord(NamedTuple):
     """Model and folder."""
     evaluation: Evaluation
     """Without folds and thresholds, which no file keeps."""
-    labels: Int[np.ndarray, " sample"]
-    """1 = hallucinated."""
+    table: pd.DataFrame
+    """As `read_scores` gives it."""
     identity: Mapping[str, Any]
     """What determined it: ids of what it judges, folds, resamples, seed."""
     git_commit: str
     hooks: list[Hook]
     """Held-out metrics of the bank, per hook point."""
+
+    @property
+    def labels(self) -> Int[np.ndarray, " sample"]:
+        """1 = hallucinated."""
+        return self.table["wrong"].to_numpy()
 
 
 def read_evaluation(folder: Path) -> EvaluationRecord:
@@ -67,9 +72,10 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
     artifact = read(folder, "evaluations")
     found = read_json(folder / "evaluation.json")
     with whole(folder):
-        scores, labels = _scores(folder / "tables" / "scores.csv")
+        table = read_scores(folder)
+        scores = {name: table[name].to_numpy() for name in scored(table)}
         values = {name: _value(value) for name, value in found.items()}
-        values |= {"scores": scores, "flagged": {}, "folds": np.full(len(labels), -1)}
+        values |= {"scores": scores, "flagged": {}, "folds": np.full(len(table), -1)}
         try:
             for name, kind in RECORDS.items():
                 values[name] = tuple(_record(kind, one) for one in values[name])
@@ -83,8 +89,29 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
         facts = artifact.manifest
         return EvaluationRecord(
             f"{folder.parents[1].name} {folder.name}",
-            *(evaluation, labels, facts["identity"], facts["git_commit"], hooks),
+            *(evaluation, table, facts["identity"], facts["git_commit"], hooks),
         )
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """Read an evaluation's answers: `TEXTS`, `wrong` (0 or 1), and every detector's probability.
+
+    Raises:
+        DataError: The file cannot be read, or holds no numbers.
+    """
+    path = folder / "tables" / "scores.csv"
+    try:
+        with whole(path):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+            table = table.astype(dict.fromkeys(table.columns.difference(TEXTS), float))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return table.assign(wrong=(~table["category"].isin(list(RIGHT))).astype(np.int64))
+
+
+def scored(table: pd.DataFrame) -> list[str]:
+    """Name the detectors that have a column."""
+    return [name for name in table if name not in (*TEXTS, "wrong")]
 
 
 def read_evaluations(runs: Iterable[RunRecord]) -> dict[Path, EvaluationRecord]:
@@ -154,22 +181,3 @@ def _value(value: object) -> Any:  # noqa: ANN401 - JSON in, our records' kinds 
         is_interval = len(ends) == 2 and all(isinstance(end, float | int) for end in ends)
         return Interval(*map(float, ends)) if is_interval else tuple(ends)
     return value
-
-
-def _scores(
-    path: Path,
-) -> tuple[dict[str, Float[np.ndarray, " sample"]], Int[np.ndarray, " sample"]]:
-    """Read every detector's probabilities, and labels off the categories."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    categories = [row[header.index("category")] for row in rows]
-    labels = np.array([category not in RIGHT for category in categories], dtype=np.int64)
-    scores = {
-        name: np.array([float(row[place]) for row in rows])
-        for place, name in enumerate(header)
-        if name not in TEXTS
-    }
-    return scores, labels

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.analysis.evaluations import TEXTS
+from ghosttrack.analysis.evaluations import TEXTS, read_scores, scored
 from ghosttrack.errors import DataError
-from ghosttrack.questions.categories import RIGHT
 from ghosttrack.questions.sets import normalised
 
 SCORE = "score:"
@@ -91,9 +90,11 @@ def _evaluation(folder: Path) -> Samples:
     file = folder / "tables" / "scores.csv"
     if not file.is_file():
         raise DataError(f"{folder}: holds no tables/scores.csv, so is no folder of evaluations")
-    rows = _table(file)
-    scores = {name: [_real(row[name]) for row in rows] for name in rows[0] if name not in TEXTS}
-    return _samples(file, rows, [int(row["category"] not in RIGHT) for row in rows], scores)
+    table = read_scores(folder)
+    texts = table.filter(items=TEXTS).astype(str)
+    rows = [dict(zip(texts.columns, row, strict=True)) for row in texts.to_numpy().tolist()]
+    scores = {name: table[name].tolist() for name in scored(table)}
+    return _samples(file, rows, table["wrong"].tolist(), scores)
 
 
 def _factual(path: Path) -> Samples:

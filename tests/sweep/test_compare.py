@@ -6,9 +6,8 @@ import pytest
 from ghosttrack.analysis.evaluations import read_evaluation
 from ghosttrack.evaluation.result import Interval
 from ghosttrack.report.tables import Estimate
-from sweep.compare_models import main
+from sweep.compare_models import main, paired_sheet
 from sweep.heatmaps import main as heatmaps
-from sweep.paired import paired_sheet
 from sweep.tables import (
     Target,
     bands_sheet,
@@ -179,13 +178,13 @@ def test_positions_have_maps_of_their_own(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_evaluations_that_share_answers_are_compared_on_these(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("sweep.paired.LEAST_SHARED", 8)
+    monkeypatch.setattr("sweep.compare_models.LEAST_SHARED", 8)
     better = {"output": LABELS.astype(float)}
-    folders = [
-        judged(tmp_path / name, evaluation(scores=scores))
+    found = [
+        read_evaluation(judged(tmp_path / name, evaluation(scores=scores)))
         for name, scores in (("a", better), ("b", {"output": 1.0 - LABELS}))
     ]
-    sheet = paired_sheet({one: read_evaluation(one) for one in folders}, ("output", "few"))
+    sheet = paired_sheet(found, ("output", "few"))
     assert only(sheet, "shared answers", detector="output") == N
     difference = only(sheet, "difference", detector="output")
     assert difference == Estimate(1.0, 1.0, 1.0)
