@@ -24,7 +24,7 @@ from ghosttrack.artifacts import Artifact, is_complete, read
 from ghosttrack.command import at_least, make_folder, parser, run, say
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.classifiers import STREAMING
-from ghosttrack.detector.learners.fitted import SCORES, FittedDetector, load, values_of
+from ghosttrack.detector.learners.fitted import SCORES, FittedDetector, load, values_of, with_parts
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, interval, resample
@@ -118,8 +118,8 @@ def _elsewhere(evaluation: Artifact, fitted: Sequence[FittedDetector]) -> Elsewh
 
 def _reads(one: FittedDetector, fitted: Sequence[FittedDetector]) -> set[str]:
     """List the tables that a detector reads, and those whose scores it fuses."""
-    parts = [_reads(other, fitted) for other in fitted if other.name in one.parts]
-    return ({*one.tables} - {SCORES}).union(*parts)
+    every = with_parts(one, {held.name: held for held in fitted})
+    return {table for part in every for table in part.tables} - {SCORES}
 
 
 def _rows(

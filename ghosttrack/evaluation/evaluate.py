@@ -29,8 +29,7 @@ from ghosttrack.evaluation.claim import causal_rates, claim, persistence
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
 from ghosttrack.evaluation.expectations import expectations
-from ghosttrack.evaluation.fitting import Fits
-from ghosttrack.evaluation.reliability import PREVALENCES, reliability
+from ghosttrack.evaluation.fitting import Fits, in_turn
 from ghosttrack.evaluation.result import (
     ALL,
     WITHIN,
@@ -45,10 +44,12 @@ from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
 from ghosttrack.evaluation.summary import (
+    PREVALENCES,
     Entry,
     Subset,
     Summary,
     difference,
+    reliability,
     summarise,
 )
 
@@ -66,25 +67,20 @@ class Design(NamedTuple):
     resamples: Resamples
 
 
-def evaluate(
-    data: EvaluationData, config: EvaluationConfig, seed: int, *, n_jobs: int = -1
-) -> Evaluation:
+def evaluate(data: EvaluationData, config: EvaluationConfig, *, n_jobs: int = -1) -> Evaluation:
     """Judge every detector that the data can feed, under one protocol.
 
     Nothing is chosen on rows that it is reported on: outer folds keep groups whole, classifier,
     layer, strength, calibration and threshold are chosen in inner folds of the training rows.
 
-    Args:
-        data: Answers and what was measured on them.
-        config: Which are judged, and on what rows; its seed is not read.
-        seed: The same seed gives the same numbers, whatever `n_jobs`.
-        n_jobs: Worker processes; -1 takes every core this process may use.
+    The same seed gives the same numbers, whatever `n_jobs`; -1 takes every core this process may
+    use.
 
     Raises:
         DataError: One label only, too few groups or kinds of question to hold out, or a question
             that stands under two groups.
     """
-    design = _design(data, config, seed)
+    design, seed = _design(data, config), config.seed
     with Parallel(n_jobs=n_jobs) as parallel:
         fits = _fit(data, design, parallel, seed)
         summaries = _summarise(fits, design, parallel)
@@ -100,11 +96,11 @@ def evaluate(
     )
 
 
-def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design:
-    answers = data.answers
+def _design(data: EvaluationData, config: EvaluationConfig) -> Design:
+    answers, seed = data.answers, config.seed
     if not data.tables:
         raise DataError("evaluation: nothing was measured on the answers")
-    folds = outer_folds(answers, config, seed)
+    folds = outer_folds(answers, config)
     nested = nested_folds(folds, answers.labels, answers.groups, seed)
     feasible = available(data, config.compare)
     if not feasible.present:
@@ -125,13 +121,10 @@ def _design(data: EvaluationData, config: EvaluationConfig, seed: int) -> Design
 def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) -> Fits:
     """Fit what stands alone, then what builds on it, and choose among all last."""
     fits = Fits(data, design.nested)
-    waiting = [spec for spec in design.specs if not spec.within]
     jobs = [job for one in design.canaries for job in one.jobs(fits.folds)]
-    while waiting:
-        names = {spec.name for spec in waiting}
-        now = [spec for spec in waiting if not names & {*spec.stacked, spec.option_of}]
+    for now in in_turn(spec for spec in design.specs if not spec.within):
         fits.run(parallel, [*fits.jobs(now), *jobs], seed)
-        waiting, jobs = [spec for spec in waiting if spec not in now], []
+        jobs = []
     cheap = sorted(design.specs, key=lambda spec: spec.forwards)
     for one in (spec for spec in design.specs if spec.within):
         fitted = [

@@ -1,7 +1,7 @@
 """Fit many detectors: fold by fold for the evaluation, on all answers for use on new ones."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -30,6 +30,7 @@ from ghosttrack.detector.learners.fitted import (
     quantiles,
     signed,
     uncut,
+    with_parts,
 )
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.crossfit import (
@@ -138,6 +139,16 @@ class Fits:
         return jobs
 
 
+def in_turn(specs: Iterable[DetectorSpec]) -> Iterator[list[DetectorSpec]]:
+    """Yield detectors at once that build on none but those before."""
+    waiting = list(specs)
+    while waiting:
+        names = {one.name for one in waiting}
+        now = [one for one in waiting if names.isdisjoint((*one.stacked, one.option_of))]
+        yield now
+        waiting = [one for one in waiting if one not in now]
+
+
 def first_of_best(aurocs: Float[np.ndarray, " detector"]) -> int:
     """Find the first detector that no other beats by more than `TIE`.
 
@@ -164,22 +175,20 @@ def fit_whole(
     inner = grouped_folds(answers.labels, answers.groups, answers.prompts, INNER_FOLDS, seed)
     rows = np.arange(len(answers))
     fold = Fold(0, rows, rows[:0], inner)
-    waiting = [one for one in available(data, names).present if not one.within]
-    cheap, done = sorted(waiting, key=lambda one: one.forwards), dict[str, Whole]()
+    wanted = [one for one in available(data, names).present if not one.within]
+    cheap, done = sorted(wanted, key=lambda one: one.forwards), dict[str, Whole]()
     with Parallel(n_jobs=n_jobs) as parallel:
-        while waiting:
-            held = {one.name for one in waiting}
-            now = [one for one in waiting if held.isdisjoint((*one.stacked, one.option_of))]
-            waiting = [one for one in waiting if one not in now]
+        for now in in_turn(wanted):
             tasks = [_task(one, data, fold, done, seed) for one in now]
             found = cast("list[Whole]", parallel(one for one in tasks if one is not None))
             done |= {one.fitted.name: one for one in found}
     left, best = [one.name for one in cheap if one.competes and one.name in {*done} & {*names}], []
     while left:
         best.append(left.pop(first_of_best(np.array([done[name].auroc for name in left]))))
-    parts = {name for one in names if one in done for name in done[one].parts(done)}
+    fitted = {name: one.fitted for name, one in done.items()}
+    parts = {part.name for one in names if one in done for part in with_parts(fitted[one], fitted)}
     order = dict.fromkeys((*best, *names, *sorted(parts)))
-    return tuple(done[name].fitted for name in order if name in done)
+    return tuple(fitted[name] for name in order if name in fitted)
 
 
 class Whole(NamedTuple):
@@ -189,11 +198,6 @@ class Whole(NamedTuple):
     oof: Float[np.ndarray, " row"]
     """Raw scores, each from models of the other inner folds."""
     auroc: float
-
-    def parts(self, done: Mapping[str, "Whole"]) -> list[str]:
-        """List the detectors that it is fused from, and theirs."""
-        own = self.fitted.parts
-        return [*own, *(name for one in own for name in done[one].parts(done))]
 
 
 def _task(

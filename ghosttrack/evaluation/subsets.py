@@ -105,19 +105,18 @@ def check_answers(answers: Answers, n_folds: int) -> None:
     check_labels(judged.labels, judged.groups, n_folds)
 
 
-def outer_folds(
-    answers: Answers, config: EvaluationConfig, seed: int
-) -> Int[np.ndarray, " sample"]:
+def outer_folds(answers: Answers, config: EvaluationConfig) -> Int[np.ndarray, " sample"]:
     """Deal answers into folds, as `n_folds` and `held_out` ask.
 
     Raises:
         DataError: As in `grouped_folds`, or there are too few kinds of question to hold one out.
     """
-    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, config.n_folds, seed)
+    n_folds, seed = config.n_folds, config.seed
+    folds = grouped_folds(answers.labels, answers.groups, answers.prompts, n_folds, seed)
     if config.held_out is HeldOut.group:
         return folds
     return transfer_folds(
-        answers.labels, kinds_of_question(answers, config.held_out), config.n_folds, seed
+        answers.labels, kinds_of_question(answers, config.held_out), n_folds, seed
     )
 
 

@@ -1,5 +1,6 @@
 """From cross-fitted probabilities to rows with intervals; free of torch, as workers import it."""
 
+from collections.abc import Iterable, Mapping
 from math import isfinite, sqrt
 from typing import NamedTuple
 
@@ -7,22 +8,23 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
+from ghosttrack.detector.learners.calibration import log_odds_ratio, shifted
 from ghosttrack.evaluation.bootstrap import Resamples, interval, once, unbiased
 from ghosttrack.evaluation.crossfit import CrossFit
-from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Row
+from ghosttrack.evaluation.result import UNDEFINED, Interval, Pair, Reliability, Row
 from ghosttrack.evaluation.scores import Scores, resampled_auroc, score, smooth_ece, tabulate
 
 ENOUGH = 500
 """Answers of each label below which an interval is read with caution (Hanley and McNeil 1982:
 at 500 of each an AUROC of 0.75 is known to 0.03)."""
-
 TWICE = sqrt(2)
 """Where nothing tells anything, what the answers of one fold say by chance of those of another is
 said the other way round as well: each pair of answers counts twice, which doubles the variance."""
 
-
 FEW_GROUPS = 30
 """Groups below which resampled intervals are too narrow (Cameron, Gelbach and Miller 2008)."""
+PREVALENCES = (0.1, 0.5)
+"""Shares of hallucinated answers at which reliability is told."""
 
 
 class Subset(NamedTuple):
@@ -94,6 +96,27 @@ def difference(a: Summary, b: Summary, n_tests: int = 1) -> Pair:
         delta=a.row.auroc - b.row.auroc,
         ci=interval(a.aurocs - b.aurocs, n_tests) if defined else UNDEFINED,
     )
+
+
+def reliability(
+    probs: Mapping[str, Float[np.ndarray, " sample"]],
+    labels: Int[np.ndarray, " sample"],
+    prevalences: Iterable[float],
+) -> tuple[Reliability, ...]:
+    """Judge calibrated probabilities where other shares are hallucinated, as they are and shifted.
+
+    Right and hallucinated answers are weighted to these shares: they are the same answers, only as
+    many more or fewer of them.
+    """
+    base = float(labels.mean())
+    found = []
+    for name, prob in probs.items():
+        for share in sorted({*prevalences}):
+            weights = np.where(labels == 1, share / base, (1 - share) / (1 - base))
+            moved = shifted(prob, log_odds_ratio(base, share))
+            errors = (smooth_ece(labels, one, weights) for one in (prob, moved))
+            found.append(Reliability(name, share, *errors))
+    return tuple(found)
 
 
 def _summary(

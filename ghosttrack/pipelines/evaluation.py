@@ -48,7 +48,7 @@ def write_evaluation(sources: "Detection", folder: Path) -> None:
     config, fitted = setup.config, sources.detectors.make().path
     with setup.run.stage("evaluate"):
         judging = config.evaluation
-        evaluation = evaluate(evaluation_data(sources), judging, judging.seed)
+        evaluation = evaluate(evaluation_data(sources), judging)
     with setup.run.stage("report"):
         explainer = next(one for one in load(fitted) if not one.parts)
         material = _material(sources, evaluation, explainer)

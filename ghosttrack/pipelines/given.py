@@ -106,7 +106,7 @@ def write_evaluation(stages: "ReadyDetection", folder: Path) -> None:
             said=ready.said,
             parts=ready.parts,
         )
-        evaluation = evaluate(data, config.evaluation, config.evaluation.seed)
+        evaluation = evaluate(data, config.evaluation)
     with run.stage("report"):
         material = _material(run, config, evaluation, ready, measured)
         write_findings(folder, run, config, material, _no_tokens)

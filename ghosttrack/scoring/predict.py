@@ -25,7 +25,7 @@ from ghosttrack.detector.judgement import (
 )
 from ghosttrack.detector.learners.calibration import shifted
 from ghosttrack.detector.learners.classifiers import STREAMING
-from ghosttrack.detector.learners.fitted import FittedDetector, values_of
+from ghosttrack.detector.learners.fitted import FittedDetector, values_of, with_parts
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.attribution import promote, promoted_tokens
 from ghosttrack.detector.tracks.streaming import Stream
@@ -90,21 +90,20 @@ class RankedDetectors:
         for at in self.ranks:
             if self.fitted[at].name == STREAMING:
                 continue
-            own = self._with_parts(self.fitted[at])
+            own = with_parts(self.fitted[at], self._named)
             held |= {one.name: one for one in own}
             if {table for one in own for table in one.tables} <= ANY_ANSWER:
                 break
         return tuple(held.values())
 
+    @cached_property
+    def _named(self) -> dict[str, FittedDetector]:
+        return {one.name: one for one in self.fitted}
+
     @property
     def reads(self) -> frozenset[str]:
         """Tables that those read."""
         return frozenset(table for one in self.asked for table in one.tables)
-
-    def _with_parts(self, one: FittedDetector) -> list[FittedDetector]:
-        named = {held.name: held for held in self.fitted}
-        parts = [part for name in one.parts for part in self._with_parts(named[name])]
-        return [one, *parts]
 
     def verdicts(
         self, features: AnswerFeatures, notes: Sequence[tuple[str, ...]]
@@ -169,7 +168,7 @@ class RankedDetectors:
         return tuple(found)
 
     def _sees_tokens(self, at: int) -> bool:
-        return any(SEEN & set(one.tables) for one in self._with_parts(self.fitted[at]))
+        return any(SEEN & {*one.tables} for one in with_parts(self.fitted[at], self._named))
 
     def _spoken(self, values: Sequence[Float[np.ndarray, "_ _"]], row: int) -> dict[str, Spoken]:
         pairs = zip(self.fitted, values, strict=True)

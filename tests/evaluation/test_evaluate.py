@@ -153,7 +153,7 @@ def with_tables(*names: str) -> EvaluationData:
 
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
-    return evaluate(whole_data(), SETTINGS, 0, n_jobs=1)
+    return evaluate(whole_data(), SETTINGS, n_jobs=1)
 
 
 def test_every_detector_has_a_row_in_every_subset(result: Evaluation):
@@ -205,7 +205,6 @@ def test_one_of_several_nulls_has_to_be_told_apart_from_chance_among_all_of_them
         evaluate(
             data._replace(tables={**data.tables, **more}),
             replace(SETTINGS, compare=[*names, *more]),
-            *(0,),
             n_jobs=1,
         ).pair(*names)
         for more in ({}, others)
@@ -348,7 +347,7 @@ def test_only_detectors_that_are_asked_for_are_judged_and_what_they_build_on():
 
 def test_nothing_left_to_judge_is_one_clear_line():
     with pytest.raises(DataError, match="nothing is left to judge; few: this data holds no swap"):
-        evaluate(whole_data(), replace(SETTINGS, compare=["few"]), 0, n_jobs=1)
+        evaluate(whole_data(), replace(SETTINGS, compare=["few"]), n_jobs=1)
 
 
 def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
@@ -361,13 +360,13 @@ def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
     assert specs["tracks:support+output"].reads == {"tracks": ("t1", "t2"), "output": ()}
     assert specs["paraphrase+output"].forwards == 5
     assert planned.left_out == {"swap+output": "this data holds no swap"}
+    assert not {*asked} & {spec.name for spec in available(data).present}
     every = available(data, ["families"])
     assert {spec.name for spec in every.present} == {
         *("paraphrase+output", "owner+output", "tracks:competition+output"),
         "tracks:support+output",
     }
     assert {*every.left_out} == {f"{name}+output" for name in FAMILIES if name not in data.tables}
-    assert not {*asked} & {spec.name for spec in available(data).present}
 
 
 def test_a_detector_that_there_is_not_is_one_clear_line():
@@ -401,7 +400,7 @@ def test_the_default_rows_are_those_of_the_closing_table_and_all_where_data_feed
 def test_kinds_of_question_are_held_out_with_their_entities():
     data = with_tables("output", "owner")
     settings = replace(SETTINGS, held_out=HeldOut.relation, compare=["owner", "output"])
-    result = evaluate(data, settings, 0, n_jobs=1)
+    result = evaluate(data, settings, n_jobs=1)
     relations, groups = np.array(data.answers.relations), np.array(data.answers.groups)
     assert {row.detector for row in result.rows} == {"owner", "output"}
     for fold in range(SETTINGS.n_folds):
@@ -419,7 +418,7 @@ def test_workers_change_no_number():
     few = with_tables("output", "owner")._replace(
         probes=np.empty((0, N, 8)), latents=(), persistence={}
     )
-    one, two = (evaluate(few, SETTINGS, 0, n_jobs=n_jobs).to_json() for n_jobs in (1, 2))
+    one, two = (evaluate(few, SETTINGS, n_jobs=n_jobs).to_json() for n_jobs in (1, 2))
     assert one == two
 
 
@@ -444,7 +443,7 @@ def test_what_the_data_cannot_feed_is_left_out_by_name():
         states={},
         persistence={},
     )
-    result = evaluate(bare, SETTINGS, 0, n_jobs=1)
+    result = evaluate(bare, SETTINGS, n_jobs=1)
     assert {row.detector for row in result.rows} == {
         "output", "output_best", "output_shrunk", "recommended", "recommended:one_pass",
         "tracks+output", "control:question_tfidf", "control:relation",
@@ -468,7 +467,7 @@ def test_a_question_under_two_groups_is_refused():
     full = whole_data()
     doubled = replace(full.answers, prompts=("the same question",) * N)
     with pytest.raises(DataError, match="the text 'the same question' stands under the"):
-        evaluate(full._replace(answers=doubled), SETTINGS, 0, n_jobs=1)
+        evaluate(full._replace(answers=doubled), SETTINGS, n_jobs=1)
 
 
 def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
@@ -476,7 +475,7 @@ def test_answers_that_came_ready_need_no_output_scores_and_no_probabilities():
     unknown = replace(answers, prob=np.full(N, np.nan), relations=("",) * N)
     sampling = table(answers.labels, (1.0,), "s", 5)
     given = EvaluationData(unknown, {"sampling": sampling}, {"sampling": 10.0})
-    result = evaluate(given, SETTINGS, 0, n_jobs=1)
+    result = evaluate(given, SETTINGS, n_jobs=1)
     assert result.subsets == ("all",)
     assert result.row("sampling").auroc == pytest.approx(0.76, abs=0.06)  # d' = 1
     assert result.row("sampling").forwards == 11
@@ -500,7 +499,7 @@ def test_canaries_may_tell_relations_apart_where_these_are_uneven():
     output = Table(drawn.output.names, drawn.output.values[order])
     data = EvaluationData(replace(drawn, **fields, output=output), {"output": output}, {})
     on_all, inside = (
-        evaluate(data._replace(is_real=is_real), SETTINGS, 0, n_jobs=1) for is_real in (False, True)
+        evaluate(data._replace(is_real=is_real), SETTINGS, n_jobs=1) for is_real in (False, True)
     )
     assert on_all.canaries["index"] > 0.8
     assert "index" in on_all.singing

@@ -4,7 +4,15 @@ import pytest
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.crossfit import CrossFit
 from ghosttrack.evaluation.scores import plain_auroc
-from ghosttrack.evaluation.summary import Entry, Subset, canary_result, difference, summarise
+from ghosttrack.evaluation.summary import (
+    PREVALENCES,
+    Entry,
+    Subset,
+    canary_result,
+    difference,
+    reliability,
+    summarise,
+)
 
 N = 1300
 
@@ -127,3 +135,32 @@ def test_a_canary_of_noise_is_above_chance_no_more_often_than_its_interval_says(
         sung += canary_result(labels, like @ (2 * labels - 1), folds, resamples, 1)[1].low > 0.5
     # 2.5 % of 200 are 5 with a standard deviation of 2.2; of what the draws alone say 8 %, 16.
     assert sung < 11
+
+
+def test_risks_of_a_calibrated_detector_hold_at_another_base_rate_once_shifted():
+    generator = np.random.default_rng(0)
+    labels = (generator.random(40_000) < 0.61).astype(np.int64)
+    evidence = (
+        generator.normal(size=40_000) + 1.5 * labels
+    )  # of equal variance: logit is linear in it
+    log_odds = np.log(0.61 / 0.39) + 1.5 * evidence - 1.5**2 / 2
+    prob = 1 / (1 + np.exp(-log_odds))
+    found = {one.prevalence: one for one in reliability({"a": prob}, labels, (*PREVALENCES, 0.61))}
+    assert [*found] == [0.1, 0.5, 0.61]
+    assert found[0.1].error > 0.1
+    assert found[0.5].error > 0.02
+    for one in found.values():
+        assert one.shifted_error < 0.015
+    assert found[0.61].error == pytest.approx(found[0.61].shifted_error, abs=0.005)
+
+
+def test_weights_stand_for_answers_that_are_there_as_often():
+    generator = np.random.default_rng(1)
+    labels, prob = np.repeat([1, 1, 0], 50), generator.random(150)
+    # Two thirds are hallucinated; each right answer twice makes a half of them.
+    twice = np.append(np.arange(150), np.arange(100, 150))
+    weighted, repeated = (
+        reliability({"a": prob[rows]}, labels[rows], (0.5,))[0].error
+        for rows in (np.arange(150), twice)
+    )
+    assert weighted == pytest.approx(repeated)

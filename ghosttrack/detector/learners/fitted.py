@@ -299,6 +299,11 @@ class FittedDetector:
         return self.calibration.prob(scores(self.scorer, values))
 
 
+def with_parts(one: FittedDetector, named: Mapping[str, FittedDetector]) -> list[FittedDetector]:
+    """List a detector and those that it fuses, theirs too."""
+    return [one, *(each for name in one.parts for each in with_parts(named[name], named))]
+
+
 def signed(values: Values, directions: Int[np.ndarray, " column"]) -> Linear:
     """Score as `LabelFree` does."""
     center, scale = moments(values)
@@ -317,19 +322,14 @@ def values_of(
     """Look the columns of all detectors up, by their names; parts of others are scored first."""
     named = {one.name: one for one in detectors}
     found: dict[str, Values] = {}
-
-    def look(one: FittedDetector) -> Values:
-        if one.name not in found:
-            parts = [named[name] for name in one.parts]
-            said = [
-                np.where(part.lacks(look(part)), np.nan, scores(part.scorer, look(part)))
-                for part in parts
-            ]
-            fused = {SCORES: Table(one.parts, np.column_stack(said))} if parts else {}
-            found[one.name] = one.values({**tables, **fused})
-        return found[one.name]
-
-    return {one.name: look(one) for one in detectors}
+    for one in (part for each in detectors for part in reversed(with_parts(each, named))):
+        if one.name in found:
+            continue
+        parts = [(named[name], found[name]) for name in one.parts]
+        said = [np.where(part.lacks(x), np.nan, scores(part.scorer, x)) for part, x in parts]
+        fused = {SCORES: Table(one.parts, np.column_stack(said))} if parts else {}
+        found[one.name] = one.values({**tables, **fused})
+    return {one.name: found[one.name] for one in detectors}
 
 
 def quantiles(values: Values, labels: RowLabels) -> Float[np.ndarray, "label quantile column"]:
@@ -385,9 +385,8 @@ def _load_one(
     steps = _below(arrays, "steps.")
     calibration = Calibration(**facts["calibration"], steps=Steps(**steps) if steps else None)
     held: dict[str, Any] = {name: facts[name] for name in PLAIN}
-    held["columns"] = tuple(held["columns"])
-    held |= {name: arrays[name] for name in ("has_holes", "quantiles")}
-    return FittedDetector(scorer=scorer, calibration=calibration, **held)
+    held |= {"columns": tuple(facts["columns"]), "scorer": scorer, "calibration": calibration}
+    return FittedDetector(**held, has_holes=arrays["has_holes"], quantiles=arrays["quantiles"])
 
 
 def _below(
