@@ -71,9 +71,7 @@ def enriched(firings: csr_array, frequency: Int64[np.ndarray, " token"]) -> Enri
     a few texts make most of a latent's firings. Pairs without firings count as tests with p = 1;
     so do those with no more than expected, whose p is above 1/2 and could not be called.
 
-    Args:
-        firings: By latent and token.
-        frequency: How often each token is there.
+    `firings` are by latent and token, `frequency` is how often each token is there.
     """
     pairs = firings.tocoo()
     latent, token = (one.astype(np.int64) for one in (pairs.row, pairs.col))

@@ -106,12 +106,9 @@ class Tally:
 
 
 def strongest(fired: Fired, documents: Int32[np.ndarray, " token"], n: int) -> Fired:
-    """Take each latent's `n` strongest firings, of every document at most one.
+    """Take each latent's `n` strongest firings at most, of every document one at most.
 
-    Args:
-        fired: In any order.
-        documents: Of every token.
-        n: At most so many.
+    `documents` are those of every token.
     """
     document = documents[fired.place]
     one_each = np.lexsort((fired.place, -fired.value, document, fired.latent))
@@ -131,14 +128,9 @@ def _starts(*columns: Int[np.ndarray, " row"]) -> Bool[np.ndarray, " row"]:
 
 @torch.no_grad()
 def tally(lm: LM, bank: Bank, text: HeldoutText, batch_size: int, n_contexts: int) -> Tally:
-    """Let a model read, and count what a bank's latents fire on.
+    """Let a model read windows, so many at a time, and count what a bank's latents fire on.
 
-    Args:
-        lm: Whose residual stream the bank takes apart.
-        bank: Moved to the model's device; its hook points are whole layers.
-        text: By length in ascending order.
-        batch_size: Windows per forward pass.
-        n_contexts: As in `Tally`.
+    The bank is moved to the model's device; its hook points are whole layers.
     """
     bank = bank.to(lm.device)
     layers = [layer_of(hook) for hook in bank.hooks]

@@ -111,9 +111,7 @@ def _make(given: argparse.Namespace) -> None:
 def find_subject(folder: Path, *, trust_remote_code: bool = False) -> Subject:
     """Read a run's folder; of a folder of several, the newest run that has a bank.
 
-    Args:
-        folder: Of a run or of several.
-        trust_remote_code: Let code that came with the model run, whatever the run's settings say.
+    Code that came with the model runs where that is allowed here, whatever the settings say.
 
     Raises:
         ConfigError: The model cannot be found.

@@ -187,12 +187,7 @@ def group(files: Iterable[Path]) -> tuple[list[Group], dict[Path, str]]:
 
 
 def import_bank(one: Group, folder: Path, root: Path) -> Artifact:
-    """Write a bank; what its files say of themselves stands in the manifest.
-
-    Args:
-        one: What goes in.
-        folder: Of the model, `outputs/<model>`.
-        root: That sources are named from.
+    """Write a bank below the model's `folder`; what its files say of themselves is provenance.
 
     Raises:
         DataError: The folder cannot be written.
@@ -216,12 +211,7 @@ def import_bank(one: Group, folder: Path, root: Path) -> Artifact:
 
 
 def import_result(file: Path, folder: Path, name: str) -> Artifact:
-    """Keep a result file as it is, and its numbers by name.
-
-    Args:
-        file: JSON.
-        folder: Of the model, `outputs/<model>`.
-        name: Of the artefact, before it is made safe.
+    """Keep a result file as it is below the model's `folder`, and its numbers by name.
 
     Raises:
         DataError: It is not JSON or holds no number, or the folder cannot be written.

@@ -171,11 +171,7 @@ def _foreign(
 ) -> str:
     """Say what is not of the run whose settings Hydra wrote; nothing where all is.
 
-    Args:
-        folder: The run's.
-        config: As Hydra wrote it.
-        overrides: As Hydra wrote them.
-        records: What the run wrote at its end, by file name; None: it did not.
+    `records` are what it wrote at its end, by file name; None: it did not.
     """
     for name, record in records.items():
         told = tuple(map(str, (record or {}).get("overrides", overrides)))

@@ -21,14 +21,14 @@ from ghosttrack.detector.answers.self_checks import (
 )
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.roster import intervention_specs
-from ghosttrack.detector.table import StatisticSpec
+from ghosttrack.detector.table import REAL, StatisticSpec, define
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
 from ghosttrack.detector.tracks.positions import PEAK_STATISTICS
 from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
 
-SUBJECT_KNOWN = StatisticSpec(
-    *("subject_known", "knownness", "mean z of latents at the subject that tell right from wrong"),
-    *(-inf, inf, -1),
+(SUBJECT_KNOWN,) = define(
+    "knownness",
+    ("subject_known", REAL, -1, "mean z of latents at the subject that tell right from wrong"),
 )
 """Learned in every fold, and so a detector by itself, which turns it."""
 SPECS = (

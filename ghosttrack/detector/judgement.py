@@ -214,15 +214,9 @@ def explain(
 ) -> Explanation:
     """Say what each of the detector's columns added to an answer's score.
 
-    What a detector of `parts` said is put down to that one's own columns, in proportion, where it
-    was weighed linearly. A probe's many columns are one reason.
-
-    Args:
-        fitted: The detector.
-        values: Of the answer, in the order of its columns.
-        specs: By name; a column without one is named as it is.
-        about: Names for the sentences.
-        parts: Detectors that it fuses, by name.
+    What a detector of `parts`, which it fuses, said is put down to that one's own columns, in
+    proportion, where it was weighed linearly. A probe's many columns are one reason. A column
+    without a spec is named as it is.
     """
     base, found = _reasons(fitted, values, specs, about, parts)
     reasons = [

@@ -49,15 +49,9 @@ def further_tables(
     layers: Sequence[int],
     bank: Bank | None,
 ) -> dict[str, Table]:
-    """Measure what the detectors read beyond output, interventions and tracks.
+    """Measure what the detectors' columns name beyond output, interventions and tracks.
 
-    Args:
-        lm: The model.
-        detectors: Whose columns say what is needed.
-        answers: Just given.
-        template: The prompt around a question.
-        layers: Blocks whose residual streams may be read.
-        bank: What latents are read through, where there is one.
+    `template` is the prompt around a question, `layers` are the blocks that may be read.
     """
     columns = [column.partition(":") for one in detectors for column in one.columns]
     tables: dict[str, Table] = {}

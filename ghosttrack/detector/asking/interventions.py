@@ -77,15 +77,11 @@ def intervene(
     *,
     siblings_again: bool,
 ) -> Interventions:
-    """Score the model's answers again under every family.
+    """Score the model's answers again under every family, of so many copies (`roster.requested`).
 
-    Args:
-        lm: The model that gave the answers.
-        questions: Hold the question of each answer, by id; the others say how else one can ask.
-        answers: To be scored again.
-        families: Each with its number of copies, above 0 (`roster.requested`).
-        seed: Of the drawn names, together with the question's id.
-        siblings_again: Ask again about the answers to sibling questions as well.
+    `questions` hold that of each answer, by id; the others say how else one can ask. The seed is of
+    the drawn names, together with the question's id. With `siblings_again` the answers to sibling
+    questions are scored again as well.
     """
     began = time.perf_counter()
     by_id = {question.id: question for question in questions.questions}

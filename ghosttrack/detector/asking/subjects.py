@@ -47,10 +47,7 @@ def with_span_names(questions: QuestionSet, lm: LM) -> QuestionSet:
 def find_subjects(lm: LM, questions: QuestionSet, answers: Answers) -> FoundSubjects:
     """Mask the parts of every question that was answered, one at a time, and score the answer.
 
-    Args:
-        lm: The model that gave the answers.
-        questions: Hold the question of each answer, by id; `names` are those of slots.
-        answers: What masking costs.
+    `questions` hold that of each answer, by id; their `names` are those of slots.
     """
     by_id = {question.id: question for question in questions.questions}
     asked = [by_id[question_id] for question_id in answers.question_ids]

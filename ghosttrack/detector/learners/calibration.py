@@ -76,12 +76,9 @@ def shifted(prob: PerSample, log_odds: float) -> PerSample:
 
 
 def calibrate(scores: PerSample, labels: Labels, inner: Labels) -> Calibration:
-    """Fit Platt's or isotonic calibration, whichever predicts inner folds better.
+    """Fit Platt's or isotonic calibration to out-of-fold scores, higher where hallucinated.
 
-    Args:
-        scores: Out-of-fold scores, higher = more likely hallucinated.
-        labels: 1 = hallucinated.
-        inner: Inner fold of each row; the two are compared by log-loss on held-out folds.
+    The one is taken that predicts the inner folds better, each held out, by log-loss.
     """
     losses = {
         kind: sum(_held_out_loss(kind, scores, labels, inner == fold) for fold in np.unique(inner))
