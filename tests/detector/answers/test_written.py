@@ -1,13 +1,16 @@
 """Answers that others wrote: judged by who wrote them to be right, read where they differ."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.answers import Answers, answer
-from ghosttrack.detector.answers.written import reading_points, written_answers
+from ghosttrack.detector.answers.written import reading_points, surface_table, written_answers
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet
+from tests.support.answers import made_up_answers
 
 N = 40
 
@@ -77,3 +80,20 @@ def test_they_are_read_where_right_and_wrong_differ_and_own_ones_at_the_question
     own = answer(lm, asked())
     assert not own.are_written
     assert reading_points(lm, own) == ([lm.encode(p) for p in own.prompts], list(own.token_ids))
+
+
+def test_the_surface_is_counted():
+    answers = replace(
+        made_up_answers(3, 2),
+        prompts=("Where is Rome?",) * 3,
+        texts=("Rome is not in Iran, 1 of 2.", "", "Rome"),
+    )
+    table = surface_table(answers)
+    row = dict(zip(table.names, table.values[0].tolist(), strict=True))
+    # Words: rome is not in iran 1 of 2; of these "rome" and "is" stand in the question.
+    assert row == {
+        "characters": 28, "words": 8, "mean_word": 19 / 8, "shared_words": 2, "shared_share": 0.25,
+        "marks": 2, "capitals": 2, "digits": 2, "denials": 1,
+    }  # fmt: skip
+    assert table.values[1].tolist() == [0] * len(table.names)
+    assert table.column("shared_share")[2] == 1
