@@ -15,12 +15,12 @@ from tests.report.materials import LABELS, evaluation
 from tests.sweep.outputs import bank, detected, hook, judged
 
 
-@pytest.fixture
-def found(tmp_path: Path) -> Path:
-    return judged(tmp_path / "outputs" / "tiny")
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return judged(tmp_path_factory.mktemp("export") / "outputs" / "tiny")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def made(found: Path) -> Path:
     """An evaluation whose run is there, beside a later run that found it."""
     root = found.parents[1]
@@ -43,9 +43,15 @@ def test_an_evaluation_is_read_back_as_it_was(found: Path):
         assert read.scores[name] == pytest.approx(scores, abs=1e-6)
 
 
-def test_every_caption_says_what_the_numbers_rest_on(made: Path, tmp_path: Path):
-    main([str(made), "--to", str(tmp_path / "paper")])
-    texts = [path.read_text() for path in (tmp_path / "paper").glob("*.tex")]
+@pytest.fixture(scope="module")
+def paper(made: Path) -> Path:
+    folder = made.parents[3] / "paper"
+    main([str(made), "--to", str(folder)])
+    return folder
+
+
+def test_every_caption_says_what_the_numbers_rest_on(paper: Path):
+    texts = [path.read_text() for path in paper.glob("*.tex")]
     captions = [text for text in texts if "caption{" in text]
     assert len(captions) == 4 + len(FIGURES)
     for text in captions:
@@ -69,9 +75,7 @@ def test_a_caution_about_few_answers_is_said_in_the_captions(made: Path):
     assert protocol(found).endswith("2,000 resamples. Caution: 4 of the rarer.")
 
 
-def test_the_document_shows_files_that_are_there(made: Path, tmp_path: Path):
-    paper = tmp_path / "paper"
-    main([str(made), "--to", str(paper)])
+def test_the_document_shows_files_that_are_there(paper: Path):
     shown = re.findall(r"\\input\{(.*)\}", (paper / "paper.tex").read_text())
     assert len(shown) == 4 + len(FIGURES)
     pictures = [
@@ -97,18 +101,16 @@ def test_numbers_of_the_tables_are_those_of_the_evaluation(made: Path, tmp_path:
 
 
 @pytest.mark.long
-def test_the_same_evaluation_gives_the_same_files(made: Path, tmp_path: Path):
-    for name in ("one", "two"):
-        main([str(made), "--to", str(tmp_path / name)])
+def test_the_same_evaluation_gives_the_same_files(made: Path, paper: Path, tmp_path: Path):
+    main([str(made), "--to", str(tmp_path)])
     one, two = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        for name in ("one", "two")
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (paper, tmp_path)
     )
     assert one == two
 
 
-def test_without_a_run_the_command_is_not_made_up(found: Path):
-    assert "settings not known" in command(found)
+def test_without_a_run_the_command_is_not_made_up(tmp_path: Path):
+    assert "settings not known" in command(judged(tmp_path / "outputs" / "tiny"))
 
 
 def test_no_text_is_taken_for_latex(tmp_path: Path):
@@ -120,9 +122,8 @@ def test_no_text_is_taken_for_latex(tmp_path: Path):
     assert not set(rest) & set("\\~^&%$#_{}")
 
 
-def test_columns_are_as_many_as_their_kinds(found: Path, tmp_path: Path):
-    main([str(found), "--to", str(tmp_path)])
-    for path in tmp_path.glob("table_*.tex"):
+def test_columns_are_as_many_as_their_kinds(paper: Path):
+    for path in paper.glob("table_*.tex"):
         text = path.read_text()
         (kinds,) = re.findall(r"begin\{tabular\}\{([lr]+)\}", text)
         lines = [line for line in text.splitlines() if line.endswith(r" \\")]

@@ -39,8 +39,10 @@ def person(name, **fields):
 BARE = Question(id="bare", prompt="what is the city ?", answers=("rome",), group="bare")
 
 
-def ask(lm, questions, answers, families=ASKED, seed=0, **again):
-    return intervene(lm, questions, answers, families, seed, **({"siblings_again": False} | again))
+def ask(lm, questions, families=ASKED, seed=0, answers=None, *, siblings_again=False):
+    """Ask again about the model's own answers, or others."""
+    answers = answers or answer(lm, questions)
+    return intervene(lm, questions, answers, families, seed, siblings_again=siblings_again)
 
 
 def question_set(*questions):
@@ -50,7 +52,7 @@ def question_set(*questions):
 def test_numbers_are_those_of_copies_scored_one_by_one(lm):
     questions = question_set(*(person(name) for name in PERSONS[:3]))
     answers = answer(lm, questions)
-    found = ask(lm, questions, answers, ASKED, seed=0)
+    found = ask(lm, questions, answers=answers)
     for sample, (question, said) in enumerate(
         zip(questions.questions, answers.token_ids, strict=True)
     ):
@@ -74,7 +76,7 @@ def test_agreement_counts_the_wordings_that_greedily_lead_to_the_same_answer(lm)
     question = person("anna", wordings=("where was anna born ?", "bert", "carla was", "the red"))
     questions = question_set(question)
     answers = answer(lm, questions)
-    found = ask(lm, questions, answers, {PARAPHRASE: 4}, seed=0)
+    found = ask(lm, questions, {PARAPHRASE: 4}, answers=answers)
     again = answer(
         lm, question_set(*(person(str(i), prompt=t) for i, t in enumerate(question.wordings)))
     )
@@ -87,8 +89,7 @@ def test_agreement_counts_the_wordings_that_greedily_lead_to_the_same_answer(lm)
 def test_a_question_is_not_moved_by_the_others_or_their_order(lm):
     all_questions = question_set(*(person(name) for name in PERSONS))
     some = question_set(person("elsa"), person("anna"))
-    one = ask(lm, all_questions, answer(lm, all_questions), ASKED, seed=3)
-    two = ask(lm, some, answer(lm, some), ASKED, seed=3)
+    one, two = (ask(lm, asked, seed=3) for asked in (all_questions, some))
     rows = [PERSONS.index("elsa"), PERSONS.index("anna")]
     for name, table in two.tables.items():
         assert table.values == pytest.approx(one.tables[name].values[rows], abs=1e-4, nan_ok=True)
@@ -97,14 +98,13 @@ def test_a_question_is_not_moved_by_the_others_or_their_order(lm):
 
 def test_another_seed_asks_about_other_names(lm):
     questions = question_set(*(person(name) for name in PERSONS))
-    answers = answer(lm, questions)
-    tables = [ask(lm, questions, answers, {OWNER: 2}, seed=seed).tables["owner"] for seed in (0, 1)]
+    tables = [ask(lm, questions, {OWNER: 2}, seed).tables["owner"] for seed in (0, 1)]
     assert not np.allclose(tables[0].values, tables[1].values)
 
 
 def test_a_question_without_subject_or_wordings_has_no_numbers_and_no_rival(lm):
     questions = question_set(BARE, person("anna"))
-    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions)
     for table in found.tables.values():
         assert np.isnan(table.values[0]).all()
         assert np.isfinite(table.values[1]).all()
@@ -114,12 +114,12 @@ def test_a_question_without_subject_or_wordings_has_no_numbers_and_no_rival(lm):
 
 def test_a_family_that_no_question_can_have_is_left_out_and_named(lm):
     questions = question_set(BARE, person("anna", subject="", short="", wordings=("anna is",)))
-    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions)
     assert found.left_out == ("owner",)
     assert found.tables["paraphrase"].names == tuple(spec.name for spec in PARAPHRASE.specs)
     assert np.isnan(found.gaps).all()
     questions = question_set(BARE)
-    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions)
     assert found.left_out == ("paraphrase", "owner")
     assert found.tables == {}
     assert found.forwards == {}
@@ -127,7 +127,7 @@ def test_a_family_that_no_question_can_have_is_left_out_and_named(lm):
 
 def test_forwards_count_the_copies_per_answer(lm):
     questions = question_set(BARE, person("anna"))
-    found = ask(lm, questions, answer(lm, questions), ASKED, seed=0)
+    found = ask(lm, questions)
     # One of two answers has 2 wordings, and its own name beside 3 others.
     assert found.forwards == {"paraphrase": 1.0, "owner": 2.0}
     assert set(found.seconds) == {"paraphrase", "owner"}
@@ -143,7 +143,7 @@ def test_another_family_needs_nothing_but_its_own_copies_and_numbers(lm):
     )
     questions = question_set(BARE, person("anna"))
     answers = answer(lm, questions)
-    found = ask(lm, questions, answers, {**ASKED, shout: 1}, seed=0)
+    found = ask(lm, questions, {**ASKED, shout: 1}, answers=answers)
     expected = [
         _lp(lm, f"yes {prompt}", said)
         for prompt, said in zip(answers.prompts, answers.token_ids, strict=True)
@@ -163,7 +163,7 @@ def test_every_column_stays_in_its_stated_range(lm):
     )
     questions = replace(questions, names={"person": names})
     copies = {family.name: min(family.default, 2) for family in ROSTER}
-    found = ask(lm, questions, answer(lm, questions), requested(copies), siblings_again=True)
+    found = ask(lm, questions, requested(copies), siblings_again=True)
     assert list(found.tables) == [
         *("paraphrase", "swap", "owner", "ablate", "noise_subject", "noise_all"),
         *("dropout", "siblings"),
@@ -183,29 +183,24 @@ def test_siblings_are_answered_once_for_all_questions_about_a_subject(lm):
     ]
     questions = question_set(*asked)
     answers = answer(lm, questions)
-    found = ask(lm, questions, answers, {OWNER: 2, siblings.FAMILY: 3}, siblings_again=True)
+    found = ask(lm, questions, {OWNER: 2, siblings.FAMILY: 3}, answers=answers, siblings_again=True)
     table = found.tables["siblings"]
     # The sibling of anna/born is anna/city, asked in its short statement, and the other way round.
     said = answer(lm, question_set(person("x", prompt="the city of anna is")))
     assert table.column("sibling_lp")[0] == pytest.approx(np.log(said.prob[0]), abs=1e-4)
     city = person("anna", id="person/anna/city", relation="city", short=relations["city"])
-    alone = ask(
-        lm,
-        question_set(city),
-        replace(said, question_ids=(city.id,)),
-        {OWNER: 2},
-        seed=0,
-    )
+    again = replace(said, question_ids=(city.id,))
+    alone = ask(lm, question_set(city), {OWNER: 2}, answers=again)
     gap = alone.tables["owner"].column("owner_gap")[0]
     assert table.column("sibling_owner_gap")[0] == pytest.approx(gap, abs=1e-4)
     n_tokens = len(said.token_ids[0])
-    shared = ask(lm, questions, answers.take(np.array([0, 0])), {siblings.FAMILY: 3}, seed=0)
+    shared = ask(lm, questions, {siblings.FAMILY: 3}, answers=answers.take(np.array([0, 0])))
     assert shared.forwards == {"siblings": n_tokens / 2}
 
 
 def test_without_relations_there_are_no_siblings(lm):
     questions = question_set(person("anna"), BARE)
-    found = ask(lm, questions, answer(lm, questions), {siblings.FAMILY: 3}, seed=0)
+    found = ask(lm, questions, {siblings.FAMILY: 3})
     assert found.left_out == ("siblings",)
     assert found.tables == {}
 
@@ -213,7 +208,7 @@ def test_without_relations_there_are_no_siblings(lm):
 def test_an_ablated_subject_is_read_with_the_mean_embedding(lm):
     questions = question_set(person("anna"))
     answers = answer(lm, questions)
-    found = ask(lm, questions, answers, {ablate.FAMILY: 3}, seed=0)
+    found = ask(lm, questions, {ablate.FAMILY: 3}, answers=answers)
     prompt = tuple(lm.encode(answers.prompts[0]))
     where = tuple(np.flatnonzero(find_subject(lm, prompt, "anna")).tolist())
     assert where

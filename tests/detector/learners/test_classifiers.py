@@ -28,16 +28,6 @@ def sample(seed: int = 0):
 
 
 @pytest.mark.parametrize("option", TABULAR, ids=lambda option: option.label)
-def test_every_classifier_learns_from_columns_with_holes(option: Option):
-    values, labels = sample()
-    values[::7, 2] = np.nan
-    learner = Columns(values)
-    scores = learner.fit_predict(option, labels, TRAIN, TEST, 0)
-    assert plain_auroc(labels[TEST], scores) > 0.75
-    np.testing.assert_array_equal(scores, learner.fit_predict(option, labels, TRAIN, TEST, 0))
-
-
-@pytest.mark.parametrize("option", TABULAR, ids=lambda option: option.label)
 def test_labels_of_test_rows_are_not_looked_at(option: Option):
     values, labels = sample()
     other = labels.copy()

@@ -5,7 +5,6 @@ from sklearn.linear_model import Ridge
 from ghosttrack.detector.learners.baselines import RidgeProbe, StateProbe, gram, quartiles
 from ghosttrack.detector.learners.classifiers import (
     FUSED,
-    MOST_LOGIT,
     SHRUNK,
     BestColumn,
     Columns,
@@ -14,7 +13,6 @@ from ghosttrack.detector.learners.classifiers import (
     standardise,
     z,
 )
-from ghosttrack.detector.learners.fitted import fit_scorer, scores
 from ghosttrack.evaluation.crossfit import fit_fold
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import Fold
@@ -74,16 +72,6 @@ def test_the_mean_of_log_odds_is_that_of_each_score_and_leaves_out_what_falls():
     np.testing.assert_allclose(coef, np.array(alone) / 3)
     assert coef[1] > coef[0] > 0
     assert coef[2] == 0
-
-
-@pytest.mark.parametrize("option", [*SHRUNK, *FUSED], ids=lambda option: option.label)
-def test_a_fitted_scorer_scores_as_the_learner_does(option):
-    values, labels, fold = drawn(50, 0, (1.0, 0.5, 0.0), 0.0)
-    wanted = Columns(values, (option,)).fit_predict(option, labels, fold.train, fold.test, 0)
-    scorer = fit_scorer(option, values[fold.train], labels[fold.train], 0)
-    found = scores(scorer, values[fold.test])
-    np.testing.assert_allclose(found, wanted, atol=1e-9)
-    assert np.abs(found).max() <= MOST_LOGIT
 
 
 def planted(n: int = 1200) -> tuple[np.ndarray, np.ndarray]:
