@@ -18,7 +18,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.evaluation.roster import CHIEF
 from ghosttrack.files import write_json
 from ghosttrack.report.detection_log import CHARTS
-from ghosttrack.report.wandb import has_key, silence
+from ghosttrack.wandb_client import has_key, silence
 
 STEP = "trainer/global_step"
 CURVES = ("train/fvu_mean", "train/fvu_max", "train/loss", "train/dead_frac", "lr", "tokens_per_s")

@@ -51,12 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Setup(Generic[Config]):
-    """What the stages of one run share: its settings, model and text.
-
-    Args:
-        config: The program's settings.
-        run: Where the run leaves its traces.
-    """
+    """What the stages of one run share: its settings, model and text."""
 
     def __init__(self, config: Config, run: Run) -> None:
         self.config = config
@@ -296,7 +291,7 @@ def check_logger(config: TrainProgram) -> None:
         ConfigError: W&B is to be online, but there is no key or no server.
     """
     if config.names_wandb and not config.logger["offline"]:
-        from ghosttrack.report.wandb import check_online, is_switched_off
+        from ghosttrack.wandb_client import check_online, is_switched_off
 
         if not is_switched_off():
             check_online()

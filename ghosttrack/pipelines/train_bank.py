@@ -16,7 +16,6 @@ from ghosttrack.files import LAST
 from ghosttrack.pipelines.activations import activation_source
 from ghosttrack.pipelines.extract import HELDOUT, heldout_id, store_stage
 from ghosttrack.pipelines.setup import Setup
-from ghosttrack.report.wandb import hide_details, log_numbers
 from ghosttrack.sae.bank import Bank, initialise
 from ghosttrack.sae.config import Source
 from ghosttrack.sae.evaluate import evaluate, fidelity
@@ -36,6 +35,7 @@ from ghosttrack.training.trainer import (
     shares,
     training_budget,
 )
+from ghosttrack.wandb_client import hide_details, log_numbers
 
 CHECKPOINTS = "checkpoints"
 """Folder of the resume points, in that of the bank in the making."""

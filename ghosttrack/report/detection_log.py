@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import wandb
 from jaxtyping import Float, Int
 from pytorch_lightning.loggers import Logger, WandbLogger
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -13,7 +14,7 @@ from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import CHIEF, COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.wandb import chart, log_numbers, picture, table
+from ghosttrack.wandb_client import log_numbers
 
 NUMBERS = ("auroc", "auprc", "f1", "ece")
 AREA = ("area-under-curve/v0", {"x": "x", "y": "y", "class": "detector"})
@@ -60,14 +61,14 @@ def log_evaluation(
     log_numbers(loggers, {**numbers, **canaries})
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            shown = {f"figures/{path.stem}": picture(path) for path in figures}
+            shown = {f"figures/{path.stem}": _picture(path) for path in figures}
             logger.experiment.log({**_tables(material), **_curves(material), **shown})
 
 
 def _tables(material: ReportMaterial) -> dict[str, Any]:
     found = material.evaluation
     return {
-        "detectors": table(
+        "detectors": _table(
             ("detector", "subset", "n", "auroc", "low", "high", "f1", "ece", "passes"),
             [
                 (
@@ -77,7 +78,7 @@ def _tables(material: ReportMaterial) -> dict[str, Any]:
                 for one in found.rows
             ],
         ),
-        "canaries": table(
+        "canaries": _table(
             ("canary", "auroc", "low", "high"),
             [(name, area, *found.canaries_ci[name]) for name, area in found.canaries.items()],
         ),
@@ -98,7 +99,7 @@ def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
     rows = [
         (*text, *(float(scores[name][place]) for name in names)) for place, text in enumerate(texts)
     ]
-    return table((*columns, "own probability", *(f"P({name})" for name in names)), rows)
+    return _table((*columns, "own probability", *(f"P({name})" for name in names)), rows)
 
 
 def _curves(material: ReportMaterial) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _curves(material: ReportMaterial) -> dict[str, Any]:
         "pr": "Precision (y) and recall (x) of hallucinated",
         "calibration": "Calibration",
     }
-    curves = {key: chart(*CHARTS[key], title, rows[key]) for key, title in titles.items()}
+    curves = {key: _chart(*CHARTS[key], title, rows[key]) for key, title in titles.items()}
     return curves | dict(_matrices(found, labels))
 
 
@@ -131,7 +132,7 @@ def _matrices(found: Evaluation, labels: Int[np.ndarray, " sample"]) -> Iterator
                 for flag in (0, 1)
             ]
             key = f"confusion/{name}"
-            yield key, chart(*CHARTS[key], f"Confusion, {name}", rows)
+            yield key, _chart(*CHARTS[key], f"Confusion, {name}", rows)
 
 
 def _roc(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]) -> Rows:
@@ -155,3 +156,26 @@ def _bins(labels: Int[np.ndarray, " sample"], prob: Float[np.ndarray, " sample"]
 def _thin(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> Rows:
     kept = np.unique(np.linspace(0, len(x) - 1, min(MOST_POINTS, len(x))).astype(int))
     return list(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+
+
+def _chart(kind: str, fields: Mapping[str, str], title: str, rows: Sequence[Sequence[Any]]) -> Any:  # noqa: ANN401 - W&B's custom chart
+    """Draw rows with one of W&B's own charts.
+
+    Args:
+        kind: As in `wandb/<kind>`.
+        fields: What the chart asks for, and the column that gives it; every column is in it.
+        title: Above it.
+        rows: Cells in the order of `fields`.
+    """
+    cells = _table(list(fields.values()), rows)
+    return wandb.plot_table(f"wandb/{kind}", cells, dict(fields), {"title": title})
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:
+    """Make a table."""
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+
+def _picture(path: Path) -> wandb.Image:
+    """Take the PNG beside a figure."""
+    return wandb.Image(str(path.with_suffix(".png")))

@@ -17,7 +17,9 @@ from ghosttrack.config import TrainProgram
 from ghosttrack.errors import ConfigError
 from ghosttrack.memory import used_bytes
 from ghosttrack.processes import place
-from ghosttrack.report.wandb import (
+from ghosttrack.run import Run, plain
+from ghosttrack.training.progress import AfterStep
+from ghosttrack.wandb_client import (
     Reference,
     WandbError,
     break_off,
@@ -27,8 +29,6 @@ from ghosttrack.report.wandb import (
     log_lineage,
     quiet,
 )
-from ghosttrack.run import Run, plain
-from ghosttrack.training.progress import AfterStep
 from ghosttrack.world.facts import FOLDER
 
 LONGEST_TAG = 64

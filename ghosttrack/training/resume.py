@@ -24,9 +24,9 @@ from ghosttrack.data.datamodule import TrainBatches
 from ghosttrack.data.forward import is_out_of_memory
 from ghosttrack.errors import Preempted, whole
 from ghosttrack.files import LAST, link_last
-from ghosttrack.report.wandb import break_off
 from ghosttrack.training.progress import AfterStep
 from ghosttrack.training.strategies import RanksStrategy
+from ghosttrack.wandb_client import break_off
 
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 """Sent by SLURM ahead of a job's end where `sbatch --signal=USR1@<seconds>` asks for it; the latter
@@ -189,7 +189,6 @@ class ResumePoints(AfterStep, Checkpoint):
     step that it finished, if it is alone.
 
     Args:
-        folder: Of the resume points.
         every: Steps between two; None: none by steps.
         minutes: Between two; None: none by time.
     """

@@ -14,7 +14,7 @@ from ghosttrack.errors import ConfigError
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
 from ghosttrack.report.page import CAPTIONS
-from ghosttrack.report.wandb import (
+from ghosttrack.wandb_client import (
     Reference,
     check_online,
     close,

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -169,26 +169,3 @@ def log_lineage(logger: WandbLogger, used: Sequence[Reference], made: Reference)
             run.use_artifact(one.artifact())
     except (wandb.Error, ValueError) as error:
         log.warning("W&B did not take the lineage: %s", error)
-
-
-def chart(kind: str, fields: Mapping[str, str], title: str, rows: Sequence[Sequence[Any]]) -> Any:  # noqa: ANN401 - W&B's custom chart
-    """Draw rows with one of W&B's own charts.
-
-    Args:
-        kind: As in `wandb/<kind>`.
-        fields: What the chart asks for, and the column that gives it; every column is in it.
-        title: Above it.
-        rows: Cells in the order of `fields`.
-    """
-    table = wandb.Table(columns=list(fields.values()), data=[list(row) for row in rows])
-    return wandb.plot_table(f"wandb/{kind}", table, dict(fields), {"title": title})
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:
-    """Make a table."""
-    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-
-
-def picture(path: Path) -> wandb.Image:
-    """Take the PNG beside a figure."""
-    return wandb.Image(str(path.with_suffix(".png")))
