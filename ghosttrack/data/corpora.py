@@ -52,10 +52,6 @@ class CorpusWindows(NamedTuple):
 def framing(lm: LM, *, append_eos: bool) -> Framing:
     """Frame documents as the model was trained to see them.
 
-    Args:
-        lm: Gives the tokenizer and the prefix.
-        append_eos: End every document with the tokenizer's EOS token.
-
     Raises:
         ConfigError: There is no such token.
     """

@@ -55,10 +55,7 @@ class ActivationsDataModule(pl.LightningDataModule):
     same global batch. Use it with `Trainer(use_distributed_sampler=False)`.
 
     Args:
-        source: Where activations come from.
         batch_size: Tokens per step and hook point, over all ranks.
-        seed: Of the order of the tokens.
-        steps: Batches of the run.
     """
 
     def __init__(self, source: ActivationSource, batch_size: int, seed: int, steps: int) -> None:

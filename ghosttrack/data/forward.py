@@ -26,10 +26,7 @@ class Extractor:
     """Run a model over windows and keep some layers' residual streams.
 
     Args:
-        lm: The model.
-        layers: Block indices.
         skip_first: Leading positions of every window that are not kept.
-        dtype: Of what is kept.
         batch_size: Windows per forward pass; those for which the device has no memory are halved.
         products: Number format in which a GPU multiplies.
 

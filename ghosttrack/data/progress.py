@@ -17,11 +17,8 @@ class Meter:
     """Show how much is done, how much per second and the time left.
 
     Args:
-        title: What is being done.
-        total: How much there is in all.
         done: Found done at the start; not counted in the speed.
         unit_bytes: What each takes on the disk, where something is written.
-        unit: What is counted.
     """
 
     def __init__(

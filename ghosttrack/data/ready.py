@@ -273,13 +273,6 @@ def convert(folder: Path, path: Path, layers: Sequence[int], store: StoreConfig,
     All rows of a problem are on one side of the split; beside the activations `document_ids` holds
     each row's problem, its place among the sorted ids.
 
-    Args:
-        folder: Of the store.
-        path: A file or folder, as `ready.py` accepts it.
-        layers: Which to keep.
-        store: `dtype` and `shard_tokens`.
-        seed: Of the split.
-
     Raises:
         ConfigError: The disk has no room.
         DataError: A file is not as accepted, has too few problems or holds what is not finite.

@@ -215,12 +215,7 @@ def quantise(acts: Float[Tensor, "*row d_model"]) -> Quantised:
 
 
 class Loss:
-    """What a shard's rows lose, batch by batch; its answer does not depend on the batches.
-
-    Args:
-        n_hooks: Hook points.
-        d_model: Their width.
-    """
+    """What a shard's rows lose, batch by batch; its answer does not depend on the batches."""
 
     def __init__(self, n_hooks: int, d_model: int) -> None:
         self.n_rows = 0

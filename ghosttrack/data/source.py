@@ -158,11 +158,9 @@ class TokenSequence:
     (seed, epoch, chunk).
 
     Args:
-        part: The tokens.
         chunk_tokens: Tokens to shuffle among.
         seed: None keeps the part's own order.
         rank: Gets the places p with `p % world_size == rank`.
-        world_size: Number of ranks.
     """
 
     def __init__(
@@ -239,8 +237,6 @@ class ActivationSource:
     Batches come as the parts hold them, in their number format and on their device.
 
     Args:
-        train: Tokens to learn from.
-        heldout: Tokens for metrics.
         chunk_tokens: Training tokens to shuffle among; bounds what is at hand.
         ahead: Load chunks and gather batches in the background, before they are asked for.
     """

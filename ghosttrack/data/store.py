@@ -100,9 +100,6 @@ def write_facts(folder: Path, form: RowFormat, shards: Sequence[ShardFacts]) -> 
 class ActivationStore:
     """A complete store, for reading.
 
-    Args:
-        folder: What `write_store` wrote.
-
     Raises:
         DataError: A file is missing or not what `store.json` says.
     """
@@ -130,9 +127,7 @@ class StorePart:
     GB in shuffled batches of 4,096: 1.4 s of CPU time an epoch against 2.5 s).
 
     Args:
-        store: Where the rows lie.
         name: `train` or `heldout`.
-        hooks: Whose tensors are read.
         chunk_tokens: Most rows that are mapped.
 
     Raises:
@@ -272,7 +267,6 @@ class StoreSource(ActivationSource):
     Rows of int8 come in fp32.
 
     Args:
-        store: What `write_store` wrote.
         hooks: Read and serve only these; all where there are none.
         chunk_bytes: Activations to shuffle among. The order is the same whichever hooks are read.
     """

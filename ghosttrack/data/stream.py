@@ -148,7 +148,6 @@ class StreamSource(ActivationSource):
 
     Args:
         extractor: Runs the model; of several ranks the least batch size counts.
-        corpus: Its windows.
         buffer_tokens: Tokens to shuffle among.
         split: Where each rank wants some layers of all tokens: the model's work is shared as well.
     """

@@ -56,11 +56,7 @@ def read_tokens(folder: Path, places: Int64[np.ndarray, " token"]) -> Int32[np.n
 
 
 class TokenFile:
-    """Documents' tokens, appended in batches; after a kill those that are whole are found again.
-
-    Args:
-        folder: Gets the two files.
-    """
+    """Documents' tokens, appended in batches; after a kill those that are whole are found again."""
 
     def __init__(self, folder: Path) -> None:
         self.tokens = (folder / TOKENS).open("ab")
@@ -160,10 +156,8 @@ class StoredWindows:
 
     Args:
         folder: Holds the tokens.
-        table: The documents there.
         stretches: Documents `stretches[i]` to `stretches[i + 1]` follow one another in windows of
             their own.
-        cut: How.
         n_tokens: The last window is cut so that exactly so many tokens are kept, where there are
             as many.
     """

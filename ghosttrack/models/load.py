@@ -58,11 +58,6 @@ def resolve_device(name: str) -> torch.device:
 def load_lm(config: ModelConfig, embedded: Path, device: str = "auto") -> LM:
     """Load model and tokenizer from a folder, the hub's cache or the hub.
 
-    Args:
-        config: Which model, and in which number format its weights are read.
-        embedded: Folder of the embedded model, used where neither `hub` nor `path` is set.
-        device: `cpu`, `cuda`, `cuda:<n>`, or `auto`: a GPU where there is one.
-
     Raises:
         ConfigError: The model cannot be found, read or understood, or is not what the preset says.
     """

@@ -28,14 +28,7 @@ log = logging.getLogger(__name__)
 def judged_stage(
     outputs: Outputs, config: DetectProgram, judged: Mapping[str, object], write: Deferred
 ) -> Stage[dict[str, Any]]:
-    """The evaluation of what is judged, with its report.
-
-    Args:
-        outputs: Where it lies.
-        config: Tells how it is judged.
-        judged: Settings, or ids of stages, that determine what.
-        write: Fills its folder.
-    """
+    """The evaluation of what is judged, with its report."""
     settings = {**judged, **_protocol(config), "schema": SCHEMA}
     name, load = config.questions.name, Deferred("ghosttrack.pipelines.conclude", "read_evaluation")
     if not config.questions.kind.is_ready:

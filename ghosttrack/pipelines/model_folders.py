@@ -17,12 +17,7 @@ SCHEMA = 1
 
 
 def embedded_folder(model: ModelConfig, root: Path) -> Path:
-    """Say where a model lies whose settings name no folder and no hub, made or not.
-
-    Args:
-        model: Its settings.
-        root: Folder of all that is made with it.
-    """
+    """Say where a model lies whose settings name no folder and no hub, made or not."""
     if file := gguf_file(model.path):
         return converted_key(file, model, root).folder
     return FOLDER if model.world is None else world_model_key(model, root).folder

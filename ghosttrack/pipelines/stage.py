@@ -31,8 +31,6 @@ class Deferred:
     So a program that finds everything done imports neither torch nor transformers.
 
     Args:
-        module: Where it is defined.
-        name: Its qualified name there.
         args: What it is called with before the folder.
     """
 

@@ -105,8 +105,6 @@ class SmallRun:
     """A program's stages on one device, in a folder that is thrown away.
 
     Args:
-        setup: What is to be run.
-        folder: On the disk that it writes to.
         missing: Phases that there are no artefacts of.
     """
 

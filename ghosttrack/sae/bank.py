@@ -48,7 +48,6 @@ class Bank(nn.Module):
 
     Args:
         hooks: Names of the hook points, `layer_<l>`; the first axis of every tensor.
-        d_model: Width of the residual stream.
         d_sae: Latents per hook point.
         k: Latents that are active on one token: at most so many (`topk`), or as many on average.
         architecture: Which latents are active.

@@ -48,9 +48,6 @@ class LitBank(pl.LightningModule):
     diverged stops when that is read, or before its checkpoint is written.
 
     Args:
-        bank: Initialised.
-        config: How a step goes.
-        max_steps: Length of the learning rate's schedule.
         shares: Hook points of every rank where each has whole batches of a bank of its own, and
             only what is logged is gathered. None: ranks hold the same bank and share batches.
         owned: Of ranks that share batches, the hook points that each moves; None: each moves all.

@@ -73,8 +73,6 @@ class BankLoss(nn.Module):
     rank and part of a checkpoint; so is what a GPU has last seen of it.
 
     Args:
-        n_hooks: Hook points of the bank.
-        config: Its settings.
         reduce: False if each rank trains hook points of its own.
 
     Attributes:

@@ -24,7 +24,6 @@ class UnitNormAdam(torch.optim.Adam):
 
     Args:
         bank: Its decoder rows have unit norm.
-        lr: Peak learning rate.
         clip_norm: Largest gradient norm of one hook point, over its four parameters.
         with_triton: Step by row kernels of a GPU, which leave the gradients of W_enc and W_dec as
             they are.

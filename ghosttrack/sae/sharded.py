@@ -18,11 +18,7 @@ class ShardedAdam(UnitNormAdam):
 
     Args:
         bank: The same on every rank; what the owners hold of it is sent to all here.
-        lr: Peak learning rate.
-        clip_norm: Largest gradient norm of one hook point.
         owned: Hook points of every rank, in order.
-        rank: This process's.
-        with_triton: As of `UnitNormAdam`.
     """
 
     def __init__(

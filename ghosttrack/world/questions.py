@@ -24,11 +24,6 @@ def question_set(spec: WorldSpec, num: int, seed: int) -> QuestionSet:
     Every entity is asked about once before any is asked about twice, and so on. Relation and
     wording are drawn at random. (Turns would tell: a relation with more unknown facts in the
     training folds has fewer in the test fold, and a classifier of questions falls below 0.5.)
-
-    Args:
-        spec: The world.
-        num: How many; never more than there are facts.
-        seed: Which facts and wordings are drawn.
     """
     rng = rng_of(spec, f"questions/{seed}")
     by_stratum: dict[tuple[str, str], list[list[Fact]]] = defaultdict(list)

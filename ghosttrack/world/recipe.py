@@ -31,7 +31,6 @@ class Muon(Optimizer):
         params: Matrices only.
         lr: Learning rate; a matrix taller than wide takes sqrt(rows / columns) times as much.
         momentum: Share of the running mean of gradients that each step keeps.
-        n_iterations: Newton-Schulz iterations.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
