@@ -16,9 +16,8 @@ from ghosttrack.detector.tracks.statistics import (
 )
 from ghosttrack.files import read_json
 from ghosttrack.sae.bank import Bank
-from tests.support.commands import DDP, Workplace, artifacts, said, times
+from tests.support.commands import Workplace, artifacts, said, times
 from tests.support.programs import Done
-from tests.support.wandb_run import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -120,33 +119,6 @@ def test_the_same_command_again_does_no_work(workplace: Workplace, done: Done):
     table = [line for line in printed.splitlines() if " [" in line and ":" not in line]
     assert len(table) >= 8
     assert set(table) <= set(done.said.splitlines())
-
-
-@pytest.mark.long
-def test_a_changed_setting_rebuilds_only_what_needs_it_and_one_of_two_processes_goes_on(
-    workplace: Workplace, done: Done
-):
-    before = {kind: times(done.output, kind) for kind in KINDS}
-    runs = set((done.output / "tiny" / "runs" / "detect").glob("2*"))
-    printed = said(workplace.run(done.output, "detect", "sae.k=4", "logger=wandb", *DDP))
-    assert printed.count("MEMBER: 2/2") == 1
-    (run,) = set((done.output / "tiny" / "runs" / "detect").glob("2*")) - runs
-    for kind in ("activations", "answers"):
-        assert times(done.output, kind) == before[kind], kind
-    for kind in ("saes", "tracks", "detectors", "evaluations"):
-        assert len(artifacts(done.output, kind)) == 2, kind
-        assert before[kind].items() <= times(done.output, kind).items()
-    banks = artifacts(done.output, "saes").values()
-    assert {read_json(bank / "bank.json")["k"] for bank in banks} == {4, 8}
-    logged = {one.job_type: one for one in map(read_run, run.glob("wandb/offline-run-*/*.wandb"))}
-    assert set(logged) == {"train", "detect"}
-    assert {one.exit_code for one in logged.values()} == {0}
-    (auroc,) = logged["detect"].series("detect/auroc/output/all")
-    assert f"{auroc:.3f} [" in next(
-        line for line in printed.splitlines() if line.startswith("output ")
-    )
-    assert logged["detect"].series("canary/length")
-    assert logged["detect"].series("detectors/size")
 
 
 @pytest.mark.long
