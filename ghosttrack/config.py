@@ -229,18 +229,17 @@ def restore(schema: type[Schema], values: Mapping[str, object]) -> Schema:
         raise DataError(f"settings of another version of ghosttrack: {said}") from error
 
 
-def resolve_layers(layers: object, n_layers: int) -> list[int]:
-    """List the block indices that the setting `layers` names, in ascending order.
+def resolve_layers(layers: object, available: Sequence[int], which: str) -> list[int]:
+    """List what the setting `layers` names of those that there are, in ascending order.
 
     Raises:
-        ConfigError: A layer that the model does not have, or one named twice.
+        ConfigError: It names another; says that `layers` must be `which`.
     """
     if layers == "all":
-        return list(range(n_layers))
+        return list(available)
     chosen = sorted(cast("Sequence[int]", layers))
-    outside = [layer for layer in chosen if not 0 <= layer < n_layers]
-    if outside:
-        raise ConfigError(f"layers must be in 0..{n_layers - 1} for this model, got {outside}")
+    if outside := [layer for layer in chosen if layer not in available]:
+        raise ConfigError(f"layers must be {which}, got {outside}")
     return chosen
 
 

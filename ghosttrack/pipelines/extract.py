@@ -73,19 +73,18 @@ def store_stage(setup: Setup[ExtractProgram]) -> "Stage[ActivationStore]":
 def store_settings(setup: Setup[ExtractProgram]) -> dict[str, object]:
     """What determines the bytes of a store; of ready-made activations no model is part."""
     config = setup.config
-    is_text = config.corpus.is_text
-    model = setup.model_identity if is_text else None
-    return _settings(setup.corpus_identity, setup.layers, config.store, config.seed, model)
+    model = setup.model_identity if config.corpus.is_text else None
+    return store_identity(setup.corpus_identity, setup.layers, config.store, config.seed, model)
 
 
-def _settings(
+def store_identity(
     corpus: Mapping[str, object],
     layers: Sequence[int],
     store: StoreConfig,
     seed: int,
     model: Mapping[str, str] | None,
 ) -> dict[str, object]:
-    """Put together what determines the bytes of a store, the code aside.
+    """Give what determines the bytes of a store, and the code that writes it.
 
     Args:
         corpus: What determines its windows, besides a tokenizer.
@@ -101,6 +100,7 @@ def _settings(
         "shard_tokens": store.shard_tokens,
         "seed": seed,
         "schema": SCHEMA,
+        "code": hashed(*WRITER),
     }
     if model is None:
         return identity
@@ -110,17 +110,6 @@ def _settings(
 
 def heldout_id(setup: Setup[ExtractProgram]) -> str:
     """Name the held-out tokens of a configuration, whichever layers and shards they are kept in."""
-    kept = {"layers", "shard_tokens", "schema"}
+    kept = {"layers", "shard_tokens", "schema", "code"}
     identity = store_settings(setup)
     return artifact_id({name: identity[name] for name in identity if name not in kept})
-
-
-def store_identity(
-    corpus: Mapping[str, object],
-    layers: Sequence[int],
-    store: StoreConfig,
-    seed: int,
-    model: Mapping[str, str] | None,
-) -> dict[str, object]:
-    """Give the identity of a store that this code would write of these (see `_settings`)."""
-    return {**_settings(corpus, layers, store, seed, model), "code": hashed(*WRITER)}

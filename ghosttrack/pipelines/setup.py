@@ -1,10 +1,10 @@
 """The model under setup with its corpus and artefacts; loaded only when needed."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ghosttrack.artifacts import read
 from ghosttrack.config import ExtractProgram, TrainProgram, resolve_layers
@@ -118,8 +118,10 @@ class Setup(Generic[Config]):
             ConfigError: A layer that the model or the ready-made activations do not have.
         """
         if not self.config.corpus.is_text:
-            return _among(self.config.layers, list(self._ready_hooks))
-        return resolve_layers(self.config.layers, self.sizes.n_layers)
+            ready = list(self._ready_hooks)
+            return resolve_layers(self.config.layers, ready, f"among {ready} of corpus.path")
+        n = self.sizes.n_layers
+        return resolve_layers(self.config.layers, range(n), f"in 0..{n - 1} for this model")
 
     @property
     def sizes(self) -> Sizes:
@@ -266,16 +268,6 @@ def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:
     assert isinstance(corpus, TextCorpus), corpus
     framed = framing(setup.lm, append_eos=setup.is_world or corpus.packing is Packing.blocks)
     write_corpus(folder, setup.documents(), framed, corpus, store.skip_first, setup.config.seed)
-
-
-def _among(layers: object, available: list[int]) -> list[int]:
-    """List the layers that the setting names of those that there are."""
-    if layers == "all":
-        return available
-    chosen = sorted(cast("Sequence[int]", layers))
-    if outside := [layer for layer in chosen if layer not in available]:
-        raise ConfigError(f"layers must be among {available} of corpus.path, got {outside}")
-    return chosen
 
 
 def _existing(setting: str, path: str | None) -> Path:

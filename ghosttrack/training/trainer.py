@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
@@ -78,34 +79,30 @@ def share(trainer: pl.Trainer, hooks: Sequence[str]) -> Share:
             f"trainer.devices * trainer.num_nodes = {world_size} ranks for {len(hooks)} hook"
             f" points; take at most {len(hooks)}, or trainer=ddp, which splits batches instead"
         )
-    return Share(own(hooks, rank, world_size), 0, 1)
+    return Share(deal(hooks, world_size)[rank], 0, 1)
 
 
 def shares(trainer: pl.Trainer, hooks: Sequence[str]) -> list[list[str]] | None:
     """Give every rank's hook points, where each trains its own; else None."""
-    if not isinstance(trainer.strategy, LayersStrategy):
-        return None
-    return [own(hooks, rank, trainer.world_size) for rank in range(trainer.world_size)]
+    is_split = isinstance(trainer.strategy, LayersStrategy)
+    return deal(hooks, trainer.world_size) if is_split else None
 
 
 def owned(trainer: pl.Trainer, hooks: Sequence[str]) -> list[slice] | None:
     """Give the hook points that every rank moves, where ranks share batches of one bank."""
     if not isinstance(trainer.strategy, ShardedStrategy) or trainer.world_size == 1:
         return None
-    parts = [own(hooks, rank, trainer.world_size) for rank in range(trainer.world_size)]
-    ends = [0, *accumulate(map(len, parts))]
+    ends = accumulate(map(len, deal(hooks, trainer.world_size)), initial=0)
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-def own(hooks: Sequence[str], rank: int, world_size: int) -> list[str]:
+def deal(hooks: Sequence[str], world_size: int) -> list[list[str]]:
     """Deal neighbours to ranks, as many to each; the first ranks take what is over.
 
-    >>> [own(["layer_0", "layer_1", "layer_2"], rank, 2) for rank in range(2)]
+    >>> deal(["layer_0", "layer_1", "layer_2"], 2)
     [['layer_0', 'layer_1'], ['layer_2']]
     """
-    each, over = divmod(len(hooks), world_size)
-    start = rank * each + min(rank, over)
-    return list(hooks[start : start + each + (rank < over)])
+    return [part.tolist() for part in np.array_split(list(hooks), world_size)]
 
 
 class TrainingBudget(NamedTuple):
