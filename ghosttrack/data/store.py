@@ -2,9 +2,12 @@
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 import torch
@@ -30,6 +33,8 @@ INDEX = ("token_ids", "document_ids", "positions")
 """Tensors `[tokens]` int32 beside the activations: where each row comes from."""
 ERRORS = "quantisation"
 """Tensor `[hooks 2+d_model]` fp32 of an int8 shard: its `Loss.row`."""
+MOST_KEPT = 4
+"""Pieces of memory of a size that wait to be given out again."""
 
 
 def torch_dtype(dtype: StoreDtype) -> torch.dtype:
@@ -119,6 +124,26 @@ class ActivationStore:
         self.shards = [ShardFacts(**one) for one in facts["shards"]]
 
 
+class Room:
+    """Memory that is given out again when nobody holds it: fresh pages cost as much as reading."""
+
+    def __init__(self) -> None:
+        self.held: defaultdict[int, list[tuple[np.ndarray, ref[np.ndarray]]]] = defaultdict(list)
+        self.lock = Lock()
+
+    def take(self, n_bytes: int) -> UInt8[np.ndarray, " byte"]:
+        """Give so many bytes, which hold anything; NumPy asks for huge pages."""
+        size = 3 << (n_bytes // 3).bit_length()  # what is not touched takes no memory
+        with self.lock:
+            held = self.held[size]
+            at = next((at for at, (_, given) in enumerate(held) if given() is None), len(held))
+            found = held[at][0] if at < len(held) else np.empty(size, dtype=np.uint8)
+            given = found[:n_bytes]
+            if at < MOST_KEPT:
+                held[at : at + 1] = [(found, ref(given))]
+            return given
+
+
 class StorePart:
     """The rows of a part, over its shards, in blocks.
 
@@ -153,6 +178,7 @@ class StorePart:
         ]
         self.unit_starts = np.concatenate(starts)
         self.unit_tokens = np.diff(self.unit_starts, append=self.ends[-1])
+        self.room = Room()
         self.mapped = None
         if self.ends[-1] <= chunk_tokens:
             self.mapped = [map_shard(path) for path in self.paths]
@@ -160,10 +186,12 @@ class StorePart:
     def load(self, units: Int64[np.ndarray, " unit"], dealt: Deal) -> Tokens:
         """Map or read some blocks; their tokens count as the blocks are given."""
         if self.mapped is None:
-            read = {ending: self._read(ending, units, dealt) for ending in self._endings}
+            kept = np.sort(dealt.mine)
+            read = {ending: self._read(ending, units, kept) for ending in self._endings}
+            places = np.searchsorted(kept, dealt.mine)
             return lambda first, last: self._restored(
                 {
-                    ending: self._empty(ending, last - first).copy_(rows[:, first:last])
+                    ending: self._rows_at(ending, rows, places[first:last])
                     for ending, rows in read.items()
                 }
             )
@@ -191,8 +219,7 @@ class StorePart:
     def _empty(self, ending: str, n_rows: int) -> Shaped[Tensor, "hook row *d_model"]:
         one = self.tensors[0][self.hooks[0] + ending]
         shape = (len(self.hooks), n_rows, *one.shape[1:])
-        # NumPy asks for huge pages: first touches of small ones take longer than reading
-        held = np.empty(math.prod(shape) * one.dtype.itemsize, dtype=np.uint8)
+        held = self.room.take(math.prod(shape) * one.dtype.itemsize)
         return torch.from_numpy(held).view(one.dtype).view(shape)
 
     def _gather(
@@ -207,24 +234,35 @@ class StorePart:
                 found[hook, here] = shards[index][name + ending].index_select(0, local)
         return found
 
+    def _rows_at(
+        self,
+        ending: str,
+        rows: Shaped[Tensor, "hook row *d_model"],
+        places: Int64[np.ndarray, " place"],
+    ) -> Shaped[Tensor, "hook place *d_model"]:
+        found = self._empty(ending, len(places))
+        for source, target in zip(_bytes(rows), _bytes(found), strict=True):
+            np.take(source, places, axis=0, out=target, mode="clip")
+        return found
+
     def _read(
-        self, ending: str, units: Int64[np.ndarray, " unit"], dealt: Deal
+        self, ending: str, units: Int64[np.ndarray, " unit"], kept: Int64[np.ndarray, " row"]
     ) -> Shaped[Tensor, "hook row *d_model"]:
-        """Read blocks in the order of the disk, each row to where it is handed out."""
-        found = self._empty(ending, len(dealt.mine))
-        target = found.view(len(self.hooks), len(dealt.mine), -1).view(torch.uint8).numpy()
-        ends = self.unit_tokens[units].cumsum()
+        """Read blocks in the order of the disk, and keep these of their tokens, ascending."""
+        found = self._empty(ending, len(kept))
+        target = _bytes(found)
+        tokens = self.unit_tokens[units]
+        ends = tokens.cumsum()
         shard_of = np.searchsorted(self.ends, self.unit_starts[units], side="right")
         for index in np.unique(shard_of):
             here = np.flatnonzero(shard_of == index)
             here = here[np.argsort(self.unit_starts[units[here]])]
             blocks = []
-            for unit, end in zip(units[here], ends[here], strict=True):
-                n_rows = int(self.unit_tokens[unit])
-                dealt_here = slice(end - n_rows, end)
-                mine = np.flatnonzero(dealt.ranks[dealt_here] == dealt.rank)
-                first = int(self.unit_starts[unit] - self.first_rows[index])
-                blocks.append(_Block(first, n_rows, mine, dealt.rows[dealt_here][mine]))
+            for at in here.tolist():
+                first, last = np.searchsorted(kept, [ends[at] - tokens[at], ends[at]])
+                start = int(self.unit_starts[units[at]] - self.first_rows[index])
+                mine = kept[first:last] - (ends[at] - tokens[at])
+                blocks.append(_Block(start, int(tokens[at]), mine, slice(first, last)))
             self._read_blocks(int(index), ending, blocks, target)
         return found
 
@@ -235,19 +273,21 @@ class StorePart:
         blocks: "list[_Block]",
         target: UInt8[np.ndarray, "hook row byte"],
     ) -> None:
-        width, nobodys = target.shape[2], bytearray(target.shape[2])
+        width = target.shape[2]
         with self.paths[index].open("rb", buffering=0) as file:
             for hook, name in enumerate(self.hooks):
                 start = self.tensors[index][name + ending].start
-                rows = memoryview(target[hook].reshape(-1))
                 for block in blocks:
-                    places: list[bytearray | memoryview] = [nobodys] * block.n_rows
-                    starts = (block.rows * width).tolist()
-                    for mine, first in zip(block.mine.tolist(), starts, strict=True):
-                        places[mine] = rows[first : first + width]
-                    read = os.preadv(file.fileno(), places, start + block.first * width)
-                    if read < block.n_rows * width:
+                    rows = whole = target[hook, block.rows]
+                    if len(block.mine) < block.n_rows:
+                        whole = np.empty((block.n_rows, width), dtype=np.uint8)
+                    read = os.preadv(
+                        file.fileno(), [memoryview(whole)], start + block.first * width
+                    )
+                    if read < whole.nbytes:
                         raise DataError(f"{self.paths[index]}: ended while {name} was read")
+                    if whole is not rows:
+                        np.take(whole, block.mine, axis=0, out=rows, mode="clip")
 
 
 class _Block(NamedTuple):
@@ -257,8 +297,12 @@ class _Block(NamedTuple):
     n_rows: int
     mine: Int64[np.ndarray, " row"]
     """Which of them."""
-    rows: Int64[np.ndarray, " row"]
+    rows: slice
     """Where they go."""
+
+
+def _bytes(rows: Shaped[Tensor, "hook row *d_model"]) -> UInt8[np.ndarray, "hook row byte"]:
+    return (rows if rows.ndim == 3 else rows[..., None]).view(torch.uint8).numpy()
 
 
 class StoreSource(ActivationSource):

@@ -206,7 +206,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("what", choices=["store", "sweep", "questions"])
     options.add_argument("--gigabytes", type=float, default=20)
-    options.add_argument("--chunk-bytes", type=int, default=2**28, help="training takes 2**31")
+    options.add_argument("--chunk-bytes", type=int, default=2**27, help="training takes 2**31")
     options.add_argument("--jobs", type=int, default=200)
     options.add_argument("--few", type=int, default=5000)
     options.add_argument("--many", type=int, default=50_000)

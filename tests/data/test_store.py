@@ -19,7 +19,7 @@ from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.shards import clear_unfinished
-from ghosttrack.data.store import ERRORS, ActivationStore, StoreSource, disk_bytes
+from ghosttrack.data.store import ERRORS, ActivationStore, Room, StoreSource, disk_bytes
 from ghosttrack.data.store_write import plan, write_store
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models.lm import LM
@@ -343,3 +343,14 @@ def test_what_another_process_wrote_is_hashed_while_it_is_at_hand(folder):
         name, size, _, digest = json.loads(line)
         content = (folder / name).read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (size, digest)
+
+
+def test_memory_is_given_out_again_only_when_nobody_holds_it():
+    room = Room()
+    first = room.take(1000)
+    view = torch.from_numpy(first)[:10]
+    address = first.ctypes.data
+    del first
+    assert room.take(1000).ctypes.data != address  # a part of it is held
+    del view
+    assert {room.take(900 + n).ctypes.data for n in range(3)} == {address}
