@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -115,7 +116,7 @@ def _texts() -> frozenset[str]:
 def _of(schema: type, prefix: str) -> Iterator[str]:
     """List the settings of a schema that are one text."""
     for field in fields(schema):
-        kinds = (field.type, *get_args(field.type))
+        kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
         if str in kinds:
             yield prefix + field.name
         for nested in VARIANTS.get(field.name, [one for one in kinds if is_dataclass(one)]):

@@ -11,6 +11,7 @@ from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.models import hub
 from ghosttrack.models.sizing import Sizes
 from ghosttrack.run import plain
+from ghosttrack.typed import literal
 from tests.support import tiny
 from tests.support.commands import ROOT
 from tests.support.settings import PROGRAMS, composed, detection, training
@@ -173,7 +174,7 @@ def test_a_tilde_is_the_home_and_a_typed_line_break_is_one(monkeypatch: pytest.M
         ),
         r"asking.p_true='{question}\n{answer}'",
     )
-    loaded = detection(*typed)
+    loaded = detection(*literal(typed))
     assert loaded.model.path == "/home/me/m"
     assert loaded.bank == "/home/me/saes"
     assert loaded.output_root == "/home/me/gt"
