@@ -28,8 +28,13 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def main() -> None:
-    """Read the command line and do one command."""
-    options = _parser().parse_args()
+    """Read the command line, options before, between or after words, and do one command."""
+    parser = _parser()
+    options, more = parser.parse_known_args()
+    words = next((held for name in ("words", "settings") if (held := vars(options).get(name))), [])
+    if more and (not words or any(word.startswith("-") for word in more)):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    words += more
     options.run(options)
 
 

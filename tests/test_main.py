@@ -98,6 +98,10 @@ def test_where_nothing_is_the_folder_is_named(tmp_path: Path) -> None:
         (("ask", " "), "ask: the prompt is empty; give a text that the model is to go on with"),
         (("ask", "a=b", "+sae.kk=3"), "config: sae.kk is not a setting; did you mean sae.k?"),
         (("ask", "hi", "estimate=true"), "config: estimate=true says nothing of ask; drop it"),
+        (
+            ("ask", "hi", "--prevalence", "0.1", "estimate=true"),
+            "config: estimate=true says nothing of ask; drop it",
+        ),
         (("list", "nowhere"), "nowhere: no such folder; give the one that programs write to"),
     ],
 )

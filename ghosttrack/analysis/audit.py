@@ -190,6 +190,8 @@ def _judged(
     auroc, drawn = aurocs[name]
     base = aurocs.get(QUESTION_ONLY, Resampled(np.nan, np.full(N_RESAMPLES, np.nan)))
     rarer = int(min(labels.sum(), len(labels) - labels.sum()))
+    if draws.n_groups < 2:  # every draw is the same
+        drawn = np.full(N_RESAMPLES, np.nan)
     ci = interval(drawn, len(TRIVIAL) if name in TRIVIAL else 1)
     half = (ci.high - ci.low) / 2
     needed = ceil(rarer * (half / precision) ** 2) if isfinite(half) else 0

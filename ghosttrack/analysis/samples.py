@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from ghosttrack.analysis.evaluations import TEXTS, read_scores, scored
 from ghosttrack.errors import DataError
+from ghosttrack.questions.records import check_header
 from ghosttrack.questions.sets import normalised
 
 SCORE = "score:"
@@ -74,13 +75,15 @@ def _table(path: Path) -> list[dict[str, str]]:
     """Read rows; names of columns but scores are small."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            check_header(str(path), (name.strip().lower() for name in rows.fieldnames or ()))
             return [
                 {
                     (name if name.startswith(SCORE) else name.strip().lower()): value or ""
                     for name, value in row.items()
                     if name is not None
                 }
-                for row in csv.DictReader(file)
+                for row in rows
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no .csv of UTF-8 text ({error})") from error

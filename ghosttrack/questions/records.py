@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +88,17 @@ def _named(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
             yield where, kept
 
 
+def check_header(where: str, names: Iterable[str]) -> None:
+    """Refuse a table in which two columns have one name: either would be dropped.
+
+    Raises:
+        DataError: A name stands twice.
+    """
+    twice = [name for name, n in Counter(filter(None, names)).items() if n > 1]
+    if twice:
+        raise DataError(f"{where}: more than one column is named {', '.join(twice)}; keep one")
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     reader = csv.reader((line + "\n" for _, line in lines(path)), strict=True)
     number = 1  # of the line at which the row starts: a quoted cell may span several
@@ -96,6 +108,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
             where = f"{path}:{number}"
             if not header:
                 header = cells
+                check_header(where, [re.sub(r"\s+", "_", name.strip().lower()) for name in cells])
             elif cells and len(cells) != len(header):
                 raise DataError(f"{where}: {len(cells)} cells where the header has {len(header)}")
             elif cells:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.analysis.audit import audit
+from ghosttrack.analysis.audit import audit, judge, question_skill
 from ghosttrack.analysis.samples import read_samples
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.scores import plain_auroc
@@ -135,6 +135,15 @@ def test_headers_in_capitals_are_read_and_a_file_without_scores_is_told(tmp_path
         read_samples(tmp_path / "scores.json")
 
 
+def test_one_group_gives_no_interval(tmp_path: Path):
+    path = tmp_path / "scores.csv"
+    rows = [f"q{at},a,{at % 2},0.{at},g" for at in range(40)]
+    path.write_text("\n".join(["question,answer,label,score:a,group", *rows]))
+    found = judge(read_samples(path), 0.01)
+    assert [np.isnan(row.ci.low) for row in found] == [True] * len(found)
+    assert question_skill(found) == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -143,6 +152,7 @@ def test_headers_in_capitals_are_read_and_a_file_without_scores_is_told(tmp_path
         ("question,answer,label\ncaf\xe9,b,1\n", "is no .csv of UTF-8 text"),
         ("question,answer,label\na,b,maybe\n", "row 1: label must be 0, 1, correct or error"),
         ("question,answer,label\na,b,1\nc,d,error\n", "every label is the same"),
+        ("question,answer,label,Label\na,b,1,0\n", "more than one column is named label; keep one"),
     ],
 )
 def test_a_faulty_file_is_one_clear_line(tmp_path: Path, text: str, message: str):

@@ -156,6 +156,7 @@ def test_identity_follows_the_content_and_not_the_place(tmp_path):
         ("a.jsonl", '{"question": "q", "answers": [[]]}\n', r":1: answers must be a text"),
         ("a.csv", 'question,answers\nq,"[1, ]"\n', r"a\.csv:2: answers is not a JSON list"),
         ("a.csv", 'question,answers\n"q\nr",a\ns\n', r"a\.csv:4: 1 cells where the header has 2"),
+        ("a.csv", "question,answer,Answer\nq,a,b\n", "more than one column is named answer; keep"),
         ("a.csv", 'question,answers\nq,"a\n', r"a\.csv:2: not CSV"),
         ("a.csv", b"question,answers\nq,a\ncaf\xe9,b\n", r"a\.csv:3: not UTF-8"),
         ("a.csv", "question,answers\n", r"a\.csv: holds no questions"),
