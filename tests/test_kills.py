@@ -93,14 +93,14 @@ def kill(run: Attempt, output: Path, delay: float, how: signal.Signals) -> bool:
 
 
 def whole(output: Path) -> dict[str, dict[str, bytes]]:
-    """Every artefact's files, and the newest answer to the prompt."""
+    """Every artefact's files, and the newest answer to the prompt, if it was asked."""
     found = {
         f"{kind}/{name}": contents(folder)
         for kind in KINDS
         for name, folder in artifacts(output, kind).items()
     }
-    answered = max((output / "tiny" / "runs" / "ask").glob("2*/answers.csv"))
-    found["ask"] = {answered.name: answered.read_bytes()}
+    for answered in sorted((output / "tiny" / "runs" / "ask").glob("2*/answers.csv")):
+        found["ask"] = {answered.name: answered.read_bytes()}
     return {
         name: {file: held for file, held in files.items() if Path(file).name not in TELLS_WHEN}
         for name, files in found.items()
@@ -119,16 +119,22 @@ def disturb(
             met[name] += kill(run, output, share * undisturbed.seconds[name], how)
         if name in BOTH:
             said(run(output, None, signal.SIGKILL))
+    assert whole(output).keys() == whole(undisturbed.output).keys()
+    check(output, undisturbed)
+    return met
+
+
+def check(output: Path, undisturbed: Undisturbed) -> None:
+    """Hold what is there against an undisturbed run's, and look for what was left over."""
     ours, theirs = whole(output), whole(undisturbed.output)
-    assert ours.keys() == theirs.keys()
-    for name in theirs:
+    assert "saes" in {name.partition("/")[0] for name in ours}
+    for name in ours:
         assert ours[name].keys() == theirs[name].keys(), name
         differ = [file for file in theirs[name] if ours[name][file] != theirs[name][file]]
         assert not differ, (name, differ)
     assert left_overs(output) == []
     hidden = [one for kind in KINDS for one in (output / "tiny" / kind).glob(".*")]
     assert [one for one in hidden if one.suffix != ".lock"] == []
-    return met
 
 
 def test_every_program_survives_three_kills(
@@ -136,6 +142,27 @@ def test_every_program_survives_three_kills(
 ):
     met = disturb(workplace, undisturbed, tmp_path, dict.fromkeys(undisturbed.seconds, 3), 0)
     assert sum(met.values()) >= 4  # a kill that comes late meets nobody
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        ("train", 2),
+        *(
+            pytest.param(name, n, marks=pytest.mark.long)
+            for name in ("train", "detect")
+            for n in (2, 4)
+        ),
+    ],
+)
+def test_whole_programs_at_once_leave_what_one_leaves(
+    workplace: Workplace, undisturbed: Undisturbed, tmp_path: Path, name: str, n: int
+):
+    own = [one for one in SMALL if name == "detect" or one.startswith(("corpus", "trainer"))]
+    command = workplace.command(tmp_path, name, *own)[1:]
+    assert [one.returncode for one in workplace.forks.together([command] * n)] == [0] * n
+    assert len(list((tmp_path / "tiny" / "runs" / name).glob("2*"))) == n
+    check(tmp_path, undisturbed)
 
 
 @pytest.mark.long

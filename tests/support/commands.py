@@ -39,8 +39,7 @@ FORKS = """
 import json, os, runpy, sys
 import ghosttrack.pipelines.check, ghosttrack.pipelines.detectors, ghosttrack.pipelines.tracks
 
-for line in sys.stdin:
-    arguments, *streams = json.loads(line)
+def start(arguments, *streams):
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -62,13 +61,17 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    return child
+
+for line in sys.stdin:
+    children = [start(*one) for one in json.loads(line)]
+    print(*children, flush=True)
+    print(*(os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in children), flush=True)
 """
 
 
 class Forks:
-    """Runs programs one by one as forks of a process that has imported all that they need.
+    """Runs programs as forks of a process that has imported all that they need.
 
     A program that is started anew spends most of its time on its imports.
     """
@@ -91,13 +94,7 @@ class Forks:
         how: signal.Signals = signal.SIGKILL,
     ) -> subprocess.CompletedProcess[str]:
         """Run a script to its end; with `when`, send it a signal as soon as that holds."""
-        streams = [self.folder / name for name in ("out.txt", "err.txt")]
-        for stream in streams:
-            stream.write_text("")
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps([arguments, *map(str, streams)]), file=self.process.stdin, flush=True)
-        child = int(self.process.stdout.readline())
+        child, *_ = self._start([arguments])
         deadline = time.monotonic() + PATIENCE_S
         while when is not None:
             if when():
@@ -106,8 +103,37 @@ class Forks:
                 break
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.001)
-        status = int(self.process.stdout.readline())
-        return subprocess.CompletedProcess(arguments, status, *(one.read_text() for one in streams))
+        (ended,) = self._end([arguments])
+        return ended
+
+    def together(self, commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
+        """Run scripts side by side to their ends."""
+        self._start(commands)
+        return self._end(commands)
+
+    def _streams(self, n: int) -> list[list[Path]]:
+        return [[self.folder / f"{name}{at}.txt" for name in ("out", "err")] for at in range(n)]
+
+    def _start(self, commands: Sequence[Sequence[str]]) -> list[int]:
+        asked = []
+        for arguments, streams in zip(commands, self._streams(len(commands)), strict=True):
+            for stream in streams:
+                stream.write_text("")
+            asked.append([arguments, *map(str, streams)])
+        assert self.process.stdin is not None
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        return self._numbers()
+
+    def _end(self, commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
+        streams = self._streams(len(commands))
+        return [
+            subprocess.CompletedProcess(arguments, status, *(one.read_text() for one in said))
+            for arguments, status, said in zip(commands, self._numbers(), streams, strict=True)
+        ]
+
+    def _numbers(self) -> list[int]:
+        assert self.process.stdout is not None
+        return list(map(int, self.process.stdout.readline().split()))
 
     def close(self) -> None:
         """End the process."""
