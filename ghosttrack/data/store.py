@@ -281,9 +281,7 @@ class StorePart:
                     rows = whole = target[hook, block.rows]
                     if len(block.mine) < block.n_rows:
                         whole = np.empty((block.n_rows, width), dtype=np.uint8)
-                    read = os.preadv(
-                        file.fileno(), [memoryview(whole)], start + block.first * width
-                    )
+                    read = os.preadv(file.fileno(), [whole.data], start + block.first * width)
                     if read < whole.nbytes:
                         raise DataError(f"{self.paths[index]}: ended while {name} was read")
                     if whole is not rows:
