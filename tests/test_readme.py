@@ -21,7 +21,10 @@ from tests.support.settings import PROGRAMS, composed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {file.name: file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("docs/*.md"))}
+DOCS = {
+    str(file.relative_to(ROOT / "docs")): file.read_text(encoding="utf-8")
+    for file in sorted(ROOT.glob("docs/**/*.md"))
+}
 PAGES = {"README.md": README, **DOCS}
 EVERYTHING = "\n".join(PAGES.values())
 CALL = re.compile(r"(?:^|[\s`/&])(?:\S*/)?python3? (\w+)\.py([^\n`|]*)", re.MULTILINE)
@@ -95,12 +98,31 @@ def test_commands_can_be_pasted(page: str):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_and_sections(page: str):
     for link, section in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", PAGES[page]):
-        target = ROOT / ("docs" if page in DOCS else ".") / (link or page)
+        home = (ROOT / "docs" / page).parent if page in DOCS else ROOT
+        target = home / (link or Path(page).name)
         assert target.exists(), link
         text = target.read_text(encoding="utf-8") if target.suffix == ".md" else ""
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
         assert not section or section in anchors, f"{link}#{section}"
+
+
+def test_every_page_is_reached_from_the_readme():
+    links = r"\]\((?!http)([^)#]+\.md)"
+    index = "\n".join(f"](docs/questions/{one})" for one in
+                      re.findall(links, DOCS["questions/README.md"]))  # fmt: skip
+    reached = {one.removeprefix("docs/") for one in re.findall(links, README + index)}
+    assert set(DOCS) <= reached
+
+
+def test_the_architecture_page_and_its_picture_name_rooms_that_are_there():
+    picture = (ROOT / "docs" / "pictures" / "architecture.svg").read_text()
+    named = re.findall(r">([\w/, ]+/)<", picture) + re.findall(r"`(\w+)/`", DOCS["architecture.md"])
+    rooms = {room.strip(" /") for one in named for room in one.split(",")}
+    kept = {"corpora", "activations", "saes", "answers", "tracks", "detectors", "evaluations"}
+    packages = {one.name for one in (ROOT / "ghosttrack").iterdir() if one.is_dir()}
+    assert packages - {"hydra_plugins", "__pycache__"} <= rooms - kept
+    assert rooms - kept <= packages | {"ghosttrack", "sweep"}
 
 
 def test_a_sweep_of_the_readme_is_taken_apart_into_its_jobs():
