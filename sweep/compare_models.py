@@ -151,7 +151,7 @@ def _sections(
             [PagePicture(embedded(pictures[name]), CAPTIONS[name], 760)]
             if name in pictures
             else (),
-            links if name == "detection" else (),
+            links if name == "detection" else {},
         )
         for name, sheet in sheets.items()
         if not sheet.empty

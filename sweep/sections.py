@@ -1,9 +1,10 @@
 """The sections of the dashboard: what each shows of a folder's runs."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -66,7 +67,8 @@ class Section(NamedTuple):
     tables: Sequence[tuple[str, SpelledSheet]] = ()
     """With a title, which it is folded away below, or none."""
     figures: Sequence[PagePicture] = ()
-    links: Sequence[tuple[str, str]] = ()
+    links: Mapping[str, str] = MappingProxyType({})
+    """Where a cell that says this leads to."""
 
 
 class Review(NamedTuple):
@@ -122,14 +124,14 @@ def sections(review: Review, pictures: Path) -> list[Section]:
     ]
 
 
-def report_links(folders: Iterable[Path], beside: Path) -> list[tuple[str, str]]:
-    """Name the report of every evaluation that has one, and lead there from a page in `beside`."""
-    reports = [folder / "report.html" for folder in folders]
-    return [
-        (report.parent.name, quote(os.path.relpath(report, beside)))
-        for report in reports
+def report_links(found: Mapping[Path, EvaluationRecord], beside: Path) -> dict[str, str]:
+    """Lead from the name of every evaluation that has a report there, from a page in `beside`."""
+    reports = {one.name: folder / "report.html" for folder, one in found.items()}
+    return {
+        name: quote(os.path.relpath(report, beside))
+        for name, report in reports.items()
         if report.is_file()
-    ]
+    }
 
 
 def write_review(
@@ -145,7 +147,7 @@ def write_review(
         .get_template("dashboard.html")
         .render(
             css=asset("report.css"),
-            js=script("dom", "tables", "review"),
+            js=script("dom", "tables", "compare", "review"),
             title=title,
             summary=summary,
             sections=sections,
@@ -259,7 +261,7 @@ def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | No
     peaks: list[tuple[Cell, ...]] = [
         (
             label,
-            run.program,
+            *(run.program, run.seconds),
             *(run.memory_bytes.get(one, 0) / 1e9 or None for one in ("host", "gpu")),
         )
         for label, run in zip(logged, runs, strict=True)
@@ -272,9 +274,11 @@ def _usage(runs: Sequence[RunRecord], logged: dict[str, Logged]) -> Section | No
         if values
     ]
     sheets = {
-        "": sheet_of(("run", "program", "peak memory, GB", "peak GPU memory, GB"), peaks),
+        "": sheet_of(
+            ("run", "program", "seconds", "peak memory, GB", "peak GPU memory, GB"), peaks
+        ),
         "While it trained": sheet_of(("run", "quantity", "mean", "max", "measurements"), rows),
     }
     tables = _tables(sheets)
     note = "Peaks are each run's own; `cpu_percent` is of one core."
-    return Section("usage", "GPU and memory", note, tables) if tables else None
+    return Section("usage", "Memory and time", note, tables) if tables else None

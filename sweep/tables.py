@@ -15,7 +15,7 @@ from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL, CONFIDENT, Row
 from ghosttrack.report.sheet import Cell, sheet_of
 from ghosttrack.report.tables import Estimate
-from ghosttrack.sae.hooks import place_of
+from ghosttrack.sae.hooks import FVU_BANDS, place_of
 
 RUN = ("model", "run", "program", "status", "seconds", "overrides")
 SHAPE = ("architecture", "d_sae", "k", "expansion", "hooks")
@@ -30,8 +30,8 @@ CAUTION = (
     "MSE is in the units of each model's residual stream: compare it within a model, FVU and what "
     "is derived from it between models. AUROC is with its 95 % cluster-bootstrap interval."
 )
-BANDS = ("excellent", "good", "fair", "poor")
-LIMITS = {"mse": (0.002, 0.005, 0.01), "fvu": (0.05, 0.10, 0.30)}
+BANDS = (*FVU_BANDS, "poor")
+LIMITS = {"mse": (0.002, 0.005, 0.01), "fvu": tuple(FVU_BANDS.values())}
 """Value below which an SAE is in the first, the second and the third band. Those of MSE are the
 earlier studies' and mean something for residual streams of their scale alone; those of FVU hold
 for any, the last of them being what the rule of the sweet spot demands."""

@@ -1,8 +1,10 @@
-"""Names of hook points."""
+"""Names of hook points, and how good one is."""
 
 import re
 
 HOOK = re.compile(r"layer_(?P<layer>\d+)(_pos_(?P<pos>-?\d+))?")
+FVU_BANDS = {"excellent": 0.05, "good": 0.10, "fair": 0.30}
+"""FVU below which a hook point is called so; any other is poor."""
 
 
 def layer_of(hook: str) -> int:

@@ -195,4 +195,4 @@ def test_a_page_of_a_comparison_shows_its_numbers(outputs: Path):
     main([str(outputs)])
     page = (outputs / "comparison" / "comparison.html").read_text()
     assert "0.600" in page
-    assert 'class="sortable"' in page
+    assert 'class="sortable comparable"' in page

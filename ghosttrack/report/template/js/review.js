@@ -1,5 +1,7 @@
 // The start of a page of tables.
+import { setUpComparison } from "./compare.js";
 import { setUpSections, setUpTables } from "./tables.js";
 
 setUpTables();
 setUpSections();
+setUpComparison();

@@ -6,7 +6,7 @@ import { html } from "./dom.js";
  * @param {Element | undefined} cell
  * @returns {number | string}
  */
-function valueOf(cell) {
+export function valueOf(cell) {
   const text = (cell?.textContent ?? "").trim();
   const found = /^[+-]?\d[\d,]*\.?\d*(e[+-]?\d+)?/.exec(text);
   if (found) return Number(found[0].replaceAll(",", ""));
@@ -76,7 +76,7 @@ export function setUpTables() {
     box.setAttribute("tabindex", "0");
     box.setAttribute("role", "region");
     const heading = box.closest("section, details")?.querySelector("h2, summary");
-    box.setAttribute("aria-label", `table ${at + 1}, ${(heading?.textContent ?? "this page").trim()}`);
+    box.setAttribute("aria-label", `${box.querySelector("table") ? "table" : "picture"} ${at + 1}, ${(heading?.textContent ?? "this page").trim()}`);
   }
   for (const table of document.querySelectorAll("table.sortable")) {
     makeSortable(/** @type {HTMLTableElement} */ (table));
