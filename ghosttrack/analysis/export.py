@@ -46,9 +46,15 @@ FIGURES = {
     "risk_coverage": ("Share hallucinated among answers given, the riskiest held back.", 0.55),
     "pairs": ("Paired differences of AUROC on all answers.", 0.85),
     "auroc": ("AUROC of every detector on all answers; grey: beside the headline's.", 0.85),
+    "subsets": ("AUROC on every set of answers.", 0.85),
+    "tracks": (
+        "How long tracks last, and links tried by ablation, beside what means nothing.",
+        1.0,
+    ),
+    "bank": ("SAEs on held-out text, layer by layer; bands name the quality by FVU.", 1.0),
 }
 """What each shows, and its width in lines."""
-CURVED = ("roc", "pr", "calibration", "risk_coverage")
+BARE = ("roc", "pr", "calibration", "risk_coverage", "bank")
 """Those without cluster-bootstrap intervals."""
 
 
@@ -77,9 +83,10 @@ def _export(given: argparse.Namespace) -> None:
             write_flat(folder / f"{name}.csv", sheet)
             rests = made if name == "sae" else f"{INTERVALS} {ground}"
             parts[f"table_{name}.tex"] = table(sheet, name, f"{escaped(says)} {rests}")
-    for path in draw(folder, found.evaluation, found.labels, ("pdf", "svg")):
+    for path in draw(folder, found.evaluation, found.labels, found.hooks, ("pdf", "svg")):
         says, width = FIGURES[path.stem]
-        rests = ground if path.stem in CURVED else f"{INTERVALS} {ground}"
+        rests = made if path.stem == "bank" else ground
+        rests = rests if path.stem in BARE else f"{INTERVALS} {ground}"
         parts[f"figure_{path.stem}.tex"] = figure(path.stem, f"{escaped(says)} {rests}", width)
     for name in sheets.keys() - {name for name, (_, sheet) in sheets.items() if not sheet.empty}:
         for stale in (f"{name}.csv", f"table_{name}.tex"):

@@ -160,7 +160,7 @@ def first_of_best(aurocs: Float[np.ndarray, " detector"]) -> int:
 
 def fit_whole(
     data: EvaluationData, names: Sequence[str], seed: int, *, n_jobs: int = -1
-) -> tuple[FittedDetector, ...]:
+) -> tuple["Whole", ...]:
     """Fit detectors of columns on every answer.
 
     Grouped folds choose classifier, calibration and threshold, as an evaluation's inner folds do
@@ -188,7 +188,7 @@ def fit_whole(
     fitted = {name: one.fitted for name, one in done.items()}
     parts = {part.name for one in names if one in done for part in with_parts(fitted[one], fitted)}
     order = dict.fromkeys((*best, *names, *sorted(parts)))
-    return tuple(fitted[name] for name in order if name in fitted)
+    return tuple(done[name] for name in order if name in done)
 
 
 class Whole(NamedTuple):

@@ -15,7 +15,9 @@ from ghosttrack.detector.config import (
     Position,
     SubjectSource,
 )
-from ghosttrack.detector.learners.fitted import FittedDetector, load, save
+from ghosttrack.detector.learners.classifiers import STREAMING
+from ghosttrack.detector.learners.fitted import TOKEN_RISKS, FittedDetector, load, save
+from ghosttrack.detector.table import Table
 from ghosttrack.errors import whole
 from ghosttrack.evaluation.config import EvaluationConfig
 from ghosttrack.evaluation.data import EvaluationData, available
@@ -69,7 +71,12 @@ def write_detectors(sources: "Detection", folder: Path) -> None:
     with setup.run.stage("fit"):
         data = evaluation_data(sources)
         names = _usable(data, config.evaluation, config.detector.position)
-        save(folder, fit_whole(data, names, config.evaluation.seed))
+        found = fit_whole(data, names, config.evaluation.seed)
+        save(folder, [one.fitted for one in found])
+    for one in found:
+        if one.fitted.name == STREAMING:
+            risks = one.fitted.calibration.prob(one.oof)[:, None]
+            Table(("risk",), risks).save(folder / TOKEN_RISKS)
     if sources.tracks is not None:
         shutil.copy(sources.tracks.make().path / INSTRUMENTS, folder / INSTRUMENTS)
     write_json(folder / FACTS, _facts(sources, sources.evaluation.key.folder.name))

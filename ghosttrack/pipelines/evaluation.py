@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from ghosttrack.artifacts import Artifact
 from ghosttrack.data.config import Coverage, WorldText
@@ -14,7 +14,9 @@ from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.config import Association, Position
 from ghosttrack.detector.learners.baselines import exposure_table
-from ghosttrack.detector.learners.fitted import FittedDetector, load
+from ghosttrack.detector.learners.classifiers import MOST_TOKENS
+from ghosttrack.detector.learners.fitted import TOKEN_RISKS, FittedDetector, load
+from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import spoken_tokens
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
@@ -130,6 +132,7 @@ def _material(
     read = {} if sources.states is None else sources.states.get().tables
     tables = {**read, **(tracked.tables if tracked else {})}
     said = {name: tables[name] for name in ("lens", "tracks", "subject") if name in tables}
+    passes = {**(tracked.forwards if tracked else {}), **found.forwards, **checks.forwards}
     return ReportMaterial(
         evaluation=evaluation,
         answers=answers,
@@ -149,7 +152,18 @@ def _material(
         fitted=fitted,
         limits=WRITTEN_LIMITS if answers.are_written else GENERAL_LIMITS,
         cautions=_cautions(setup.config, setup.layers, tracked),
+        passes={"answer": 1.0, **{name: n for name, n in passes.items() if n}},
+        token_risks=_token_risks(sources),
     )
+
+
+def _token_risks(sources: "Detection") -> list[Float[np.ndarray, " token"]]:
+    """Part the risks of all answers' first tokens by answer; none where tokens are not judged."""
+    file = sources.detectors.make().path / TOKEN_RISKS
+    if not file.is_file():
+        return []
+    ends = np.cumsum([min(len(ids), MOST_TOKENS) for ids in sources.answers.get().token_ids])
+    return np.split(Table.load(file).values[:, 0], ends[:-1])
 
 
 def _view(sources: "Detection") -> TrackView | None:

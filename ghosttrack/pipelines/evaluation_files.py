@@ -56,7 +56,7 @@ def write_findings(
     write_json(folder / "evaluation.json", evaluation.to_json())
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "tables").mkdir(exist_ok=True)
-    figures = draw(folder / "figures", evaluation, answers.labels)
+    figures = draw(folder / "figures", evaluation, answers.labels, material.hooks)
     write_rows(folder / "tables" / "detectors.csv", evaluation.rows)
     texts = zip(answers.asked, answers.texts, answers.categories, answers.groups, strict=True)
     write_scores(folder / "tables" / "scores.csv", evaluation, list(texts))

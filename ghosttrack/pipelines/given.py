@@ -184,6 +184,7 @@ def _material(
         seconds=run.seconds,
         owners=measured.owners,
         limits=ready.limits,
+        passes=measured.forwards,
     )
 
 

@@ -1,6 +1,6 @@
 """Figures of an evaluation, as SVG and PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair
 from ghosttrack.evaluation.roster import COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
+from ghosttrack.report.evidence import draw_bank, draw_subsets, draw_tracks
 from ghosttrack.report.overview import draw_overview
 from ghosttrack.report.pictures import ACCENT, FAINT, SHOWN, STYLE, WARNING, save
 
@@ -32,14 +33,16 @@ def draw(
     folder: Path,
     evaluation: Evaluation,
     labels: Int[np.ndarray, " sample"],
+    hooks: Sequence[Mapping[str, Any]] = (),
     kinds: Sequence[str] = SHOWN,
 ) -> list[Path]:
-    """Write the figures of `PANELS`, the overview and both forests; return files of the first kind.
+    """Write every figure that there is something for; return the files of the first kind.
 
     Args:
         folder: Exists.
         evaluation: Its cross-fitted probabilities are drawn.
         labels: 1 = hallucinated, in the answers' order.
+        hooks: Held-out quality of the bank, as in its `metrics.json`.
         kinds: File formats.
     """
     names = drawn(evaluation.scores)
@@ -53,10 +56,15 @@ def draw(
             panel(axes, labels, [(one, evaluation.scores[one]) for one in names])
             axes.legend(fontsize=7, frameon=False)
             paths.append(save(figure, folder / name, kinds))
-        paths.append(save(_forest(evaluation), folder / "auroc", kinds))
+        found = {"auroc": _forest(evaluation), "subsets": draw_subsets(evaluation)}
         pairs = [one for one in evaluation.paired if one.subset == ALL and isfinite(one.delta)]
         if pairs:
-            paths.append(save(_differences(pairs), folder / "pairs", kinds))
+            found["pairs"] = _differences(pairs)
+        if evaluation.tracking:
+            found["tracks"] = draw_tracks(evaluation.tracking, evaluation.causal)
+        if hooks:
+            found["bank"] = draw_bank(hooks)
+        paths += [save(figure, folder / name, kinds) for name, figure in found.items()]
     return paths
 
 

@@ -5,11 +5,14 @@ from math import isfinite
 from typing import NamedTuple
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
+from ghosttrack.evaluation.roster import DETECTORS
 from ghosttrack.report.tables import number, with_interval
 
 OWN = "output"
 """Detector that reads nothing but the model's own probabilities."""
 CHANCE = 0.5
+TITLES = {one.name: one.title for one in DETECTORS}
+"""What a detector is, in words."""
 
 
 class KeyNumber(NamedTuple):
@@ -33,10 +36,11 @@ def verdict(evaluation: Evaluation, detector: str) -> str:
     """Say in one sentence whether a detector is any good, by chance and by the model's own say."""
     row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
     area = f"AUROC {with_interval(row.auroc, row.auroc_ci)}"
+    name = f"{detector} ({TITLES[detector]})" if detector in TITLES else detector
     if not row.auroc_ci.low > CHANCE:
-        return f"{detector} is not shown to tell hallucinated answers from right ones: {area}."
+        return f"{name} is not shown to tell hallucinated answers from right ones: {area}."
     said = (
-        f"{detector} ranks a hallucinated answer above a right one in {100 * row.auroc:.0f} of 100"
+        f"{name} ranks a hallucinated answer above a right one in {100 * row.auroc:.0f} of 100"
         f" pairs ({area})"
     )
     return f"{said}{_against(pair)}." if pair is not None else f"{said}."

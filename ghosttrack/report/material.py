@@ -93,3 +93,7 @@ class ReportMaterial(NamedTuple):
     """Every setting, as YAML."""
     kept: Mapping[str, Kept] = MappingProxyType({})
     """Artefacts that the run read or made."""
+    passes: Mapping[str, float] = MappingProxyType({})
+    """Forward passes per answer, by what is asked of the model."""
+    token_risks: Sequence[Float[np.ndarray, " token"]] = ()
+    """Per answer: risk after each of its first tokens, by models that did not learn from it."""

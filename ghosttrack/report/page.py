@@ -16,7 +16,7 @@ from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliab
 from ghosttrack.evaluation.roster import COLORS, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
-from ghosttrack.report.first import answered, key_numbers, verdict
+from ghosttrack.report.first import TITLES, answered, key_numbers, verdict
 from ghosttrack.report.html import SCRIPTS, asset, embedded, environment, json_in_html, script
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.tables import account, category_counts, with_interval
@@ -24,7 +24,8 @@ from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
 CAPTIONS = {
     "overview": "Each dot a detector with its 95 % interval: the higher the better, the further "
-    "left the cheaper; grey: not named here, null, or control",
+    "left the cheaper; grey: not named here, null, or control; bands: where the intervals of "
+    "canaries lie, and what knows how often the training text named the fact",
     "overview_narrow": "The same for narrow pages",
     "roc": "ROC of cross-fitted probabilities, all answers",
     "pr": "Precision against recall; dotted: share of hallucinated answers",
@@ -32,7 +33,11 @@ CAPTIONS = {
     "risk_coverage": "Share hallucinated among the answers given, if the riskiest are held back; "
     "bands: 95 %, answers taken for independent",
     "auroc": "AUROC with interval of every detector; grey: controls, nulls, references",
+    "subsets": "AUROC with interval on every set of answers",
     "pairs": "Differences of AUROC on the same resamples; grey: 0 lies within",
+    "tracks": "How long tracks last, how many latents go on, how many links pass when their upper "
+    "latent is taken out, each beside what means nothing",
+    "bank": "Held-out text, a dot per hook point; bands name the quality by FVU",
 }
 ANSWERS = "answers.parquet"
 """Beside a page that shows a sample: every answer."""
@@ -81,6 +86,7 @@ def write_page(
         subsets=evaluation.subsets,
         sizes={row.subset: row.n for row in evaluation.rows},
         headline=COLORS,
+        titles=TITLES,
         detectors=_detectors(evaluation),
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
@@ -91,6 +97,7 @@ def write_page(
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
         confidence=_confidence(answers.prob, answers.labels),
         has_tracks=material.view is not None,
+        has_token_risks=bool(material.token_risks),
         has_ghosts=bool(material.view and material.view.stay),
         written=answers.are_written,
         statistics=_statistics(material),
@@ -102,6 +109,7 @@ def write_page(
         command=material.command,
         settings=material.settings,
         kept=material.kept,
+        passes=material.passes,
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")

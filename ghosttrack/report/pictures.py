@@ -159,8 +159,11 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = SHOWN) -> Path:
-    """Write a figure in several formats, without dates; return the file of the first."""
+    """Write a figure in several formats, laid out once and without dates; return the first file."""
     paths = [stem.with_suffix(f".{kind}") for kind in kinds]
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     for path in paths:
         is_clear = path.suffix == ".svg"  # a page has its own ground, dark or light
         figure.savefig(path, dpi=150, metadata=UNDATED[path.suffix[1:]], transparent=is_clear)

@@ -49,13 +49,18 @@ def viewer_data(
     chosen = choose(material.answers.categories, risk)
     view = material.view
     tracks = tracks_of(view, chosen) if view is not None else {}
+    reasons = _reasons(material, chosen)
     return {
         "layers": [str(layer) for layer in view.layers] if view is not None else [],
         "latents": dict(view.words) if view is not None else {},
         "statistics": _distributions(material),
         "n_answers": len(risk),
         "answers": [
-            {**_answer(material, index, risk, decode), "tracks": tracks.get(index, [])}
+            {
+                **_answer(material, index, risk, decode),
+                "reasons": reasons.get(index, []),
+                "tracks": tracks.get(index, []),
+            }
             for index in chosen
         ],
     }
@@ -131,10 +136,13 @@ def choose(categories: Sequence[str], risk: Float[np.ndarray, " sample"]) -> lis
 
 def tracks_of(view: TrackView, chosen: Sequence[int]) -> dict[int, list[dict[str, object]]]:
     """Describe each chosen sample's strongest tracks, as JSON values."""
-    return {index: _tracks(view, index) for index in chosen}
+    said = _said(view)
+    return {index: _tracks(view, index, said) for index in chosen}
 
 
-def _tracks(view: TrackView, index: int) -> list[dict[str, object]]:
+def _tracks(
+    view: TrackView, index: int, said: Mapping[str, Sequence[object]]
+) -> list[dict[str, object]]:
     """Describe a sample's strongest tracks, confirmed ones first."""
     owners = view.tracks.track_of[index]
     layers, slots = np.nonzero(owners >= 0)
@@ -161,7 +169,8 @@ def _tracks(view: TrackView, index: int) -> list[dict[str, object]]:
         span = slice(int(starts[place]), int(ends[place]))
         one = {name: values[span] for name, values in lists.items()}
         one["costs"] = [None if isnan(cost) else cost for cost in one["costs"]]
-        found.append({**one, **_said(view, int(tracks[place]))})
+        track = int(tracks[place])
+        found.append({**one, **{name: values[track] for name, values in said.items()}})
     return found
 
 
@@ -188,7 +197,9 @@ def _answer(
         "logprobs": [round(value, 4) for value in answers.logprobs[index]],
         "owner": owner,
         "owner_gap": gap,
-        "reasons": _reasons(material, index),
+        "token_risks": material.token_risks[index].round(3).tolist()
+        if material.token_risks
+        else [],
     }
 
 
@@ -208,16 +219,18 @@ def reasons_of(explanation: Explanation) -> list[dict[str, object]]:
     ]
 
 
-def _reasons(material: ReportMaterial, index: int) -> list[dict[str, object]]:
-    """Explain an answer by the detector that is kept; it was fitted on this answer too."""
-    if material.fitted is None:
-        return []
+def _reasons(material: ReportMaterial, chosen: Sequence[int]) -> dict[int, list[dict[str, object]]]:
+    """Explain answers by the detector that is kept; it was fitted on them too."""
+    fitted, subjects = material.fitted, material.answers.subjects
+    if fitted is None:
+        return {}
     specs = {spec.name: spec for spec in material.specs}
-    tables = {name: table.take(np.array([index])) for name, table in material.statistics.items()}
-    values = material.fitted.values(tables)[0]
-    owner, _ = _owner(material.owners, index)
-    about = About(material.answers.subjects[index], owner)
-    return reasons_of(explain(material.fitted, values, specs, about))
+    values, owners = fitted.values(material.statistics), material.owners
+    about = {index: About(subjects[index], _owner(owners, index)[0]) for index in chosen}
+    return {
+        index: reasons_of(explain(fitted, values[index], specs, one))
+        for index, one in about.items()
+    }
 
 
 def _owner(owners: Owners, index: int) -> tuple[str, float | None]:
@@ -226,14 +239,12 @@ def _owner(owners: Owners, index: int) -> tuple[str, float | None]:
     return owners.names[index], round(float(owners.gaps[index]), 4)
 
 
-def _said(view: TrackView, track: int) -> dict[str, object]:
-    """Say what a track argues for, and how much of it stays in copies."""
+def _said(view: TrackView) -> dict[str, list[object]]:
+    """Say of every track what it argues for, and how much of it stays in copies."""
+    shares = {name: view.stay[kind].round(2).tolist() for name, kind in STAYS.items() if view.stay}
+    argues = zip(view.promotes, (view.push > 0).tolist(), strict=True)
     return {
-        "promotes": view.promotes[track] if view.push[track] > 0 else "",
-        "push": round(float(view.push[track]), 3),
-        **{name: _share(view.stay[kind][track]) for name, kind in STAYS.items() if view.stay},
+        "promotes": [word if rises else "" for word, rises in argues],
+        "push": view.push.astype(np.float64).round(3).tolist(),
+        **{name: [None if isnan(one) else one for one in of] for name, of in shares.items()},
     }
-
-
-def _share(value: float) -> float | None:
-    return round(float(value), 2) if isfinite(value) else None

@@ -1,5 +1,7 @@
 import csv
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def test_every_caption_says_what_the_numbers_rest_on(paper: Path):
                 r"n = 8 answers (p\textgreater{}0.5: 8, p\textgreater{}0.8: 8) of 4 groups" in text
             )
             assert "5 grouped folds, seed 0; 2,000 resamples." in text
-            drawn = ("{overview}", "{overview_narrow}", "{auroc}", "{pairs}")
+            drawn = ("{overview", "{auroc}", "{subsets}", "{pairs}", "{tracks}")
             has_intervals = r"\begin{tabular}" in text or any(name in text for name in drawn)
             assert (r"95 \% cluster-bootstrap intervals over groups." in text) == has_intervals
 
@@ -98,6 +100,20 @@ def test_numbers_of_the_tables_are_those_of_the_evaluation(made: Path, tmp_path:
     text = (tmp_path / "table_detectors.tex").read_text()
     assert r"output & 0.750 [0.650, 0.850] & 0.750 [0.650, 0.850] & -- [--, --] &" in text
     assert not (tmp_path / "table_paired.tex").exists()
+
+
+def test_the_document_compiles(paper: Path, tmp_path: Path):
+    """Tables, captions and figures, with every character that means something to LaTeX."""
+    engine = shutil.which("tectonic") or shutil.which("pdflatex")
+    if engine is None:
+        pytest.skip("neither tectonic nor pdflatex is installed")
+    shutil.copytree(paper, tmp_path, dirs_exist_ok=True)
+    evil = table(sheet_of(("name",), [("".join(map(chr, range(32, 127))) + "–≥",)]), "x", "y")
+    (tmp_path / "table_canaries.tex").write_text(evil)
+    once = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
+    done = subprocess.run([engine, *once, "paper.tex"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.long

@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     material = materials.material(
         view=view, command="python detect.py", settings="seed: 0\n", hooks=[hook(3), hook(7)]
     )
-    figures = draw(folder, material.evaluation, material.answers.labels)
+    figures = draw(folder, material.evaluation, material.answers.labels, material.hooks)
     write_page(evaluation / "report.html", material, figures, lambda ids: f" t{ids[0]}")
     made = bank(root, 64, 8, [hook(0), hook(1)])
     trained(root / "runs" / "train" / "noon", ["sae.k=8"], made)

@@ -133,6 +133,36 @@ def test_a_link_opens_its_section_and_printing_opens_all(browser: Any, site: Sit
         assert page.locator("details:not([open])").count() == 0
 
 
+def test_paper_cuts_nothing(browser: Any, site: Site):
+    with opened(browser, site.pages["report"], 720) as page:
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 720
+        if SHOTS:
+            page.pdf(path=Path(SHOTS) / "report.pdf", format="A4")
+
+
+def test_tokens_tell_their_risk_and_every_section_its_picture(browser: Any, site: Site):
+    with opened(browser, site.pages["report"]) as page:
+        page.evaluate(OPEN_ALL)
+        assert "risk so far" in page.inner_text(".tokens")
+        for section in ("detectors", "pairs", "curves", "tracks", "bank"):
+            assert page.locator(f"#{section} figure img").count(), section
+
+
+def test_chosen_runs_stand_side_by_side(browser: Any, site: Site):
+    with opened(browser, site.pages["dashboard"]) as page:
+        rows = page.locator("table.comparable").nth(0).locator("tr")
+        for row in (1, 2):
+            rows.nth(row).locator("td").nth(2).click()
+        beside = page.locator("[aria-label='rows side by side']").nth(0)
+        names = [rows.nth(row).locator("td").nth(0).inner_text() for row in (1, 2)]
+        heads = beside.locator("tr").nth(0).locator("th").all_inner_texts()[1:]
+        assert [one.strip() for one in heads] == [one.strip() for one in names]
+        rows.nth(1).locator("input").press("Space")
+        assert beside.locator("table").count() == 0
+
+
 def test_a_report_is_small_and_opens_fast(browser: Any, site: Site):
     path = site.pages["report"]
     assert path.stat().st_size < 15e6

@@ -25,7 +25,7 @@ def made_up(n: int = 600) -> EvaluationData:
 
 def test_detectors_that_the_data_can_feed_are_fitted_on_columns_that_tell():
     data = made_up()
-    both, alone = fit_whole(data, NAMES, 0, n_jobs=1)
+    both, alone = (one.fitted for one in fit_whole(data, NAMES, 0, n_jobs=1))
     assert (both.name, alone.name) == ("lens+output", "output")
     assert both.columns == (
         *("lens:told", "lens:noise", "output:mean_logprob", "output:mean_entropy"),
@@ -35,7 +35,7 @@ def test_detectors_that_the_data_can_feed_are_fitted_on_columns_that_tell():
 
 
 def test_a_fitted_detector_holds_on_new_answers_its_probability_too():
-    (one,) = fit_whole(made_up(), ("lens+output",), 0, n_jobs=1)
+    ((one, *_),) = fit_whole(made_up(), ("lens+output",), 0, n_jobs=1)
     fresh = made_up_answers(2000, 700, seed=5)
     told = fresh.labels + np.random.default_rng(6).normal(size=2000)
     lens = Table(("told", "noise"), np.column_stack([told, np.zeros(2000)]))
@@ -51,7 +51,7 @@ def test_a_fitted_detector_holds_on_new_answers_its_probability_too():
 
 def test_the_same_seed_gives_the_same_detector():
     values = np.random.default_rng(0).normal(size=(50, 4))
-    first, again = (fit_whole(made_up(), ("lens+output",), 3, n_jobs=1)[0] for _ in range(2))
+    first, again = (fit_whole(made_up(), ("lens+output",), 3, n_jobs=1)[0].fitted for _ in range(2))
     np.testing.assert_array_equal(scores(first.scorer, values), scores(again.scorer, values))
     assert first.threshold == again.threshold
 
@@ -68,7 +68,7 @@ def fused_data(n: int = 600) -> EvaluationData:
 
 def test_a_fused_detector_comes_first_with_the_parts_that_it_is_scored_by():
     data = fused_data()
-    found = fit_whole(data, ("output", "probe+output"), 0, n_jobs=1)
+    found = [one.fitted for one in fit_whole(data, ("output", "probe+output"), 0, n_jobs=1)]
     names = [one.name for one in found]
     assert names[:2] == ["probe+output", "output"]
     assert names[2:] == ["probe_states"]

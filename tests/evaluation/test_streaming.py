@@ -51,7 +51,11 @@ def test_columns_say_their_table_and_constant_ones_are_dropped():
 
 
 def test_one_is_fitted_on_every_token_and_its_probability_holds_at_each():
-    (one,) = fit_whole(written(np.full(N, 4)), ("streaming",), 0, n_jobs=1)
+    learned = written(np.full(N, 4)).answers.labels
+    (found,) = fit_whole(written(np.full(N, 4)), ("streaming",), 0, n_jobs=1)
+    one, own = found.fitted, found.fitted.calibration.prob(found.oof).reshape(N, 4)
+    aurocs = [plain_auroc(learned, own[:, place]) for place in (0, 3)]  # nothing is told at first
+    assert abs(aurocs[0] - 0.5) < 0.1 < 0.9 < aurocs[1]
     fresh = written(np.full(2000, 4), seed=5)
     assert fresh.tokens is not None
     tables = {
@@ -65,4 +69,4 @@ def test_one_is_fitted_on_every_token_and_its_probability_holds_at_each():
     aurocs = [plain_auroc(labels, risk[:, place]) for place in range(4)]
     assert aurocs[3] > 0.9 > aurocs[1]
     assert risk.mean() == pytest.approx(labels.mean(), abs=0.05)
-    assert one.prevalence == pytest.approx(written(np.full(N, 4)).answers.labels.mean())
+    assert one.prevalence == pytest.approx(learned.mean())

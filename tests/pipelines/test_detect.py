@@ -16,6 +16,7 @@ from ghosttrack.detector.tracks.statistics import (
 )
 from ghosttrack.files import read_json
 from ghosttrack.sae.bank import Bank
+from tests.report.materials import unpacked
 from tests.support.commands import Workplace, artifacts, said, times
 from tests.support.programs import Done
 
@@ -35,7 +36,9 @@ def test_the_job_leaves_every_artefact_and_a_report(done: Done):
         assert (bank / f"layer_{layer}" / "sae_weights.safetensors").is_file()
     assert Bank.load(bank).k == 8
     evaluation = done.made["evaluations"]
-    assert "<title>GhostTrack" in (evaluation / "report.html").read_text()
+    page = (evaluation / "report.html").read_text()
+    assert "<title>GhostTrack" in page
+    assert all(len(one["token_risks"]) == len(one["tokens"]) for one in unpacked(page))
     assert (evaluation / "figures" / "roc.svg").is_file()
     assert (evaluation / "tables" / "detectors.csv").is_file()
     assert str(evaluation / "report.html") in done.said.strip().splitlines()[-1]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,7 +12,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_each_figure_is_an_svg_and_a_png_with_a_caption(tmp_path: Path):
-    paths = draw(tmp_path, materials.evaluation(), materials.LABELS)
+    shown = materials.material()
+    paths = draw(tmp_path, shown.evaluation, materials.LABELS, shown.hooks)
     assert [path.stem for path in paths] == list(CAPTIONS)
     for path in paths:
         assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
@@ -35,6 +37,17 @@ def test_the_forest_shows_every_detector_and_the_curves_only_chosen_ones(tmp_pat
     assert ">null:shuffled<" in forest
     assert ">output<" in forest
     assert ">null:shuffled<" not in (tmp_path / "roc.svg").read_text()
+
+
+def test_evidence_is_drawn_beside_what_means_nothing_and_bands_of_quality(tmp_path: Path):
+    shown = materials.material()
+    draw(tmp_path, shown.evaluation, materials.LABELS, shown.hooks)
+    said = {name: (tmp_path / f"{name}.svg").read_text() for name in ("subsets", "tracks", "bank")}
+    assert all(f">{escape(one)}, n = 8<" in said["subsets"] for one in materials.SUBSETS)
+    told = ("layers of a confirmed track", "layers 3 to 7", "null:shuffled", "pairs without link")
+    assert all(f">{one}<" in said["tracks"] for one in told)
+    assert all(f">{one}<" in said["bank"] for one in ("excellent", "good", "dead latents, share"))
+    assert ">poor<" not in said["bank"]  # its FVU is 0.1
 
 
 def test_curves_are_drawn_of_ready_answers_too(tmp_path: Path):

@@ -74,6 +74,7 @@ def test_an_answer_says_what_was_right_and_who_else_it_fits():
     assert answers[1]["owner"] == ""
     assert answers[1]["owner_gap"] is None
     assert answers[1]["tokens"] == ["t7"]
+    assert answers[1]["token_risks"] == [0.25]
     assert answers[1]["label"] == 1
     assert answers[1]["references"] == ["blue", "green"]
 

@@ -40,6 +40,8 @@ from ghosttrack.errors import DataError, whole
 from ghosttrack.files import read_json, write_json
 
 FACTS, ARRAYS = "detectors.json", "detectors.safetensors"
+TOKEN_RISKS = "token-risks.parquet"
+"""Beside them, where tokens are judged: of each token, by models that did not learn from it."""
 PLAIN = ("name", "columns", "option", "threshold", "prevalence")
 """Fields of a detector that JSON holds as they are."""
 PerRow = Float[np.ndarray, " row"]

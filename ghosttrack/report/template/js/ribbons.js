@@ -87,7 +87,8 @@ function drawTrack(track, y, color, x, half, deepest) {
   if (first > 0) group.append(svg("circle", { cx: x(first), cy: y, r: 6.5, fill: "none" }));
   if (last < deepest) group.append(svg("path", { d: `M${x(last) - 4} ${y - 4}l8 8m0 -8l-8 8`, fill: "none" }));
   if (track.promotes) {
-    const said = [`${track.promotes} +${track.push.toFixed(2)}`, standing(track)].filter(Boolean).join(" · ");
+    const name = track.promotes.length > 14 ? `${track.promotes.slice(0, 13)}…` : track.promotes;
+    const said = [`${name} +${track.push.toFixed(2)}`, standing(track)].filter(Boolean).join(" · ");
     group.append(svg("text", { x: x(last) + 10, y: y + 3.5, "font-size": 11, stroke: "none", fill: "currentColor" }, said));
   }
   return group;

@@ -16,10 +16,10 @@ export function tokenStrip(answer) {
   if (!answer.tokens.length) strip.append(html("b", "", answer.text || "(nothing)"));
   answer.tokens.forEach((token, i) => {
     const prob = Math.exp(answer.logprobs[i]);
-    const risk = answer.token_risks ? answer.token_risks[i] : 1 - prob;
+    const known = answer.token_risks?.[i], risk = known ?? 1 - prob;
     const span = html("span", "", token);
     span.style.background = `rgba(194, 65, 12, ${(0.5 * risk).toFixed(3)})`;
-    const said = answer.token_risks ? `risk so far ${percent(risk)}` : `${percent(prob)} sure`;
+    const said = known === undefined ? `${percent(prob)} sure` : `risk so far ${percent(risk)}`;
     span.title = `probability ${prob.toFixed(3)}, ${said}`;
     span.append(html("small", "soft", said));
     strip.append(span);
