@@ -51,11 +51,7 @@ class Totals(NamedTuple):
 
 
 def score(
-    lm: LM,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    *,
-    batch_tokens: int | None = None,
+    lm: LM, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> list[TokenScores]:
     """Score each answer, token by token, as the continuation of its prompt.
 
@@ -63,8 +59,6 @@ def score(
         lm: The model.
         prompts: Token ids, prefix included; none empty.
         answers: Token ids; an empty answer has empty scores.
-        batch_tokens: Tokens per forward pass, None: as the model takes best; it changes numbers by
-            rounding only.
 
     Raises:
         DataError: A prompt and its answer do not fit the model's context.
@@ -72,7 +66,7 @@ def score(
     pairs = np.repeat(np.arange(len(prompts))[:, None], 2, axis=1)
     texts = Texts(list(map(tuple, prompts)), list(map(tuple, answers)), [()] * len(prompts))
     scores: dict[int, TokenScores] = {}
-    for read in _passes(lm, texts, pairs, None, batch_tokens):
+    for read in _passes(lm, texts, pairs, None):
         for pair, low, high in zip(read.pairs.tolist(), read.ends, read.ends[1:], strict=False):
             agrees = bool(read.table[4, low:high].all())
             scores[pair] = TokenScores(*read.table[:4, low:high], argmax_agrees=agrees)
@@ -86,7 +80,6 @@ def total(
     *,
     change: Change | None = None,
     read: Callable[[int], object] = lambda _: None,
-    batch_tokens: int | None = None,
 ) -> Totals:
     """Score whole answers, each after as many prompts as are asked about.
 
@@ -99,14 +92,13 @@ def total(
         pairs: Prompt and answer, by number.
         change: Done to the residual streams of every pass.
         read: Told how much of `work` each batch has done.
-        batch_tokens: As in `score`.
 
     Raises:
         DataError: A prompt and its answer do not fit the model's context.
     """
     n = len(pairs)
     totals = Totals(np.zeros(n), np.full(n, np.nan), np.zeros(n, bool))
-    for found in _passes(lm, texts, pairs, change, batch_tokens):
+    for found in _passes(lm, texts, pairs, change):
         lengths = np.diff(found.ends)
         answer = np.repeat(np.arange(len(lengths)), lengths)
         logprobs, entropies, n_top = (
@@ -142,11 +134,7 @@ class _Read(NamedTuple):
 
 
 def _passes(
-    lm: LM,
-    texts: Texts,
-    pairs: Int[np.ndarray, "pair 2"],
-    change: Change | None,
-    batch_tokens: int | None,
+    lm: LM, texts: Texts, pairs: Int[np.ndarray, "pair 2"], change: Change | None
 ) -> Iterator[_Read]:
     """Read every pair once; what passes begin with in common is read once for all."""
     asked = _asked(texts, pairs, change)
@@ -155,7 +143,7 @@ def _passes(
         raise DataError(
             f"a prompt and its answer have {longest} tokens, the model reads {lm.n_ctx}"
         )
-    for found in passes(lm, asked, [lm.n_layers - 1], change, batch_tokens):
+    for found in passes(lm, asked, [lm.n_layers - 1], change):
         read = _read_pairs(lm, texts, pairs, found)
         yield read._replace(work=found.n_tokens + read.work)
 

@@ -19,6 +19,11 @@ from ghosttrack.world.text import EOS_ID, documents, make_tokenizer
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 """Quintic that pushes singular values in (0, 1] towards 1 fastest (Jordan 2024)."""
 
+MOMENTUM: Final = 0.95
+"""Share of the running mean of gradients that each of Muon's steps keeps."""
+ITERATIONS: Final = 5
+"""Of Newton and Schulz."""
+
 
 class Muon(Optimizer):
     """SGD with Nesterov momentum whose update is the nearest semi-orthogonal matrix.
@@ -30,20 +35,12 @@ class Muon(Optimizer):
     Args:
         params: Matrices only.
         lr: Learning rate; a matrix taller than wide takes sqrt(rows / columns) times as much.
-        momentum: Share of the running mean of gradients that each step keeps.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
 
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        *,
-        lr: float,
-        momentum: float = 0.95,
-        n_iterations: int = 5,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "n_iterations": n_iterations})
+    def __init__(self, params: Iterable[Tensor], *, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -55,23 +52,23 @@ class Muon(Optimizer):
                 if param.grad is not None:
                     by_shape[param.shape].append(param)
             for (rows, columns), params in by_shape.items():
-                updates = torch.stack([self._momentum(p, group["momentum"]) for p in params])
-                steps = orthogonalise(updates, group["n_iterations"])
+                updates = torch.stack([self._momentum(p) for p in params])
+                steps = orthogonalise(updates)
                 lr = group["lr"] * max(1.0, rows / columns) ** 0.5
                 torch._foreach_add_(params, list(steps.unbind()), alpha=-lr)
 
-    def _momentum(self, param: Tensor, momentum: float) -> Tensor:
+    def _momentum(self, param: Tensor) -> Tensor:
         """Add a gradient to its running mean and look one step ahead."""
         assert param.grad is not None
         state = self.state[param]
         if not state:
             state["mean"] = torch.zeros_like(param)
-        state["mean"].lerp_(param.grad, 1 - momentum)
-        return param.grad.lerp(state["mean"], momentum)
+        state["mean"].lerp_(param.grad, 1 - MOMENTUM)
+        return param.grad.lerp(state["mean"], MOMENTUM)
 
 
 def orthogonalise(
-    matrices: Float[Tensor, "batch rows columns"], n_iterations: int
+    matrices: Float[Tensor, "batch rows columns"],
 ) -> Float[Tensor, "batch rows columns"]:
     """Bring every singular value near 1 (0.7 to 1.2), whatever the matrix's scale.
 
@@ -79,13 +76,13 @@ def orthogonalise(
     so that the iteration runs on the small square A, and X is multiplied once, at the end.
     """
     if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalise(matrices.mT, n_iterations).mT
+        return orthogonalise(matrices.mT).mT
     a, b, c = COEFFICIENTS
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     gram = x @ x.mT
     identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     product = identity.expand_as(gram)
-    for _ in range(n_iterations):
+    for _ in range(ITERATIONS):
         factor = torch.baddbmm(b * gram + a * identity, gram, gram, alpha=c)
         product = factor @ product
         gram = factor @ gram @ factor

@@ -1,4 +1,5 @@
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def test_a_token_of_no_probability_adds_no_entropy():
 def test_scores_are_those_of_full_logits_row_by_row(
     lm: LM, pairs: list[tuple[list[int], list[int]]], batch_tokens: int
 ):
-    scores = score(lm, [p for p, _ in pairs], [a for _, a in pairs], batch_tokens=batch_tokens)
+    with mock.patch.dict(lm.__dict__, batch_tokens=batch_tokens):
+        scores = score(lm, [p for p, _ in pairs], [a for _, a in pairs])
     assert len(scores) == len(pairs)
     for (prompt, answer), found in zip(pairs, scores, strict=True):
         with torch.no_grad():
@@ -144,7 +146,8 @@ def test_what_is_drawn_for_a_question_does_not_hang_on_the_others(lm: LM, change
     prompts = [(3, 4, 5), (3, 9, 5), (3, 4, 5, 8), (3, 7, 9)]
     texts, pairs = Texts(prompts, [(7, 8), (8, 2)], [marked] * 4), [[1, 0], [2, 1], [0, 1], [3, 0]]
     together = total(lm, texts, np.array(pairs), change=change).logprobs
-    one_by_one = total(lm, texts, np.array(pairs), change=change, batch_tokens=1).logprobs
+    with mock.patch.dict(lm.__dict__, batch_tokens=1):
+        one_by_one = total(lm, texts, np.array(pairs), change=change).logprobs
     alone = [total(lm, texts, np.array([pair]), change=change).logprobs[0] for pair in pairs]
     np.testing.assert_allclose(together, alone, atol=2e-5)
     np.testing.assert_allclose(one_by_one, alone, atol=2e-5)

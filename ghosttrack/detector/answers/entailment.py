@@ -37,7 +37,7 @@ def entailment_table(model: Entailment, rows: Sequence[ReadyAnswer], template: s
         for row in rows
     ]
     pairs = sorted({pair for said in texts for pair in permutations(dict.fromkeys(said), 2)})
-    with Meter("entailment", len(pairs)) as meter:
+    with Meter("entailment", len(pairs), unit="pairs") as meter:
         told = dict(zip(pairs, model.probs(pairs, meter.advance), strict=True))
     itself = np.eye(len(KINDS))[ENTAILED]
     values = []
