@@ -188,12 +188,7 @@ def _hooks(path: Path, layer: int, rows: Tensor, positions: object) -> dict[str,
     if rows.ndim == 2:
         return {f"layer_{layer}": rows}
     numbers = _axis(path, positions, "positions", rows.shape[1])
-    return {f"layer_{layer}_pos_{number}": rows[:, at] for at, number in _sorted_axis(numbers)}
-
-
-def _sorted_axis(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Pair an axis' places with their numbers, numbers ascending."""
-    return sorted(enumerate(numbers), key=lambda pair: pair[1])
+    return {f"layer_{layer}_pos_{n}": rows[:, numbers.index(n)] for n in sorted(numbers)}
 
 
 def _axis(path: Path, numbers: object, name: str, length: int) -> list[int]:
