@@ -23,8 +23,9 @@ from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.roster import intervention_specs
 from ghosttrack.detector.table import REAL, StatisticSpec, define
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
+from ghosttrack.detector.tracks.lens import LENS_STATISTICS
 from ghosttrack.detector.tracks.positions import PEAK_STATISTICS
-from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
 
 (SUBJECT_KNOWN,) = define(
     "knownness",

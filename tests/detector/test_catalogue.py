@@ -1,7 +1,8 @@
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS, SUBJECT_KNOWN, markdown
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
-from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.tracks.lens import LENS_STATISTICS
+from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
 
 
 def test_every_row_of_families_a_to_h_is_there_with_its_expected_direction():

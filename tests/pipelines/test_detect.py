@@ -10,8 +10,8 @@ from ghosttrack.detector.answers.output_scores import OUTPUT_SCORES
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.knownness import SUBJECT_STATISTICS
+from ghosttrack.detector.tracks.lens import LENS_STATISTICS
 from ghosttrack.detector.tracks.statistics import (
-    LENS_STATISTICS,
     TRACK_STATISTICS,
 )
 from ghosttrack.files import read_json

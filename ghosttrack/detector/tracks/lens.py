@@ -7,7 +7,7 @@ from ghosttrack.detector.table import FRACTION, POSITIVE, REAL, Table, define
 from ghosttrack.detector.tracks.track_table import layers_within
 from ghosttrack.models.readings import Lens
 
-STATISTICS = define(
+LENS_STATISTICS = define(
     "commitment",
     ("commit_depth", FRACTION, +1, "layers before the emitted token is lens top-1 for good, / L"),
     ("commit_jump", REAL, -1, "greatest one-layer rise of the emitted token's lens log-prob"),
@@ -16,16 +16,17 @@ STATISTICS = define(
     ("lens_flips", FRACTION, +1, "changes of lens top-1 in the last half, / (L/2)"),
     ("settle_kl", POSITIVE, +1, "mean KL(final || lens) over the last third"),
 )
+"""Columns of the table `lens`, in its order."""
 
 
-def commitment(lens: Lens, d_vocab: int) -> dict[str, Float[np.ndarray, " sample"]]:
-    """Compute the family's columns by name."""
+def commitment(lens: Lens, d_vocab: int) -> Table:
+    """Compute the family; the last block's lens is the model's own output distribution."""
     n_layers = lens.logprobs.shape[1]
     depths = np.arange(1, n_layers + 1) / n_layers
     steps = np.diff(lens.logprobs, axis=1, prepend=lens.logprobs[:, :1])
     last_half = layers_within(depths, 0.5, 1.0)
     flips = np.diff(lens.top1, axis=1, prepend=lens.top1[:, :1]) != 0
-    return {
+    columns = {
         "commit_depth": _commit_depth(lens),
         "commit_jump": steps[:, 1:].max(axis=1) if n_layers > 1 else steps[:, 0],
         "late_margin": lens.margins[:, layers_within(depths, 0.75, 1.0)].mean(axis=1),
@@ -33,6 +34,7 @@ def commitment(lens: Lens, d_vocab: int) -> dict[str, Float[np.ndarray, " sample
         "lens_flips": flips[:, last_half].mean(axis=1),
         "settle_kl": lens.kl[:, layers_within(depths, 2 / 3, 1.0)].mean(axis=1),
     }
+    return Table.of(LENS_STATISTICS, columns)
 
 
 def trajectory(lens: Lens) -> Table:

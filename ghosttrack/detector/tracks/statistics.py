@@ -1,4 +1,4 @@
-"""Every statistic of one pass in one table: what it is, its range, what was expected of it.
+"""Every statistic of tracks in one table: what it is, its range, what was expected of it.
 
 Directions were fixed before any label was seen (families A to H follow the published evidence,
 `classic` the earlier code's reasoning); the evaluation says which of them fail. L is the number of
@@ -16,7 +16,6 @@ from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks import (
     classic,
     clusters,
-    lens,
     life_cycle,
     linkage,
     novelty,
@@ -25,7 +24,6 @@ from ghosttrack.detector.tracks import (
 from ghosttrack.detector.tracks.attribution import Evidence
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.track_table import Columns, TrackTable, survey
-from ghosttrack.models.readings import Readings
 from ghosttrack.tracking.tracks import Tracks
 
 
@@ -47,16 +45,8 @@ FAMILIES = (
     TrackFamily(novelty.STATISTICS, lambda _, e, __: e.novelty),
     TrackFamily(classic.STATISTICS, lambda flat, _, __: classic.classic(flat)),
 )
-LENS_STATISTICS = lens.STATISTICS
-"""Columns of the table `lens`, in its order."""
 TRACK_STATISTICS = tuple(spec for family in FAMILIES for spec in family.specs)
 """Columns of the table `tracks` and of each `null:<kind>`, in its order."""
-
-
-def lens_statistics(readings: Readings) -> Table:
-    """Compute family A; the last block's lens is the model's own output distribution."""
-    assert readings.lens is not None, "read without the lens"
-    return Table.of(LENS_STATISTICS, lens.commitment(readings.lens, readings.d_vocab))
 
 
 def track_statistics(evidence: Evidence, tracks: Tracks, null: LengthNull) -> Table:

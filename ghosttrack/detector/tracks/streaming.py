@@ -17,10 +17,11 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.answers.output_scores import output_scores
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import Evidence, gather
+from ghosttrack.detector.tracks.lens import commitment
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.novelty import Usual
 from ghosttrack.detector.tracks.observe import Standard
-from ghosttrack.detector.tracks.statistics import lens_statistics, track_statistics
+from ghosttrack.detector.tracks.statistics import track_statistics
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import Readings, read
 from ghosttrack.models.score import TokenScores
@@ -90,7 +91,8 @@ def stream(
         [one.subject if instruments else "" for one, _ in rows],
         layers,
     )
-    tables = {"output": output, "lens": lens_statistics(readings)}
+    assert readings.lens is not None, "tokens are read with the lens"
+    tables = {"output": output, "lens": commitment(readings.lens, readings.d_vocab)}
     followed = None
     if instruments is not None:
         bank, _, standard, usual, tracker, lengths, top_k = instruments

@@ -7,7 +7,8 @@ from ghosttrack.detector.asking.families.paraphrase import SPECS as PARAPHRASE_S
 from ghosttrack.detector.judgement import About, explain, say
 from ghosttrack.detector.learners.classifiers import Option
 from ghosttrack.detector.learners.fitted import FittedDetector, scores
-from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.tracks.lens import LENS_STATISTICS
+from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
 from tests.detector.learners.options import TABULAR, fitted_detector
 
 OUTPUT_SPECS = tuple(score.spec for score in OUTPUT_SCORES)

@@ -6,13 +6,10 @@ from hypothesis import strategies as st
 from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.statistics import (
     FAMILIES,
-    LENS_STATISTICS,
     TRACK_STATISTICS,
-    lens_statistics,
     track_statistics,
 )
 from ghosttrack.detector.tracks.track_table import survey
-from ghosttrack.models.readings import Lens, Readings
 from ghosttrack.tracking.tracks import Tracks
 from tests.detector.scenes import evidence_of, keeps_ranges, random_case, shuffle_slots, tracks_from
 
@@ -112,25 +109,6 @@ def test_tracks_without_any_link_give_finite_numbers():
         NULL,
     )
     assert np.isfinite(table.values).all()
-
-
-def test_lens_statistics_keep_their_range():
-    rng = np.random.default_rng(0)
-    shape = (50, 6)
-    lens = Lens(
-        logprobs=-rng.gamma(2.0, size=shape),
-        ranks=rng.integers(0, 30, shape),
-        top1=rng.integers(0, 3, shape),
-        margins=rng.gamma(1.0, size=shape),
-        kl=rng.gamma(1.0, size=shape),
-        best=-rng.gamma(1.0, size=shape),
-    )
-    nothing = np.zeros((1, 50, 4))
-    rows = (np.zeros(50, dtype=int), np.zeros((50, 3), dtype=int), np.ones(50), np.zeros((50, 3)))
-    table = lens_statistics(Readings(np.ones(1), nothing, nothing, lens, 30, *rows))
-    assert table.names == tuple(spec.name for spec in LENS_STATISTICS)
-    keeps_ranges(table, LENS_STATISTICS)
-    assert (np.ptp(table.values, axis=0) > 0).all()
 
 
 def test_a_family_holds_every_definition_beside_its_formula():

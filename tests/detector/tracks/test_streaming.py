@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.output_scores import output_scores
-from ghosttrack.detector.tracks.statistics import LENS_STATISTICS, TRACK_STATISTICS
+from ghosttrack.detector.tracks.lens import LENS_STATISTICS
+from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, Stream, beginning, stream
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
