@@ -7,6 +7,7 @@ from ghosttrack.evaluation.roster import DECISIVE_NULL, GAIN
 from sweep.banks import over_banks
 from sweep.collect import main
 from tests.report.materials import evaluation
+from tests.support.settings import composed
 from tests.sweep.outputs import bank, detected, hook, judged
 
 
@@ -54,3 +55,7 @@ def test_runs_of_one_bank_say_nothing_of_banks(tmp_path: Path, capsys: pytest.Ca
         detected(root / "sweeps" / "s" / str(seed), [f"evaluation.seed={seed}"], made, found)
     main([str(root / "sweeps" / "s")])
     assert "banks" not in capsys.readouterr().out
+
+
+def test_the_sweep_over_banks_judges_what_the_claim_rests_on():
+    assert {*GAIN, *DECISIVE_NULL} <= set(composed("detect", "sweep=seeds").evaluation.compare)
