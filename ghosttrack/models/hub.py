@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, snapshot_download
@@ -194,12 +194,19 @@ def _told_sizes(folder: Path) -> Sizes | None:
 
     None where they have not, or the whole model is more than its language part.
     """
-    with suppress(DataError, AttributeError):
-        facts = read_json(folder / "config.json")
-        if not (facts.get("is_encoder_decoder") or "text_config" in facts):
-            told = [[facts.get(name) for name in names] for names in SIZES]
-            return next((Sizes(*one) for one in told if all(type(n) is int for n in one)), None)
-    return None
+    facts = _facts(folder / "config.json")
+    if facts.get("is_encoder_decoder") or "text_config" in facts:
+        return None
+    told: list[list[Any]] = [[facts.get(name) for name in names] for names in SIZES]
+    return next((Sizes(*one) for one in told if all(type(n) is int for n in one)), None)
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """Read a JSON object; nothing of a file that is none, of which transformers tells the fault."""
+    with suppress(DataError):
+        facts = read_json(file)
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def model_identity(config: ModelConfig, embedded: Path) -> dict[str, str]:
@@ -289,11 +296,9 @@ def load_tokenizer(config: ModelConfig, embedded: Path) -> "transformers.PreTrai
 
 def _is_told(folder: Path) -> bool:
     """Tell whether no class of its own decides what a tokenizer does or what its marks are."""
-    with suppress(DataError, AttributeError):
-        told = read_json(folder / "tokenizer_config.json").keys()
-        is_whole = {"bos_token", "eos_token"} <= told and "auto_map" not in told
-        return is_whole and (folder / "tokenizer.json").is_file()
-    return False
+    told = _facts(folder / "tokenizer_config.json").keys()
+    is_whole = {"bos_token", "eos_token"} <= told and "auto_map" not in told
+    return is_whole and (folder / "tokenizer.json").is_file()
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

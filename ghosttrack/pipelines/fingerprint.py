@@ -18,6 +18,7 @@ UNRELATED = frozenset(
     f"ghosttrack.{name}"
     for name in (
         *("errors", "run", "processes", "memory", "jit", "files", "artifacts", "launch"),
+        "wandb_client",
         *("data.progress", "training.loggers", "training.progress", "pipelines.fingerprint"),
         *("pipelines.stage", "pipelines.model_folders", "pipelines.workers"),
     )
