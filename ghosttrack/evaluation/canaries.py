@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.learners.baselines import RidgeProbe, Words
+from ghosttrack.detector.learners.baselines import Words
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
@@ -20,6 +20,8 @@ from ghosttrack.detector.learners.classifiers import (
     Learner,
     screen,
 )
+from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.ridge import RidgeProbe
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.data import Available, EvaluationData
@@ -139,7 +141,7 @@ def through_detectors(
         read = {*spec.reads, *spec.needs}
         if read <= seen or spec.stacked or spec.option_of or spec.name not in fits.fits:
             continue
-        jobs = fits.jobs([spec])
+        jobs = list(fits.jobs([spec]))
         if isinstance(jobs[0].learner, BestColumn | LabelFree):
             continue
         seen |= read
@@ -212,7 +214,7 @@ def _of_others(data: EvaluationData, seed: int) -> list[Canary]:
         prior = _finite(data.tables["prior"].values[others])
         found.append(Canary("prior_of_another", Columns(prior, SHRUNK), labels))
     if data.has("states"):
-        gram = np.mean([data.grams[place] for place in PLACES], axis=0)[np.ix_(others, others)]
+        gram = Gram.mean([data.grams[place] for place in PLACES]).of_others(others)
         found.append(Canary("states_of_another", RidgeProbe({}, data.layers, gram), labels))
     return found
 

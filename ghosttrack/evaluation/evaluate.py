@@ -123,7 +123,7 @@ def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) ->
     fits = Fits(data, design.nested)
     jobs = [job for one in design.canaries for job in one.jobs(fits.folds)]
     for now in in_turn(spec for spec in design.specs if not spec.within):
-        fits.run(parallel, [*fits.jobs(now), *jobs], seed)
+        fits.run(parallel, chain(fits.jobs(now), jobs), seed)
         jobs = []
     cheap = sorted(design.specs, key=lambda spec: spec.forwards)
     for one in (spec for spec in design.specs if spec.within):

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from ghosttrack.detector.answers.written import surface_table
-from ghosttrack.detector.learners.baselines import Latents, LinearProbe, RidgeProbe, quartiles
+from ghosttrack.detector.learners.baselines import Latents, LinearProbe
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (
     Columns,
@@ -32,6 +32,7 @@ from ghosttrack.detector.learners.fitted import (
     uncut,
     with_parts,
 )
+from ghosttrack.detector.learners.ridge import RidgeProbe, quartiles
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.crossfit import (
     CrossFit,
@@ -76,27 +77,33 @@ class Fits:
         self.dropped: dict[str, tuple[str, ...]] = {}
         self.recommended: dict[str, str] = {}
 
-    def jobs(self, specs: Iterable[DetectorSpec]) -> list[Job]:
-        """Prepare the learners of these detectors for every fold.
+    def jobs(self, specs: Iterable[DetectorSpec]) -> Iterator[Job]:
+        """Prepare the learners of these detectors for every fold, a detector at a time.
 
         A null gets the classifier that the inner folds chose for `tracks`, a stack the inner
         out-of-fold scores of its parts: both must have run.
         """
-        jobs = []
         # slow learners first, lest one be left to the end of the queue
         for spec in sorted(specs, key=lambda spec: (not spec.needs, -len(spec.reads))):
             mine = self._jobs(spec)
-            if mine:
-                jobs += mine
-            else:
+            if not mine:
                 self.left_out[spec.name] = "no column is left: all are constant or undefined"
-        return jobs
+            yield from mine
 
-    def run(self, parallel: Parallel, jobs: list[Job], seed: int) -> None:
-        """Fit in workers; every number depends on the seed and not on how many there are."""
-        tasks = (delayed(fit_fold)(j.learner, j.labels, j.fold, seed, j.option) for j in jobs)
-        for job, fit in zip(jobs, cast("list[FoldFit]", parallel(tasks)), strict=True):
-            self.fits.setdefault(job.name, []).append(fit)
+    def run(self, parallel: Parallel, jobs: Iterable[Job], seed: int) -> None:
+        """Fit in workers, none prepared long before its turn.
+
+        Every number depends on the seed and not on how many there are.
+        """
+        names: list[str] = []
+
+        def tasks() -> Iterator[Any]:
+            for job in jobs:
+                names.append(job.name)
+                yield delayed(fit_fold)(job.learner, job.labels, job.fold, seed, job.option)
+
+        for name, fit in zip(names, cast("list[FoldFit]", parallel(tasks())), strict=True):
+            self.fits.setdefault(name, []).append(fit)
 
     def recommend(self, name: str, competing: Sequence[str]) -> None:
         """Let the inner folds of every outer fold choose one of these, cheap ones first."""
@@ -121,13 +128,13 @@ class Fits:
     def _jobs(self, spec: DetectorSpec) -> list[Job]:
         if any(part not in self.fits for part in spec.stacked):
             return []
-        jobs, dropped = [], Counter[str]()
+        jobs, dropped, made = [], Counter[str](), dict[tuple[str, ...], Learner | None]()
         for fold in self.folds:
             n = len(self.data.answers)
             scores = {
                 name: stacked_column(self.fits[name][fold.number], fold, n) for name in spec.stacked
             }
-            prepared = prepare(spec, self.data, fold.train, scores)
+            prepared = prepare(spec, self.data, fold.train, scores, None if scores else made)
             if prepared is None:
                 return []
             option = self.fits[spec.option_of][fold.number].option if spec.option_of else None
@@ -300,10 +307,12 @@ def prepare(
     data: EvaluationData,
     train: Known,
     scores: Mapping[str, Float[np.ndarray, " sample"]],
+    made: dict[tuple[str, ...], Learner | None] | None = None,
 ) -> Prepared | None:
     """Make a detector's learner for one outer fold; None where no column is left to learn from.
 
     Columns are judged on the training rows; `scores` are the fold's columns of stacked detectors.
+    `made` holds the learners of other folds by their columns: the same ones are not held twice.
     """
     by_token = "tokens" in spec.reads
     rows = np.flatnonzero(np.isin(data.token_answer, train)) if by_token else train
@@ -311,10 +320,14 @@ def prepare(
     kept, dropped = screen(table, rows)
     if table.names and not kept:
         return None
-    names, values = tuple(table.names[at] for at in kept), table.values[:, kept]
-    values = np.ascontiguousarray(np.where(np.isfinite(values), values, np.nan), np.float64)
-    directions = np.array([data.directions.get(name, 0) for name in names], dtype=np.int64)
-    learner = spec.learner(Inputs(names, values, directions, data))
+    names = tuple(table.names[at] for at in kept)
+    made = {} if made is None else made
+    if names not in made:
+        values = np.where(np.isfinite(held := table.values[:, kept]), held, np.nan)
+        directions = np.array([data.directions.get(name, 0) for name in names], dtype=np.int64)
+        values = np.ascontiguousarray(values, np.float64)
+        made[names] = spec.learner(Inputs(names, values, directions, data))
+    learner = made[names]
     if learner is None:
         return None
     return Prepared(learner, dropped, tuple(_full_name(spec, name, data) for name in names))

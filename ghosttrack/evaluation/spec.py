@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from ghosttrack.detector.learners.baselines import RidgeProbe, SubjectKnown
+from ghosttrack.detector.learners.baselines import SubjectKnown
 from ghosttrack.detector.learners.classifiers import (
     BOOSTING,
     FOREST,
@@ -21,6 +21,8 @@ from ghosttrack.detector.learners.classifiers import (
     TokenClassifier,
     Values,
 )
+from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.ridge import RidgeProbe
 
 if TYPE_CHECKING:
     from ghosttrack.evaluation.data import EvaluationData
@@ -106,7 +108,7 @@ def signs_only(x: Inputs) -> Learner | None:
 
 def state_probe(x: Inputs, places: Sequence[str] = tuple(PLACES)) -> Learner:
     """Look at the residual streams of every layer, at these places."""
-    gram = np.mean([x.data.grams[place] for place in places], axis=0)
+    gram = Gram.mean([x.data.grams[place] for place in places])
     return RidgeProbe({place: x.data.states[place] for place in places}, x.data.layers, gram)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,6 +57,7 @@ def read_answers(folder: Path) -> Answers:
     return read_all_answers(folder).judged()
 
 
+@lru_cache(maxsize=1)
 def read_all_answers(folder: Path) -> Answers:
     """Read what `write_answers` left: echoes and questions without an answer are among them."""
     return Answers.load(folder / "answers.parquet")

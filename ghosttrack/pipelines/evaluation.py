@@ -25,7 +25,7 @@ from ghosttrack.pipelines.answers import read_all_answers
 from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.states import AnswerStates
-from ghosttrack.pipelines.track_files import AnswerTracks
+from ghosttrack.pipelines.track_files import AnswerTracks, read_view
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
 from ghosttrack.report.material import (
@@ -35,6 +35,8 @@ from ghosttrack.report.material import (
     ReportMaterial,
     TrackView,
 )
+from ghosttrack.report.page import risk_detector
+from ghosttrack.report.viewer import choose
 from ghosttrack.tracking.candidates import UNRELATED_SHARE
 from ghosttrack.world.text import covered_groups
 
@@ -133,6 +135,7 @@ def _material(
     tables = {**read, **(tracked.tables if tracked else {})}
     said = {name: tables[name] for name in ("lens", "tracks", "subject") if name in tables}
     passes = {**(tracked.forwards if tracked else {}), **found.forwards, **checks.forwards}
+    shown = choose(answers.categories, evaluation.scores[risk_detector(evaluation)])
     return ReportMaterial(
         evaluation=evaluation,
         answers=answers,
@@ -144,7 +147,7 @@ def _material(
             **checks.tables,
         },
         specs=(*SPECS, *ghost_specs(setup.layers)),
-        view=_view(sources),
+        view=_view(sources, shown),
         owners=Owners(found.rivals, found.gaps),
         hooks=bank_metrics(bank)["hooks"] if bank else (),
         facts=_facts(setup, evaluation, bank),
@@ -166,12 +169,13 @@ def _token_risks(sources: "Detection") -> list[Float[np.ndarray, " token"]]:
     return np.split(Table.load(file).values[:, 0], ends[:-1])
 
 
-def _view(sources: "Detection") -> TrackView | None:
+def _view(sources: "Detection", answers: Sequence[int]) -> TrackView | None:
+    """Read the tracks of these answers."""
     if sources.tracks is None or sources.bank is None:
         return None
-    tracked = sources.tracks.get()
-    words = spoken_tokens(sources.setup.lm, sources.bank.get(), tracked.view.observations)
-    return tracked.view._replace(words=words)
+    view = read_view(sources.tracks.make().path, sources.setup.layers, answers)
+    words = spoken_tokens(sources.setup.lm, sources.bank.get(), view.observations)
+    return view._replace(words=words)
 
 
 def _cautions(

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.attention import attention_tables
 from ghosttrack.detector.answers.written import reading_points
-from ghosttrack.detector.learners.baselines import gram
+from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.ridge import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.lens import commitment, trajectory
 from ghosttrack.evaluation.spec import ATTENTION_TABLES, LENS_TABLES, MASKED
@@ -38,7 +39,7 @@ class AnswerStates:
     `ATTENTION_TABLES`."""
 
     @cached_property
-    def grams(self) -> dict[str, Float[np.ndarray, "answer answer"]]:
+    def grams(self) -> dict[str, Gram]:
         """Inner products of the residual streams, by place: once for all that is fitted."""
         return {place: gram(held) for place, held in self.states.items()}
 

@@ -1,14 +1,15 @@
 """The files of the tracks through the answers, as they are written and read."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 from jaxtyping import Float
 from safetensors.numpy import load_file
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from ghosttrack.detector.asking.families.ghosts import KINDS
 from ghosttrack.detector.config import Null
@@ -28,8 +29,14 @@ MEASURES = {
 """How persistence is measured: field of `tracks.Lengths` to the name that reports use. Confirmed
 length alone would flatter, as two observations confirm."""
 
+PROBES, LATENTS = "probes.safetensors", "latents.safetensors"
 TOKENS, SUBJECT_LATENTS = "tokens.parquet", "subject-latents.safetensors"
-LINKS = "links.json"
+LINKS, FORWARDS = "links.json", "tables.json"
+VIEW, PROMOTES = "tracks.safetensors", "promotes.json"
+"""What reports draw; in each block's folder where answers were tracked by turns."""
+BLOCK = "block-"
+BY_SAMPLE = frozenset({"track_of", "link_llr", "innovation", "latents", "magnitudes"})
+"""Arrays of `VIEW` with a row per answer; the others have one per track."""
 BY_LAYER = ("tracks", f"null:{Null.shuffled.name}")
 """Tracks whose share of continued observations is kept for every layer."""
 
@@ -95,7 +102,6 @@ class AnswerTracks(NamedTuple):
     """As `latents`, at the last token of the subject's name; none where no prompt holds one."""
     causal: Table
     """Links tried by ablation on held-out text, as in `detector.causal`."""
-    view: TrackView
     links: Links
 
 
@@ -103,7 +109,7 @@ def save_tables(folder: Path, tables: Mapping[str, Table], forwards: Mapping[str
     """Write every table, and the forward passes that it took beyond the answer's own."""
     for name, table in tables.items():
         table.save(folder / f"{name.replace(':', '-')}.parquet")
-    write_json(folder / "tables.json", {name: forwards.get(name, 0.0) for name in tables})
+    write_json(folder / FORWARDS, {name: forwards.get(name, 0.0) for name in tables})
 
 
 def save_persistence(
@@ -133,8 +139,7 @@ def save_latents(path: Path, tables: Sequence[csr_array]) -> None:
 
 def read_tracks(layers: Sequence[int], folder: Path) -> AnswerTracks:
     """Read what `tracks.write_tracks` left."""
-    forwards = read_json(folder / "tables.json")
-    arrays = load_file(folder / "tracks.safetensors")
+    forwards = read_json(folder / FORWARDS)
     goes_on = Table.load(folder / "continued.parquet")
     subjects = folder / SUBJECT_LATENTS
     return AnswerTracks(
@@ -142,8 +147,8 @@ def read_tracks(layers: Sequence[int], folder: Path) -> AnswerTracks:
             name: Table.load(folder / f"{name.replace(':', '-')}.parquet") for name in forwards
         },
         forwards=forwards,
-        probes=load_file(folder / "probes.safetensors")["probes"],
-        latents=load_latents(folder / "latents.safetensors", len(layers)),
+        probes=load_file(folder / PROBES)["probes"],
+        latents=load_latents(folder / LATENTS, len(layers)),
         persistence={
             measure: _columns(Table.load(folder / f"persistence-{field}.parquet"))
             for field, measure in MEASURES.items()
@@ -157,15 +162,85 @@ def read_tracks(layers: Sequence[int], folder: Path) -> AnswerTracks:
         tokens=Table.load(folder / TOKENS) if (folder / TOKENS).is_file() else None,
         subject_latents=load_latents(subjects, len(layers)) if subjects.is_file() else [],
         causal=Table.load(folder / "causal.parquet"),
-        view=TrackView(
-            Tracks.from_arrays(arrays),
-            Observations(arrays["latents"], arrays["magnitudes"]),
-            tuple(layers),
-            read_json(folder / "promotes.json"),
-            arrays["push"],
-            {kind: arrays[f"stay.{kind}"] for kind in KINDS if f"stay.{kind}" in arrays},
-        ),
         links=Links(**read_json(folder / LINKS)),
+    )
+
+
+def block_folders(folder: Path, n_blocks: int = 0) -> list[Path]:
+    """Name the folders of so many blocks of answers; 0: of those that are there, or the folder."""
+    if n_blocks:
+        return [folder / f"{BLOCK}{number:04d}" for number in range(n_blocks)]
+    return sorted(folder.glob(f"{BLOCK}*")) or [folder]
+
+
+def join_blocks(folder: Path, blocks: Sequence[Path], n_layers: int) -> None:
+    """Set what was found in blocks of answers one below another, save what reports draw.
+
+    A block in which no prompt holds its subject has NaN there, and no latents.
+    """
+    sizes = [pq.read_metadata(block / "tracks.parquet").num_rows for block in blocks]
+    for name in dict.fromkeys(file.name for block in blocks for file in block.glob("*.parquet")):
+        held = [Table.load(one) if (one := block / name).is_file() else None for block in blocks]
+        names = next(table.names for table in held if table is not None)
+        values = [
+            np.full((n, len(names)), np.nan) if table is None else table.values
+            for n, table in zip(sizes, held, strict=True)
+        ]
+        Table(names, np.concatenate(values)).save(folder / name)
+    passes = [read_json(block / FORWARDS) for block in blocks]
+    forwards = {
+        name: float(np.average([one.get(name, 0.0) for one in passes], weights=sizes))
+        for name in dict.fromkeys(name for one in passes for name in one)
+    }
+    write_json(folder / FORWARDS, forwards)
+    links = [Links(**read_json(block / LINKS)) for block in blocks]
+    longest = max(one.longest for one in links)
+    write_json(folder / LINKS, links[0]._replace(longest=longest)._asdict())
+    probes = [load_file(block / PROBES)["probes"] for block in blocks]
+    save_arrays(folder / PROBES, {"probes": np.concatenate(probes, axis=1)})
+    for name in (LATENTS, SUBJECT_LATENTS):
+        found = [load_latents(one, n_layers) for block in blocks if (one := block / name).is_file()]
+        if not found:
+            continue
+        there, (_, width) = iter(found), cast("tuple[int, int]", found[0][0].shape)
+        rows = [
+            next(there)
+            if (block / name).is_file()
+            else [csr_array((n, width), dtype=found[0][0].dtype)] * n_layers
+            for n, block in zip(sizes, blocks, strict=True)
+        ]
+        save_latents(folder / name, [csr_array(vstack(one)) for one in zip(*rows, strict=True)])
+
+
+def read_view(folder: Path, layers: Sequence[int], answers: Sequence[int]) -> TrackView:
+    """Read the tracks of some answers, ascending, as reports draw them."""
+    parts, promotes, first, n_tracks = [], [], 0, 0
+    for block in block_folders(folder):
+        arrays = load_file(block / VIEW)
+        n = len(arrays["track_of"])
+        rows = np.array([one - first for one in answers if first <= one < first + n], dtype=int)
+        is_kept = np.isin(arrays["sample"], rows)
+        number = np.append(np.where(is_kept, np.cumsum(is_kept) - 1 + n_tracks, -1), -1)
+        cut = {
+            name: held[rows] if name in BY_SAMPLE else held[is_kept]
+            for name, held in arrays.items()
+        }
+        cut |= {name: number[cut[name]] for name in ("track_of", "parent", "merged_into")}
+        cut["sample"] = np.searchsorted(rows, cut["sample"]) + sum(
+            len(p["track_of"]) for p in parts
+        )
+        promotes += compress(read_json(block / PROMOTES), is_kept)
+        parts.append(cut)
+        first, n_tracks = first + n, len(promotes)
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return TrackView(
+        Tracks.from_arrays(arrays),
+        Observations(arrays["latents"], arrays["magnitudes"]),
+        tuple(layers),
+        promotes,
+        arrays["push"],
+        {kind: arrays[f"stay.{kind}"] for kind in KINDS if f"stay.{kind}" in arrays},
+        answers=tuple(answers),
     )
 
 

@@ -44,10 +44,16 @@ from ghosttrack.pipelines.instruments import (
 )
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.pipelines.track_files import (
+    LATENTS,
     LINKS,
+    PROBES,
+    PROMOTES,
     SUBJECT_LATENTS,
     TOKENS,
+    VIEW,
     Links,
+    block_folders,
+    join_blocks,
     save_latents,
     save_persistence,
     save_tables,
@@ -67,6 +73,8 @@ from ghosttrack.sae.bank import Bank
 if TYPE_CHECKING:
     from ghosttrack.pipelines.detect import Detection
 
+MOST_TRACKED = 4096
+"""Answers tracked at once, which bounds memory."""
 CAUSAL_WINDOWS, CAUSAL_TOKENS, CAUSAL_LEAST = 300, 64, 4
 """Held-out windows on which links are tried by ablation, the most tokens that are read of each, and
 the least that stand before the position that is looked at."""
@@ -75,22 +83,52 @@ log = logging.getLogger(__name__)
 
 
 def write_tracks(stages: "Detection", folder: Path) -> None:
-    """Read, observe, track, compute statistics, and do the same under every null."""
+    """Read, observe, track, compute statistics, and do the same under every null.
+
+    Of more than `MOST_TRACKED` answers blocks are tracked by turns, and each draws its nulls; what
+    lengths chance gives is that of the first.
+    """
     setup, answers = stages.setup, stages.answers.get()
-    lm, seed = setup.lm, setup.config.seed
     assert stages.bank is not None
-    weights = Bank.load(stages.bank.make().path).to(lm.device)
-    read_at = points(lm, answers, setup.config.detector.position)
-    _say_memory(setup, len(answers), len(read_at.texts))
+    weights = Bank.load(stages.bank.make().path).to(setup.lm.device)
     with setup.run.stage(FIT):
         instruments = fit_instruments(setup, weights)
     tracking = TrackingSetup(setup.layers, setup.config.detector, instruments)
+    # at subjects at once: a block may hold none
+    is_whole = setup.config.detector.position is Position.subject_last
+    n_blocks = 1 if is_whole else -(-len(answers) // MOST_TRACKED)
+    parts = np.array_split(np.arange(len(answers)), n_blocks)
+    places = [folder] if len(parts) == 1 else block_folders(folder, len(parts))
+    reference = None
+    for place, rows in zip(places, parts, strict=True):
+        place.mkdir(exist_ok=True)
+        mine = answers if len(parts) == 1 else answers.take(rows)
+        reference = _write_block(stages, tracking, mine, reference, place)
+    assert reference is not None
+    save_instruments(folder, instruments, reference)
+    with setup.run.stage(TRY):
+        _causal(setup, instruments).save(folder / "causal.parquet")
+    if len(parts) > 1:
+        join_blocks(folder, places, len(setup.layers))
+
+
+def _write_block(
+    stages: "Detection",
+    tracking: TrackingSetup,
+    answers: Answers,
+    reference: LengthNull | None,
+    folder: Path,
+) -> LengthNull:
+    """Track some answers; give what lengths chance gives, which is measured where it is None."""
+    setup, instruments = stages.setup, tracking.instruments
+    lm, seed = setup.lm, setup.config.seed
+    read_at = points(lm, answers, setup.config.detector.position)
+    _say_memory(setup, len(answers), len(read_at.texts))
     at_prompt = points(lm, answers, Position.prompt_last)
     prompts = track_points(lm, tracking, answers, at_prompt, lens=True)
     seen = _at_position(lm, tracking, answers, read_at, prompts)
     nulls = track_nulls(tracking, seen.evidence.observed.observations, seed)
-    reference = fit_length_null(nulls[Null.shuffled.name].tracks)
-    save_instruments(folder, instruments, reference)
+    reference = reference or fit_length_null(nulls[Null.shuffled.name].tracks)
     by_point = {"tracks": track_statistics(seen.evidence, seen.tracks, reference)}
     asked = {null.name: nulls[null.name] for null in tracking.detector.nulls}
     by_point |= null_tables(seen.evidence, asked, reference)
@@ -112,11 +150,10 @@ def write_tracks(stages: "Detection", folder: Path) -> None:
     save_tables(folder, tables, forwards)
     kinds = {"tracks": seen.tracks, **{f"null:{name}": one.tracks for name, one in nulls.items()}}
     save_persistence(folder, kinds, read_at, setup.layers)
-    with setup.run.stage(TRY):
-        _causal(setup, instruments).save(folder / "causal.parquet")
     write_json(folder / LINKS, _links(instruments, seen)._asdict())
     _save_view(folder, lm, prompts, ghosts)
-    _save_residuals(folder, weights, seen.readings, read_at)
+    _save_residuals(folder, instruments.bank, seen.readings, read_at)
+    return reference
 
 
 def _say_memory(setup: Setup[DetectProgram], n_answers: int, n_texts: int) -> None:
@@ -167,9 +204,9 @@ def _subject_table(folder: Path, lm: LM, tools: Instruments, answers: Answers) -
 def _save_residuals(folder: Path, bank: Bank, readings: Readings, read_at: Points) -> None:
     """Write the mean residual stream of each answer's points, and of its latents."""
     probes = read_at.mean(readings.residuals.swapaxes(0, 1)).swapaxes(0, 1)
-    save_arrays(folder / "probes.safetensors", {"probes": probes})
+    save_arrays(folder / PROBES, {"probes": probes})
     latents = [read_at.weights @ layer for layer in raw_latents(bank, readings.residuals)]
-    save_latents(folder / "latents.safetensors", latents)
+    save_latents(folder / LATENTS, latents)
 
 
 def _links(instruments: FittedInstruments, seen: TrackedPoints) -> Links:
@@ -190,12 +227,12 @@ def _save_view(folder: Path, lm: LM, prompts: TrackedPoints, ghosts: Ghosts | No
     readings, evidence, tracks = prompts
     promotion = promote(tracks, evidence.attribution)
     words = promoted_tokens(promotion, tracks, readings.candidates, lm.decode)
-    write_json(folder / "promotes.json", words)
+    write_json(folder / PROMOTES, words)
     observations = evidence.observed.observations
     arrays = {**tracks.arrays(), **observations._asdict(), "push": promotion.logits}
     if ghosts is not None:
         arrays |= {f"stay.{kind}": shares for kind, shares in ghosts.stay.items()}
-    save_arrays(folder / "tracks.safetensors", arrays)
+    save_arrays(folder / VIEW, arrays)
 
 
 def _ghosts(

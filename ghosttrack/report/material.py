@@ -31,7 +31,7 @@ WRITTEN_LIMITS = (
 
 
 class TrackView(NamedTuple):
-    """The tracks of every answer and what each argues for."""
+    """The tracks of answers and what each argues for."""
 
     tracks: Tracks
     observations: Observations
@@ -46,6 +46,8 @@ class TrackView(NamedTuple):
     were not looked for."""
     words: Mapping[str, str] = MappingProxyType({})
     """The tokens that a latent's direction speaks for most, by `<layer's place>/<latent>`."""
+    answers: Sequence[int] | None = None
+    """Numbers of the answers that it is about; None: all, from the first."""
 
 
 class Owners(NamedTuple):

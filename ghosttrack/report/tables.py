@@ -119,9 +119,9 @@ def write_scores(path: Path, evaluation: Evaluation, texts: Sequence[Sequence[st
     """Write one row per answer: its four `texts`, and each detector's probability."""
     names = list(evaluation.scores)
     columns = [evaluation.scores[name] for name in names]
-    cells = [
+    cells = (
         [*text, *(f"{column[index]:.6f}" for column in columns)] for index, text in enumerate(texts)
-    ]
+    )
     write_csv(path, ["question", "answer", "category", "group", *names], cells)
 
 

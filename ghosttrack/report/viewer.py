@@ -48,8 +48,9 @@ def viewer_data(
     """
     chosen = choose(material.answers.categories, risk)
     view = material.view
-    tracks = tracks_of(view, chosen) if view is not None else {}
     reasons = _reasons(material, chosen)
+    rows = chosen if view is None or view.answers is None else range(len(chosen))
+    tracks = tracks_of(view, rows) if view is not None else {}
     return {
         "layers": [str(layer) for layer in view.layers] if view is not None else [],
         "latents": dict(view.words) if view is not None else {},
@@ -59,9 +60,9 @@ def viewer_data(
             {
                 **_answer(material, index, risk, decode),
                 "reasons": reasons.get(index, []),
-                "tracks": tracks.get(index, []),
+                "tracks": tracks.get(row, []),
             }
-            for index in chosen
+            for index, row in zip(chosen, rows, strict=True)
         ],
     }
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from joblib import Parallel
 
-from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.classifiers import FOREST, LINEAR, Columns
+from ghosttrack.detector.learners.ridge import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import resample

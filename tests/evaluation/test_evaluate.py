@@ -6,7 +6,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.config import Null
-from ghosttrack.detector.learners.baselines import exposure_table, gram
+from ghosttrack.detector.learners.baselines import exposure_table
+from ghosttrack.detector.learners.ridge import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut, Singing

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.learners.baselines import gram
 from ghosttrack.detector.learners.fitted import scores, values_of
+from ghosttrack.detector.learners.ridge import gram
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.fitting import fit_whole

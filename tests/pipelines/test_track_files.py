@@ -1,6 +1,34 @@
-import pytest
+from pathlib import Path
 
-from ghosttrack.pipelines.track_files import Links
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from ghosttrack.detector.table import Table
+from ghosttrack.files import read_json, write_json
+from ghosttrack.pipelines.instruments import save_arrays
+from ghosttrack.pipelines.track_files import (
+    FORWARDS,
+    LATENTS,
+    LINKS,
+    PROBES,
+    PROMOTES,
+    SUBJECT_LATENTS,
+    VIEW,
+    Links,
+    block_folders,
+    join_blocks,
+    load_latents,
+    read_view,
+    save_latents,
+)
+from ghosttrack.tracking.tracks import Decisions, build_tracks, no_decisions
+
+SHAPE = 5, 2, 3
+THERE = np.random.default_rng(0).random(SHAPE) < 0.8
+LINKED = no_decisions(SHAPE)
+LINKED.predecessor[:, 1, 0] = np.where(THERE[:, 0, 1] & THERE[:, 1, 0], 1, -1)
+NUMBERS = np.random.default_rng(1).random((5, 2))
 
 
 @pytest.mark.parametrize(
@@ -17,3 +45,57 @@ def test_a_run_without_links_says_so_and_what_would_do(links: Links, layers: lis
     caution = links.caution(layers, by_chance=0.01)
     assert said in caution
     assert bool(said) == bool(caution)
+
+
+def write_some(folder: Path, rows: np.ndarray) -> None:
+    """Write what tracking leaves of these of five answers, of which the last two have subjects."""
+    folder.mkdir()
+    tracks = build_tracks(THERE[rows], Decisions(*(one[rows] for one in LINKED)), 2)
+    latents = np.where(THERE, np.arange(30).reshape(SHAPE), -1)[rows]
+    own = [
+        f"{rows[sample]} {birth}" for sample, birth in zip(tracks.sample, tracks.birth, strict=True)
+    ]
+    observed = {"latents": latents, "magnitudes": NUMBERS[rows, :, None].repeat(3, 2)}
+    save_arrays(folder / VIEW, {**tracks.arrays(), **observed, "push": np.arange(len(own)) * 0.0})
+    write_json(folder / PROMOTES, own)
+    Table(("a", "b"), NUMBERS[rows]).save(folder / "tracks.parquet")
+    write_json(folder / FORWARDS, {"tracks": float(rows.mean())})
+    write_json(folder / LINKS, Links(0.5, int(rows.max()), (0.1,))._asdict())
+    save_arrays(folder / PROBES, {"probes": NUMBERS[rows].T[:, :, None]})
+    held = np.where(np.arange(5)[:, None] >= 3, NUMBERS, np.nan)[rows]
+    for name, values in ((LATENTS, NUMBERS[rows]), (SUBJECT_LATENTS, np.nan_to_num(held))):
+        if values.any():
+            save_latents(folder / name, [csr_array(values), csr_array(values * 2)])
+    if rows.max() >= 3:
+        Table(("s", "t"), held).save(folder / "subject.parquet")
+
+
+def test_what_was_tracked_in_blocks_reads_as_if_at_once(tmp_path: Path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    parts.mkdir()
+    write_some(whole, np.arange(5))
+    blocks = block_folders(parts, 3)
+    for block, rows in zip(blocks, np.array_split(np.arange(5), 3), strict=True):
+        write_some(block, rows)
+    join_blocks(parts, blocks, 2)
+    for name in ("tracks.parquet", "subject.parquet"):
+        one, other = (Table.load(folder / name) for folder in (whole, parts))
+        np.testing.assert_array_equal(one.values, other.values)
+    assert (parts / PROBES).read_bytes() == (whole / PROBES).read_bytes()
+    assert read_json(parts / LINKS) == read_json(whole / LINKS)
+    assert read_json(parts / FORWARDS) == read_json(whole / FORWARDS)
+    for name in (LATENTS, SUBJECT_LATENTS):
+        for one, other in zip(*(load_latents(f / name, 2) for f in (whole, parts)), strict=True):
+            np.testing.assert_array_equal(one.toarray(), other.toarray())
+    for chosen in ([0, 1, 2, 3, 4], [1, 4]):
+        one, other = (read_view(folder, (3, 7), chosen) for folder in (whole, parts))
+        for held, again in zip(
+            one.tracks.arrays().values(), other.tracks.arrays().values(), strict=True
+        ):
+            np.testing.assert_array_equal(held, again)
+        np.testing.assert_array_equal(one.observations.latents, other.observations.latents)
+        assert one.promotes == other.promotes
+        owners = {name.split()[0] for name in one.promotes}
+        assert owners == {str(number) for number in chosen}
+    tracks = build_tracks(THERE, LINKED, 2)
+    assert (read_view(parts, (3, 7), range(5)).tracks.track_of == tracks.track_of).all()

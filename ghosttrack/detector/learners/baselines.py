@@ -1,6 +1,5 @@
 """What tracks must beat: probes on residual streams and latents, words, exposure to the fact."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,14 +16,9 @@ from ghosttrack.detector.learners.classifiers import (
     Scores,
     fit_logistic,
     standardise,
-    z,
 )
 from ghosttrack.detector.table import Table
 
-RIDGES = (1.0, 0.3, 0.1, 3.0, 10.0)
-"""Penalties, where an answer's inner product with itself is about 1."""
-QUARTILE = 0.6745
-"""Of the standard normal distribution."""
 TEXT_STRENGTH = 1.0
 EMPTY = "(empty)"
 WIDE = 300
@@ -84,93 +78,6 @@ class StateProbe(LinearProbe):
     """The same under a penalty fit for few answers and many dimensions."""
 
     strengths: ClassVar = (0.001, 0.0001, 0.01, 0.1)
-
-
-@dataclass(frozen=True)
-class RidgeProbe(Learner):
-    """Ridge regression of the label on the residual streams of every layer, at one place or more.
-
-    Solved for answers instead of dimensions, of which there are many more. No layer is chosen:
-    where few answers are of the rarer label, the choice costs more than the other layers' noise.
-
-    score(x) = sum_i alpha_i k(x_i, x), (K + ridge I) alpha = y - mean(y), K centred on the training
-    rows, k the mean inner product over `streams`.
-
-    Source: Saunders 1998, ridge regression in dual variables.
-    """
-
-    streams: Mapping[str, Float[np.ndarray, "layer sample d_model"]]
-    """By place."""
-    layers: tuple[int, ...]
-    gram: Float[np.ndarray, "sample sample"]
-
-    def options(self) -> tuple[Option, ...]:
-        """The penalties."""
-        return tuple(Option(f"ridge {ridge:g}", strength=ridge) for ridge in RIDGES)
-
-    def fit_predict(
-        self, option: Option, labels: Labels, train: Known, test: Asked, seed: int
-    ) -> Scores:
-        """Score by the regression, 0 at the mean of the training rows."""
-        known = self.gram[np.ix_(train, train)]
-        alpha = _dual(known, labels[train], option.strength)
-        return (self.gram[np.ix_(test, train)] - known.mean(axis=0)) @ alpha
-
-    def values(self) -> Float[np.ndarray, "sample column"]:
-        """Join all streams: places, in them layers, in them dimensions."""
-        return np.concatenate([one for held in self.streams.values() for one in held], axis=1)
-
-    def names(self) -> tuple[str, ...]:
-        """Name the columns of `values`: `states:<place>/<layer>/<dimension>`."""
-        return tuple(
-            f"states:{place}/{layer}/{number}"
-            for place, held in self.streams.items()
-            for layer in self.layers
-            for number in range(held.shape[2])
-        )
-
-    def weigh(self, option: Option, labels: Labels) -> tuple[Float[np.ndarray, " column"], float]:
-        """Weigh the standardised columns of `values`, learned from every row; and the intercept."""
-        alpha = _dual(self.gram, labels, option.strength)
-        values = self.values()
-        weights = z(values, *quartiles(values)).T @ alpha / values.shape[1]
-        return weights.astype(np.float64), -float(self.gram.mean(axis=0) @ alpha)
-
-
-def gram(streams: Float[np.ndarray, "layer sample d_model"]) -> Float[np.ndarray, "sample sample"]:
-    """Compute mean inner products of answers over layers and dimensions.
-
-    Every dimension counts in `quartiles` of all answers, whatever their labels. Memory: 8 bytes
-    times the answers squared.
-    """
-    found = np.zeros((streams.shape[1], streams.shape[1]))
-    for layer in streams:
-        known = z(layer, *quartiles(layer)).astype(np.float32)
-        found += known @ known.T
-    return found / (len(streams) * streams.shape[2])
-
-
-def quartiles(
-    values: Float[np.ndarray, "sample column"],
-) -> tuple[Float[np.ndarray, " column"], Float[np.ndarray, " column"]]:
-    """Measure median and deviation, that of a normal distribution with these quartiles.
-
-    Streams have dimensions in which few answers are a thousand times the others: those would rule
-    a mean deviation. One of 0 counts as 1.
-    """
-    low, center, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0).astype(np.float64)
-    spread = (high - low) / (2 * QUARTILE)
-    return center, np.where(spread > 0, spread, 1.0)
-
-
-def _dual(gram: Float[np.ndarray, "row row"], labels: Labels, ridge: float) -> Scores:
-    """Solve a ridge regression for the weights of its rows, which add up to 0."""
-    from scipy.linalg import solve
-
-    center = gram.mean(axis=0)
-    centred = gram - center - center[:, None] + center.mean()
-    centred[np.diag_indices_from(centred)] += ridge
-    return solve(centred, labels - labels.mean(), assume_a="pos", overwrite_a=True)
 
 
 @dataclass(frozen=True)

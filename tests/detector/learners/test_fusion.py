@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from ghosttrack.detector.learners.baselines import RidgeProbe, StateProbe, gram, quartiles
+from ghosttrack.detector.learners import ridge as ridge_module
+from ghosttrack.detector.learners.baselines import StateProbe
 from ghosttrack.detector.learners.classifiers import (
     FUSED,
     SHRUNK,
@@ -13,6 +14,8 @@ from ghosttrack.detector.learners.classifiers import (
     standardise,
     z,
 )
+from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.ridge import RidgeProbe, gram, quartiles
 from ghosttrack.evaluation.crossfit import fit_fold
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import Fold
@@ -86,7 +89,7 @@ def planted(n: int = 1200) -> tuple[np.ndarray, np.ndarray]:
 
 def ridge_probe(streams: np.ndarray) -> RidgeProbe:
     named = dict(zip(("prompt_last", "answer_last"), streams, strict=False))
-    return RidgeProbe(named, (0, 4, 8), np.mean([gram(one) for one in streams], axis=0))
+    return RidgeProbe(named, (0, 4, 8), Gram.mean([gram(one) for one in streams]))
 
 
 def test_a_probe_of_many_dimensions_learns_from_few_answers():
@@ -100,9 +103,13 @@ def test_a_probe_of_many_dimensions_learns_from_few_answers():
     assert plain_auroc(labels[fold.test], of_all.prob) > 0.7
 
 
-@pytest.mark.parametrize("ridge", [0.1, 10.0])
-def test_a_ridge_probe_solves_the_regression_of_its_columns(ridge):
+@pytest.mark.parametrize(("ridge", "width"), [(0.1, 250), (10.0, 250), (0.1, 8), (10.0, 8)])
+def test_a_ridge_probe_solves_the_regression_of_its_columns(ridge, width, monkeypatch):
+    if width == 8:  # 48 columns in all, which 60 of the answers span
+        monkeypatch.setattr(ridge_module, "MOST_DUAL", 79)
+        monkeypatch.setattr(ridge_module, "LANDMARKS", 60)
     labels, streams = planted(80)
+    streams = streams[..., :width]
     probe, train, test = ridge_probe(streams), np.arange(50), np.arange(50, 80)
     option = Option("", strength=ridge)
     found = probe.fit_predict(option, labels, train, test, 0)
@@ -115,4 +122,17 @@ def test_a_ridge_probe_solves_the_regression_of_its_columns(ridge):
     everything = probe.fit_predict(option, labels, np.arange(80), np.arange(80), 0)
     kept = z(values, *quartiles(values)) @ weights + intercept
     np.testing.assert_allclose(kept, everything, atol=1e-4)
-    assert probe.names()[250 * 3 + 250 * 2 + 7] == "states:answer_last/8/7"
+    assert len(probe.gram.rows) == (60 if width == 8 else 80)
+    assert probe.names()[width * 3 + width * 2 + 7] == "states:answer_last/8/7"
+
+
+def test_by_landmarks_too_every_answer_stands_for_another(monkeypatch):
+    _, (streams, _) = planted(80)
+    monkeypatch.setattr(ridge_module, "MOST_DUAL", 100)
+    everyone = gram(streams).values
+    monkeypatch.setattr(ridge_module, "MOST_DUAL", 79)
+    monkeypatch.setattr(ridge_module, "LANDMARKS", 20)
+    others = np.random.default_rng(3).permutation(80)
+    found = gram(streams).of_others(others)
+    wanted = everyone[np.ix_(others, others)][:, found.rows]
+    np.testing.assert_allclose(found.values, wanted, atol=1e-4)
