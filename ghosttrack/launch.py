@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
@@ -168,6 +169,10 @@ class Frame(Callback):
         with read_write(config):
             config.hydra.sweep.dir = str(folder)
             config.hydra.overrides.hydra.append(f"{SWEEP_DIR}{quote(str(folder))}")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:  # noqa: ANN401
+        """Let go of a job's settings, which Hydra would hold until a sweep of any length ends."""
+        job_return.cfg = job_return.hydra_cfg = None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Read every job's status file and say how the sweep went."""

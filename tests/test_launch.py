@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hypothesis import example, given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ghosttrack import launch
 from ghosttrack.files import link_last
@@ -235,3 +236,9 @@ def test_a_full_disk_is_one_line_and_no_folder_is_left(
         " from the last complete point\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_does_not_hold_the_settings_of_jobs_that_are_done():
+    ended = JobReturn(overrides=["seed=1"], cfg=DictConfig({}), hydra_cfg=DictConfig({}))
+    launch.Frame().on_job_end(DictConfig({}), job_return=ended)
+    assert (ended.cfg, ended.hydra_cfg, ended.overrides) == (None, None, ["seed=1"])
