@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         type=place,
         help=".csv with the columns question, answer, label (1: hallucinated), score:<name>, and"
-        " where there are some group, split; .json; or a folder of evaluations",
+        " where there are some group, split; .json; a folder of evaluations, or a model's",
     )
     audits.add_argument("--out", type=place, help="folder for audit.txt, audit.csv and audit.json")
     audits.add_argument(

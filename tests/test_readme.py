@@ -153,17 +153,18 @@ def test_the_table_of_wrong_overrides_says_what_is_answered():
             load(cfg, TrainProgram)
 
 
-def test_the_lines_about_a_bank_run(tmp_path: Path):
+def test_the_lines_about_a_bank_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    saes = Path("outputs/ghostworld/saes")
+    saes.mkdir(parents=True)
     torch.manual_seed(0)
     bank = Bank(["layer_0", "layer_2"], d_model=6, d_sae=12, k=3)
     x = torch.randn(2, 40, 6)
     initialise(bank.requires_grad_(False), x)
-    bank.save(tmp_path / "bank", evaluate(bank, [x], torch.device("cpu")))
+    bank.save(saes / "topk-512-16-0123456789ab", evaluate(bank, [x], torch.device("cpu")))
     (example,) = blocks("python", DOCS["banks.md"])
-    text, n_replaced = re.subn(r'Bank\.load\("[^"]*"\)', f'Bank.load("{tmp_path}/bank")', example)
-    assert n_replaced == 1
     names: dict[str, object] = {}
-    exec(text, names)
+    exec(example, names)
     acts, x_hat = names["acts"], names["x_hat"]
     torch.testing.assert_close(acts, bank.encode(names["x"]))
     torch.testing.assert_close(x_hat, bank(names["x"]))

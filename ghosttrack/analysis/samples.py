@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ghosttrack.analysis.evaluations import TEXTS, read_scores, scored
+from ghosttrack.analysis.runs import newest
 from ghosttrack.errors import DataError
 from ghosttrack.questions.records import check_header
 from ghosttrack.questions.sets import normalised
@@ -43,7 +44,7 @@ class Samples(NamedTuple):
 
 
 def read_samples(path: Path) -> Samples:
-    """Read a .csv, a .json, or a folder of evaluations.
+    """Read a .csv, a .json, a folder of evaluations, or a model's newest.
 
     A .csv (UTF-8) has the columns `question, answer, label`, where there are some `id, group,
     split`, and `score:<name>` each; .json holds a list of samples with `is_factual`, whose other
@@ -53,7 +54,7 @@ def read_samples(path: Path) -> Samples:
         DataError: It is none of them, or a row is malformed; says which.
     """
     if path.is_dir():
-        return _evaluation(path)
+        return _evaluation(newest(path, "evaluations"))
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a .csv, a .json or a folder of evaluations")
     if path.suffix == ".json":

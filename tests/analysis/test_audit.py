@@ -109,15 +109,18 @@ def test_the_samples_of_a_file_of_results_are_read_whatever_is_around_them(tmp_p
     ]
 
 
-def test_a_folder_of_evaluations_is_read(tmp_path: Path):
-    folder = tmp_path / "evaluation"
+@pytest.mark.parametrize("named", ["gpt2", "gpt2/evaluations/one"], ids=["a model's newest", "it"])
+def test_a_folder_of_evaluations_is_read(tmp_path: Path, named: str):
+    folder = tmp_path / "gpt2" / "evaluations" / "one"
     (folder / "tables").mkdir(parents=True)
+    (tmp_path / "gpt2" / "runs").mkdir()
+    (folder / "manifest.json").write_text("{}")
     rows = [("question", "answer", "category", "group", "output")]
     kinds = [("wrong", "a"), ("correct", "b")]
     rows += [(f"q{at}", f"a{at}", *kinds[at % 2], f"{at}") for at in range(20)]
     with (folder / "tables" / "scores.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    read = read_samples(folder)
+    read = read_samples(tmp_path / named)
     assert read.labels.tolist() == [1, 0] * 10
     assert read.groups == ("a", "b") * 10
     assert {*read.scores} == {"output"}

@@ -82,7 +82,7 @@ def test_an_evaluation_is_logged_with_tables_curves_and_figures_in_few_panels(
     offline: WandbLogger, tmp_path: Path
 ):
     material = materials.material()
-    figures = draw(tmp_path, material.evaluation, material.answers.labels)
+    figures = draw(tmp_path, material.evaluation, material.answers.labels, material.hooks)
     log_evaluation([offline], material, figures)
     run = written(tmp_path)
     assert len(run.panels) <= MOST_PANELS
