@@ -191,7 +191,7 @@ class TokenSequence:
                 pieces, stop = [], min(start + size, end)
                 while start < stop:
                     if start == chunk.end:
-                        del chunk  # frees its memory before the next one takes as much
+                        del chunk  # before the next one, which may take its memory over
                         chunk = next(chunks)
                     here = min(stop, chunk.end)
                     pieces.append(chunk.between(start, here))

@@ -15,6 +15,7 @@ from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.learners.gram import Gram
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
+    DEFAULT,
     DETECTORS,
     EACH_FAMILY,
     EARLY,
@@ -130,14 +131,19 @@ def available(data: EvaluationData, names: Sequence[str] | None = None) -> Avail
 
     Detectors that are wanted by name come with those that they build on; None takes all.
     """
-    names = settled(names, usual="tracks" in data.tables and not data.answers.are_written)
-    families = _by_family(data)
+    families, rows = _by_family(data), _rows(data)
     if names is not None and EACH_FAMILY in names:
         names = [name for name in names if name != EACH_FAMILY]
         names += [one.name for one in families]
-    wanted = list(_rows(data)) if names is None else _named([*families, *_rows(data)], names)
+    asked = settled(names, usual="tracks" in data.tables and not data.answers.are_written)
+    every = [*families, *rows]
+    if asked is None:
+        usual = [one.name for one in rows]
+        asked = [*usual, *(name for name in names or () if name != DEFAULT)]
+        every = [*rows, *(one for one in families if one.name not in usual)]
+    wanted = _named(every, asked)
     there = {one.name for one in wanted}
-    specs, left_out = [], {name: MADE_NOT for name in names or () if name not in there}
+    specs, left_out = [], {name: MADE_NOT for name in asked if name not in there}
     for one in wanted:
         reason = _obstacle(one, data)
         if reason:

@@ -32,6 +32,8 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 """Weight files, the preferred first; nothing but these is read."""
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model")
 TEXTS = ("*.json", "*.txt", "*.model")
+OF_CLASSES = {"auto_map", "add_bos_token", "add_eos_token", "add_prefix_space"}
+"""Settings of a tokenizer that its own class obeys, maybe against its file."""
 SIZES = (
     ("num_hidden_layers", "hidden_size", "max_position_embeddings"),
     ("n_layer", "n_embd", "n_positions"),
@@ -297,7 +299,7 @@ def load_tokenizer(config: ModelConfig, embedded: Path) -> "transformers.PreTrai
 def _is_told(folder: Path) -> bool:
     """Tell whether no class of its own decides what a tokenizer does or what its marks are."""
     told = _facts(folder / "tokenizer_config.json").keys()
-    is_whole = {"bos_token", "eos_token"} <= told and "auto_map" not in told
+    is_whole = {"bos_token", "eos_token"} <= told and told.isdisjoint(OF_CLASSES)
     return is_whole and (folder / "tokenizer.json").is_file()
 
 

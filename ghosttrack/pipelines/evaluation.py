@@ -1,5 +1,6 @@
 """Judge all that was measured of the answers, and report it."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from ghosttrack.detector.tracks.attribution import spoken_tokens
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.evaluation.roster import NULL
 from ghosttrack.pipelines.answers import read_all_answers
 from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.pipelines.setup import Setup
@@ -135,6 +137,7 @@ def _material(
     tables = {**read, **(tracked.tables if tracked else {})}
     said = {name: tables[name] for name in ("lens", "tracks", "subject") if name in tables}
     passes = {**(tracked.forwards if tracked else {}), **found.forwards, **checks.forwards}
+    asked = {name: n for name, n in passes.items() if n and not name.startswith(NULL)}
     shown = choose(answers.categories, evaluation.scores[risk_detector(evaluation)])
     return ReportMaterial(
         evaluation=evaluation,
@@ -152,10 +155,11 @@ def _material(
         hooks=bank_metrics(bank)["hooks"] if bank else (),
         facts=_facts(setup, evaluation, bank),
         seconds=setup.run.seconds,
+        duration=time.monotonic() - setup.run.started,
         fitted=fitted,
         limits=WRITTEN_LIMITS if answers.are_written else GENERAL_LIMITS,
         cautions=_cautions(setup.config, setup.layers, tracked),
-        passes={"answer": 1.0, **{name: n for name, n in passes.items() if n}},
+        passes={"answer": 1.0, **asked},
         token_risks=_token_risks(sources),
     )
 

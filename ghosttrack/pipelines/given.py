@@ -1,5 +1,6 @@
 """Ready answers read, measured and judged, and the files of that."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -182,6 +183,7 @@ def _material(
             **protocol_facts(config),
         },
         seconds=run.seconds,
+        duration=time.monotonic() - run.started,
         owners=measured.owners,
         limits=ready.limits,
         passes=measured.forwards,

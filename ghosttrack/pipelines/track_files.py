@@ -174,7 +174,7 @@ def block_folders(folder: Path, n_blocks: int = 0) -> list[Path]:
 
 
 def join_blocks(folder: Path, blocks: Sequence[Path], n_layers: int) -> None:
-    """Set what was found in blocks of answers one below another, save what reports draw.
+    """Set what was found in blocks of answers one below another; blocks keep what reports draw.
 
     A block in which no prompt holds its subject has NaN there, and no latents.
     """
@@ -210,6 +210,9 @@ def join_blocks(folder: Path, blocks: Sequence[Path], n_layers: int) -> None:
             for n, block in zip(sizes, blocks, strict=True)
         ]
         save_latents(folder / name, [csr_array(vstack(one)) for one in zip(*rows, strict=True)])
+    for file in (file for block in blocks for file in block.iterdir()):
+        if file.name not in (VIEW, PROMOTES):
+            file.unlink()
 
 
 def read_view(folder: Path, layers: Sequence[int], answers: Sequence[int]) -> TrackView:

@@ -77,7 +77,9 @@ class ReportMaterial(NamedTuple):
     facts: Mapping[str, str]
     """What was run: model, bank, questions, tracker, protocol, code."""
     seconds: Mapping[str, float]
-    """Wall time of each stage of this run."""
+    """Wall time of each stage of this run, those inside another counted in both."""
+    duration: float
+    """Wall time of this run so far."""
     view: TrackView | None = None
     """None where no model was looked into."""
     owners: Owners = Owners((), np.empty(0))

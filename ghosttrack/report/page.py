@@ -74,7 +74,7 @@ def write_page(
         js=script(*SCRIPTS),
         verdict=verdict(evaluation, risk_name),
         numbers=key_numbers(evaluation, risk_name),
-        questions=answered(evaluation, risk_name, material.facts, sum(material.seconds.values())),
+        questions=answered(evaluation, risk_name, material.facts, material.duration),
         captions=CAPTIONS,
         viewer=json_in_html(viewer),
         details=json_in_html(details),

@@ -1,4 +1,4 @@
-"""Names of hook points, and how good one is."""
+"""Hook points: their names, and what the quality of one is called."""
 
 import re
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ghosttrack.analysis.runs import newest
 from tests.browser.conftest import CHROMIUM
 
-WIDTH, FIRST, VIEWER = 1280, 784, 980
+WIDTH, FIRST, VIEWER = 1280, 784, 860
 
 
 def main(outputs: Path, folder: Path) -> None:

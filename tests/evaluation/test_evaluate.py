@@ -368,6 +368,10 @@ def test_a_family_of_statistics_is_judged_by_itself_where_that_is_asked():
         "tracks:support+output",
     }
     assert {*every.left_out} == {f"{name}+output" for name in FAMILIES if name not in data.tables}
+    lone = data._replace(tables={name: data.tables[name] for name in ("output", "paraphrase")})
+    beside = available(lone, ["headline", "families"])
+    assert {"output", "paraphrase+output"} <= {spec.name for spec in beside.present}
+    assert "owner+output" in beside.left_out
 
 
 def test_a_detector_that_there_is_not_is_one_clear_line():

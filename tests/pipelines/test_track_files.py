@@ -78,6 +78,8 @@ def test_what_was_tracked_in_blocks_reads_as_if_at_once(tmp_path: Path):
     for block, rows in zip(blocks, np.array_split(np.arange(5), 3), strict=True):
         write_some(block, rows)
     join_blocks(parts, blocks, 2)
+    left = {file.name for block in blocks for file in block.iterdir()}
+    assert left == {VIEW, PROMOTES}, "a block keeps what is joined"
     for name in ("tracks.parquet", "subject.parquet"):
         one, other = (Table.load(folder / name) for folder in (whole, parts))
         np.testing.assert_array_equal(one.values, other.values)

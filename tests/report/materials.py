@@ -195,6 +195,7 @@ def material(**changed: object) -> ReportMaterial:
         ],
         facts={"model": "tiny"},
         seconds={"evaluate": 1.0},
+        duration=1.0,
         passes={"answer": 1.0, "swap": 25.0},
         token_risks=[np.array([0.25])] * N,
     )  # fmt: skip

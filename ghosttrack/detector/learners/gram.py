@@ -44,8 +44,9 @@ class Gram(NamedTuple):
     ) -> Fitted:
         """Regress the labels of the training rows on their inner products.
 
-        (K + ridge I) a = y - mean(y), K centred on the training rows; or, by landmarks, the least
-        |y - mean(y) - C a|^2 + ridge a' W a, C centred likewise and W that of the landmarks.
+        (K + ridge I) a = y - mean(y), K centred on the training rows; or, by landmarks
+        among these rows, the least |y - mean(y) - C a|^2 + ridge a' W a, C centred likewise and W
+        that of the landmarks.
 
         Source: Saunders 1998, ridge regression in dual variables; Williams and Seeger 2001.
         """
@@ -58,14 +59,15 @@ class Gram(NamedTuple):
             square = known - center - center[:, None] + center.mean()
             square[np.diag_indices_from(square)] += ridge
             return Fitted(train, solve(square, y[train], assume_a="pos", overwrite_a=True), center)
-        center = self.values[train].mean(axis=0, dtype=np.float64)
-        square = ridge * self.values[self.rows].astype(np.float64)
-        right = np.zeros(len(self.rows))
+        own = np.flatnonzero(np.isin(self.rows, train))
+        center = self.values[np.ix_(train, own)].mean(axis=0, dtype=np.float64)
+        square = ridge * self.values[np.ix_(self.rows[own], own)].astype(np.float64)
+        right = np.zeros(len(own))
         for start in range(0, len(train), BLOCK):
             rows = train[start : start + BLOCK]
-            known = self.values[rows] - center
+            known = self.values[np.ix_(rows, own)] - center
             square += known.T @ known
             right += known.T @ y[rows]
         square[np.diag_indices_from(square)] += JITTER * np.trace(square) / len(square)
         weights = solve(square, right, assume_a="pos", overwrite_a=True)
-        return Fitted(np.arange(len(self.rows)), weights, center)
+        return Fitted(own, weights, center)
