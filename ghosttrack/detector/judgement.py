@@ -326,6 +326,8 @@ def times(log_ratio: float) -> str:
 
 
 def _gap(value: float, about: About) -> str:
+    if times(value) == "1.0":
+        return f"the answer fits another name, {about.other}, about as well"
     if value < 0:
         return f"the answer fits another name, {about.other}, {times(value)} times better"
     return f"of all other names {about.other} fits the answer best, {times(value)} times worse"

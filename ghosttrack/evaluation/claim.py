@@ -123,7 +123,10 @@ def _why(gain: Pair, unbeaten: list[Pair]) -> str:
         said += " Statistics of tracks add nothing to the others."
     if unbeaten:
         names = ", ".join(pair.b.removeprefix(NULL) for pair in unbeaten)
-        said += f" Links that mean nothing do as well ({names}): following them adds nothing."
+        said += (
+            f" Links that mean nothing ({names}) do as well or better: what statistics of tracks"
+            " tell does not come from following latents."
+        )
     return said
 
 

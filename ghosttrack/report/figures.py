@@ -159,7 +159,7 @@ def _differences(pairs: Sequence[Pair]) -> Figure:
         axes.plot(pair.ci, (place, place), color=color, linewidth=1.6)
         axes.plot(pair.delta, place, color=color, marker="o", ms=4)
     axes.set_yticks(range(len(pairs)), [f"{one.a} minus {one.b}" for one in reversed(pairs)])
-    axes.set(xlabel="difference of AUROC, 95 % paired interval", title="Paired, all answers")
+    axes.set(xlabel="difference of AUROC, 95 % paired", title="Paired, all answers")
     axes.grid(axis="y", visible=False)
     return figure
 

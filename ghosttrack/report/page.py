@@ -42,10 +42,9 @@ CAPTIONS = {
 ANSWERS = "answers.parquet"
 """Beside a page that shows a sample: every answer."""
 WORLD_LIMITS = (
-    "This run examines a small language model trained on a generated world. It shows that the "
-    "pipeline is free of leaks and calibrated, and gives controlled evidence on frequency, "
-    "confidence and association. It does not show that the same numbers hold in pretrained "
-    "language models.",
+    "This run examines a small language model trained on a generated world. Where no canary sings "
+    "it is controlled evidence on frequency, confidence and association. It does not show that the "
+    "same numbers hold in pretrained language models.",
     "The owner test fits this world's failure mode: a wrong answer is often borrowed from a "
     "namesake. Read the detectors that use it with that in mind.",
 )

@@ -42,11 +42,13 @@ def test_it_is_said_in_words_where_tracks_add_nothing():
     said = claim(pairs(0.005, -0.02))
     assert "Statistics of tracks add nothing to the others." in said
     assert said.endswith(
-        "Links that mean nothing do as well (shuffled): following them adds nothing."
+        "Links that mean nothing (shuffled) do as well or better: what statistics of tracks tell "
+        "does not come from following latents."
     )
     other = Pair("tracks", "null:none", "all", 0.0, Interval(-0.01, 0.01))
     assert claim((*pairs(0.02, 0.03), other)).endswith(
-        "do as well (none): following them adds nothing."
+        "(none) do as well or better: what statistics of tracks tell does not come from following "
+        "latents."
     )
 
 
