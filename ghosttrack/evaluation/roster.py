@@ -164,7 +164,7 @@ DETECTORS: tuple[DetectorSpec, ...] = (
         "interventions+output", "all interventions that were made, and output scores",
         whole("output", *FAMILIES), is_open=True,
         any_of=tuple(name for name in FAMILIES if name != "owner"), compare_with=OUTPUT,
-        headline=True, color="#4338ca",
+        headline=True, curve=True, color="#4338ca",
     ),
     DetectorSpec("sampling", "agreement of sampled answers", whole("sampling"), color="#065f46"),
     DetectorSpec(
