@@ -22,12 +22,12 @@ from ghosttrack.evaluation.roster import (
     FAMILIES,
     NULL,
     all_parts,
+    built_on,
     null,
     of_family,
     of_track_family,
     settled,
     streaming,
-    with_parts,
 )
 from ghosttrack.evaluation.spec import NEEDS, DetectorSpec
 
@@ -164,7 +164,7 @@ def _rows(data: EvaluationData) -> tuple[DetectorSpec, ...]:
 def _named(specs: Sequence[DetectorSpec], names: Sequence[str]) -> list[DetectorSpec]:
     """Keep the detectors of these names and those that they build on."""
     rows = {one.name: one for one in specs}
-    kept = with_parts(names, rows)
+    kept = built_on(names, rows)
     return [one for name, one in rows.items() if name in kept]
 
 

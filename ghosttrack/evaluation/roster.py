@@ -314,11 +314,11 @@ def settled(names: Sequence[str] | None, *, usual: bool) -> Sequence[str] | None
 def needed(names: Sequence[str] | None) -> set[str]:
     """List tables and other things that these detectors, None for all, and their parts read."""
     rows = {one.name: one for one in DETECTORS}
-    chosen = [rows[name] for name in (rows if names is None else with_parts(names, rows))]
+    chosen = [rows[name] for name in (rows if names is None else built_on(names, rows))]
     return {need for one in chosen for need in (*one.reads, *one.needs)}
 
 
-def with_parts(names: Iterable[str], rows: Mapping[str, DetectorSpec]) -> set[str]:
+def built_on(names: Iterable[str], rows: Mapping[str, DetectorSpec]) -> set[str]:
     """Add to these of the rows those that they build on, and theirs."""
     kept, wanted = set[str](), [*names]
     while wanted:

@@ -44,7 +44,7 @@ from ghosttrack.training.trainer import TrainingBudget, bank_bytes, make_trainer
 OPERATIONS = 2 * 10**11
 """Multiplications that a stage of the small run may take on a CPU; on a GPU `GPU` times as many."""
 GPU = 1000
-MOST_TOKENS, LEAST_HELDOUT, LEAST_STEPS, MOST_STEPS = 2**15, 64, 2, 20
+MOST_TRIED, LEAST_HELDOUT, LEAST_STEPS, MOST_STEPS = 2**15, 64, 2, 20
 """Of the small run; the second half of its steps is timed, as the first compiles kernels."""
 CORPUS_TOKENS = 2**20
 """Tokens up to which a corpus is tokenised whole: it may be shorter than what is asked for."""
@@ -160,7 +160,7 @@ class SmallRun:
 
     def _affordable(self, passes: int, least: int) -> int:
         """Count the tokens that the model may read, each so often."""
-        return max(least, min(MOST_TOKENS, self.work // (passes * self.n_parameters)))
+        return max(least, min(MOST_TRIED, self.work // (passes * self.n_parameters)))
 
     @property
     def _text_corpus(self) -> TextCorpus:

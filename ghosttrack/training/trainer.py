@@ -79,27 +79,27 @@ def share(trainer: pl.Trainer, hooks: Sequence[str]) -> Share:
             f"trainer.devices * trainer.num_nodes = {world_size} ranks for {len(hooks)} hook"
             f" points; take at most {len(hooks)}, or trainer=ddp, which splits batches instead"
         )
-    return Share(deal(hooks, world_size)[rank], 0, 1)
+    return Share(share_hooks(hooks, world_size)[rank], 0, 1)
 
 
 def shares(trainer: pl.Trainer, hooks: Sequence[str]) -> list[list[str]] | None:
     """Give every rank's hook points, where each trains its own; else None."""
     is_split = isinstance(trainer.strategy, LayersStrategy)
-    return deal(hooks, trainer.world_size) if is_split else None
+    return share_hooks(hooks, trainer.world_size) if is_split else None
 
 
 def owned(trainer: pl.Trainer, hooks: Sequence[str]) -> list[slice] | None:
     """Give the hook points that every rank moves, where ranks share batches of one bank."""
     if not isinstance(trainer.strategy, ShardedStrategy) or trainer.world_size == 1:
         return None
-    ends = accumulate(map(len, deal(hooks, trainer.world_size)), initial=0)
+    ends = accumulate(map(len, share_hooks(hooks, trainer.world_size)), initial=0)
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-def deal(hooks: Sequence[str], world_size: int) -> list[list[str]]:
+def share_hooks(hooks: Sequence[str], world_size: int) -> list[list[str]]:
     """Deal neighbours to ranks, as many to each; the first ranks take what is over.
 
-    >>> deal(["layer_0", "layer_1", "layer_2"], 2)
+    >>> share_hooks(["layer_0", "layer_1", "layer_2"], 2)
     [['layer_0', 'layer_1'], ['layer_2']]
     """
     return [part.tolist() for part in np.array_split(list(hooks), world_size)]

@@ -5,14 +5,14 @@ import pytorch_lightning as pl
 
 from ghosttrack.errors import ConfigError
 from ghosttrack.training.strategies import LayersStrategy
-from ghosttrack.training.trainer import deal, share
+from ghosttrack.training.trainer import share, share_hooks
 
 HOOKS = [f"layer_{layer}" for layer in range(7)]
 
 
 @pytest.mark.parametrize("world_size", range(1, 8))
 def test_every_hook_point_has_one_rank_and_no_rank_is_idle(world_size: int):
-    shares = deal(HOOKS, world_size)
+    shares = share_hooks(HOOKS, world_size)
     assert [hook for one in shares for hook in one] == HOOKS
     sizes = {len(one) for one in shares}
     assert min(sizes) >= 1
