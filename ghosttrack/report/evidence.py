@@ -19,7 +19,7 @@ QUALITY = {
     "ce_recovered": "cross-entropy recovered",
     "l0": "active latents per token",
 }
-"""What is drawn of a bank, where every hook point has it."""
+"""What is drawn of a bank, where it is defined."""
 BAND_COLORS = ("#15803d", "#4d7c0f", "#b45309", "#b91c1c")
 NULL_MARKS = "xs^Dv"
 """Of nulls, in turn."""
@@ -50,17 +50,17 @@ def draw_subsets(evaluation: Evaluation) -> Figure:
 
 def draw_bank(hooks: Sequence[Mapping[str, Any]]) -> Figure:
     """Held-out quality over layers: a dot per hook point, a line through each layer's mean."""
-    panels = {name: said for name, said in QUALITY.items() if all(name in one for one in hooks)}
+    measured = {name: np.array([one.get(name) for one in hooks], dtype=float) for name in QUALITY}
+    panels = {name: values for name, values in measured.items() if np.isfinite(values).any()}
     figure = Figure(figsize=(2.4 * len(panels), 2.6), layout="constrained")
-    layers = np.array([one["layer"] for one in hooks])
-    for place, (name, said) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(1, len(panels), place)
-        values = np.array([one[name] for one in hooks], dtype=float)
-        means = [np.nanmean(values[layers == layer]) for layer in np.unique(layers)]
+    for place, (name, values) in enumerate(panels.items(), start=1):
+        axes, is_known = figure.add_subplot(1, len(panels), place), np.isfinite(values)
+        layers, known = np.array([one["layer"] for one in hooks])[is_known], values[is_known]
+        means = [known[layers == layer].mean() for layer in np.unique(layers)]
         axes.plot(np.unique(layers), means, color=MEAN, lw=1.2)
-        axes.plot(layers, values, "o", color=MEAN, ms=3.5)
-        low, high = min(0.0, float(np.nanmin(values))), 1.2 * float(np.nanmax(values))
-        axes.set(xlabel="layer", title=said, ylim=(low, high if high > low else low + 1))
+        axes.plot(layers, known, "o", color=MEAN, ms=3.5)
+        low, high = min(0.0, float(known.min())), 1.2 * float(known.max())
+        axes.set(xlabel="layer", title=QUALITY[name], ylim=(low, high if high > low else low + 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "fvu":
             _shade(axes)
@@ -83,10 +83,11 @@ def _shade(axes: Axes) -> None:
 def draw_tracks(tracking: Sequence[NullComparison], causal: Sequence[CausalRate]) -> Figure:
     """How long tracks last and how often links pass, each beside what means nothing."""
     kinds = list(dict.fromkeys(one.null for one in tracking))
-    lasting: tuple[list[Dot], list[Dot]] = ([], [])
+    lengths: list[Dot] = []
+    shares: list[Dot] = []
     for one in tracking:
         name = one.measure.removeprefix("share of ").removesuffix(" that goes on")
-        dots = lasting[name != one.measure]
+        dots = lengths if name == one.measure else shares
         dots.append((name, one.mean, one.mean_ci, "tracks", "o"))
         mark = NULL_MARKS[kinds.index(one.null) % len(NULL_MARKS)]
         dots.append((name, one.null_mean, None, one.null, mark))
@@ -95,8 +96,8 @@ def draw_tracks(tracking: Sequence[NullComparison], causal: Sequence[CausalRate]
         tried.append((f"layers {row.layers}", row.rate, row.ci, "links", "o"))
         tried.append((f"layers {row.layers}", row.chance, row.chance_ci, "pairs without link", "x"))
     panels = {
-        "mean length": lasting[0],
-        "latents that go on, share": lasting[1],
+        "mean length": lengths,
+        "latents that go on, share": shares,
         "links that pass ablation, share": tried,
     }
     panels = {said: dots for said, dots in panels.items() if dots}

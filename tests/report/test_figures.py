@@ -1,9 +1,13 @@
+import math
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from ghosttrack.evaluation.roster import COLORS, DETECTORS
+from ghosttrack.report.evidence import draw_bank
 from ghosttrack.report.figures import draw
 from ghosttrack.report.page import CAPTIONS
 from tests.report import materials
@@ -48,6 +52,15 @@ def test_evidence_is_drawn_beside_what_means_nothing_and_bands_of_quality(tmp_pa
     assert all(f">{one}<" in said["tracks"] for one in told)
     assert all(f">{one}<" in said["bank"] for one in ("excellent", "good", "dead latents, share"))
     assert ">poor<" not in said["bank"]  # its FVU is 0.1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_hook_point_whose_quality_is_not_defined_is_left_out():
+    known = {"layer": 0, "fvu": 0.1, "dead_frac": 0.0}
+    figure = draw_bank([known, {"layer": 1, "fvu": None, "dead_frac": 0.5}])
+    assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [[[0.0, 0.1]]] * 2
+    alone = draw_bank([{"layer": 0, "fvu": math.nan, "dead_frac": 0.0}])
+    assert [axes.get_title() for axes in alone.axes] == ["dead latents, share"]
 
 
 def test_curves_are_drawn_of_ready_answers_too(tmp_path: Path):
