@@ -114,8 +114,12 @@ class EvaluationData(NamedTuple):
     @property
     def token_answer(self) -> Int[np.ndarray, " token"]:
         """Number of the answer that each row of `tokens` is of."""
-        lengths = [min(len(ids), MOST_TOKENS) for ids in self.answers.token_ids]
-        return np.repeat(np.arange(len(lengths)), lengths)
+        return np.repeat(np.arange(len(self.answers)), n_judged_tokens(self.answers))
+
+
+def n_judged_tokens(answers: Answers) -> list[int]:
+    """Count the first tokens of each answer that are judged one by one."""
+    return [min(len(ids), MOST_TOKENS) for ids in answers.token_ids]
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.catalogue import SPECS
 from ghosttrack.detector.config import Association, Position
 from ghosttrack.detector.learners.baselines import exposure_table
-from ghosttrack.detector.learners.classifiers import MOST_TOKENS
 from ghosttrack.detector.learners.fitted import TOKEN_RISKS, FittedDetector, load
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.attribution import spoken_tokens
-from ghosttrack.evaluation.data import EvaluationData
+from ghosttrack.evaluation.data import EvaluationData, n_judged_tokens
 from ghosttrack.evaluation.evaluate import evaluate
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import NULL
@@ -169,7 +168,7 @@ def _token_risks(sources: "Detection") -> list[Float[np.ndarray, " token"]]:
     file = sources.detectors.make().path / TOKEN_RISKS
     if not file.is_file():
         return []
-    ends = np.cumsum([min(len(ids), MOST_TOKENS) for ids in sources.answers.get().token_ids])
+    ends = np.cumsum(n_judged_tokens(sources.answers.get()))
     return np.split(Table.load(file).values[:, 0], ends[:-1])
 
 

@@ -17,7 +17,7 @@ from ghosttrack.detector.answers.written import reading_points
 from ghosttrack.detector.learners.gram import Gram
 from ghosttrack.detector.learners.ridge import gram
 from ghosttrack.detector.table import Table
-from ghosttrack.detector.tracks.lens import commitment, trajectory
+from ghosttrack.detector.tracks.lens import lens_tables
 from ghosttrack.evaluation.spec import ATTENTION_TABLES, LENS_TABLES, MASKED
 from ghosttrack.models.readings import STATES, masked_last, read_states
 from ghosttrack.pipelines.instruments import save_arrays
@@ -64,8 +64,7 @@ def write_states(stages: "Detection", folder: Path) -> None:
             tables = attention_tables(lm, answers, meter.advance)
     save_arrays(folder / "states.safetensors", streams)
     if found.lens is not None:
-        said = commitment(found.lens, lm.d_vocab), trajectory(found.lens)
-        tables |= dict(zip(LENS_TABLES, said, strict=True))
+        tables |= lens_tables(found.lens, lm.d_vocab)
     for name, table in tables.items():
         table.save(folder / f"{name}.parquet")
 

@@ -199,15 +199,17 @@ def join_blocks(folder: Path, blocks: Sequence[Path], n_layers: int) -> None:
     probes = [load_file(block / PROBES)["probes"] for block in blocks]
     save_arrays(folder / PROBES, {"probes": np.concatenate(probes, axis=1)})
     for name in (LATENTS, SUBJECT_LATENTS):
-        found = [load_latents(one, n_layers) for block in blocks if (one := block / name).is_file()]
-        if not found:
+        found = [
+            load_latents(one, n_layers) if (one := block / name).is_file() else []
+            for block in blocks
+        ]
+        if not any(found):
             continue
-        there, (_, width) = iter(found), cast("tuple[int, int]", found[0][0].shape)
+        (first, *_), *_ = filter(None, found)
+        _, width = cast("tuple[int, int]", first.shape)
         rows = [
-            next(there)
-            if (block / name).is_file()
-            else [csr_array((n, width), dtype=found[0][0].dtype)] * n_layers
-            for n, block in zip(sizes, blocks, strict=True)
+            one or [csr_array((n, width), dtype=first.dtype)] * n_layers
+            for n, one in zip(sizes, found, strict=True)
         ]
         save_latents(folder / name, [csr_array(vstack(one)) for one in zip(*rows, strict=True)])
     for file in (file for block in blocks for file in block.iterdir()):

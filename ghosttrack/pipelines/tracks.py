@@ -26,7 +26,7 @@ from ghosttrack.detector.tracks.causal import COLUMNS as CAUSAL_COLUMNS
 from ghosttrack.detector.tracks.causal import Reader, causal_links, passages
 from ghosttrack.detector.tracks.ghosts import Ghosts, Original, find_ghosts
 from ghosttrack.detector.tracks.knownness import look_at_subjects
-from ghosttrack.detector.tracks.lens import commitment, trajectory
+from ghosttrack.detector.tracks.lens import lens_tables
 from ghosttrack.detector.tracks.life_cycle import LengthNull, fit_length_null
 from ghosttrack.detector.tracks.observe import raw_latents
 from ghosttrack.detector.tracks.positions import Points, points
@@ -177,8 +177,7 @@ def _at_position(
 def _prompt_tables(readings: Readings) -> dict[str, Table]:
     """Compute what the logit lens says at the prompts' last tokens."""
     assert readings.lens is not None, "prompts are read with the lens"
-    said = commitment(readings.lens, readings.d_vocab)
-    return {"lens": said, "lens_trajectory": trajectory(readings.lens)}
+    return lens_tables(readings.lens, readings.d_vocab)
 
 
 def _live_instruments(tracking: TrackingSetup, reference: LengthNull) -> Instruments:

@@ -69,6 +69,7 @@ def write_page(
     viewer, details = packed(viewer_data(material, evaluation.scores[risk_name], decode))
     template = environment().get_template("report.html")
     text = template.render(
+        material._asdict(),
         css=asset("report.css"),
         js=script(*SCRIPTS),
         verdict=verdict(evaluation, risk_name),
@@ -78,10 +79,7 @@ def write_page(
         viewer=json_in_html(viewer),
         details=json_in_html(details),
         n_shown=len(viewer["answers"]),
-        evaluation=evaluation,
         summary=summarise(evaluation),
-        facts=material.facts,
-        cautions=material.cautions,
         subsets=evaluation.subsets,
         sizes={row.subset: row.n for row in evaluation.rows},
         headline=COLORS,
@@ -101,14 +99,9 @@ def write_page(
         written=answers.are_written,
         statistics=_statistics(material),
         dropped=[(one, ", ".join(gone)) for one, gone in evaluation.dropped.items() if gone],
-        hooks=material.hooks,
         risk_name=risk_name,
         explainer=material.fitted.name if material.fitted else "",
         limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *material.limits),
-        command=material.command,
-        settings=material.settings,
-        kept=material.kept,
-        passes=material.passes,
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")

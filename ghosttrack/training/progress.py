@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import pytorch_lightning as pl
@@ -56,12 +57,12 @@ class Bar(RichProgressBar):
         return shown(getattr(pl_module, "latest", {}))
 
 
-class AfterStep(Callback):
+class AfterStep(Callback, ABC):
     """Does something when a step has been taken, and has logged where that is due."""
 
+    @abstractmethod
     def after_step(self, trainer: pl.Trainer) -> None:
         """Do it."""
-        raise NotImplementedError
 
     def on_train_batch_end(
         self,

@@ -19,6 +19,11 @@ LENS_STATISTICS = define(
 """Columns of the table `lens`, in its order."""
 
 
+def lens_tables(lens: Lens, d_vocab: int) -> dict[str, Table]:
+    """Condense the lens, and lay it out as it is: the tables by their names."""
+    return {"lens": commitment(lens, d_vocab), "lens_trajectory": trajectory(lens)}
+
+
 def commitment(lens: Lens, d_vocab: int) -> Table:
     """Compute the family; the last block's lens is the model's own output distribution."""
     n_layers = lens.logprobs.shape[1]
