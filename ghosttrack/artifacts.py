@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
 from ghosttrack.errors import DataError, whole
-from ghosttrack.files import read_json, sha256_file, telling_full, write_json
+from ghosttrack.files import fsync, read_json, sha256_file, telling_full, write_json
 from ghosttrack.processes import place
 
 FORMAT = 3
@@ -240,7 +240,7 @@ def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -
     files: dict[str, dict[str, object]] = {}
     recorded = _recorded(partial)
     for file in sorted(item for item in partial.rglob("*") if item.is_file()):
-        _fsync(file)
+        fsync(file)
         files[file.relative_to(partial).as_posix()] = {
             "bytes": file.stat().st_size,
             "sha256": recorded.get((file.name, *_stamp(file))) or sha256_file(file),
@@ -255,17 +255,9 @@ def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -
         "git_commit": git_commit(),
     }
     write_json(partial / "manifest.json", manifest)
-    _fsync(partial)
+    fsync(partial)
     partial.rename(final)
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(final.parent)
 
 
 class _Lock:

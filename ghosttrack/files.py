@@ -40,6 +40,15 @@ def telling_full(path: Path) -> Iterator[None]:
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
+def fsync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file under a temporary name, then rename it: readers never see half of it."""
     temporary = path.with_name(f".{path.name}.tmp")

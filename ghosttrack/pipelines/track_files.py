@@ -14,8 +14,9 @@ from scipy.sparse import csr_array, vstack
 from ghosttrack.detector.asking.families.ghosts import KINDS
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.positions import Points
-from ghosttrack.files import read_json, write_json
+from ghosttrack.files import fsync, read_json, write_json
 from ghosttrack.pipelines.instruments import save_arrays
 from ghosttrack.report.material import TrackView
 from ghosttrack.tracking.observations import Observations
@@ -35,6 +36,8 @@ LINKS, FORWARDS = "links.json", "tables.json"
 VIEW, PROMOTES = "tracks.safetensors", "promotes.json"
 """What reports draw; in each block's folder where answers were tracked by turns."""
 BLOCK = "block-"
+LENGTHS = "lengths.json"
+"""What lengths chance gives, written last: a block is finished while it holds this file."""
 BY_SAMPLE = frozenset({"track_of", "link_llr", "innovation", "latents", "magnitudes"})
 """Arrays of `VIEW` with a row per answer; the others have one per track."""
 BY_LAYER = ("tracks", f"null:{Null.shuffled.name}")
@@ -171,6 +174,29 @@ def block_folders(folder: Path, n_blocks: int = 0) -> list[Path]:
     if n_blocks:
         return [folder / f"{BLOCK}{number:04d}" for number in range(n_blocks)]
     return sorted(folder.glob(f"{BLOCK}*")) or [folder]
+
+
+def finish(block: Path, lengths: LengthNull) -> None:
+    """Mark a block's files as whole, once the disk has them."""
+    for file in block.iterdir():
+        fsync(file)
+    write_json(block / LENGTHS, lengths._asdict())
+
+
+def is_finished(block: Path) -> bool:
+    """Tell whether a block's files are whole, whoever wrote them."""
+    return (block / LENGTHS).is_file()
+
+
+def chance_lengths(block: Path) -> LengthNull:
+    """Read what lengths chance gives in a finished block."""
+    return LengthNull(**read_json(block / LENGTHS))
+
+
+def reopen(blocks: Sequence[Path]) -> None:
+    """Take the marks away before files are joined: what a kill leaves then counts as unfinished."""
+    for block in blocks:
+        (block / LENGTHS).unlink()
 
 
 def join_blocks(folder: Path, blocks: Sequence[Path], n_layers: int) -> None:

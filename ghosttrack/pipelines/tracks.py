@@ -53,7 +53,11 @@ from ghosttrack.pipelines.track_files import (
     VIEW,
     Links,
     block_folders,
+    chance_lengths,
+    finish,
+    is_finished,
     join_blocks,
+    reopen,
     save_latents,
     save_persistence,
     save_tables,
@@ -86,7 +90,7 @@ def write_tracks(stages: "Detection", folder: Path) -> None:
     """Read, observe, track, compute statistics, and do the same under every null.
 
     Of more than `MOST_TRACKED` answers blocks are tracked by turns, and each draws its nulls; what
-    lengths chance gives is that of the first.
+    lengths chance gives is that of the first. Blocks that were finished before a kill stay.
     """
     setup, answers = stages.setup, stages.answers.get()
     assert stages.bank is not None
@@ -101,13 +105,16 @@ def write_tracks(stages: "Detection", folder: Path) -> None:
     places = [folder] if len(parts) == 1 else block_folders(folder, len(parts))
     reference = None
     for place, rows in zip(places, parts, strict=True):
-        place.mkdir(exist_ok=True)
-        mine = answers if len(parts) == 1 else answers.take(rows)
-        reference = _write_block(stages, tracking, mine, reference, place)
+        if not is_finished(place):
+            place.mkdir(exist_ok=True)
+            mine = answers if len(parts) == 1 else answers.take(rows)
+            finish(place, _write_block(stages, tracking, mine, reference, place))
+        reference = reference or chance_lengths(place)
     assert reference is not None
     save_instruments(folder, instruments, reference)
     with setup.run.stage(TRY):
         _causal(setup, instruments).save(folder / "causal.parquet")
+    reopen(places)
     if len(parts) > 1:
         join_blocks(folder, places, len(setup.layers))
 

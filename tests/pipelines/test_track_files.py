@@ -1,11 +1,14 @@
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.table import Table
+from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.files import read_json, write_json
+from ghosttrack.pipelines import tracks
 from ghosttrack.pipelines.instruments import save_arrays
 from ghosttrack.pipelines.track_files import (
     FORWARDS,
@@ -50,13 +53,13 @@ def test_a_run_without_links_says_so_and_what_would_do(links: Links, layers: lis
 def write_some(folder: Path, rows: np.ndarray) -> None:
     """Write what tracking leaves of these of five answers, of which the last two have subjects."""
     folder.mkdir()
-    tracks = build_tracks(THERE[rows], Decisions(*(one[rows] for one in LINKED)), 2)
+    built = build_tracks(THERE[rows], Decisions(*(one[rows] for one in LINKED)), 2)
     latents = np.where(THERE, np.arange(30).reshape(SHAPE), -1)[rows]
     own = [
-        f"{rows[sample]} {birth}" for sample, birth in zip(tracks.sample, tracks.birth, strict=True)
+        f"{rows[sample]} {birth}" for sample, birth in zip(built.sample, built.birth, strict=True)
     ]
     observed = {"latents": latents, "magnitudes": NUMBERS[rows, :, None].repeat(3, 2)}
-    save_arrays(folder / VIEW, {**tracks.arrays(), **observed, "push": np.arange(len(own)) * 0.0})
+    save_arrays(folder / VIEW, {**built.arrays(), **observed, "push": np.arange(len(own)) * 0.0})
     write_json(folder / PROMOTES, own)
     Table(("a", "b"), NUMBERS[rows]).save(folder / "tracks.parquet")
     write_json(folder / FORWARDS, {"tracks": float(rows.mean())})
@@ -99,5 +102,49 @@ def test_what_was_tracked_in_blocks_reads_as_if_at_once(tmp_path: Path):
         assert one.promotes == other.promotes
         owners = {name.split()[0] for name in one.promotes}
         assert owners == {str(number) for number in chosen}
-    tracks = build_tracks(THERE, LINKED, 2)
-    assert (read_view(parts, (3, 7), range(5)).tracks.track_of == tracks.track_of).all()
+    built = build_tracks(THERE, LINKED, 2)
+    assert (read_view(parts, (3, 7), range(5)).tracks.track_of == built.track_of).all()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_blocks_that_a_kill_left_finished_are_not_tracked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tracked: list[str] = []
+    dies_in = {"block-0001"}
+
+    def track(_stages: object, _tools: object, _mine: object, given: object, block: Path):
+        if block.name in dies_in:
+            (block / "half").write_text("of a file")
+            raise Killed
+        tracked.append(block.name)
+        return given or LengthNull(0.1 + 0.2, 1 / 3)
+
+    def join(*_: object) -> None:
+        if "join" in dies_in:
+            raise Killed
+
+    kept = MagicMock()
+    for name in ("Bank", "fit_instruments", "TrackingSetup", "_causal"):
+        monkeypatch.setattr(tracks, name, MagicMock())
+    monkeypatch.setattr(tracks, "save_instruments", kept)
+    monkeypatch.setattr(tracks, "MOST_TRACKED", 2)
+    monkeypatch.setattr(tracks, "_write_block", track)
+    monkeypatch.setattr(tracks, "join_blocks", join)
+    stages = MagicMock()
+    stages.answers.get.return_value.__len__.return_value = 5
+    with pytest.raises(Killed):
+        tracks.write_tracks(stages, tmp_path)
+    assert tracked == ["block-0000"]
+    dies_in = {"join"}
+    with pytest.raises(Killed):
+        tracks.write_tracks(stages, tmp_path)
+    assert tracked == ["block-0000", "block-0001", "block-0002"]
+    assert kept.call_args[0][2] == LengthNull(0.1 + 0.2, 1 / 3)
+    dies_in = set()
+    tracks.write_tracks(stages, tmp_path)
+    assert tracked[3:] == tracked[:3], "what was half joined is no block"
+    assert not list(tmp_path.glob("**/lengths.json"))
