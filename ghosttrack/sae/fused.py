@@ -163,14 +163,14 @@ def decode(
     return DecodedRows(gradient, squares.sum(1), d_values)
 
 
-def put(
+def scatter(
     acts: Float[Tensor, "hook batch latent"],
     chosen: Selected,
     d_values: Float[Tensor, "hook batch k"],
 ) -> None:
     """Overwrite the activations with their gradients, in place."""
     k = d_values.shape[2]
-    _kernels().put[(acts.shape[0] * acts.shape[1],)](
+    _kernels().scatter[(acts.shape[0] * acts.shape[1],)](
         *(acts, chosen.values, chosen.indices, d_values, acts.shape[2], k),
         SLOTS=_power_of_2(k),
         num_warps=1,

@@ -100,12 +100,14 @@ class LitBank(pl.LightningModule):
         return losses.loss
 
     def on_train_end(self) -> None:
-        """Log what is left."""
+        """Log what is left, and give every rank the whole bank."""
         self._log(0)
+        self._share()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to keep weights that are not finite."""
         self._log(0)
+        self._share()
         sums = torch.stack([p.flatten(1).sum(1) for p in self.bank.parameters()]).sum(0)
         self._stop_if_diverged(dict(zip(self.bank.hooks, sums.tolist(), strict=True)))
         checkpoint["rng_state"] = torch.get_rng_state()
@@ -113,6 +115,11 @@ class LitBank(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the random numbers up where they stood."""
         torch.set_rng_state(checkpoint["rng_state"].cpu())
+
+    def _share(self) -> None:
+        for adam in self.trainer.optimizers:
+            if isinstance(adam, ShardedAdam):
+                adam.share()
 
     def _stop_if_diverged(self, values: Mapping[str, float]) -> None:
         for hook, value in values.items():

@@ -58,7 +58,7 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self._dtype: torch.dtype | None = None
+        self._asked: dict[str, torch.dtype] = {}
         self._kept: dict[str, _Copy] = {}
 
     @torch.no_grad()
@@ -67,18 +67,19 @@ class Copies:
         device = "cuda" if weight.is_meta else weight.device.type  # the former stands for a GPU
         if not torch.is_autocast_enabled(device):
             return weight
-        self._dtype, kept = torch.get_autocast_dtype(device), self._kept.get(name)
-        if kept is None or kept.values.dtype != self._dtype or kept.at != _state(weight):
-            return weight.to(self._dtype)
+        dtype, kept = torch.get_autocast_dtype(device), self._kept.get(name)
+        self._asked[name] = dtype
+        if kept is None or kept.values.dtype != dtype or kept.at != _state(weight):
+            return weight.to(dtype)
         return kept.values
 
     def target(self, name: str, weight: Tensor) -> Tensor | None:
-        """Give what is to be written beside a weight; None where no product asked for a copy."""
-        if self._dtype is None:
+        """Give what is to be written beside a weight; None where no product asked for its copy."""
+        dtype, kept = self._asked.get(name), self._kept.get(name)
+        if dtype is None:
             return None
-        kept = self._kept.get(name)
-        if kept is None or (kept.values.dtype, kept.values.device) != (self._dtype, weight.device):
-            return torch.empty_like(weight, dtype=self._dtype, requires_grad=False)
+        if kept is None or (kept.values.dtype, kept.values.device) != (dtype, weight.device):
+            return torch.empty_like(weight, dtype=dtype, requires_grad=False)
         return kept.values
 
     def written(self, name: str, weight: Tensor, values: Tensor | None) -> None:
@@ -205,7 +206,7 @@ def gathered_pass(
     chosen = fused.select(acts, rule.k)
     gradient, squared, d_values = fused.decode(chosen, weights.W_dec, inputs, 2 / inputs[0].numel())
     W_dec = torch.bmm(acts.mT, gradient.to(x.dtype)).to(inputs.dtype)
-    fused.put(acts, chosen, d_values)
+    fused.scatter(acts, chosen, d_values)
     W_enc = torch.bmm(acts.mT, x).to(inputs.dtype).mT
     total = gradient.sum(1)
     gradients = Weights(W_enc, acts.sum(1, dtype=inputs.dtype), W_dec, total, None)

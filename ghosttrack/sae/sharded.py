@@ -13,8 +13,9 @@ class ShardedAdam(UnitNormAdam):
     """`UnitNormAdam` of which every rank does the part of the hook points that it owns.
 
     A step sums each gradient at its owner alone (reduce-scatter), and sends what moved to all
-    (all-gather). It is exact: an owner has the whole gradient of the global batch, and sees no
-    other hook point's for its norm.
+    (all-gather): of what products take in autocast's number format, the copy in that format, so
+    that weights of others are old until `share`. It is exact: an owner has the whole gradient of
+    the global batch, and sees no other hook point's for its norm.
 
     Args:
         bank: The same on every rank; what the owners hold of it is sent to all here.
@@ -33,7 +34,7 @@ class ShardedAdam(UnitNormAdam):
     ) -> None:
         self._whole, self._owned, self._mine = bank, owned, owned[rank]
         super().__init__(part(bank, self._mine), lr, clip_norm, with_triton=with_triton)
-        self._send()
+        self.share()
 
     def step(self, closure: Callable[[], object] | None = None) -> object:  # pyright: ignore
         """Run the closure, which computes this rank's gradients, and move."""
@@ -44,7 +45,7 @@ class ShardedAdam(UnitNormAdam):
         self._reduce()
         if self._bank.hooks:  # of more ranks than hook points some own none
             super().step()
-        self._send()
+        self._send_moved()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -67,13 +68,27 @@ class ShardedAdam(UnitNormAdam):
         for gradient, (_, mine) in zip(gradients, pairs, strict=True):
             mine.grad = gradient[self._mine].div_(len(self._owned))
 
+    def share(self) -> None:
+        """Give every rank the owners' weights as they are."""
+        self._send(list(self._whole.parameters()))
+
     @torch.no_grad()
-    def _send(self) -> None:
-        """Give every rank the owners' weights."""
+    def _send_moved(self) -> None:
+        """Give every rank what its products take of the owners' weights."""
+        sent: list[Tensor] = []
+        for name, weight in self._whole.named_parameters():
+            copy = self._whole.copies.target(name, weight)
+            if copy is not None:
+                copy[self._mine] = weight[self._mine]
+                self._whole.copies.written(name, weight, copy)
+            sent.append(weight if copy is None else copy)
+        self._send(sent)
+
+    def _send(self, tensors: Sequence[Tensor]) -> None:
         works = [
             distributed.broadcast(rows, owner, async_op=True)
-            for parameter in self._whole.parameters()
-            for owner, rows in self._by_owner(parameter.detach())
+            for tensor in tensors
+            for owner, rows in self._by_owner(tensor.detach())
         ]
         _wait(works)
 

@@ -185,7 +185,7 @@ def decode(
 
 @triton.jit
 @no_type_check
-def put(dense, values, indices, entries, n_latents, k, SLOTS: tl.constexpr):
+def scatter(dense, values, indices, entries, n_latents, k, SLOTS: tl.constexpr):
     """Overwrite the entries of a dense row that are not 0: .4 GB, of a matrix of 1 GB."""
     token = tl.program_id(0).to(tl.int64)
     slot = tl.arange(0, SLOTS)

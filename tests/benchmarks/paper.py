@@ -72,16 +72,16 @@ class Launches:
     def __call__(self, *arguments: object, **_: int) -> None:
         first, *others = [one for one in arguments if isinstance(one, Tensor)]
         self.n_bytes += sum(one.nbytes for one in others)
-        if self._name == "put":  # two sectors of 32 bytes an entry
+        if self._name == "scatter":  # two sectors of 32 bytes an entry
             self.n_bytes += 64 * others[0].numel()
         else:
             self.n_bytes += first.nbytes * (2 if self._name == "top_k" else 1)  # in place
 
 
-def kernels_loss_bytes(n_hooks: int, n_rows: int, *, copies: bool = True) -> int:
+def kernels_loss_bytes(n_hooks: int, n_rows: int) -> int:
     """Those of loss and gradients by Triton's kernels between PyTorch's operations.
 
-    With copies of the weights that Adam wrote, there are no casts.
+    Adam wrote copies of the weights, so there are no casts.
     """
     config = sae_config(d_sae=D_SAE, k=K, batch_size=BATCH, kernels=KernelChoice.triton)
     launches = Launches()
@@ -91,7 +91,7 @@ def kernels_loss_bytes(n_hooks: int, n_rows: int, *, copies: bool = True) -> int
     ):
         cost = trace_step(config, n_hooks, D_MODEL, n_rows, torch.bfloat16)
     casts = 6 * cost.weight_casts * n_hooks * D_MODEL * D_SAE
-    return cost.loss_bytes + launches.n_bytes - copies * casts
+    return cost.loss_bytes + launches.n_bytes - casts
 
 
 def products_ms(share: float, n: int = PRODUCTS) -> float:
@@ -120,9 +120,9 @@ def memory_ms(loss_bytes: float, optimiser_bytes: float) -> float:
 def rows() -> list[Row]:
     whole, adam = step(HOOKS, BATCH), 4 * WEIGHTS * (1 + 0.5 + 7 + 0.5)  # and bf16 copies
     kernels, quarter = kernels_loss_bytes(HOOKS, BATCH), kernels_loss_bytes(HOOKS // 4, BATCH)
-    quarter_batch = kernels_loss_bytes(HOOKS, BATCH // 4, copies=False)
+    quarter_batch = kernels_loss_bytes(HOOKS, BATCH // 4)
     swapped = 2 * BATCH / 4 * HOOKS * D_MODEL * 3 / 4  # bf16 activations of three quarters
-    reduced = 2 * 4 * WEIGHTS * 3 / 4  # gradients to their owners, weights back
+    reduced = (4 + 2) * WEIGHTS * 3 / 4  # gradients to their owners, bf16 weights back
     plain = memory_ms(whole.loss_bytes, whole.optimiser_bytes)
     layers, ddp = memory_ms(quarter, adam / 4), memory_ms(quarter_batch, adam / 4)
     return [

@@ -65,7 +65,7 @@ def main() -> None:
         inputs = torch.empty(n_hooks, batch, d_model)
         latents = torch.empty(n_hooks, d_sae, d_model, dtype=torch.bfloat16)
     chosen = fused.select(pre, k)
-    fused.put(pre, chosen, fused.decode(chosen, latents, inputs, 0.1).d_values)
+    fused.scatter(pre, chosen, fused.decode(chosen, latents, inputs, 0.1).d_values)
     fused.above(pre, fused.batch_cut(pre, k * batch, lambda counts: counts))
     with torch.device("meta"):
         rows, factor, correction = (

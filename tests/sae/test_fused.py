@@ -100,7 +100,7 @@ def test_decode_has_the_error_and_the_live_gradient_of_float64(dtype):
     expected = d_acts.gather(2, chosen.indices.long()) * (chosen.values > 0)
     torch.testing.assert_close(d_values.double(), expected, rtol=1e-5, atol=1e-5)
     acts = pre.clone()
-    fused.put(acts, chosen, d_values)
+    fused.scatter(acts, chosen, d_values)
     gated = (d_acts * (pre > 0)).to(dtype)  # rounded once
     torch.testing.assert_close(
         acts, gated, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5
@@ -208,5 +208,5 @@ def test_every_kernel_compiles_for_a_gpu_at_the_shapes_of_a_study(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
-        *("top_k", "decode", "put", "count_digits", "above", "square_rows", "adam_rows")
+        *("top_k", "decode", "scatter", "count_digits", "above", "square_rows", "adam_rows")
     ]
