@@ -70,7 +70,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error}); delete its folder to rebuild") from error
 
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
-from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last
+from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last, write_json
 from ghosttrack.processes import place
 from ghosttrack.typed import check_old_names, literal, quote
 
@@ -197,7 +197,7 @@ def keep_status(folder: Path, status: JobStatus) -> None:
     """Write what became of a job into its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     record = status._replace(overrides=list(status.overrides))._asdict()
-    (folder / STATUS).write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / STATUS, record)
 
 
 def _run_anew(task: Task) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,19 +66,29 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-            if "\\u" in line:
-                json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            raise DataError(f"{where}: {half!r} is half of a character; write it whole") from error
-        except (ValueError, RecursionError) as error:
-            reason = str(error).split(": line")[0]
-            raise DataError(f"{where}: not JSON ({reason}); write one object a line") from error
+        row = parsed(line, where, "write one object a line")
         if not isinstance(row, dict):
             raise DataError(f"{where}: not a JSON object; write one object a line")
         yield where, row
+
+
+def parsed(text: str, where: str, instead: str) -> Any:  # noqa: ANN401 - JSON is what was written
+    """Read JSON that somebody wrote.
+
+    Raises:
+        DataError: It is none, too deep, or holds half of a character; names the place.
+    """
+    try:
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(f"{where}: {half!r} is half of a character; write it whole") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(": line")[0]
+        raise DataError(f"{where}: not JSON ({reason}); {instead}") from error
+    return value
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
 from ghosttrack.artifacts import record_checksum
-from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.errors import ConfigError, DataError, whole
 from ghosttrack.files import DISK_FULL
 
 DTYPES = {
@@ -162,17 +162,18 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
         with path.open("rb") as file:
             head = 8 + int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(head, size) - 8))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a readable shard ({error}); delete its folder") from error
     dtypes = {name: dtype for dtype, name in DTYPES.items()}
     tensors = {}
-    for name, facts in header.items():
-        if name == "__metadata__":
-            continue
-        start, end = (head + offset for offset in facts["data_offsets"])
-        if end > size:
-            raise DataError(f"{path}: truncated in {name}; delete its folder to build it again")
-        tensors[name] = Stored(dtypes[facts["dtype"]], tuple(facts["shape"]), start)
+    with whole(path):
+        for name, facts in header.items():
+            if name == "__metadata__":
+                continue
+            start, end = (head + offset for offset in facts["data_offsets"])
+            if end > size:
+                raise DataError(f"{path}: truncated in {name}; delete its folder to build it again")
+            tensors[name] = Stored(dtypes[facts["dtype"]], tuple(facts["shape"]), start)
     return tensors
 
 

@@ -8,7 +8,6 @@ A row names its subject (`sub_id, sub_label`), the right option (`answer_idx`, o
 - `results` (before 0.1): of each option its tokens with their surprisals.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ghosttrack.data.documents import lines
+from ghosttrack.data.documents import lines, parsed
 from ghosttrack.errors import DataError
 from ghosttrack.questions.columns import Row, items, numbers, text, texts
 from ghosttrack.questions.records import file_rows
@@ -96,10 +95,8 @@ def _metadata(folder: Path) -> dict[str, _Told]:
     for path in (folder / name for name in METADATA):
         if not path.is_file():
             continue
-        try:
-            found = json.loads("\n".join(line for _, line in lines(path)))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+        text = "\n".join(line for _, line in lines(path))
+        found = parsed(text, str(path), "write an object per relation")
         if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
             raise DataError(f"{path}: must hold an object per relation")
         new = {code: _told(one, f"{path}: {code}") for code, one in found.items()}

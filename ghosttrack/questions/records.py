@@ -121,6 +121,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
 def _parquet_tables(path: Path) -> Iterator[pa.Table]:
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+            check_header(str(path), file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS):
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:

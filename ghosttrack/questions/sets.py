@@ -1,6 +1,5 @@
 """Questions with reference answers, as the detector asks them, and their reader."""
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ghosttrack.data.documents import parsed
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.columns import listed
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
@@ -282,10 +282,7 @@ def _texts(row: Mapping[str, object], column: str, where: str) -> list[str]:
     if isinstance(value, Mapping) and "text" in value:
         value = value["text"]
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: {column} is not a JSON list ({error.msg})") from error
+        value = parsed(value, f"{where}: {column}", "write a JSON list")
     if not isinstance(value, list):
         value = _text(row, column, where).split(";")
     texts = [_text({column: item}, column, where) for item in value]

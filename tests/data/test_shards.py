@@ -34,3 +34,14 @@ def test_a_mapped_tensor_can_be_written_to_without_touching_the_file(tmp_path):
     before = (tmp_path / "a").read_bytes()
     map_shard(tmp_path / "a")["a"].fill_(1)
     assert (tmp_path / "a").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'"dtype"', b'"dtyqe"'), (b'"F32"', b'"F22"'), (b'{"a"', b'["a"')]
+)
+def test_a_bit_that_flipped_in_a_header_names_the_file(tmp_path, before: bytes, after: bytes):
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
+    with pytest.raises(DataError, match=r"a\.safetensors"):
+        map_shard(path)
