@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghosttrack.command import place
 from ghosttrack.command import run as in_one_line
-from ghosttrack.errors import check_text
+from ghosttrack.errors import ConfigError, check_share, check_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +28,12 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def main() -> None:
-    """Read the command line, options before, between or after words, and do one command."""
+    """Do one command; its faults are one line."""
+    in_one_line(_main)
+
+
+def _main() -> None:
+    """Read the command line, options before, between or after words, and do what it says."""
     parser = _parser()
     options, more = parser.parse_known_args()
     words = next((held for name in ("words", "settings") if (held := vars(options).get(name))), [])
@@ -91,20 +96,29 @@ def ask(options: argparse.Namespace) -> None:
     if options.file is None and not words:
         sys.exit("ask: no prompt; give one in quotes, or --file prompts.jsonl")
     prompts = options.file if options.file is not None else words.pop(0)
-    in_one_line(lambda: check_text(str(prompts)))
+    check_text(str(prompts))
     if not str(prompts).strip():
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
     from ghosttrack.config import load
     from ghosttrack.detect_config import DetectProgram
     from ghosttrack.pipelines.made_model import make_model
+    from ghosttrack.questions.prompts import bare_prompt, read_prompts
 
     def task(cfg: "DictConfig") -> None:
-        config = load(cfg, DetectProgram)  # torch only once the settings are right
+        config = load(cfg, DetectProgram)  # torch only once what is asked is right
+        if config.questions.kind.is_ready:
+            raise ConfigError("ask needs a model that answers; drop questions=")
+        if config.estimate:
+            raise ConfigError("estimate=true says nothing of ask; drop it")
+        if options.prevalence is not None:
+            check_share("--prevalence", options.prevalence)
+        is_file = isinstance(prompts, Path)
+        questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
         make_model(config)
         from ghosttrack.scoring.ask import answer_and_judge
 
-        answer_and_judge(config, prompts, options.prevalence)
+        answer_and_judge(config, questions, options.prevalence, is_file=is_file)
 
     _run("ask", "detect", task, words)
 
@@ -129,21 +143,21 @@ def audit(options: argparse.Namespace) -> None:
     """Say what a referee would of scores: leaks, labels, intervals, question-only skill."""
     from ghosttrack.analysis.audit import audit as look_at
 
-    in_one_line(lambda: look_at(options.path, options.precision, options.out))
+    look_at(options.path, options.precision, options.out)
 
 
 def list_artifacts(options: argparse.Namespace) -> None:
     """List what was built: kind, name, size, age, and what it was made from."""
     from ghosttrack.inventory import show
 
-    in_one_line(lambda: show(options.folder))
+    show(options.folder)
 
 
 def clean(options: argparse.Namespace) -> None:
     """Say what no run uses and no such artefact was made from, and delete it with --yes."""
     from ghosttrack.inventory import sweep_out
 
-    in_one_line(lambda: sweep_out(options.folder, delete=options.yes))
+    sweep_out(options.folder, delete=options.yes)
 
 
 def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequence[str]) -> None:

@@ -10,9 +10,8 @@ from rich.console import Console
 from ghosttrack.artifacts import Artifact
 from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.judgement import Judgement
-from ghosttrack.errors import ConfigError, check_share
 from ghosttrack.files import write_json
-from ghosttrack.questions.prompts import bare_prompt, read_prompts
+from ghosttrack.questions.sets import Question
 from ghosttrack.report.live import (
     Shown,
     print_details,
@@ -31,28 +30,21 @@ log = logging.getLogger(__name__)
 
 
 def answer_and_judge(
-    config: DetectProgram, prompts: str | Path, prevalence: float | None = None
+    config: DetectProgram,
+    questions: Sequence[Question],
+    prevalence: float | None = None,
+    *,
+    is_file: bool,
 ) -> None:
-    """Judge a prompt, or each of a file; fit the detector of these settings if there is none.
+    """Judge the answers to prompts; fit the detector of these settings if there is none.
 
     Args:
         config: Settings of detect.py.
-        prompts: A text that the model goes on with, or the file of many.
+        questions: The prompts.
         prevalence: Share of hallucinated answers that risks are said for; None: that of the
             settings.
-
-    Raises:
-        ConfigError: The settings are not about a model that answers, the file cannot be read, or
-            the prevalence is no share.
+        is_file: A line is said of each, not all that is known of one.
     """
-    if config.questions.kind.is_ready:
-        raise ConfigError("ask needs a model that answers; drop questions=")
-    if config.estimate:
-        raise ConfigError("estimate=true says nothing of ask; drop it")
-    if prevalence is not None:
-        check_share("--prevalence", prevalence)
-    is_file = isinstance(prompts, Path)
-    questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
     run, artifact = find_detector(config)
     with run.stage("load detector"):
         assumed = config.evaluation.prevalence if prevalence is None else prevalence
