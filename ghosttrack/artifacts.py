@@ -168,7 +168,8 @@ def read(folder: Path, kind: str | None = None, *, verify: bool = False) -> Arti
             the folder's name, a missing, truncated or changed file, or one that lies elsewhere.
     """
     if not is_complete(folder):
-        raise DataError(f"{folder}: no manifest.json, so no complete artefact; build it again")
+        lacks = "no manifest.json, so no complete artefact" if folder.is_dir() else "no such folder"
+        raise DataError(f"{folder}: {lacks}; give one that `ghosttrack list` names")
     with whole(folder / "manifest.json"):
         manifest = read_json(folder / "manifest.json")
         if kind is not None and manifest["kind"] != kind:

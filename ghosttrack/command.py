@@ -1,6 +1,7 @@
 """The frame of what is called by `python -m`: options in, lines out, faults as one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +41,25 @@ def place(text: str) -> Path:
 
 
 def run(task: Callable[[], None]) -> None:
-    """Do it; a fault that the user can mend is one line and exit status 1."""
+    """Do it; a fault that the user can mend is one line and exit status 1.
+
+    Ctrl-C is one line, too, and a reader of the output that has had enough, as `head`, is no fault.
+    """
     try:
         task()
+        sys.stdout.flush()
     except GhostTrackError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed again at the end
+        sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"{error.filename}: cannot be read or written ({error.strerror})")
 
 
 def say(line: str) -> None:

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> None:
 
 def _write(given: argparse.Namespace) -> None:
     path: Path = given.out or given.folder / "dashboard.html"
-    make_folder(path.parent)
     runs = find_runs(given.folder)
+    make_folder(path.parent)
     found = read_evaluations(runs)
     review = Review(runs, found, choose(given.detectors, found.values()), path.parent)
     with tempfile.TemporaryDirectory() as pictures:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ghosttrack.command import parser
+from ghosttrack.command import parser, run
 
 PROGRAMS = (
     "latents",
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser("ghosttrack.analysis", __doc__)
     options.add_argument("program", choices=PROGRAMS)
     name = options.parse_args(arguments[:1]).program
-    import_module(f"ghosttrack.analysis.{name}").main(list(arguments[1:]))
+    run(lambda: import_module(f"ghosttrack.analysis.{name}").main(list(arguments[1:])))
 
 
 if __name__ == "__main__":

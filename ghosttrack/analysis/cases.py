@@ -19,6 +19,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ghosttrack.analysis.runs import newest
+from ghosttrack.artifacts import read
 from ghosttrack.command import make_folder, parser, run, say
 from ghosttrack.errors import DataError, whole
 from ghosttrack.report.pictures import FAINT, GROUP_COLORS, STYLE, save
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _write(given: argparse.Namespace) -> None:
-    report = newest(given.evaluation, "evaluations") / "report.html"
+    evaluation = read(newest(given.evaluation, "evaluations"), "evaluations")
+    report = evaluation.path / "report.html"
     data, answers = read_answers(report)
     folder = make_folder(given.to)
     text = ["# Cases\n", f"Of {len(answers)} answers in `{report.parent.name}`.\n"]

@@ -85,6 +85,8 @@ def find_runs(folder: Path) -> list[RunRecord]:
         DataError: No run can be read.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
+    if folder.is_dir():
+        any(folder.iterdir())  # which fails where globs pass over what may not be read
     model = folder.absolute()
     shared_sweeps = [one for one in model.parent.glob("sweeps/*") if not one.is_symlink()]
     beside = (file for sweep in shared_sweeps for file in sweep.glob(f"*/{OVERRIDES}"))
@@ -99,8 +101,9 @@ def find_runs(folder: Path) -> list[RunRecord]:
             if file.is_relative_to(folder) or run.model == model.name:
                 runs.append(run)
     if not runs:
+        lacks = "no run is there" if folder.is_dir() else "no such folder"
         raise next(iter(refused), None) or DataError(
-            f"{folder}: no run is there; give a run's, a sweep's or a model's folder of outputs/"
+            f"{folder}: {lacks}; give a run's, a sweep's or a model's folder of outputs/"
         )
     for error in refused:
         say(f"left out: {error}")

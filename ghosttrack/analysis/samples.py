@@ -93,7 +93,9 @@ def _table(path: Path) -> list[dict[str, str]]:
 def _evaluation(folder: Path) -> Samples:
     file = folder / "tables" / "scores.csv"
     if not file.is_file():
-        raise DataError(f"{folder}: holds no tables/scores.csv, so is no folder of evaluations")
+        raise DataError(
+            f"{folder}: no tables/scores.csv, so no evaluation; `ghosttrack list` names those"
+        )
     table = read_scores(folder)
     texts = table.filter(items=TEXTS).astype(str)
     rows = [dict(zip(texts.columns, row, strict=True)) for row in texts.to_numpy().tolist()]
@@ -105,7 +107,7 @@ def _factual(path: Path) -> Samples:
     """Read the samples of a file of results: what is no text, id or label is a score."""
     try:
         rows = next(_lists(json.loads(path.read_text(encoding="utf-8"))), None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from error
     if rows is None:
         raise DataError(f"{path}: holds no list of samples with is_factual")

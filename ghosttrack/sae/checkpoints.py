@@ -49,9 +49,12 @@ def _content(path: Path) -> dict[str, Any]:
             f"{path}: cannot be loaded as tensors and numbers: it would need code to be run, or is"
             " damaged"
         ) from error
-    except (OSError, EOFError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise DataError(f"{path}: cannot be loaded as tensors and numbers ({reason})") from error
+    except (OSError, EOFError, IndexError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), "it ends too early")
+        raise DataError(
+            f"{path}: cannot be loaded as tensors and numbers ({reason}); give a bank, a folder of"
+            " SAEs or a .pt file of one"
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise DataError(f"{path} lacks model_state_dict")
     return {"config": {}, **content}

@@ -94,7 +94,9 @@ def _parts(path: Path) -> list[Path]:
     folders = [file.parent for file in path.glob("*/cfg.json")]
     parts = folders or preferred(path.glob("*.pt"))
     if not parts:
-        raise DataError(f"{path}: no SAE: neither {BANK} nor cfg.json nor a .pt file is there")
+        raise DataError(
+            f"{path}: no SAE: neither {BANK} nor cfg.json nor a .pt file is there; give a bank"
+        )
     return parts
 
 

@@ -165,5 +165,5 @@ def test_a_faulty_file_is_one_clear_line(tmp_path: Path, text: str, message: str
         read_samples(path)
     with pytest.raises(DataError, match="no such file"):
         read_samples(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="no folder of evaluations"):
+    with pytest.raises(DataError, match="no evaluation"):
         read_samples(tmp_path)
