@@ -36,19 +36,56 @@ CHANCE = 0.5
 NOISE_COLUMNS = 16
 UNTRAINED = {"untrained": "statistics", "untrained_again": "interventions"}
 SHUFFLE = "label_shuffle"
-SONGS = {
-    "noise_by_text": "equal texts stand on both sides of a split",
-    "index": "the order of the answers tells the wrong ones",
-    "length": "lengths of question and answer tell the wrong ones",
-    SHUFFLE: "the protocol finds what is not there",
-    "name_tfidf": "the subjects' names tell the wrong ones",
-    "shuffled_names": "a question or an entity stands on both sides of a split",
-    "untrained": "a model that learned nothing tells the wrong ones by their prompts' words",
-    "untrained_again": "a model that learned nothing tells the wrong ones when it is asked again",
-    "prior_of_another": "the probability of another answer tells the wrong ones",
-    "states_of_another": "the residual streams at another answer tells the wrong ones",
+
+
+class Kind(NamedTuple):
+    """What is said of a canary."""
+
+    sees: str
+    """What it knows of an answer."""
+    song: str
+    """What leaks where it finds something."""
+
+
+KINDS = {
+    "noise_by_text": Kind(
+        "random numbers, the same for equal texts",
+        "equal texts stand on both sides of a split",
+    ),
+    "index": Kind(
+        "the place of the question in its file", "the order of the answers tells the wrong ones"
+    ),
+    "length": Kind(
+        "how long question and answer are",
+        "lengths of question and answer tell the wrong ones",
+    ),
+    SHUFFLE: Kind(
+        "what a detector sees, but it learns and is judged by shuffled labels",
+        "the protocol finds what is not there",
+    ),
+    "name_tfidf": Kind("the subject's name", "the subjects' names tell the wrong ones"),
+    "shuffled_names": Kind(
+        "the name of another group, the same for all of a group",
+        "a question or an entity stands on both sides of a split",
+    ),
+    "untrained": Kind(
+        "statistics of tracks in the same model with random weights",
+        "a model that learned nothing tells the wrong ones by their prompts' words",
+    ),
+    "untrained_again": Kind(
+        "what the same model with random weights says when asked again, of a part of the answers",
+        "a model that learned nothing tells the wrong ones when it is asked again",
+    ),
+    "prior_of_another": Kind(
+        "the probability of another answer without its question",
+        "the probability of another answer tells the wrong ones",
+    ),
+    "states_of_another": Kind(
+        "the residual streams at another answer",
+        "the residual streams at another answer tell the wrong ones",
+    ),
 }
-"""What leaks where a canary finds something."""
+"""Every canary that there is."""
 SIGNALS = {
     "index": "real questions stand in an order that tells some of the wrong ones",
     "length": "the length of an answer is a real signal here",
@@ -129,17 +166,22 @@ class Learned(NamedTuple):
 
 
 def through_detectors(
-    fits: Fits, specs: Sequence[DetectorSpec], shuffled: Int[np.ndarray, " sample"]
+    fits: Fits,
+    specs: Sequence[DetectorSpec],
+    shuffled: Int[np.ndarray, " sample"],
+    leader: str | None = None,
 ) -> list[Learned]:
     """Let detectors learn shuffled labels by the classifiers that they have chosen.
 
-    Of those that stand alone each takes part that reads what none before it does. What looks at
-    labels that it is to predict finds the shuffled ones.
+    The leader, whose numbers a report opens with, takes part; of those that stand alone each that
+    reads what none before it does. What looks at labels that it is to predict finds the shuffled
+    ones.
     """
     seen, found = set[str](), list[Learned]()
     for spec in specs:
         read = {*spec.reads, *spec.needs}
-        if read <= seen or spec.stacked or spec.option_of or spec.name not in fits.fits:
+        is_new = spec.name == leader or not (read <= seen or spec.stacked)
+        if not is_new or spec.option_of or spec.name not in fits.fits:
             continue
         jobs = list(fits.jobs([spec]))
         if isinstance(jobs[0].learner, BestColumn | LabelFree):
@@ -182,9 +224,9 @@ def judge(canary: Canary, prob: Float[np.ndarray, " sample"], hearing: Hearing) 
     return CanaryVerdict(auroc, ci, sings=not is_signal, is_signal=is_signal)
 
 
-def song(name: str) -> str:
-    """Say what leaks where a canary sings."""
-    return SONGS[name.partition(":")[0]]
+def kind(name: str) -> Kind:
+    """Look up what is said of a canary; that of a detector is of its kind."""
+    return KINDS[name.partition(":")[0]]
 
 
 def crossed(

@@ -22,7 +22,7 @@ from ghosttrack.evaluation.canaries import (
     canaries,
     crossed,
     judge,
-    song,
+    kind,
     through_detectors,
 )
 from ghosttrack.evaluation.claim import causal_rates, claim, persistence
@@ -39,7 +39,7 @@ from ghosttrack.evaluation.result import (
     Pair,
     PartGain,
 )
-from ghosttrack.evaluation.roster import BASE, COMPETING, NULL, PARTS, pairs
+from ghosttrack.evaluation.roster import BASE, COMPETING, NULL, PARTS, pairs, sees_most
 from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
@@ -163,7 +163,7 @@ def _evaluation(
         paired=paired,
         canaries={name: one.auroc for name, one in found.items()},
         canaries_ci={name: one.ci for name, one in found.items()},
-        singing={name: song(name) for name, one in found.items() if one.sings},
+        singing={name: kind(name).song for name, one in found.items() if one.sings},
         signals={name: SIGNALS[name] for name, one in found.items() if one.is_signal},
         tracking=tuple(
             row
@@ -223,7 +223,8 @@ def _verdicts(
     """
     heard = list(design.canaries)
     if shuffle := next((one for one in heard if one.name == SHUFFLE), None):
-        learned = through_detectors(fits, design.specs, shuffle.labels)
+        leader = sees_most(spec.name for spec in design.specs if spec.name in fits.fits)
+        learned = through_detectors(fits, design.specs, shuffle.labels, leader)
         fits.run(parallel, [job for one in learned for job in one.jobs], seed)
         heard += [one.canary for one in learned]
     strata, is_real = design.folds, fits.data.is_real

@@ -300,6 +300,11 @@ def of_track_family(family: str, columns: tuple[str, ...]) -> DetectorSpec:
     return DetectorSpec(name, title, {"tracks": columns, "output": ()}, compare_with=OUTPUT)
 
 
+GENERATED = (*map(streaming, EARLY), *map(of_family, FAMILIES), *(null(n.name) for n in Null))
+TITLES = {one.name: one.title for one in (*DETECTORS, *GENERATED)}
+"""What a detector is, in words."""
+
+
 def settled(names: Sequence[str] | None, *, usual: bool) -> Sequence[str] | None:
     """Put names in the place of `headline`; None takes all.
 
@@ -341,8 +346,7 @@ def check_names(names: Sequence[str] | None) -> None:
     Raises:
         ConfigError: There is none of a name.
     """
-    generated = (*map(streaming, EARLY), *map(of_family, FAMILIES), *(null(n.name) for n in Null))
-    known = dict.fromkeys((DEFAULT, EACH_FAMILY, *(one.name for one in (*DETECTORS, *generated))))
+    known = dict.fromkeys((DEFAULT, EACH_FAMILY, *TITLES))
     for name in names or ():
         if name in RENAMED:
             raise ConfigError(f"evaluation.compare: the detector {name} is called {RENAMED[name]}")
@@ -370,5 +374,6 @@ def pairs(specs: Iterable[DetectorSpec], *, written: bool) -> list[tuple[str, st
 
 def sees_most(names: Iterable[str]) -> str | None:
     """Name the detector that reads most, but what only a generated world knows; None of none."""
-    held = [one for one in DETECTORS if one.name in set(names) and "exposure" not in one.reads]
+    given = set(names)
+    held = [one for one in DETECTORS if one.name in given and "exposure" not in one.reads]
     return max(held, key=lambda one: len(one.reads) + len(one.stacked)).name if held else None

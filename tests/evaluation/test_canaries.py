@@ -11,14 +11,14 @@ from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.canaries import (
     CANARY,
+    KINDS,
     SIGNALS,
-    SONGS,
     CanaryVerdict,
     Hearing,
     canaries,
     judge,
+    kind,
     noise_by_text,
-    song,
     through_detectors,
 )
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
@@ -84,7 +84,7 @@ def test_every_canary_that_sings_is_told_with_what_that_means():
     given = data(prior=noise, untrained=noise, untrained_again=noise)
     given = with_states(given, np.zeros(N))
     names = [one.name for one in canaries(given, folds_of(given), 0).present]
-    assert {*names} == {*SONGS}
+    assert {*names} == {*KINDS}
 
 
 def test_noise_by_text_is_a_perfect_score_under_a_split_with_repeated_texts_and_we_refuse_it():
@@ -181,7 +181,7 @@ def test_a_canary_sings_where_its_family_leaks_and_not_where_it_does_not(name: s
     found = heard(leaky(name), name)
     assert found.sings
     assert found.auroc > found.ci.low > 0.5
-    assert song(name) == SONGS[name]
+    assert kind(name) == KINDS[name]
     if name in SIGNALS:
         assert heard(leaky(name), name, is_real=True)[2:] == (False, True)
     if name not in ("untrained", "untrained_again"):
@@ -217,14 +217,15 @@ class Peeking(Columns):
         return labels[test] + super().fit_predict(option, labels, train, test, seed)
 
 
-@pytest.mark.parametrize("name", ["output", "tracks", "prior"])
+@pytest.mark.parametrize("name", ["output", "tracks", "prior", "output_shrunk"])
 def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str):
     tables = {
         one: Table(("a", "b"), np.random.default_rng(at).normal(size=(N, 2)))
         for at, one in enumerate(("tracks", "prior"))
     }
     given = data(**tables)
-    folds, specs = folds_of(given), [find(one) for one in ("output_best", "output", *tables)]
+    folds = folds_of(given)
+    specs = [find(one) for one in ("output_best", "output", *tables, "output_shrunk")]
     quick = [one._replace(learner=lambda x: Columns(x.values, LINEAR[1:])) for one in specs[1:]]
     specs = [
         one._replace(learner=lambda x: Peeking(x.values, LINEAR[1:])) if one.name == name else one
@@ -234,7 +235,7 @@ def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str)
     with Parallel(n_jobs=1) as parallel:
         fits.run(parallel, fits.jobs(specs), 0)
         shuffled = np.random.default_rng(5).permutation(given.answers.labels)
-        learned = through_detectors(fits, specs, shuffled)
+        learned = through_detectors(fits, specs, shuffled, leader="output_shrunk")
         fits.run(parallel, [job for one in learned for job in one.jobs], 0)
     sing = {
         one.canary.name
@@ -243,6 +244,6 @@ def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str)
             one.canary, fits.cross_fit(CANARY + one.canary.name).prob, hearing(given, folds)
         ).sings
     }
-    assert len(learned) == 3
+    assert len(learned) == 4
     assert sing == {f"label_shuffle:{name}"}
-    assert song(f"label_shuffle:{name}") == SONGS["label_shuffle"]
+    assert kind(f"label_shuffle:{name}") == KINDS["label_shuffle"]

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from ghosttrack import launch
 from ghosttrack.artifacts import Artifact
 from ghosttrack.errors import LeakError
-from ghosttrack.evaluation.canaries import SONGS, song
+from ghosttrack.evaluation.canaries import KINDS, kind
 from ghosttrack.evaluation.config import Singing
 from ghosttrack.evaluation.result import Interval
 from ghosttrack.files import read_json, write_json
@@ -27,13 +27,13 @@ def ended(folder: Path, fate: Singing, **changed: object) -> Run:
     return run
 
 
-@pytest.mark.parametrize("name", SONGS)
+@pytest.mark.parametrize("name", KINDS)
 def test_whatever_canary_sings_the_program_ends_with_status_1(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     told = {"canaries": {name: 0.6}, "canaries_ci": {name: Interval(0.55, 0.65)}}
-    singing = {name: song(name)}
+    singing = {name: kind(name).song}
     with pytest.raises(SystemExit) as stopped:
         launch._run(
             lambda _: ended(tmp_path, Singing.fail, singing=singing, **told), OmegaConf.create()
