@@ -1,6 +1,7 @@
-"""This process among those that were started together: torchrun's, SLURM's or Lightning's."""
+"""This process: among those started together (torchrun, SLURM, Lightning), and on a machine."""
 
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ WORLD_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """One of these is there where a GPU's driver is: NVIDIA's, that of WSL, AMD's."""
+CPUINFO = Path("/proc/cpuinfo")
 
 
 class Place(NamedTuple):
@@ -39,6 +41,19 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def machine() -> str:
+    """Say what this process runs on: processor, cores that it may use, GPU, PyTorch's threads."""
+    named = platform.processor() or platform.machine()
+    if CPUINFO.is_file():
+        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        named = next((held.strip() for name, _, held in lines if "model name" in name), named)
+    n_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    said = [named, f"cores: {n_cores}"]
+    torch = sys.modules.get("torch")
+    said.append(f"GPU: {torch.cuda.get_device_name()}" if torch and has_gpu() else "no GPU")
+    return ", ".join([*said, *([f"PyTorch threads: {torch.get_num_threads()}"] if torch else [])])
 
 
 def _largest(names: tuple[str, ...]) -> int:

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from ghosttrack.artifacts import Artifact
 from ghosttrack.files import link_last, write_json
 from ghosttrack.memory import peak_bytes
-from ghosttrack.processes import place
+from ghosttrack.processes import machine, place
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,14 @@ class Run:
         log.info("%s %s", "built" if artifact.built else "found", artifact.path)
 
     def finish(self) -> None:
-        """Write `metrics.json`: time, peak memory, and every number of the run."""
+        """Write `metrics.json`: machine, time, peak memory, every number of the run."""
         if place().rank > 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = {
             "overrides": list(self.overrides),
             "logs": self.logs,
+            "machine": machine(),
             "duration_s": round(time.monotonic() - self.started, 2),
             "seconds": self.seconds,
             "memory_bytes": {"host": peak_bytes(), "gpu": _peak_gpu_bytes()},

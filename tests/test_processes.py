@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from ghosttrack.processes import ALONE, LOCAL_RANKS, RANKS, WORLD_SIZES, Place, place
+from ghosttrack import processes
+from ghosttrack.processes import ALONE, LOCAL_RANKS, RANKS, WORLD_SIZES, Place, machine, place
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,14 @@ def test_a_process_finds_its_place(environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert place() == expected
+
+
+def test_a_machine_is_named_with_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: Abacus 9\n\nmodel name\t: Abacus 9\n")
+    monkeypatch.setattr(processes, "CPUINFO", file)
+    monkeypatch.setattr(processes, "DRIVERS", ())
+    said = machine().split(", ")
+    assert said[0] == "Abacus 9"
+    assert said[1].startswith("cores: ")
+    assert said[2] == "no GPU"

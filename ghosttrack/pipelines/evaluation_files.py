@@ -11,6 +11,7 @@ from ghosttrack.artifacts import git_commit
 from ghosttrack.detect_config import DetectProgram
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.files import write_json
+from ghosttrack.processes import machine
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
 from ghosttrack.report.material import Kept, ReportMaterial
@@ -27,11 +28,12 @@ HELD_OUT = {
 
 
 def protocol_facts(config: DetectProgram) -> dict[str, str]:
-    """Say how it was judged, for the head of the page."""
+    """Say how it was judged, where and by what code, for the head of the page."""
     judging, commit = config.evaluation, git_commit()[:12] or "no commit"
     return {
         "protocol": f"{judging.n_folds} folds {HELD_OUT[judging.held_out]}, "
         f"{judging.n_bootstrap} resamples of what is held out together, seed {judging.seed}",
+        "machine": machine(),
         "code": f"ghosttrack {__version__} at {commit}",
     }
 
