@@ -59,7 +59,9 @@ def _write(given: argparse.Namespace) -> None:
     report = evaluation.path / "report.html"
     data, answers = read_answers(report)
     folder = make_folder(given.to)
-    text = ["# Cases\n", f"Of {len(answers)} answers in `{report.parent.name}`.\n"]
+    said = f"Of {len(answers)} answers in `{report.parent.name}`. Risks: by {data['leader']}"
+    why = f"; why: by {data['explainer']}" if data["explainer"] else ""
+    text = ["# Cases\n", f"{said}{why}.\n"]
     for number, (kind, one) in enumerate(choose_cases(answers), start=1):
         text += [f"## {number}. {kind}\n", *_told(one)]
         if one["tracks"]:
@@ -80,7 +82,7 @@ def read_answers(report: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except OSError as error:
         raise DataError(f"{report}: cannot be read ({error.strerror})") from error
     with whole(report):
-        if 'id="viewer-details">' not in page:
+        if 'id="viewer-details">' not in page or '"leader": ' not in page:
             raise DataError(f"{report}: of another version; the same detect.py makes it anew")
         data, chunks = (
             json.loads(page.split(f'id="viewer-{name}">', 1)[1].split("</script>", 1)[0])

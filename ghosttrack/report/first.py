@@ -5,14 +5,12 @@ from math import isfinite
 from typing import NamedTuple
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
-from ghosttrack.evaluation.roster import DETECTORS
+from ghosttrack.evaluation.roster import TITLES
 from ghosttrack.report.tables import number, with_interval
 
 OWN = "output"
 """Detector that reads nothing but the model's own probabilities."""
 CHANCE = 0.5
-TITLES = {one.name: one.title for one in DETECTORS}
-"""What a detector is, in words."""
 
 
 class KeyNumber(NamedTuple):
@@ -89,6 +87,7 @@ def answered(
     """
     row = evaluation.row(detector)
     model = facts.get("model", "this model").split(",")[0]
+    took = f"{seconds:.0f} s" + (f" ({facts['machine']})" if "machine" in facts else "")
     good = (
         f"Of the answers that it flags {_percent(row.precision)} are hallucinated, of all answers"
         f" {_percent(evaluation.hallucinated_frac)}; it finds {_percent(row.recall)} of the"
@@ -101,7 +100,7 @@ def answered(
     )
     return [
         Answered("Is it any good?", good, "detectors"),
-        Answered("What did it cost?", _cost(evaluation, row, seconds), "cost"),
+        Answered("What did it cost?", _cost(evaluation, row, took), "cost"),
         Answered("Would it work on my model?", other, "limits"),
         Answered("What shows that the numbers are no leaks?", leaks(evaluation), "canaries"),
     ]
@@ -111,8 +110,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if isfinite(share) else "–"
 
 
-def _cost(evaluation: Evaluation, row: Row, seconds: float) -> str:
-    said = f"{row.forwards:.0f} forward passes per answer; this run took {seconds:.0f} s."
+def _cost(evaluation: Evaluation, row: Row, took: str) -> str:
+    said = f"{row.forwards:.0f} forward passes per answer; this run took {took}."
     cheap = [
         one
         for one in evaluation.rows

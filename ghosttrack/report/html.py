@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ghosttrack.report.tables import number
 
@@ -25,7 +25,13 @@ def environment() -> Environment:
     environment.filters["number"] = number
     environment.filters["signed"] = _signed
     environment.filters["words"] = lambda text: text.replace("_", " ")
+    environment.filters["breakable"] = _breakable
     return environment
+
+
+def _breakable(name: str) -> Markup:
+    """Let a long name go on in the next line after its signs, and nowhere else if it can."""
+    return Markup(re.sub("([+:_])", r"\1<wbr>", str(escape(name))))
 
 
 def _signed(value: float, digits: int = 3) -> str:

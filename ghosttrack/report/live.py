@@ -73,6 +73,8 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
             "layers": [str(layer) for layer in view.layers] if view else [],
             "latents": {},
             "statistics": {},
+            "leader": "",
+            "explainer": "",
             "n_answers": len(shown.judgements),
             "answers": [
                 {**_answer(one, index), "tracks": tracks.get(int(row), [])}
@@ -148,6 +150,8 @@ def _answer(judgement: Judgement, index: int) -> dict[str, object]:
         "truth": "",
         "prob": round(judgement.own_prob, 4),
         "risk": round(judgement.probability, 4),
+        "flagged": judgement.is_hallucinated,
+        "explained_risk": None,
         "tokens": [token.text for token in judgement.tokens],
         "logprobs": [round(log(max(token.prob, 1e-30)), 4) for token in judgement.tokens],
         "token_risks": [round(token.risk, 4) for token in judgement.tokens],

@@ -18,6 +18,12 @@ APART = 1.045
 """Factor between detectors of one cost, so that their intervals can be told apart."""
 LABEL_GAP = 0.05
 """Least distance of two names, as a share of the axis."""
+WIDE = 2.0
+"""Times the usual width of a canary's interval, from which on the band leaves it out."""
+MIDDLE = 0.55
+"""Where on the width what is said of bands stands."""
+CANARY_SPAN = (0.37, 0.73)
+"""Where on the width canaries stand: they cost nothing that the axis knows."""
 LETTER = 0.085
 """Inches of a letter of a name, more rather than less."""
 
@@ -62,22 +68,42 @@ def _cost(row: Row) -> float:
 
 def _bands(axes: Axes, evaluation: Evaluation, rows: Sequence[Row]) -> None:
     """Shade where nothing is known, and where everything is."""
-    ends = [ci for name, ci in evaluation.canaries_ci.items() if isfinite(ci.low)
-            and name not in evaluation.signals]  # fmt: skip
     axes.axhline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":")
-    if ends:
-        low, high = min(ci.low for ci in ends), max(ci.high for ci in ends)
-        axes.axhspan(low, high, color=FAINT, alpha=0.16, linewidth=0)
-        _beside(axes, low + 0.75 * (high - low), "canaries: know nothing")
+    _canaries(axes, evaluation)
     for row in rows:
         if row.detector == ORACLE:
             axes.axhspan(*row.auroc_ci, color=ACCENT, alpha=0.14, linewidth=0)
             _beside(axes, row.auroc, "ceiling: knows the training text")
 
 
-def _beside(axes: Axes, height: float, text: str) -> None:
+def _canaries(axes: Axes, evaluation: Evaluation) -> None:
+    """Draw a thin line each, a band over all but the wide ones, and name the widest."""
+    ends = {
+        name: ci
+        for name, ci in evaluation.canaries_ci.items()
+        if isfinite(ci.low) and name not in evaluation.signals
+    }
+    if not ends:
+        return
+    usual = WIDE * float(np.median([ci.high - ci.low for ci in ends.values()]))
+    tight = [ci for ci in ends.values() if ci.high - ci.low <= usual]
+    low, high = min(ci.low for ci in tight), max(ci.high for ci in tight)
+    axes.axhspan(low, high, color=FAINT, alpha=0.16, linewidth=0)
+    across = axes.get_yaxis_transform()
+    for at, (name, ci) in zip(np.linspace(*CANARY_SPAN, len(ends)), ends.items(), strict=True):
+        axes.plot((at, at), ci, transform=across, color=FAINT, linewidth=0.8, zorder=2)
+        value = evaluation.canaries[name]
+        axes.plot(at, value, "_", transform=across, color=FAINT, ms=4, zorder=2)
+    widest = max(ends, key=lambda name: ends[name].high - ends[name].low)
+    is_wide = ends[widest] not in tight
+    said = f"{len(ends)} canaries: know nothing"
+    top = ends[widest].high if is_wide else high
+    _beside(axes, top + 0.01, f"{said}\nwidest: {widest}" if is_wide else said, "bottom")
+
+
+def _beside(axes: Axes, height: float, text: str, side: str = "center") -> None:
     axes.text(
-        0.42, height, text, transform=axes.get_yaxis_transform(), ha="center", va="center",
+        MIDDLE, height, text, transform=axes.get_yaxis_transform(), ha="center", va=side,
         fontsize=7.5, color=INK, zorder=5,
     )  # fmt: skip
 

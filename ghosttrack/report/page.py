@@ -12,11 +12,12 @@ from markupsafe import Markup
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
+from ghosttrack.evaluation.canaries import kind
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliability, Row
-from ghosttrack.evaluation.roster import COLORS, sees_most
+from ghosttrack.evaluation.roster import COLORS, TITLES, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
-from ghosttrack.report.first import TITLES, answered, key_numbers, verdict
+from ghosttrack.report.first import answered, key_numbers, verdict
 from ghosttrack.report.html import SCRIPTS, asset, embedded, environment, json_in_html, script
 from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.tables import account, category_counts, with_interval
@@ -24,8 +25,9 @@ from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
 CAPTIONS = {
     "overview": "Each dot a detector with its 95 % interval: the higher the better, the further "
-    "left the cheaper; grey: not named here, null, or control; bands: where the intervals of "
-    "canaries lie, and what knows how often the training text named the fact",
+    "left the cheaper; grey: not named here, null, or control; canaries: thin lines, intervals "
+    "that hold for all at once, behind all but wide ones a band; upper band: what knows how often "
+    "the training text named the fact",
     "overview_narrow": "The same for narrow pages",
     "roc": "ROC of cross-fitted probabilities, all answers",
     "pr": "Precision against recall; dotted: share of hallucinated answers",
@@ -66,7 +68,7 @@ def write_page(
     """
     evaluation, answers = material.evaluation, material.answers
     risk_name = risk_detector(evaluation)
-    viewer, details = packed(viewer_data(material, evaluation.scores[risk_name], decode))
+    viewer, details = packed(viewer_data(material, risk_name, decode))
     template = environment().get_template("report.html")
     text = template.render(
         material._asdict(),
@@ -84,6 +86,7 @@ def write_page(
         sizes={row.subset: row.n for row in evaluation.rows},
         headline=COLORS,
         titles=TITLES,
+        canaries={name: kind(name).sees for name in evaluation.canaries},
         detectors=_detectors(evaluation),
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
@@ -100,6 +103,7 @@ def write_page(
         statistics=_statistics(material),
         dropped=[(one, ", ".join(gone)) for one, gone in evaluation.dropped.items() if gone],
         risk_name=risk_name,
+        flagged_from=flagged_from(evaluation, risk_name),
         explainer=material.fitted.name if material.fitted else "",
         limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *material.limits),
         seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
@@ -126,6 +130,20 @@ def risk_detector(evaluation: Evaluation) -> str:
     rows = [row for row in evaluation.rows if row.subset == ALL]
     costly = max(rows, key=lambda row: row.forwards).detector
     return sees_most(evaluation.scores) or costly
+
+
+def flagged_from(evaluation: Evaluation, detector: str) -> str:
+    """Say from which risk on answers are flagged, by what inner folds chose."""
+    prob, flagged = evaluation.scores[detector], evaluation.flagged[detector]
+    cuts = [
+        float(prob[rows].min())
+        for fold in np.unique(evaluation.folds)
+        if (rows := flagged & (evaluation.folds == fold)).any()
+    ]
+    if not cuts:
+        return "none"
+    low, high = f"{100 * min(cuts):.0f}", f"{100 * max(cuts):.0f}"
+    return f"from {low} % on" if low == high else f"from {low} to {high} % on, by fold"
 
 
 def summarise(evaluation: Evaluation) -> str:

@@ -20,7 +20,7 @@ N_TRACKS = 40
 CHUNK = 50
 """Answers whose details are unpacked at once."""
 LISTED = (
-    *("index", "prompt", "text", "label", "category", "truth", "risk", "prob"),
+    *("index", "prompt", "text", "label", "category", "truth", "risk", "flagged", "prob"),
     *("n_ghosts", "n_linked"),
 )
 """What the list of answers shows and filters by; all else is a detail."""
@@ -36,16 +36,17 @@ STAYS = {"ghost": "whole", "robust": "paraphrase"}
 
 def viewer_data(
     material: ReportMaterial,
-    risk: Float[np.ndarray, " sample"],
+    leader: str,
     decode: Callable[[Sequence[int]], str],
 ) -> dict[str, object]:
     """Collect what the viewer draws, as JSON values.
 
     Args:
         material: The report's material.
-        risk: Probability of hallucination per answer, of the report's strongest detector.
+        leader: Detector whose risk and flag every answer carries.
         decode: Spells token ids.
     """
+    risk = material.evaluation.scores[leader]
     chosen = choose(material.answers.categories, risk)
     view = material.view
     reasons = _reasons(material, chosen)
@@ -56,9 +57,11 @@ def viewer_data(
         "latents": dict(view.words) if view is not None else {},
         "statistics": _distributions(material),
         "n_answers": len(risk),
+        "leader": leader,
+        "explainer": material.fitted.name if material.fitted else "",
         "answers": [
             {
-                **_answer(material, index, risk, decode),
+                **_answer(material, index, leader, decode),
                 "reasons": reasons.get(index, []),
                 "tracks": tracks.get(row, []),
             }
@@ -178,10 +181,11 @@ def _tracks(
 def _answer(
     material: ReportMaterial,
     index: int,
-    risk: Float[np.ndarray, " sample"],
+    leader: str,
     decode: Callable[[Sequence[int]], str],
 ) -> dict[str, object]:
-    answers = material.answers
+    answers, evaluation = material.answers, material.evaluation
+    explained = evaluation.scores.get(material.fitted.name) if material.fitted else None
     owner, gap = _owner(material.owners, index)
     prob = float(answers.prob[index])
     return {
@@ -193,7 +197,9 @@ def _answer(
         "category": answers.categories[index],
         "truth": answers.categories[index],
         "prob": round(prob, 4) if isfinite(prob) else None,
-        "risk": round(float(risk[index]), 4),
+        "risk": round(float(evaluation.scores[leader][index]), 4),
+        "flagged": bool(evaluation.flagged[leader][index]),
+        "explained_risk": None if explained is None else round(float(explained[index]), 4),
         "tokens": [decode([token]).strip() for token in answers.token_ids[index]],
         "logprobs": [round(value, 4) for value in answers.logprobs[index]],
         "owner": owner,

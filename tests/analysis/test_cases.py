@@ -31,6 +31,7 @@ def test_cases_are_written_with_their_tracks(tmp_path: Path):
     main([str(evaluation), "--to", str(tmp_path / "cases")])
     text = (tmp_path / "cases" / "cases.md").read_text()
     assert "right, and suspected" in text
+    assert "Risks: by everything." in text
     assert r"a\|b" in text
     for picture in (tmp_path / "cases").glob("*.svg"):
         assert f"({picture.name})" in text

@@ -9,7 +9,7 @@ import pytest
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.report.html import asset
 from ghosttrack.report.material import ReportMaterial
-from ghosttrack.report.page import risk_detector, sketch, summarise, write_page
+from ghosttrack.report.page import flagged_from, risk_detector, sketch, summarise, write_page
 from tests.report import materials
 
 EVIL = "</script><b id=evil>=1+1</b><img src=x onerror='alert(1)'>"
@@ -36,6 +36,8 @@ class Page(HTMLParser):
         elif tag in ("td", "th"):
             self.rows[-1].append("")
             self._in_cell = True
+        elif tag == "div":  # what a row is, below its name
+            self._in_cell = False
         elif tag in ("script", "style"):
             self._inside = tag
             (self.scripts if tag == "script" else self.styles).append("")
@@ -219,6 +221,15 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     assert risk_detector(with_scores("output")) == "output"
     costly = max(materials.evaluation().rows, key=lambda row: row.forwards).detector
     assert risk_detector(with_scores("streaming:1")) == costly
+
+
+def test_the_threshold_of_flags_is_told_by_fold():
+    base = materials.evaluation()
+    prob, flagged = np.array([0.3, 0.41, 0.6, 0.9] * 2), np.tile([False, True, True, True], 2)
+    prob[5] = 0.47
+    folds = np.repeat([0, 1], 4)
+    judged = replace(base, scores={"a": prob}, flagged={"a": flagged}, folds=folds)
+    assert flagged_from(judged, "a") == "from 41 to 47 % on, by fold"
 
 
 def test_the_summary_says_how_many():

@@ -13,11 +13,11 @@ from tests.detector.scenes import tracks_from
 from tests.report import materials
 
 COSTS = [None, None]
-RISK = np.linspace(0.0, 1.0, materials.N)
+LEADER = "everything"
 
 
 def shown(**changed):
-    data = viewer_data(materials.material(**changed), RISK, lambda ids: f" t{ids[0]}")
+    data = viewer_data(materials.material(**changed), LEADER, lambda ids: f" t{ids[0]}")
     return data["layers"], data["answers"]
 
 
@@ -126,8 +126,21 @@ def test_an_answer_is_explained_by_the_kept_detector_of_columns_that_the_report_
     assert shown()[1][0]["reasons"] == []
 
 
+def test_an_answer_carries_the_risk_and_the_flag_of_the_leader_and_the_risk_of_who_explains_it():
+    flagged = np.arange(materials.N) < 2  # whatever the risks are: the thresholds are the folds'
+    base = materials.evaluation()
+    evaluation = replace(base, flagged={**base.flagged, LEADER: flagged})
+    values = np.arange(materials.N, dtype=float)[:, None]
+    option = Option("logistic regression, C=1", "logistic", strength=1.0)
+    fitted = fitted_detector(option, ("tracks:n_births",), values, materials.LABELS, name="output")
+    _, answers = shown(evaluation=evaluation, fitted=fitted)
+    assert [one["flagged"] for one in answers] == flagged.tolist()
+    for name, one in (("risk", LEADER), ("explained_risk", "output")):
+        assert np.allclose([answer[name] for answer in answers], base.scores[one], atol=1e-4)
+
+
 def test_what_is_packed_counts_linked_tracks_and_loses_nothing():
-    data = viewer_data(materials.material(), RISK, lambda ids: f" t{ids[0]}")
+    data = viewer_data(materials.material(), LEADER, lambda ids: f" t{ids[0]}")
     listed, chunks = packed(data)
     assert [one["n_linked"] for one in listed["answers"]] == [1, *[0] * 7]
     written = f'id="viewer-data">{json.dumps(listed)}</script>'

@@ -5,18 +5,17 @@ import { competition, reasonsOf, tokenStrip, verdictOf } from "./why.js";
 
 /**
  * @typedef {import("./why.js").Told & { index: number, n_ghosts: number, n_linked: number, tracks: import("./ribbons.js").Track[] }} Answer
- * @typedef {{ layers: string[], latents: Record<string, string>, statistics: Record<string, import("./why.js").Distribution>,
- *   chunk: number, answers: Answer[] }} Data
+ * @typedef {import("./why.js").Judges & { layers: string[], latents: Record<string, string>, chunk: number, answers: Answer[] }} Data
  */
 
 const MOST_LISTED = 200;
-/** @type {Record<string, (answer: Answer) => boolean>} */
+/** How each is told, and which answers it is. @type {Record<string, [string, (answer: Answer) => boolean]>} */
 const KINDS = {
-  "confident and wrong": (a) => a.label === 1 && (a.prob ?? 0) > 0.8,
-  "doubtful and right": (a) => a.label === 0 && a.prob !== null && a.prob <= 0.5,
-  "wrong and missed": (a) => a.label === 1 && a.risk < 0.5,
-  "right and suspected": (a) => a.label === 0 && a.risk >= 0.5,
-  "with ghosts": (a) => a.n_ghosts > 0,
+  "confident and wrong": ["model above 80 %", (a) => a.label === 1 && (a.prob ?? 0) > 0.8],
+  "doubtful and right": ["model at most 50 %", (a) => a.label === 0 && a.prob !== null && a.prob <= 0.5],
+  "wrong and missed": ["not flagged", (a) => a.label === 1 && !a.flagged],
+  "right and suspected": ["flagged", (a) => a.label === 0 && a.flagged],
+  "with ghosts": ["one or more", (a) => a.n_ghosts > 0],
 };
 /** @type {Record<string, (a: Answer, b: Answer) => number>} */
 const ORDERS = {
@@ -60,7 +59,7 @@ function card(answer, data, how) {
   if (how) left.append(drawTracks(answer.tracks, data, how));
   if (answer.hypotheses) left.append(competition(answer.hypotheses));
   box.append(left);
-  if (!how?.renamed) box.append(reasonsOf(answer, data.statistics));
+  if (!how?.renamed) box.append(reasonsOf(answer, data));
   return box;
 }
 
@@ -91,13 +90,13 @@ function makeList(data, show) {
   const list = /** @type {HTMLElement} */ (byId("viewer-list")), search = /** @type {HTMLInputElement} */ (byId("viewer-search"));
   const choice = /** @type {HTMLSelectElement} */ (byId("viewer-choice")), order = /** @type {HTMLSelectElement} */ (byId("viewer-order"));
   const count = /** @type {HTMLElement} */ (byId("viewer-count"));
-  for (const [name, fits] of Object.entries(KINDS)) if (data.answers.some(fits)) choice.append(new Option(name, name));
+  for (const [name, [how, fits]] of Object.entries(KINDS)) if (data.answers.some(fits)) choice.append(new Option(`${name}: ${how}`, name));
   for (const name of [...new Set(data.answers.map((a) => a.category))].sort()) choice.append(new Option(name.replaceAll("_", " "), `category ${name}`));
   const places = new Map(data.answers.map((answer, place) => [answer, place]));
   let chosen = -1, most = MOST_LISTED;
   function fill() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), wanted = choice.value;
-    const found = data.answers.filter((a) => (!wanted || (KINDS[wanted]?.(a) ?? wanted === `category ${a.category}`))
+    const found = data.answers.filter((a) => (!wanted || (KINDS[wanted]?.[1](a) ?? wanted === `category ${a.category}`))
       && words.every((word) => `${a.prompt} ${a.text} ${a.category}`.toLowerCase().includes(word))).sort(ORDERS[order.value]);
     count.textContent = `${found.length} of ${data.answers.length}`;
     list.replaceChildren(...found.slice(0, most).map((answer) => {

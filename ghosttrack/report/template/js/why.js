@@ -4,8 +4,10 @@ import { html, percent, svg } from "./dom.js";
 /**
  * @typedef {{ name: string, value: number | null, text: string, effect: number, right: string, hallucinated: string }} Reason
  * @typedef {{ low: number, high: number, counts: number[][] }} Distribution
+ * @typedef {{ statistics: Record<string, Distribution>, leader: string, explainer: string }} Judges
  * @typedef {{ text: string, prob: number, is_answer: boolean, promoters: { layers: number[], push: number }[] }} Hypothesis
- * @typedef {{ prompt: string, text: string, label: number, category: string, truth: string, risk: number, prob: number | null,
+ * @typedef {{ prompt: string, text: string, label: number, category: string, truth: string, risk: number, flagged: boolean,
+ *   explained_risk: number | null, prob: number | null,
  *   references: string[], tokens: string[], logprobs: number[], token_risks?: number[], owner: string, owner_gap: number,
  *   notes?: string[], reasons: Reason[], hypotheses?: Hypothesis[] }} Told
  */
@@ -30,7 +32,7 @@ export function tokenStrip(answer) {
 /** @param {Told} answer */
 export function verdictOf(answer) {
   const said = html("p", "soft"), style = answer.label ? "bad" : "good";
-  said.append("risk ", html("b", style, percent(answer.risk)), `; the model's own probability ${percent(answer.prob)}`);
+  said.append("risk ", html("b", style, percent(answer.risk)), `, ${answer.flagged ? "flagged" : "not flagged"}; the model's own probability ${percent(answer.prob)}`);
   if (answer.truth) said.append("; in truth ", html("b", style, answer.truth.replaceAll("_", " ")));
   if (answer.references.length) said.append(`; right: ${answer.references.join(" / ")}`);
   if (answer.owner) {
@@ -57,11 +59,21 @@ function sketch(of, value) {
   return picture;
 }
 
-/** @param {Told} answer @param {Record<string, Distribution>} statistics */
-export function reasonsOf(answer, statistics) {
+/** Whose reasons these are, where another detector leads the page. @param {Told} answer @param {Judges} judges */
+function titleOf(answer, judges) {
+  if (judges.explainer === judges.leader) return [html("h3", "", "Why this verdict")];
+  const risk = answer.explained_risk === null ? "" : `: ${percent(answer.explained_risk)}`;
+  return [
+    html("h3", "", `Why, by ${judges.explainer}${risk}`),
+    html("p", "soft", `${judges.explainer}, which judges new prompts, too, can be taken apart; ${judges.leader}, which leads this page, says ${percent(answer.risk)}.`),
+  ];
+}
+
+/** @param {Told} answer @param {Judges} judges */
+export function reasonsOf(answer, judges) {
   const box = html("div", "why");
   if (!answer.reasons.length) return box;
-  box.append(html("h3", "", "Why this verdict"));
+  box.append(...titleOf(answer, judges));
   for (const reason of answer.reasons) {
     const line = html("div", "reason"), words = html("div"), rises = reason.effect > 0;
     words.append(html("b", rises ? "bad" : "good", `${rises ? "▲ +" : "▼ "}${reason.effect.toFixed(2)} `), reason.text);
@@ -69,7 +81,7 @@ export function reasonsOf(answer, statistics) {
       words.append(html("div", "soft", `usual where right ${reason.right}, where hallucinated ${reason.hallucinated}`));
     }
     line.append(words);
-    if (statistics[reason.name]) line.append(sketch(statistics[reason.name], reason.value));
+    if (judges.statistics[reason.name]) line.append(sketch(judges.statistics[reason.name], reason.value));
     box.append(line);
   }
   box.append(html("p", "soft", "▲ raises the risk, ▼ lowers it, in log-odds. Green: right answers, orange: hallucinated ones, line: this answer."));
