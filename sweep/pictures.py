@@ -1,6 +1,7 @@
 """Pictures of grids, layers and detection, as .svg and .png."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from ghosttrack.analysis.evaluations import EvaluationRecord, auroc
 from ghosttrack.analysis.runs import BankRecord
 from ghosttrack.report.pictures import (
     ACCENT,
+    CURVE_COLORS,
     FAINT,
     STYLE,
     WARNING,
@@ -178,11 +180,15 @@ def _write_values(axes: Axes, one: Map) -> None:
 def _spelled(values: Sequence[float]) -> list[str]:
     """Spell numbers with as few digits as tell apart all that four can.
 
-    >>> _spelled([0.9731, 0.9799, 0.973]), _spelled([0.25, 0.25, 0.0]), _spelled([12.0, 8.5])
-    (['0.9731', '0.9799', '0.9730'], ['0.25', '0.25', '0.0'], ['12', '8.5'])
+    >>> _spelled([0.9731, 0.9799, 0.973]), _spelled([0.25, 0.25, 0.0]), _spelled([138.0, 8.5])
+    (['0.9731', '0.9799', '0.9730'], ['0.25', '0.25', '0.0'], ['138', '8.5'])
     """
     few, more, most = (
-        [f"{value:#.{digits}g}".rstrip(".") for value in values] for digits in (2, 3, 4)
+        [
+            f"{value:.0f}" if abs(value) >= 100 else f"{value:#.{digits}g}".rstrip(".")
+            for value in values
+        ]
+        for digits in (2, 3, 4)
     )
     return next(one for one in (few, more, most) if len(set(one)) == len(set(most)))
 
@@ -211,30 +217,37 @@ def place_on_front(bank: BankRecord) -> tuple[float | None, float | None]:
 
 
 def draw_pareto(stem: Path, banks: Sequence[BankRecord]) -> Path:
-    """Draw explained variance over L0 of banks that have both, and the front of the best."""
-    places = [
-        (l0, explained, bank.name)
-        for bank in banks
-        for l0, explained in [place_on_front(bank)]
-        if l0 is not None and explained is not None
-    ]
-    front_at = [
-        (l0, explained)
-        for l0, explained, _ in sorted(places)
-        if all(other <= explained or cost > l0 for cost, other, _ in places)
-    ]
+    """Draw explained variance over L0 of banks that have both.
+
+    A front of the best is of banks of the same hook points of one model: others cannot be compared.
+    """
+    alike: dict[str, list[tuple[float, float, str]]] = {}
+    for bank in banks:
+        l0, explained = place_on_front(bank)
+        if l0 is not None and explained is not None:
+            where = f"{bank.model}, {bank.hooks[0]['hook']} to {bank.hooks[-1]['hook']}"
+            alike.setdefault(where, []).append((l0, explained, bank.name))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        figure = Figure(figsize=(6.8, 4.0), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(*zip(*front_at, strict=True), color=ACCENT, lw=1, ls="--", label="Pareto front")
-        axes.scatter([l0 for l0, *_ in places], [one for _, one, _ in places], color=ACCENT, s=26)
-        for l0, explained, name in places:
+        for color, (where, places) in zip(cycle(CURVE_COLORS), alike.items(), strict=False):
+            best = [
+                (l0, explained)
+                for l0, explained, _ in sorted(places)
+                if all(other <= explained or cost > l0 for cost, other, _ in places)
+            ]
+            axes.plot(*zip(*best, strict=True), color=color, lw=1, ls="--", label=where)
+            axes.plot([l0 for l0, *_ in places], [y for _, y, _ in places], "o", color=color, ms=5)
+        axes.margins(x=0.12, y=0.14)
+        middle = sum(axes.get_xlim()) / 2
+        for l0, explained, name in (one for places in alike.values() for one in places):
+            # a front only rises: below it on its left, above it on its right nothing is crossed
+            side, away = ("left", (5, -10)) if l0 < middle else ("right", (-5, 5))
             axes.annotate(
-                name, (l0, explained), fontsize=6.5, xytext=(4, 4), textcoords="offset points"
+                name, (l0, explained), away, textcoords="offset points", fontsize=6.5, ha=side
             )
-        axes.margins(x=0.15, y=0.12)
         axes.set(xlabel="L0: active latents per token", ylabel="explained variance, held out")
-        axes.legend(fontsize=7, frameon=False, loc="lower right")
+        figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=2)
         return save(figure, stem)
 
 

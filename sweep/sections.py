@@ -44,7 +44,7 @@ MOST_CURVES = 12
 MOST_MAPS = 24
 """Banks whose layers are mapped, for the same reason."""
 DEPTH = "Held out, layer by layer"
-PARETO = "Explained variance over active latents, means over hook points; line: the Pareto front"
+PARETO = "Explained variance over active latents, means over hook points; lines: Pareto fronts"
 MAPS = "Hook point by hook point"
 PANEL = 370
 """Width of a panel of curves, in pixels; three make a row."""
@@ -56,6 +56,8 @@ class PagePicture(NamedTuple):
     data: str
     caption: str
     width: int = 1100
+    is_map: bool = False
+    """Its colours mean something: no dark page may turn them round."""
 
 
 class Section(NamedTuple):
@@ -203,7 +205,9 @@ def _banks(review: Review, pictures: Path) -> Section | None:
         drawn = draw_pareto(pictures / "pareto", banks)
         figures.insert(0, PagePicture(embedded(drawn), PARETO, 760))
     if len(banks) <= MOST_MAPS:
-        figures += [PagePicture(embedded(one), MAPS, 900) for one in heatmaps(banks, pictures)]
+        figures += [
+            PagePicture(embedded(one), MAPS, 900, is_map=True) for one in heatmaps(banks, pictures)
+        ]
     return Section("banks", "SAE banks", CAUTION, _tables(sheets), figures)
 
 
@@ -218,7 +222,8 @@ def _shapes(review: Review, pictures: Path) -> Section | None:
         return None
     table = spelled(shapes_sheet(shapes, best))
     caption = f"Sweet spot: d_sae={best.d_sae} k={best.k}"
-    picture = PagePicture(embedded(draw_shapes(pictures / "shapes", shapes, best)), caption, 620)
+    drawn = embedded(draw_shapes(pictures / "shapes", shapes, best))
+    picture = PagePicture(drawn, caption, 620, is_map=True)
     note = (
         f"Of the shapes with explained variance of at least {LEAST_EXPLAINED:g} and a dead fraction"
         f" of at most {MOST_DEAD:g}, the highest explained variance, then the fewest dead."

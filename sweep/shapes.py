@@ -84,6 +84,8 @@ def shapes_of(banks: Iterable[BankRecord]) -> list[Shape]:
         raise DataError("no run there made an SAE bank")
     if len(kinds) > 1:
         raise DataError(f"one grid at a time, these are {', '.join(sorted(kinds))}")
+    if len({tuple(hook["hook"] for hook in bank.hooks) for bank in every}) > 1:
+        raise DataError("one grid at a time, these banks have different hook points")
     return _averaged(
         Shape(bank.d_sae, bank.k, _mean(bank, "explained_variance"), _mean(bank, "dead_frac"))
         for bank in every

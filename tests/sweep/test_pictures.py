@@ -20,7 +20,7 @@ from ghosttrack.report.pictures import (
 from ghosttrack.report.tables import Estimate
 from sweep import pictures
 from sweep.heatmaps import heatmaps
-from sweep.pictures import Map, draw_depth, draw_shapes
+from sweep.pictures import Map, draw_depth, draw_pareto, draw_shapes
 from sweep.shapes import Shape
 from tests.sweep.outputs import hook, record
 
@@ -123,6 +123,19 @@ def test_crosses_are_seen_on_dark_dots(drawn: list[Figure]):
     rim, _ = cross.get_path_effects()
     assert isinstance(rim, Stroke)
     assert rim._gc["foreground"] == "#ffffff"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_front_is_of_banks_of_the_same_hook_points_and_labels_stay_inside(drawn: list[Figure]):
+    banks = [hook(0, fvu=0.2, l0=8.0), hook(0, fvu=0.1, l0=16.0), hook(1, fvu=0.05, l0=4.0)]
+    draw_pareto(STEM, [record(one) for one in banks])
+    (axes,) = drawn[0].axes
+    fronts = [one for one in axes.lines if one.get_linestyle() == "--"]
+    assert [len(np.asarray(one.get_xdata())) for one in fronts] == [2, 1]
+    inside = axes.get_window_extent()
+    for text in axes.texts:
+        extent = text.get_window_extent()
+        assert inside.x0 < extent.x0
+        assert extent.x1 < inside.x1
 
 
 def test_depth_has_a_point_per_layer(drawn: list[Figure]):
