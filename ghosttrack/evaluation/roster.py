@@ -1,7 +1,7 @@
 """Every detector that there is, one row each; all lists of detectors come out of this one.
 
-To add a baseline, write its learner (a class in `detector/learners/`, with `options`, `refine` and
-`fit_predict` as in `classifiers.Learner`) and one row of `DETECTORS` that says what it reads:
+To add a baseline, write its learner (a class with `options`, `refine` and `fit_predict` as in
+`classifiers.Learner`) and one row of `DETECTORS` that says what it reads:
 
     DetectorSpec(
         "knn", "nearest neighbours in one layer", needs=("probes",),
