@@ -38,7 +38,7 @@ TRIVIAL = (LENGTH, ROW, QUESTION_ONLY, ANSWER_ONLY)
 """Scores of what knows no model; their intervals are to hold at once."""
 
 
-class Judged(NamedTuple):
+class AuditRow(NamedTuple):
     """How well one score does on one part."""
 
     score: str
@@ -82,7 +82,7 @@ def audit(path: Path, precision: float, out: Path | None) -> None:
     if out is not None:
         folder = make_folder(out)
         write_json(folder / "audit.json", {"account": account(samples), **findings})
-        header = [*Judged._fields[:5], "low", "high", "needed", "beyond_question"]
+        header = [*AuditRow._fields[:5], "low", "high", "needed", "beyond_question"]
         cells = [
             [*row[:5], *row.ci, row.needed, row.beyond_question, *row.beyond_ci] for row in rows
         ]
@@ -159,7 +159,7 @@ def label_noise(samples: Samples) -> list[str]:
     ]
 
 
-def judge(samples: Samples, precision: float) -> list[Judged]:
+def judge(samples: Samples, precision: float) -> list[AuditRow]:
     """Judge every score on all rows and on each split, beside what texts and order tell alone."""
     columns = {**samples.scores, **alone(samples)}
     splits = np.array(samples.splits)
@@ -180,7 +180,7 @@ def _judged(
     split: str,
     mask: Bool[np.ndarray, " sample"],
     precision: float,
-) -> Judged:
+) -> AuditRow:
     labels = samples.labels[mask]
     draws = resample([samples.groups[row] for row in np.flatnonzero(mask)], N_RESAMPLES, 0)
     aurocs = {
@@ -195,7 +195,7 @@ def _judged(
     ci = interval(drawn, len(TRIVIAL) if name in TRIVIAL else 1)
     half = (ci.high - ci.low) / 2
     needed = ceil(rarer * (half / precision) ** 2) if isfinite(half) else 0
-    return Judged(
+    return AuditRow(
         *(name, split, len(labels), rarer, auroc, ci, needed),
         *(auroc - base.point, interval(drawn - base.drawn)),
     )
@@ -233,7 +233,7 @@ def alone(samples: Samples) -> dict[str, Float[np.ndarray, " sample"]]:
     return found
 
 
-def imprecise(rows: Sequence[Judged], precision: float) -> list[str]:
+def imprecise(rows: Sequence[AuditRow], precision: float) -> list[str]:
     """Say of each part how well scores are known there, where less well than is claimed."""
     found = []
     for split in dict.fromkeys(row.split for row in rows):
@@ -256,7 +256,7 @@ def _from_to(sorted_texts: Sequence[str]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def turned(rows: Sequence[Judged]) -> list[str]:
+def turned(rows: Sequence[AuditRow]) -> list[str]:
     """Name scores that are lower where hallucinated."""
     return [
         f"{row.score} is lower where hallucinated, AUROC {with_interval(row.auroc, row.ci)}:"
@@ -266,7 +266,7 @@ def turned(rows: Sequence[Judged]) -> list[str]:
     ]
 
 
-def question_skill(rows: Sequence[Judged]) -> list[str]:
+def question_skill(rows: Sequence[AuditRow]) -> list[str]:
     """Name scores that do no better than the question's words, and what tells by itself."""
     told = [row for row in rows if row.split == "all"]
     found = [
@@ -282,7 +282,7 @@ def question_skill(rows: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _line(row: Judged) -> str:
+def _line(row: AuditRow) -> str:
     return f"{row.score} on {row.split} (n = {row.n}): AUROC {with_interval(row.auroc, row.ci)}"
 
 

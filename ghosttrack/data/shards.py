@@ -95,7 +95,7 @@ class ShardFile:
         record_checksum(self.temporary, self.path.name)
         self.temporary.replace(self.path)  # last: who sees the name may commit the folder
 
-    def put(self, name: str, element: int, values: Tensor) -> None:
+    def write(self, name: str, element: int, values: Tensor) -> None:
         """Write contiguous values at an element of a tensor."""
         data = values.contiguous().view(-1).view(torch.uint8).numpy().data
         self._write(self.starts[name] + element * values.element_size(), data)

@@ -156,9 +156,9 @@ def write_shard(
             progress.advance(acts.shape[1])
         assert row == n_rows, f"{row} rows where {n_rows} were planned"
         for name, column in index.items():
-            file.put(name, 0, torch.from_numpy(column))
+            file.write(name, 0, torch.from_numpy(column))
         if form.dtype is StoreDtype.int8:
-            file.put(ERRORS, 0, loss.row())
+            file.write(ERRORS, 0, loss.row())
     return file.closed
 
 
@@ -172,13 +172,13 @@ def _put_rows(
     """Write rows from row `row` on; add to `loss` what int8 loses."""
     if form.dtype is not StoreDtype.int8:
         for hook, rows in zip(form.hooks, acts.cpu(), strict=True):
-            file.put(hook, row * form.d_model, rows)
+            file.write(hook, row * form.d_model, rows)
         return
     stored = quantise(acts)
     parts = zip(form.hooks, stored.values.cpu(), stored.scales.cpu(), strict=True)
     for hook, rows, scales in parts:
-        file.put(hook, row * form.d_model, rows)
-        file.put(hook + SCALE, row, scales)
+        file.write(hook, row * form.d_model, rows)
+        file.write(hook + SCALE, row, scales)
     loss.add(acts, stored)
 
 

@@ -20,7 +20,7 @@ from ghosttrack.detector.learners.classifiers import (
     Learner,
     screen,
 )
-from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.kernel_ridge import Gram
 from ghosttrack.detector.learners.ridge import RidgeProbe
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples
@@ -196,7 +196,7 @@ def through_detectors(
     return found
 
 
-class Hearing(NamedTuple):
+class CanaryDesign(NamedTuple):
     """What canaries are judged on."""
 
     strata: Int[np.ndarray, " sample"]
@@ -208,18 +208,20 @@ class Hearing(NamedTuple):
     """The answers may be told by all that `SIGNALS` names."""
 
 
-def judge(canary: Canary, prob: Float[np.ndarray, " sample"], hearing: Hearing) -> CanaryVerdict:
-    """Hear whether a canary sings: its interval lies above chance, and for no real signal."""
+def judge(
+    canary: Canary, prob: Float[np.ndarray, " sample"], design: CanaryDesign
+) -> CanaryVerdict:
+    """Tell whether a canary sings: its interval lies above chance, and for no real signal."""
     rows = np.ones(len(prob), dtype=bool) if canary.rows is None else canary.rows
     kept = canary.labels[rows], prob[rows]
-    drawn, strata = hearing.resamples.subset(rows), hearing.strata[rows]
-    auroc, ci = canary_result(*kept, strata, drawn, hearing.n_canaries)
+    drawn, strata = design.resamples.subset(rows), design.strata[rows]
+    auroc, ci = canary_result(*kept, strata, drawn, design.n_canaries)
     if not ci.low > CHANCE:
         return CanaryVerdict(auroc, ci, sings=False, is_signal=False)
-    is_signal = hearing.is_real and canary.name in SIGNALS
+    is_signal = design.is_real and canary.name in SIGNALS
     if canary.signal is not None and not is_signal:
         alike = crossed(strata, canary.signal[rows])
-        inside = canary_result(*kept, alike, drawn, hearing.n_canaries)[1]
+        inside = canary_result(*kept, alike, drawn, design.n_canaries)[1]
         is_signal = not inside.low > CHANCE
     return CanaryVerdict(auroc, ci, sings=not is_signal, is_signal=is_signal)
 

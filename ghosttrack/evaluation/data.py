@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.asking.family import SUBJECTS
 from ghosttrack.detector.learners.classifiers import MOST_TOKENS
-from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.kernel_ridge import Gram
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.roster import (
     DEFAULT,
@@ -86,7 +86,7 @@ class EvaluationData(NamedTuple):
     """Residual streams of `layers` by place, as `readings.STATES` names them, and `masked`: at the
     answer's last token, the answer masked."""
     grams: Mapping[str, Gram] = MappingProxyType({})
-    """Inner products of `states`, by place, as `ridge.gram` makes them."""
+    """Inner products of `states`, by place, as `ridge.inner_products` makes them."""
     encoders: tuple[np.ndarray, ...] = ()
     """W [layer d_model latent] and b [layer latent]: `probes` W + b are pre-activations."""
     has_bank: bool = True

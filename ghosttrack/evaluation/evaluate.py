@@ -17,8 +17,8 @@ from ghosttrack.evaluation.canaries import (
     SHUFFLE,
     SIGNALS,
     Canary,
+    CanaryDesign,
     CanaryVerdict,
-    Hearing,
     canaries,
     crossed,
     judge,
@@ -221,20 +221,22 @@ def _verdicts(
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
     would put the AUROC of all pairs below 0.5. Where relations differ, pairs are of one as well.
     """
-    heard = list(design.canaries)
-    if shuffle := next((one for one in heard if one.name == SHUFFLE), None):
+    judged = list(design.canaries)
+    if shuffle := next((one for one in judged if one.name == SHUFFLE), None):
         leader = sees_most(spec.name for spec in design.specs if spec.name in fits.fits)
         learned = through_detectors(fits, design.specs, shuffle.labels, leader)
         fits.run(parallel, [job for one in learned for job in one.jobs], seed)
-        heard += [one.canary for one in learned]
+        judged += [one.canary for one in learned]
     strata, is_real = design.folds, fits.data.is_real
     if is_real:
         _, relation = np.unique(fits.data.answers.relations, return_inverse=True)
         strata = crossed(strata, relation)
-    pairs_of = Hearing(strata, design.resamples, len(heard), is_real)
-    tasks = (delayed(judge)(one, fits.cross_fit(CANARY + one.name).prob, pairs_of) for one in heard)
+    pairs_of = CanaryDesign(strata, design.resamples, len(judged), is_real)
+    tasks = (
+        delayed(judge)(one, fits.cross_fit(CANARY + one.name).prob, pairs_of) for one in judged
+    )
     found = cast("list[CanaryVerdict]", parallel(tasks))
-    return {one.name: result for one, result in zip(heard, found, strict=True)}
+    return {one.name: result for one, result in zip(judged, found, strict=True)}
 
 
 def _differences(

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from ghosttrack.detector.answers.written import surface_table
+from ghosttrack.detector.answers.teacher_forced import surface_table
 from ghosttrack.detector.learners.baselines import Latents, LinearProbe
 from ghosttrack.detector.learners.calibration import calibrate, threshold
 from ghosttrack.detector.learners.classifiers import (

@@ -21,7 +21,7 @@ from ghosttrack.detector.learners.classifiers import (
     TokenClassifier,
     Values,
 )
-from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.kernel_ridge import Gram
 from ghosttrack.detector.learners.ridge import RidgeProbe
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ghosttrack.detector.answers.self_checks import (
     p_true_table,
     prior_table,
 )
-from ghosttrack.detector.answers.written import written_answers
+from ghosttrack.detector.answers.teacher_forced import written_answers
 from ghosttrack.detector.asking.family import SUBJECTS
 from ghosttrack.detector.asking.interventions import Interventions, intervene, untrained_again
 from ghosttrack.detector.asking.roster import ROSTER, requested

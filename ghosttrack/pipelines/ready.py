@@ -17,9 +17,9 @@ from ghosttrack.questions.config import QuestionKind, ReadyAnswers
 from ghosttrack.run import Run
 
 if TYPE_CHECKING:
-    from ghosttrack.pipelines.given import GivenAnswers
+    from ghosttrack.pipelines.ready_evaluation import GivenAnswers
 
-GIVEN = "ghosttrack.pipelines.given"
+READING = "ghosttrack.pipelines.ready_evaluation"
 """What reads and judges them, by a function of each kind's name; imported where it is missing."""
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class ReadyDetection:
             DataError: A row is malformed, or there are not enough.
         """
         from ghosttrack.evaluation.subsets import check_answers
-        from ghosttrack.pipelines.given import READERS
+        from ghosttrack.pipelines.ready_evaluation import READERS
 
         with self.run.stage("read"):
             found = READERS[self.chosen.kind](self.chosen)
@@ -56,10 +56,10 @@ class ReadyDetection:
                 "content": hash_path(Path(chosen.path)),
                 "labels": chosen.labels.name,
             },
-            "reading": hashed(GIVEN, chosen.kind.name),
+            "reading": hashed(READING, chosen.kind.name),
         }
         outputs = Outputs(Path(config.output_root) / config.model.name, self.run, config.verify)
-        return judged_stage(outputs, config, settings, Deferred(GIVEN, "write_evaluation", self))
+        return judged_stage(outputs, config, settings, Deferred(READING, "write_evaluation", self))
 
 
 def detect_ready(config: DetectProgram) -> None:

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.attention import attention_tables
-from ghosttrack.detector.answers.written import reading_points
-from ghosttrack.detector.learners.gram import Gram
-from ghosttrack.detector.learners.ridge import gram
+from ghosttrack.detector.answers.teacher_forced import reading_points
+from ghosttrack.detector.learners.kernel_ridge import Gram
+from ghosttrack.detector.learners.ridge import inner_products
 from ghosttrack.detector.table import Table
 from ghosttrack.detector.tracks.lens import lens_tables
 from ghosttrack.evaluation.spec import ATTENTION_TABLES, LENS_TABLES, MASKED
@@ -41,7 +41,7 @@ class AnswerStates:
     @cached_property
     def grams(self) -> dict[str, Gram]:
         """Inner products of the residual streams, by place: once for all that is fitted."""
-        return {place: gram(held) for place, held in self.states.items()}
+        return {place: inner_products(held) for place, held in self.states.items()}
 
 
 def write_states(stages: "Detection", folder: Path) -> None:

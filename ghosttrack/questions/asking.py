@@ -72,7 +72,7 @@ def templated(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
     def wrap(text: str) -> str:
         return asking.template.replace(QUESTION, text)
 
-    def put(one: Question) -> Question:
+    def as_prompt(one: Question) -> Question:
         prompt, short = wrap(one.prompt), one.short
         if short and asking.template[-1:].isspace():
             named = as_template(one.prompt, one.subject)
@@ -82,7 +82,7 @@ def templated(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
 
     return replace(
         questions,
-        questions=tuple(map(put, questions.questions)),
+        questions=tuple(map(as_prompt, questions.questions)),
         template=asking.template,
         stop=tuple(asking.stop),
         max_new_tokens=asking.max_new_tokens,

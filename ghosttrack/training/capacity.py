@@ -40,7 +40,7 @@ class StreamModel:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What one GPU is to hold at once."""
 
     sae: SAEConfig
@@ -81,12 +81,12 @@ class Plan:
         read = self.reader.n_bytes if self.reader else 0
         return self.state_bytes + self.step_bytes + self.buffer_bytes + read
 
-    def on(self, n_devices: int) -> "Plan":
+    def on(self, n_devices: int) -> "MemoryPlan":
         """Share the hook points with other devices."""
         return replace(self, n_hooks=-(-self.n_hooks // n_devices))
 
 
-def what_fits(plan: Plan, capacity_bytes: int) -> list[str]:
+def what_fits(plan: MemoryPlan, capacity_bytes: int) -> list[str]:
     """Name the least change of each kind by which a plan fits, as it is typed."""
     found: list[str] = []
     batches = [plan.n_rows >> i for i in range(1, 6)]
@@ -108,7 +108,7 @@ def what_fits(plan: Plan, capacity_bytes: int) -> list[str]:
     return found or ["a smaller sae.d_sae, or fewer layers"]
 
 
-def check_capacity(plan: Plan, capacity_bytes: int, device: str) -> None:
+def check_capacity(plan: MemoryPlan, capacity_bytes: int, device: str) -> None:
     """Refuse a plan for which a GPU is too small.
 
     Raises:
@@ -138,7 +138,7 @@ def plan_of(
     n_layers: int,
     n_rows: int,
     products: Precision,
-) -> Plan:
+) -> MemoryPlan:
     """Put together what one GPU is to hold.
 
     Args:
@@ -158,4 +158,6 @@ def plan_of(
         row = d_model * torch_dtype(config.store.dtype).itemsize
         reader = StreamModel(n_layers, d_model, dtype, n_tokens, row)
     format_ = torch.bfloat16 if products is Precision.bf16 else None
-    return Plan(config.sae, n_hooks, d_model, n_rows, format_, reader, config.train.buffer_tokens)
+    return MemoryPlan(
+        config.sae, n_hooks, d_model, n_rows, format_, reader, config.train.buffer_tokens
+    )

@@ -64,7 +64,7 @@ def plain_store(
         with ShardFile(folder / shard.file, layout) as file:
             for index, hook in enumerate(hooks):
                 rows = torch.arange(row, row + n_rows) + index / 8
-                file.put(hook, 0, rows[:, None].expand(n_rows, d_model))
+                file.write(hook, 0, rows[:, None].expand(n_rows, d_model))
         shards.append(shard)
         row += n_rows
     write_facts(folder, RowFormat(hooks, d_model, StoreDtype.fp32), shards)

@@ -12,9 +12,9 @@ def test_files_follow_the_format_as_safetensors_writes_it(tmp_path):
     save_file(tensors, tmp_path / "theirs", metadata={"format": "pt"})
     layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
     with ShardFile(tmp_path / "ours", layout) as file:
-        file.put("b", 5, tensors["b"][1:])
-        file.put("b", 0, tensors["b"][:1])
-        file.put("a", 0, tensors["a"])
+        file.write("b", 5, tensors["b"][1:])
+        file.write("b", 0, tensors["b"][:1])
+        file.write("a", 0, tensors["a"])
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
     with safe_open(tmp_path / "ours", "pt") as opened:
         assert opened.metadata() == {"format": "pt"}

@@ -5,7 +5,7 @@ import pytest
 from joblib import Parallel
 
 from ghosttrack.detector.learners.classifiers import FOREST, LINEAR, Columns
-from ghosttrack.detector.learners.ridge import gram
+from ghosttrack.detector.learners.ridge import inner_products
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import resample
@@ -13,8 +13,8 @@ from ghosttrack.evaluation.canaries import (
     CANARY,
     KINDS,
     SIGNALS,
+    CanaryDesign,
     CanaryVerdict,
-    Hearing,
     canaries,
     judge,
     kind,
@@ -75,7 +75,7 @@ def with_states(given: EvaluationData, moved: np.ndarray) -> EvaluationData:
     rng = np.random.default_rng(0)
     states = {place: rng.normal(size=(2, N, 4)).astype(np.float32) for place in PLACES}
     states["answer_mean"][1, :, 0] += moved
-    grams = {place: gram(held) for place, held in states.items()}
+    grams = {place: inner_products(held) for place, held in states.items()}
     return given._replace(states=states, grams=grams, layers=(0, 1))
 
 
@@ -129,11 +129,13 @@ def test_what_the_data_cannot_feed_is_named():
     }
 
 
-def hearing(given: EvaluationData, folds: tuple[Fold, ...], *, is_real: bool = False) -> Hearing:
+def design(
+    given: EvaluationData, folds: tuple[Fold, ...], *, is_real: bool = False
+) -> CanaryDesign:
     strata = np.empty(len(given.answers), dtype=np.int64)
     for fold in folds:
         strata[fold.test] = fold.number
-    return Hearing(strata, resample(given.answers.groups, 200, 0), 10, is_real)
+    return CanaryDesign(strata, resample(given.answers.groups, 200, 0), 10, is_real)
 
 
 def heard(given: EvaluationData, name: str, folds=None, *, is_real: bool = False) -> CanaryVerdict:
@@ -141,7 +143,7 @@ def heard(given: EvaluationData, name: str, folds=None, *, is_real: bool = False
     canary = next(one for one in canaries(given, folds, 0).present if one.name == name)
     fits = [fit_fold(canary.learner, canary.labels, fold, 0) for fold in folds]
     prob = assemble(fits, folds, len(given.answers)).prob
-    return judge(canary, prob, hearing(given, folds, is_real=is_real))
+    return judge(canary, prob, design(given, folds, is_real=is_real))
 
 
 def leaky(name: str) -> EvaluationData:
@@ -241,7 +243,7 @@ def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str)
         one.canary.name
         for one in learned
         if judge(
-            one.canary, fits.cross_fit(CANARY + one.canary.name).prob, hearing(given, folds)
+            one.canary, fits.cross_fit(CANARY + one.canary.name).prob, design(given, folds)
         ).sings
     }
     assert len(learned) == 4

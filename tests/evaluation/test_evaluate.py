@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from ghosttrack.detector.config import Null
 from ghosttrack.detector.learners.baselines import exposure_table
-from ghosttrack.detector.learners.ridge import gram
+from ghosttrack.detector.learners.ridge import inner_products
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.evaluation.config import EvaluationConfig, HeldOut, Singing
@@ -142,7 +142,7 @@ def whole_data() -> EvaluationData:
         encoders=(generator.normal(size=(2, 8, 20)), np.zeros((2, 20))),
         persistence={"length": {"tracks": np.full(N, 3.0), "null:shuffled": np.full(N, 1.5)}},
         states=states,
-        grams={place: gram(held) for place, held in states.items()},
+        grams={place: inner_products(held) for place, held in states.items()},
     )
 
 

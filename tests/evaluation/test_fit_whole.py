@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.learners.fitted import scores, values_of
-from ghosttrack.detector.learners.ridge import gram
+from ghosttrack.detector.learners.ridge import inner_products
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.data import EvaluationData
 from ghosttrack.evaluation.fitting import fit_whole
@@ -62,7 +62,7 @@ def fused_data(n: int = 600) -> EvaluationData:
     streams = np.random.default_rng(2).normal(size=(3, 2, n, 12)).astype(np.float32)
     streams[:, 1, :, 3] += 1.5 * data.answers.labels
     states = dict(zip(PLACES, streams, strict=True))
-    grams = {place: gram(held) for place, held in states.items()}
+    grams = {place: inner_products(held) for place, held in states.items()}
     return data._replace(states=states, grams=grams, layers=(4, 9))
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from ghosttrack.errors import ConfigError
-from ghosttrack.training.capacity import Plan, StreamModel, check_capacity, what_fits
+from ghosttrack.training.capacity import MemoryPlan, StreamModel, check_capacity, what_fits
 from tests.sae.support import sae_config
 
 GB = 10**9
 READER = StreamModel(24, 1024, torch.float32, pass_tokens=8192, buffer_row_bytes=2048)
-STUDY = Plan(
+STUDY = MemoryPlan(
     sae_config(d_sae=5120, k=64, batch_size=4096),
     **{"n_hooks": 24, "d_model": 1024, "n_rows": 4096, "products": torch.bfloat16},
     reader=READER,

@@ -15,7 +15,7 @@ from ghosttrack.detector.learners.classifiers import (
     Scores,
     z,
 )
-from ghosttrack.detector.learners.gram import Gram
+from ghosttrack.detector.learners.kernel_ridge import Gram
 
 RIDGES = (1.0, 0.3, 0.1, 3.0, 10.0)
 """Penalties, where an answer's inner product with itself is about 1."""
@@ -72,7 +72,7 @@ class RidgeProbe(Learner):
         return weights.astype(np.float64), -float(centers @ found)
 
 
-def gram(streams: Float[np.ndarray, "layer sample d_model"]) -> Gram:
+def inner_products(streams: Float[np.ndarray, "layer sample d_model"]) -> Gram:
     """Compute mean inner products of answers over layers and dimensions.
 
     Every dimension counts in `quartiles` of all answers, whatever their labels. Of more answers

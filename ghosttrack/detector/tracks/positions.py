@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.written import reading_points
+from ghosttrack.detector.answers.teacher_forced import reading_points
 from ghosttrack.detector.config import Position
 from ghosttrack.detector.table import StatisticSpec, Table
 from ghosttrack.detector.tracks.statistics import TRACK_STATISTICS

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghosttrack.detector.answers.given import (
+from ghosttrack.detector.answers.ready import (
     OPTION_SPECS,
     OWNER_OPTION_SPECS,
     n_others,

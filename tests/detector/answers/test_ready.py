@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ghosttrack.detector.answers.given import given_answers
+from ghosttrack.detector.answers.ready import given_answers
 from ghosttrack.questions.ready_answers import ReadyAnswer
 
 

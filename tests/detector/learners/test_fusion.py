@@ -14,8 +14,8 @@ from ghosttrack.detector.learners.classifiers import (
     standardise,
     z,
 )
-from ghosttrack.detector.learners.gram import Gram
-from ghosttrack.detector.learners.ridge import RidgeProbe, gram, quartiles
+from ghosttrack.detector.learners.kernel_ridge import Gram
+from ghosttrack.detector.learners.ridge import RidgeProbe, inner_products, quartiles
 from ghosttrack.evaluation.crossfit import fit_fold
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.splits import Fold
@@ -89,7 +89,7 @@ def planted(n: int = 1200) -> tuple[np.ndarray, np.ndarray]:
 
 def ridge_probe(streams: np.ndarray) -> RidgeProbe:
     named = dict(zip(("prompt_last", "answer_last"), streams, strict=False))
-    return RidgeProbe(named, (0, 4, 8), Gram.mean([gram(one) for one in streams]))
+    return RidgeProbe(named, (0, 4, 8), Gram.mean([inner_products(one) for one in streams]))
 
 
 def test_a_probe_of_many_dimensions_learns_from_few_answers():
@@ -132,10 +132,10 @@ def test_a_ridge_probe_solves_the_regression_of_its_columns(ridge, width, monkey
 def test_by_landmarks_too_every_answer_stands_for_another(monkeypatch):
     _, (streams, _) = planted(80)
     monkeypatch.setattr(ridge_module, "MOST_DUAL", 100)
-    everyone = gram(streams).values
+    everyone = inner_products(streams).values
     monkeypatch.setattr(ridge_module, "MOST_DUAL", 79)
     monkeypatch.setattr(ridge_module, "LANDMARKS", 20)
     others = np.random.default_rng(3).permutation(80)
-    found = gram(streams).of_others(others)
+    found = inner_products(streams).of_others(others)
     wanted = everyone[np.ix_(others, others)][:, found.rows]
     np.testing.assert_allclose(found.values, wanted, atol=1e-4)

@@ -11,7 +11,8 @@ from jaxtyping import Bool
 
 from ghosttrack.detect_config import DetectProgram
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.given import (
+from ghosttrack.detector.answers.output_scores import LOGPROB_SCORES
+from ghosttrack.detector.answers.ready import (
     OPTION_SPECS,
     OWNER_OPTION_SPECS,
     given_answers,
@@ -21,7 +22,6 @@ from ghosttrack.detector.answers.given import (
     rivals,
     skewed,
 )
-from ghosttrack.detector.answers.output_scores import LOGPROB_SCORES
 from ghosttrack.detector.answers.sampling import SAMPLING_SCORES, sampling_table
 from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError

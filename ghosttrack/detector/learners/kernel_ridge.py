@@ -12,7 +12,7 @@ BLOCK = 4096
 """Rows that are centred at once."""
 
 
-class Fitted(NamedTuple):
+class DualWeights(NamedTuple):
     """score(x) = sum_i weights_i (k(x_i, x) - centers_i) over some of the landmarks."""
 
     places: Int[np.ndarray, " used"]
@@ -41,7 +41,7 @@ class Gram(NamedTuple):
 
     def fit(
         self, labels: Int[np.ndarray, " sample"], train: Int[np.ndarray, " known"], ridge: float
-    ) -> Fitted:
+    ) -> DualWeights:
         """Regress the labels of the training rows on their inner products.
 
         (K + ridge I) a = y - mean(y), K centred on the training rows; or, by landmarks
@@ -58,7 +58,9 @@ class Gram(NamedTuple):
             center = known.mean(axis=0)
             square = known - center - center[:, None] + center.mean()
             square[np.diag_indices_from(square)] += ridge
-            return Fitted(train, solve(square, y[train], assume_a="pos", overwrite_a=True), center)
+            return DualWeights(
+                train, solve(square, y[train], assume_a="pos", overwrite_a=True), center
+            )
         own = np.flatnonzero(np.isin(self.rows, train))
         center = self.values[np.ix_(train, own)].mean(axis=0, dtype=np.float64)
         square = ridge * self.values[np.ix_(self.rows[own], own)].astype(np.float64)
@@ -70,4 +72,4 @@ class Gram(NamedTuple):
             right += known.T @ y[rows]
         square[np.diag_indices_from(square)] += JITTER * np.trace(square) / len(square)
         weights = solve(square, right, assume_a="pos", overwrite_a=True)
-        return Fitted(own, weights, center)
+        return DualWeights(own, weights, center)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from ghosttrack.detector.answers.answers import Answers, answer
-from ghosttrack.detector.answers.written import reading_points, surface_table, written_answers
+from ghosttrack.detector.answers.teacher_forced import (
+    reading_points,
+    surface_table,
+    written_answers,
+)
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import Question, QuestionSet
