@@ -136,15 +136,14 @@ def available(data: EvaluationData, names: Sequence[str] | None = None) -> Avail
     Detectors that are wanted by name come with those that they build on; None takes all.
     """
     families, rows = _by_family(data), _rows(data)
+    usual = [one.name for one in rows]
+    every = [*rows, *(one for one in families if one.name not in usual)]
     if names is not None and EACH_FAMILY in names:
         names = [name for name in names if name != EACH_FAMILY]
         names += [one.name for one in families]
     asked = settled(names, usual="tracks" in data.tables and not data.answers.are_written)
-    every = [*families, *rows]
     if asked is None:
-        usual = [one.name for one in rows]
         asked = [*usual, *(name for name in names or () if name != DEFAULT)]
-        every = [*rows, *(one for one in families if one.name not in usual)]
     wanted = _named(every, asked)
     there = {one.name for one in wanted}
     specs, left_out = [], {name: MADE_NOT for name in asked if name not in there}
