@@ -31,10 +31,10 @@ def config(*settings):
         return load(compose("detect", settings), DetectProgram)
 own = ["model.path={model}", "model.name=own", "corpus=text", "corpus.path={text}"]
 asked = ["questions=file", "questions.path={text}", "asking.shots=0", "asking.max_new_tokens=2"]
-for settings in ([], [*own, *asked]):
+for settings in ([], [*own, *asked], ['bank={model}']):
     stages = Detection(Setup(config(*settings), run))
     assert not stages.bank.exists and not stages.detectors.exists
-    assert settings == [] or "user : " in stages.questions.template
+    assert "model.name=own" not in settings or "user : " in stages.questions.template
 answered = config("questions=answered", "questions.path={text}", "model.name=own")
 assert not ReadyDetection(run, answered).evaluation.exists
 """

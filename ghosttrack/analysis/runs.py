@@ -210,13 +210,15 @@ def _bank(folder: Path, model: str, metrics: dict[str, Any]) -> BankRecord | Non
     if not hooks or not links:
         return None
     name = links[-1].name.removeprefix("saes-")
-    match = BANK_NAME.fullmatch(name)
-    if match is None:
+    file = artifact_folder(folder, model, "saes", name) / "bank.json"
+    facts = read_json(file) if file.is_file() else {}
+    if match := BANK_NAME.fullmatch(name):  # else of others, taken over
+        named = {"d_sae": int(match["d_sae"]), "k": int(match["k"])}
+        facts = {"architecture": match["architecture"], **named, **facts}
+    if not facts:
         return None
-    facts = artifact_folder(folder, model, "saes", name) / "bank.json"
-    d_model = read_json(facts)["d_model"] if facts.is_file() else None
-    shape = int(match["d_sae"]), int(match["k"])
-    return BankRecord(model, name, match["architecture"], *shape, d_model, hooks)
+    shape = facts["architecture"], facts["d_sae"], facts["k"]
+    return BankRecord(model, name, *shape, facts.get("d_model"), hooks)
 
 
 def _evaluation(folder: Path, model: str, metrics: dict[str, Any]) -> Path | None:

@@ -165,10 +165,10 @@ def _source(setup: Setup[TrainProgram], hooks: list[str]) -> ActivationSource:
     return stream_source(setup, config.train.buffer_tokens, hooks)
 
 
-def take_over(setup: Setup[DetectProgram], path: Path, saes: list[HookSAE], folder: Path) -> None:
+def take_over(setup: Setup[DetectProgram], path: Path, folder: Path) -> None:
     """Copy SAEs in our format, measured on held-out tokens as trained ones are."""
+    adopted = Bank.of(saes_of(setup, path))
     log.info("measuring %s on held-out text; settings of sae and trainer do not count", path)
-    adopted = Bank.of(saes)
     rows = with_fidelity(measured(adopted, setup, path), adopted, setup)
     facts = {"source": path.name, HELDOUT: heldout_id(setup)}
     adopted.save(folder, rows, {"model_name": setup.config.model.name, **facts})
@@ -178,11 +178,9 @@ def saes_of(setup: Setup[DetectProgram], path: Path) -> list[HookSAE]:
     """Read the SAEs through which answers are to be looked at.
 
     Raises:
-        ConfigError: `bank` names nothing, or not an SAE for each of `layers`.
-        DataError: Its files cannot be read, or are of another model.
+        ConfigError: There is not an SAE for each of `layers`, or they are of another width.
+        DataError: The files cannot be read, or are of another model.
     """
-    if not path.exists():
-        raise ConfigError(f"bank={path}: no such file or folder")
     asked = None if setup.config.layers == "all" else setup.layers
     given = read_saes(path, asked)
     d_model, width = sizes(setup.config.model, setup.embedded).d_model, given[0].W_enc.shape[0]

@@ -1,7 +1,6 @@
 """Questions in; answers, tracks, an evaluation and its report out."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghosttrack.detect_config import DetectProgram
@@ -15,7 +14,7 @@ from ghosttrack.pipelines.conclude import conclude, judged_stage
 from ghosttrack.pipelines.extract import HELDOUT, heldout_id
 from ghosttrack.pipelines.fingerprint import fingerprint, hashed
 from ghosttrack.pipelines.questions import asked_about, question_set
-from ghosttrack.pipelines.setup import Setup, check_logger
+from ghosttrack.pipelines.setup import Setup, check_logger, existing
 from ghosttrack.pipelines.stage import Deferred, Stage
 from ghosttrack.pipelines.train import LOAD, SCHEMA, trained_stage
 from ghosttrack.questions.asking import CONFIDENCE, P_TRUE
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from ghosttrack.pipelines.track_files import AnswerTracks
     from ghosttrack.sae.bank import Bank
 
+LONGEST_NAME = 40
+"""Characters of a bank's folder that is taken over, in the name of its artefact."""
 CHECKS, READ = "self-checks", "read answers"
 FIT, TRY = "fit on text", "try links"
 """Stages, and parts of tracking that hang on no question, as times are written under."""
@@ -86,27 +87,22 @@ class Detection:
         """Answers are read through it, trained or taken over; None where there is to be none.
 
         Raises:
-            ConfigError: `bank` names nothing, or not an SAE for each of `layers`.
-            DataError: Its files cannot be read, or are of another model.
+            ConfigError: `bank` names nothing.
         """
         setup, named = self.setup, self.setup.config.bank
         if named is None:
             return trained_stage(setup)
         if not setup.config.has_bank:
             return None
-        from ghosttrack.pipelines.check import saes_of
-
-        path = Path(named)
-        saes = saes_of(setup, path)
-        architecture, _, d_sae, k = saes[0].shape
+        path = existing("bank", named)
         settings = {
             "taken_over": hash_path(path),
-            "hooks": [sae.hook for sae in saes],
+            "layers": setup.layers,
             HELDOUT: heldout_id(setup),
             "schema": SCHEMA,
         }
-        write = Deferred("ghosttrack.pipelines.check", "take_over", setup, path, saes)
-        name = f"{architecture}-{d_sae}-{k}"
+        write = Deferred("ghosttrack.pipelines.check", "take_over", setup, path)
+        name = path.resolve().name.lstrip(".")[:LONGEST_NAME]
         return Stage(setup.outputs, "saes", name, settings, write, LOAD, title="take over")
 
     @cached_property
@@ -267,9 +263,10 @@ class Detection:
         """Make all that is missing, and conclude the run with the evaluation.
 
         Raises:
-            ConfigError: A name or a folder of the settings is wrong, or `auto` is off and the bank
-                is missing.
-            DataError: The questions are faulty, or too few answers are right or wrong.
+            ConfigError: A name or a folder of the settings is wrong, SAEs of some of `layers` are
+                missing, or `auto` is off and the bank is.
+            DataError: The questions are faulty, SAEs cannot be read or are of another model, or too
+                few answers are right or wrong.
         """
         config, run = self.setup.config, self.setup.run
         check_logger(config)

@@ -152,7 +152,7 @@ class Setup(Generic[Config]):
         """
         corpus = self.config.corpus
         assert isinstance(corpus, FileText | ReadyActivations), corpus
-        return _existing("corpus.path", corpus.path)
+        return existing("corpus.path", corpus.path)
 
     @cached_property
     def corpus(self) -> "CorpusWindows":
@@ -270,7 +270,12 @@ def write_tokens(setup: Setup[ExtractProgram], folder: Path) -> None:
     write_corpus(folder, setup.documents(), framed, corpus, store.skip_first, setup.config.seed)
 
 
-def _existing(setting: str, path: str | None) -> Path:
+def existing(setting: str, path: str | None) -> Path:
+    """Find what a setting names.
+
+    Raises:
+        ConfigError: There is nothing.
+    """
     if path is None or not Path(path).exists():
         raise ConfigError(f"{setting}={path}: no such file or folder")
     return Path(path)
