@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ghosttrack.__main__ import main
 from ghosttrack.artifacts import Artifact, Key, build
 from ghosttrack.errors import DataError
 from ghosttrack.inventory import find, in_use, left_overs, show, sweep_out
@@ -96,13 +97,26 @@ def test_where_nothing_is_the_folder_is_named(tmp_path: Path) -> None:
     [
         (("ask",), "ask: no prompt; give one in quotes, or --file prompts.jsonl"),
         (("ask", " "), "ask: the prompt is empty; give a text that the model is to go on with"),
+        (("list", "nowhere"), "nowhere: no such folder; give the one that programs write to"),
+    ],
+)
+def test_a_mistake_is_what_it_exits_with(
+    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ghosttrack", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
         (("ask", "a=b", "+sae.kk=3"), "config: sae.kk is not a setting; did you mean sae.k?"),
-        (("ask", "hi", "estimate=true"), "config: estimate=true says nothing of ask; drop it"),
         (
             ("ask", "hi", "--prevalence", "0.1", "estimate=true"),
             "config: estimate=true says nothing of ask; drop it",
         ),
-        (("list", "nowhere"), "nowhere: no such folder; give the one that programs write to"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: tuple[str, ...], message: str) -> None:

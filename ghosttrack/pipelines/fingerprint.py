@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
 UNRELATED = frozenset(
@@ -203,9 +203,10 @@ def _definitions(module: str, name: str) -> list[Definition]:
 
 @cache
 def _definition(tree: ast.stmt) -> Definition:
-    words: list[str] = []
+    words, nodes = list[str](), list[ast.AST]()
     names, attributes, used = set[str](), set[tuple[str, str]](), set[str]()
-    for node in _spell(tree, words):
+    _spell(tree, words, nodes)
+    for node in nodes:
         if isinstance(node, ast.Name):
             names.add(node.id)
         elif isinstance(node, ast.Attribute):
@@ -216,35 +217,31 @@ def _definition(tree: ast.stmt) -> Definition:
     return Definition(digest, frozenset(names), frozenset(attributes), frozenset(used))
 
 
-def _spell(tree: ast.AST, words: list[str]) -> list[ast.AST]:
+def _spell(value: object, words: list[str], nodes: list[ast.AST]) -> None:
     """Spell a tree without places, comments, docstrings, and what a Python version adds empty.
 
-    Returns:
-        The nodes that were spelt.
+    Args:
+        value: A node, or what stands in its fields.
+        words: What it is spelt by is added.
+        nodes: Those that were spelt are added.
     """
-    nodes: list[ast.AST] = []
-
-    def spell(value: Any) -> None:  # noqa: ANN401 - a node, or what stands in its fields
-        if isinstance(value, ast.AST):
-            nodes.append(value)
-            words.append(f"({type(value).__name__}")
-            for field in value._fields:
-                held = getattr(value, field, None)
-                if field not in ("ctx", "type_comment") and held not in (None, []):
-                    words.append(f" {field}=")
-                    spell(held)
-            words.append(")")
-        elif isinstance(value, list):
-            words.append("[")
-            for item in value:
-                if not _is_docstring(item):
-                    spell(item)
-            words.append("]")
-        else:
-            words.append(repr(value))
-
-    spell(tree)
-    return nodes
+    if isinstance(value, ast.AST):
+        nodes.append(value)
+        words.append(f"({type(value).__name__}")
+        for field in value._fields:
+            held = getattr(value, field, None)
+            if field not in ("ctx", "type_comment") and held not in (None, []):
+                words.append(f" {field}=")
+                _spell(held, words, nodes)
+        words.append(")")
+    elif isinstance(value, list):
+        words.append("[")
+        for item in value:
+            if not _is_docstring(item):
+                _spell(item, words, nodes)
+        words.append("]")
+    else:
+        words.append(repr(value))
 
 
 def _is_docstring(node: object) -> bool:

@@ -17,9 +17,6 @@ canaries of an untrained model moved by .025 and are not held, nor is what learn
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +27,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import ROOT, Forks, Workplace, said
+
 GOLDEN = Path(__file__).with_name("numbers.json")
 LAYERS = (1, 3, 5)
 WIDTH = 128
@@ -71,19 +69,10 @@ TEN = slice(8, 18)
 pytestmark = pytest.mark.slow
 
 
-def run(program: str, output: Path, *settings: str) -> Path:
+def run(forks: Forks, program: str, output: Path, *settings: str) -> Path:
     """Run it as a user does, on one thread, and return the folder of the model's artefacts."""
-    environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        [sys.executable, ROOT / f"{program}.py", *COMMON, *settings, f"output_root={output}"],
-        cwd=output,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    words = (*COMMON, *settings, f"output_root={output}")
+    said(forks.run([str(ROOT / f"{program}.py"), *words]))
     return output / "ghostworld"
 
 
@@ -145,10 +134,11 @@ def aurocs(evaluation: dict[str, Any], *, of_tracks: bool) -> dict[str, float]:
     }
 
 
-def measured(folder: Path) -> dict[str, dict[str, float]]:
+def measured(forks: Forks, folder: Path) -> dict[str, dict[str, float]]:
     """Train a bank, detect through a drawn one, and read what they leave."""
-    trained = run("train", folder / "trained", *TRAIN)
-    home = run("detect", folder / "drawn", *DETECT, f"bank={drawn_bank(folder / 'bank')}")
+    trained = run(forks, "train", folder / "trained", *TRAIN)
+    bank = drawn_bank(folder / "bank")
+    home = run(forks, "detect", folder / "drawn", *DETECT, f"bank={bank}")
     answers = pd.read_parquet(only(home, "answers/*/answers.parquet"))
     tracks = pd.read_parquet(only(home, "tracks/*/tracks.parquet"))
     evaluation = json.loads(only(home, "evaluations/*/evaluation.json").read_text())
@@ -179,10 +169,10 @@ def moved(kind: str, golden: dict[str, float], found: dict[str, float]) -> list[
     return [f"{kind}: {name}: {golden[name]} became {found[name]:.6g}" for name in differ]
 
 
-def test_no_golden_number_has_moved(tmp_path: Path, request: pytest.FixtureRequest):
-    for name in ("trained", "drawn"):
-        (tmp_path / name).mkdir()
-    found = measured(tmp_path)
+def test_no_golden_number_has_moved(
+    workplace: Workplace, tmp_path: Path, request: pytest.FixtureRequest
+):
+    found = measured(workplace.forks, tmp_path)
     if request.config.getoption("--regen-golden"):
         rounded = {
             kind: {name: float(f"{value:.6g}") for name, value in numbers.items()}

@@ -114,7 +114,7 @@ def test_nothing_but_the_log_and_the_closing_table_is_printed(done: Done):
 
 def test_the_same_command_again_does_no_work(workplace: Workplace, done: Done):
     before = {kind: times(done.output, kind) for kind in KINDS}
-    printed = said(workplace.run(done.output, "detect"))
+    printed = said(workplace.fork(done.output, "detect"))
     assert {kind: times(done.output, kind) for kind in KINDS} == before
     assert "built" not in printed
     # bank, answers, interventions, self-checks, tracks, detectors, evaluation
