@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what was imported, which outlives all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure() -> None:

@@ -97,7 +97,7 @@ def same_to_rounding(output: Path, alone: Path) -> None:
 def test_ranks_that_share_batches_train_the_same_bank_as_one(
     layered: Workplace, alone: Path, tmp_path: Path, n: int
 ):
-    printed = said(layered.run(tmp_path, "train", *ranks("ddp", n)))
+    printed = said(layered.fork(tmp_path, "train", *ranks("ddp", n)))
     assert printed.count(f"MEMBER: {n}/{n}") == 1
     same_to_rounding(tmp_path, alone)
 
@@ -109,7 +109,7 @@ def test_ranks_that_share_layers_train_the_same_bank_bit_for_bit(
     layered: Workplace, alone: Path, tmp_path: Path, source: str, n: int
 ):
     more = (f"train.source={source}", "train.buffer_tokens=4096")
-    printed = said(layered.run(tmp_path / "n", "train", *ranks("layers", n), *more))
+    printed = said(layered.fork(tmp_path / "n", "train", *ranks("layers", n), *more))
     assert printed.count(f"MEMBER: {n}/{n}") == 1
     if source == "stream":
         alone = tmp_path / "1"

@@ -36,8 +36,11 @@ ENDS = (
 )
 
 FORKS = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
 import ghosttrack.pipelines.check, ghosttrack.pipelines.detectors, ghosttrack.pipelines.tracks
+
+gc.collect()
+gc.freeze()  # what is never free needs no looking through, and no copy in each fork
 
 def start(arguments, *streams):
     child = os.fork()

@@ -36,7 +36,8 @@ LATE = ("train", "+trainer.max_time='00:00:00:00'")
 def answers(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory):
     """What each command answered; the late one writes elsewhere."""
     early, late = (tmp_path_factory.mktemp(name) for name in ("early", "late"))
-    results = {command: workplace.fork(early, *command) for command, _ in FAULTS}
+    commands = dict.fromkeys(command for command, _ in FAULTS)
+    results = {command: workplace.fork(early, *command) for command in commands}
     return early, late, results | {LATE: workplace.fork(late, *LATE)}
 
 
