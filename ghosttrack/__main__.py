@@ -109,8 +109,6 @@ def ask(options: argparse.Namespace) -> None:
         config = load(cfg, DetectProgram)  # torch only once what is asked is right
         if config.questions.kind.is_ready:
             raise ConfigError("ask needs a model that answers; drop questions=")
-        if config.estimate:
-            raise ConfigError("estimate=true says nothing of ask; drop it")
         if options.prevalence is not None:
             check_share("--prevalence", options.prevalence)
         is_file = isinstance(prompts, Path)
@@ -176,6 +174,8 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
     @program
     def whole(cfg: "DictConfig") -> None:
         sys.argv = typed
+        if cfg.estimate:
+            raise ConfigError(f"estimate=true says nothing of {name}; drop it")
         task(cfg)
 
     sys.argv = [typed[0], f"hydra.job.name={name}", *settings]

@@ -86,12 +86,7 @@ def test_a_fault_is_one_line_and_a_status(script: Path, x: int, status: int, lin
     ("arguments", "answer"),
     [
         (["detector.p_true=x"], "detector.p_true is asking.p_true now"),
-        (["prompt=Who?"], 'prompt is python -m ghosttrack ask "..." now'),
         (["-m", "+detector.seed=0,1"], "detector.seed is evaluation.seed now"),
-        (
-            ["sweep=layers_x_positions"],
-            "sweep=layers_x_positions is experiment=layers_x_positions now",
-        ),
     ],
 )
 def test_an_old_name_is_answered_with_the_new_one(

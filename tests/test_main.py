@@ -117,6 +117,7 @@ def test_a_mistake_is_what_it_exits_with(
             ("ask", "hi", "--prevalence", "0.1", "estimate=true"),
             "config: estimate=true says nothing of ask; drop it",
         ),
+        (("check", ".", "estimate=true"), "config: estimate=true says nothing of check; drop it"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: tuple[str, ...], message: str) -> None:

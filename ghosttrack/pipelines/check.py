@@ -76,8 +76,6 @@ def check(config: TrainProgram, path: Path) -> None:
         ConfigError: `layers` asks for what the files do not hold.
         DataError: The files cannot be read, are of another model, or a claim is not met.
     """
-    if config.estimate:
-        raise ConfigError("estimate=true says nothing of check; drop it")
     setup = Setup(config, Run.start("check"))
     if not path.exists():
         raise ConfigError(f"check {path}: no such file or folder")
