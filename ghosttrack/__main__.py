@@ -111,8 +111,8 @@ def ask(options: argparse.Namespace) -> None:
             raise ConfigError("ask needs a model that answers; drop questions=")
         if options.prevalence is not None:
             check_share("--prevalence", options.prevalence)
-        is_file = isinstance(prompts, Path)
-        questions = read_prompts(prompts) if is_file else [bare_prompt(prompts)]
+        is_file = options.file is not None
+        questions = read_prompts(options.file) if is_file else [bare_prompt(prompts)]
         make_model(config)
         from ghosttrack.scoring.ask import answer_and_judge
 
