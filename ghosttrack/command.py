@@ -1,6 +1,7 @@
 """The frame of what is called by `python -m`: options in, lines out, faults as one line."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -37,7 +38,10 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def place(text: str) -> Path:
     """Make a path of an option, `~` at its head the home."""
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: there is no such home") from error
 
 
 def run(task: Callable[[], None]) -> None:
@@ -45,6 +49,7 @@ def run(task: Callable[[], None]) -> None:
 
     Ctrl-C is one line, too, and a reader of the output that has had enough, as `head`, is no fault.
     """
+    take_any_text()
     try:
         task()
         sys.stdout.flush()
@@ -54,12 +59,24 @@ def run(task: Callable[[], None]) -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed again at the end
+        mute()
         sys.exit(0)
     except OSError as error:
         if error.filename is None:
             raise
         sys.exit(f"{error.filename}: cannot be read or written ({error.strerror})")
+
+
+def take_any_text() -> None:
+    """Let standard output write as escapes what its encoding lacks; one that is closed is mute."""
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def mute() -> None:
+    """Let nobody hear standard output, whose reader has gone: it is flushed again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ghosttrack.data.config import CORPORA, CorpusConfig, CorpusKind, ExtractConfig, StoreConfig
-from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.errors import ConfigError, DataError, check_numbers
 from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.sizing import BankSettings, Sizes, bank_settings
 from ghosttrack.processes import has_gpu
@@ -162,6 +162,7 @@ def load(cfg: DictConfig, schema: type[Schema]) -> Schema:
     try:
         _as_meant(cfg)
         _check_keys(cfg, schema)
+        check_numbers("", OmegaConf.to_container(cfg, resolve=True))
         return cast("Schema", OmegaConf.to_object(cfg))
     except OmegaConfBaseException as error:
         raise _told(error) from error
@@ -171,6 +172,8 @@ def _as_meant(cfg: DictConfig) -> None:
     r"""Take `~` at the head of a path for the home, and a typed `\n` in a prompt for a new line."""
     for key in PATHS:
         value = OmegaConf.select(cfg, key)
+        if value == "":
+            raise ConfigError(f"{key} is empty; give a path, or leave the setting out")
         if isinstance(value, str):
             OmegaConf.update(cfg, key, at_home(value))
     for key in PROMPTS:

@@ -1,7 +1,8 @@
 """Faults that the user can mend: programs print them as one line and exit with status 1."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -71,6 +72,23 @@ def check_share(setting: str, share: float) -> None:
     """
     if not 0 < share < 1:
         raise ConfigError(f"{setting} must be above 0 and below 1, got {share:g}")
+
+
+def check_numbers(setting: str, value: object) -> None:
+    """Make sure that numbers below a setting are finite and seeds and sizes what libraries take.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    if isinstance(value, Mapping):
+        for name, held in value.items():
+            check_numbers(f"{setting}.{name}".lstrip("."), held)
+    elif isinstance(value, float) and not isfinite(value):
+        raise ConfigError(f"{setting} must be a finite number, got {value}")
+    elif isinstance(value, int) and setting.rpartition(".")[2] == "seed" and not 0 <= value < 2**31:
+        raise ConfigError(f"{setting} must be in 0..{2**31 - 1}, got {value}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{setting} must be below 2**63, got {value}")
 
 
 class LeakError(GhostTrackError):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ghosttrack.artifacts import KINDS, Artifact, is_complete, read
-from ghosttrack.errors import DataError, GhostTrackError
+from ghosttrack.errors import DataError, GhostTrackError, whole
 
 WIDTH = 160
 """Columns of a table that goes to no terminal."""
@@ -188,7 +188,10 @@ def _folders(root: Path) -> list[Path]:
 
 def _read(folder: Path) -> Artifact | None:
     try:
-        return read(folder)
+        with whole(folder / "manifest.json"):
+            found = read(folder)
+            age(found.manifest["created"])
+        return found
     except GhostTrackError as error:
         console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         console.print(f"left out: {error}")

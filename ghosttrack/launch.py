@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ghosttrack.command import mute, take_any_text
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
 from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last, write_json
 from ghosttrack.processes import place
@@ -94,6 +95,7 @@ def as_typed(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
+        take_any_text()
         try:
             check_old_names(sys.argv[1:])
             sys.argv[1:] = literal(sys.argv[1:])
@@ -117,6 +119,9 @@ def _run(task: Task, cfg: DictConfig) -> None:
     except GhostTrackError as error:
         kind = "config: " if isinstance(error, ConfigError) else ""
         _exit(f"{kind}{error}", 1)
+    except BrokenPipeError:
+        mute()
+        _exit(f"stopped, as nobody reads what it says: {GOES_ON}", 1)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -48,6 +49,11 @@ OLD_NAMES: Mapping[str, str] = {
 """Settings, or a choice, by the name that they once had, and what does it now."""
 ASSIGNMENT = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
 MULTIRUN = ("-m", "--multirun")
+CHOICES = (
+    *("model", "corpus", "questions", "sae", "trainer", "logger", "detector", "asking"),
+    *("interventions", "evaluation", "experiment", "sweep"),
+)
+"""Groups of settings, of which a file of `conf/` is chosen by name."""
 
 
 def check_old_names(arguments: Sequence[str]) -> None:
@@ -79,8 +85,9 @@ def literal(arguments: Sequence[str]) -> list[str]:
     (['-m', 'model.name=a,b'], ["model.name='a,b'"])
 
     Raises:
-        ConfigError: A value has no setting before it, or is not text.
+        ConfigError: A value has no setting before it, is not text, or no name where one has to be.
     """
+    _check_composed(arguments)
     parser = OverridesParser.create()
     is_sweep = any(one in MULTIRUN for one in arguments)
     found = []
@@ -94,6 +101,22 @@ def literal(arguments: Sequence[str]) -> list[str]:
         else:
             found.append(argument)
     return found
+
+
+def _check_composed(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra answers with a traceback while it puts the settings together."""
+    parser = OverridesParser.create()
+    chosen = [match for match in map(ASSIGNMENT.fullmatch, arguments) if match]
+    names = {match[2] for match in chosen}
+    for match in chosen:
+        name, value = match[2], match[3]
+        with suppress(HydraException):  # that Hydra says by itself
+            read = parser.parse_override(f"x={value}")
+            is_named = read.is_sweep_override() or isinstance(read.value(), str | list)
+            if name in CHOICES and not is_named:
+                raise ConfigError(f"{name}={value}: {name} is chosen by name; --help lists them")
+        if name.startswith("model.world.") and not names & {"model", "experiment", "sweep"}:
+            raise ConfigError(f"{name}: this model is not made here; add model=ghostworld-1")
 
 
 def _is_meant(parser: OverridesParser, value: str, *, is_sweep: bool) -> bool:

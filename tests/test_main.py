@@ -61,6 +61,17 @@ def test_outputs_that_were_moved_are_used_as_before(outputs: Path, tmp_path: Pat
     assert {one.parent.name for one in used} == {"activations", "saes"}
 
 
+def test_a_manifest_in_which_a_byte_flipped_is_left_out(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = outputs.glob("tiny/answers/*/manifest.json")
+    file.write_text(file.read_text().replace('"created": "2', '"created": "x'))
+    show(outputs)
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].startswith("2 artefacts")
+    assert said.err.startswith(f"left out: {file}")
+
+
 def test_only_yes_deletes_and_only_what_nothing_uses(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,16 @@ train corpus.name=a/../b => corpus.name must be a plain folder name, got 'a/../b
 detect questions=answered | questions.path=a | +questions.num=9 => questions.num is not a setting o
 detect detector.hypotheses=5 => detector.hypotheses=5 is for detector.association=murty, not hungar
 detect detector.association=murty | detector.hypotheses=0 => detector.hypotheses must be at least 1
+train trainer=2 => trainer=2: trainer is chosen by name; --help lists them
+train model=null => model=null: model is chosen by name; --help lists them
+train +sae={k: 3} => sae={k: 3}: sae is chosen by name; --help lists them
+train model.world.seed=0 => model.world.seed: this model is not made here; add model=ghostworld-1
+train output_root= => output_root is empty; give a path, or leave the setting out
+train model.path='' => model.path is empty; give a path, or leave the setting out
+train sae.clip_norm=inf => sae.clip_norm must be a finite number, got inf
+train sae.seed=-1 => sae.seed must be in 0..2147483647, got -1
+detect evaluation.seed=4294967296 => evaluation.seed must be in 0..2147483647, got 4294967296
+extract store.skip_first=99999999999999999999 => store.skip_first must be below 2**63, got 99999999
 detect asking.entailment=x => asking.entailment compares samples: set asking.samples=10, say
 """
 """Program, what is typed, and the answer's first words."""

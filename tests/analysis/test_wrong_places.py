@@ -1,5 +1,6 @@
 """Programs that read what others wrote, given what they cannot read."""
 
+import io
 import re
 from functools import partial
 from importlib import import_module
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack import __main__ as console
-from ghosttrack.command import run
+from ghosttrack.command import run, say
 
 TO = ("--to", "out")
 OUT = ("--out", "out")
@@ -58,6 +59,19 @@ def test_a_wrong_place_is_named_in_one_line(
     assert sorted(places.rglob("*")) == before
 
 
+def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", terminal)
+    run(lambda: say("Zürich – 苏黎世"))
+    written = terminal.buffer.getvalue()
+    assert written == b"Z\xfcrich \\u2013 \\u82cf\\u9ece\\u4e16\n"
+
+
+def test_a_closed_output_hears_nothing_and_ends_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdout", None)
+    run(lambda: say("said"))
+
+
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
@@ -66,7 +80,11 @@ def test_a_wrong_place_is_named_in_one_line(
         (BrokenPipeError(), "0"),
     ],
 )
-def test_what_a_disk_a_hand_or_a_pipe_ends_is_no_traceback(fault: BaseException, code: str):
+def test_what_a_disk_a_hand_or_a_pipe_ends_is_no_traceback(
+    fault: BaseException, code: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ghosttrack.command.mute", lambda: None)
+
     def task() -> None:
         raise fault
 
