@@ -29,11 +29,11 @@ from ghosttrack.pipelines.states import AnswerStates
 from ghosttrack.pipelines.track_files import AnswerTracks, read_view
 from ghosttrack.pipelines.train import bank_metrics
 from ghosttrack.questions.config import AnswerSource, FileQuestions, QuestionKind
-from ghosttrack.report.material import (
+from ghosttrack.report.contents import (
     GENERAL_LIMITS,
     WRITTEN_LIMITS,
     Owners,
-    ReportMaterial,
+    ReportContents,
     TrackView,
 )
 from ghosttrack.report.page import risk_detector
@@ -56,8 +56,8 @@ def write_evaluation(sources: "Detection", folder: Path) -> None:
         evaluation = evaluate(evaluation_data(sources), judging)
     with setup.run.stage("report"):
         explainer = next(one for one in load(fitted) if not one.parts)
-        material = _material(sources, evaluation, explainer)
-        write_findings(folder, setup.run, config, material, setup.lm.decode)
+        contents = _contents(sources, evaluation, explainer)
+        write_findings(folder, setup.run, config, contents, setup.lm.decode)
 
 
 def evaluation_data(sources: "Detection") -> EvaluationData:
@@ -125,9 +125,9 @@ def _with_tracks(data: EvaluationData, tracked: AnswerTracks) -> EvaluationData:
     )
 
 
-def _material(
+def _contents(
     sources: "Detection", evaluation: Evaluation, fitted: FittedDetector
-) -> ReportMaterial:
+) -> ReportContents:
     setup = sources.setup
     answers, found, checks = sources.answers.get(), sources.again.get(), sources.checks.get()
     tracked = None if sources.tracks is None else sources.tracks.get()
@@ -138,7 +138,7 @@ def _material(
     passes = {**(tracked.forwards if tracked else {}), **found.forwards, **checks.forwards}
     asked = {name: n for name, n in passes.items() if n and not name.startswith(NULL)}
     shown = choose(answers.categories, evaluation.scores[risk_detector(evaluation)])
-    return ReportMaterial(
+    return ReportContents(
         evaluation=evaluation,
         answers=answers,
         statistics={

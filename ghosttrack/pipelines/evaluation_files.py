@@ -12,9 +12,9 @@ from ghosttrack.detect_config import DetectProgram
 from ghosttrack.evaluation.config import HeldOut
 from ghosttrack.files import write_json
 from ghosttrack.processes import machine
+from ghosttrack.report.contents import Kept, ReportContents
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
-from ghosttrack.report.material import Kept, ReportMaterial
 from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import category_counts, write_rows, write_scores
 from ghosttrack.run import Run, plain
@@ -42,12 +42,12 @@ def write_findings(
     folder: Path,
     run: Run,
     config: DetectProgram,
-    material: ReportMaterial,
+    contents: ReportContents,
     decode: Callable[[Sequence[int]], str],
 ) -> None:
     """Write the evaluation's files: JSON first, then figures, tables and the page."""
-    evaluation, answers = material.evaluation, material.answers
-    material = material._replace(
+    evaluation, answers = contents.evaluation, contents.answers
+    contents = contents._replace(
         command=_command(run),
         settings=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
         kept={
@@ -58,14 +58,14 @@ def write_findings(
     write_json(folder / "evaluation.json", evaluation.to_json())
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "tables").mkdir(exist_ok=True)
-    figures = draw(folder / "figures", evaluation, answers.labels, material.hooks)
+    figures = draw(folder / "figures", evaluation, answers.labels, contents.hooks)
     write_rows(folder / "tables" / "detectors.csv", evaluation.rows)
     texts = zip(answers.asked, answers.texts, answers.categories, answers.groups, strict=True)
     write_scores(folder / "tables" / "scores.csv", evaluation, list(texts))
-    write_page(folder / "report.html", material, figures, decode)
-    write_json(folder / "metrics.json", _metrics(material))
+    write_page(folder / "report.html", contents, figures, decode)
+    write_json(folder / "metrics.json", _metrics(contents))
     loggers = make_loggers(config, run, "detect", folder)
-    log_evaluation(loggers, material, figures)
+    log_evaluation(loggers, contents, figures)
     close_loggers(loggers, config, run, folder)
 
 
@@ -76,16 +76,16 @@ def _command(run: Run) -> str:
     return shlex.join(["python", "detect.py", *overrides])
 
 
-def _metrics(material: ReportMaterial) -> dict[str, object]:
+def _metrics(contents: ReportContents) -> dict[str, object]:
     """Collect the numbers of an evaluation that are not in `evaluation.json`."""
-    answers = material.answers
+    answers = contents.answers
     return {
         "tiers": {
             name: {"n": n, "accuracy": accuracy}
             for name, n, accuracy in category_counts(answers.tiers, answers.labels)
         },
-        "categories": dict(material.evaluation.categories),
+        "categories": dict(contents.evaluation.categories),
         "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
-        "hooks": list(material.hooks),
-        "cautions": list(material.cautions),
+        "hooks": list(contents.hooks),
+        "cautions": list(contents.cautions),
     }

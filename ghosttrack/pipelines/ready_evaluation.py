@@ -32,7 +32,7 @@ from ghosttrack.pipelines.evaluation_files import protocol_facts, write_findings
 from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
 from ghosttrack.questions.option_scores import read_option_scores
 from ghosttrack.questions.ready_answers import read_answered
-from ghosttrack.report.material import Owners, ReportMaterial
+from ghosttrack.report.contents import Owners, ReportContents
 from ghosttrack.run import Run
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def write_evaluation(stages: "ReadyDetection", folder: Path) -> None:
         )
         evaluation = evaluate(data, config.evaluation)
     with run.stage("report"):
-        material = _material(run, config, evaluation, ready, measured)
-        write_findings(folder, run, config, material, _no_tokens)
+        contents = _contents(run, config, evaluation, ready, measured)
+        write_findings(folder, run, config, contents, _no_tokens)
 
 
 def option_scores(chosen: ReadyAnswers) -> GivenAnswers:
@@ -164,14 +164,14 @@ READERS: Mapping[QuestionKind, Callable[[ReadyAnswers], GivenAnswers]] = {
 }
 
 
-def _material(
+def _contents(
     run: Run,
     config: DetectProgram,
     evaluation: Evaluation,
     ready: GivenAnswers,
     measured: OutputScores,
-) -> ReportMaterial:
-    return ReportMaterial(
+) -> ReportContents:
+    return ReportContents(
         evaluation=evaluation,
         answers=ready.answers,
         statistics=measured.tables,

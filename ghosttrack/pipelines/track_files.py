@@ -18,7 +18,7 @@ from ghosttrack.detector.tracks.life_cycle import LengthNull
 from ghosttrack.detector.tracks.positions import Points
 from ghosttrack.files import fsync, read_json, write_json
 from ghosttrack.pipelines.instruments import save_arrays
-from ghosttrack.report.material import TrackView
+from ghosttrack.report.contents import TrackView
 from ghosttrack.tracking.observations import Observations
 from ghosttrack.tracking.tracks import Tracks, continued, persistence
 

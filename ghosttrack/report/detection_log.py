@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.evaluation.roster import CHIEF, COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
-from ghosttrack.report.material import ReportMaterial
+from ghosttrack.report.contents import ReportContents
 from ghosttrack.wandb_client import log_numbers
 
 NUMBERS = ("auroc", "auprc", "f1", "ece")
@@ -41,16 +41,16 @@ Rows = list[tuple[Any, ...]]
 
 
 def log_evaluation(
-    loggers: Sequence[Logger], material: ReportMaterial, figures: Sequence[Path]
+    loggers: Sequence[Logger], contents: ReportContents, figures: Sequence[Path]
 ) -> None:
     """Log an evaluation: to any logger the numbers, to W&B tables, curves and figures too.
 
     Args:
         loggers: Lightning's.
-        material: What was found, and the answers.
+        contents: What was found, and the answers.
         figures: SVG files, each with a PNG beside it.
     """
-    found = material.evaluation
+    found = contents.evaluation
     numbers = {
         f"detect/{name}/{row.detector}/{row.subset}": getattr(row, name)
         for row in found.rows
@@ -62,11 +62,11 @@ def log_evaluation(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             shown = {f"figures/{path.stem}": _picture(path) for path in figures}
-            logger.experiment.log({**_tables(material), **_curves(material), **shown})
+            logger.experiment.log({**_tables(contents), **_curves(contents), **shown})
 
 
-def _tables(material: ReportMaterial) -> dict[str, Any]:
-    found = material.evaluation
+def _tables(contents: ReportContents) -> dict[str, Any]:
+    found = contents.evaluation
     return {
         "detectors": _table(
             ("detector", "subset", "n", "auroc", "low", "high", "f1", "ece", "passes"),
@@ -82,13 +82,13 @@ def _tables(material: ReportMaterial) -> dict[str, Any]:
             ("canary", "auroc", "low", "high"),
             [(name, area, *found.canaries_ci[name]) for name, area in found.canaries.items()],
         ),
-        "answers": _answers(material),
+        "answers": _answers(contents),
     }
 
 
-def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
+def _answers(contents: ReportContents) -> Any:  # noqa: ANN401 - W&B's table
     """Give every answer with what each headline detector says of it."""
-    answers, scores = material.answers, material.evaluation.scores
+    answers, scores = contents.answers, contents.evaluation.scores
     names = [name for name in COLORS if name in scores]
     texts = zip(
         answers.question_ids, answers.groups, answers.asked, answers.texts,
@@ -102,9 +102,9 @@ def _answers(material: ReportMaterial) -> Any:  # noqa: ANN401 - W&B's table
     return _table((*columns, "own probability", *(f"P({name})" for name in names)), rows)
 
 
-def _curves(material: ReportMaterial) -> dict[str, Any]:
+def _curves(contents: ReportContents) -> dict[str, Any]:
     """Draw curves that can be zoomed into and put beside those of other runs."""
-    found, labels = material.evaluation, material.answers.labels
+    found, labels = contents.evaluation, contents.answers.labels
     scores = [(name, found.scores[name]) for name in drawn(found.scores)]
     rows = {
         "roc": [(*point, name) for name, prob in scores for point in _roc(labels, prob)],

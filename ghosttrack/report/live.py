@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk, percent
 from ghosttrack.detector.learners.classifiers import STREAMING
+from ghosttrack.report.contents import TrackView
 from ghosttrack.report.html import SCRIPTS, asset, environment, json_in_html, script
-from ghosttrack.report.material import TrackView
 from ghosttrack.report.tables import number, write_csv
 from ghosttrack.report.viewer import packed, reasons_of, tracks_of
 

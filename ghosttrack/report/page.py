@@ -17,9 +17,9 @@ from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliab
 from ghosttrack.evaluation.roster import COLORS, TITLES, sees_most
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
+from ghosttrack.report.contents import ReportContents
 from ghosttrack.report.first import answered, key_numbers, verdict
 from ghosttrack.report.html import SCRIPTS, asset, embedded, environment, json_in_html, script
-from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.tables import account, category_counts, with_interval
 from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
@@ -54,7 +54,7 @@ WORLD_LIMITS = (
 
 def write_page(
     path: Path,
-    material: ReportMaterial,
+    contents: ReportContents,
     figures: Sequence[Path],
     decode: Callable[[Sequence[int]], str],
 ) -> None:
@@ -62,21 +62,21 @@ def write_page(
 
     Args:
         path: The HTML file.
-        material: What is shown.
+        contents: What is shown.
         figures: SVG files to embed, named as in `CAPTIONS`.
         decode: Spells token ids.
     """
-    evaluation, answers = material.evaluation, material.answers
+    evaluation, answers = contents.evaluation, contents.answers
     risk_name = risk_detector(evaluation)
-    viewer, details = packed(viewer_data(material, risk_name, decode))
+    viewer, details = packed(viewer_data(contents, risk_name, decode))
     template = environment().get_template("report.html")
     text = template.render(
-        material._asdict(),
+        contents._asdict(),
         css=asset("report.css"),
         js=script(*SCRIPTS),
         verdict=verdict(evaluation, risk_name),
         numbers=key_numbers(evaluation, risk_name),
-        questions=answered(evaluation, risk_name, material.facts, material.duration),
+        questions=answered(evaluation, risk_name, contents.facts, contents.duration),
         captions=CAPTIONS,
         viewer=json_in_html(viewer),
         details=json_in_html(details),
@@ -96,17 +96,17 @@ def write_page(
         ambiguity=ambiguity(evaluation, risk_name),
         tiers=category_counts(answers.tiers, answers.labels) if any(answers.tiers) else [],
         confidence=_confidence(answers.prob, answers.labels),
-        has_tracks=material.view is not None,
-        has_token_risks=bool(material.token_risks),
-        has_ghosts=bool(material.view and material.view.stay),
+        has_tracks=contents.view is not None,
+        has_token_risks=bool(contents.token_risks),
+        has_ghosts=bool(contents.view and contents.view.stay),
         written=answers.are_written,
-        statistics=_statistics(material),
+        statistics=_statistics(contents),
         dropped=[(one, ", ".join(gone)) for one, gone in evaluation.dropped.items() if gone],
         risk_name=risk_name,
         flagged_from=flagged_from(evaluation, risk_name),
-        explainer=material.fitted.name if material.fitted else "",
-        limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *material.limits),
-        seconds={name: took for name, took in material.seconds.items() if took >= 0.05},
+        explainer=contents.fitted.name if contents.fitted else "",
+        limits=(*(WORLD_LIMITS if any(answers.tiers) else ()), *contents.limits),
+        seconds={name: took for name, took in contents.seconds.items() if took >= 0.05},
     )
     path.write_text(text, encoding="utf-8")
     _write_all(path.parent, answers, evaluation.scores[risk_name])
@@ -242,13 +242,13 @@ def _confidence(
     return [(name, int(band.sum()), int(labels[band].sum())) for name, band in bands]
 
 
-def _statistics(material: ReportMaterial) -> list[dict[str, object]]:
+def _statistics(contents: ReportContents) -> list[dict[str, object]]:
     """Show every statistic, and what became of its expected direction."""
-    specs = {spec.name: spec for spec in material.specs}
-    expected = {one.statistic: one for one in material.evaluation.expectations}
-    labels = material.answers.labels
+    specs = {spec.name: spec for spec in contents.specs}
+    expected = {one.statistic: one for one in contents.evaluation.expectations}
+    labels = contents.answers.labels
     rows = []
-    for table in material.statistics.values():
+    for table in contents.statistics.values():
         for name, values in zip(table.names, table.values.T, strict=True):
             known = np.isfinite(values)
             row = _statistic(specs[name], values[known], labels[known])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ghosttrack.detector.judgement import About, Explanation, explain
-from ghosttrack.report.material import Owners, ReportMaterial, TrackView
+from ghosttrack.report.contents import Owners, ReportContents, TrackView
 
 N_ANSWERS = 3000
 """Answers on the page; of more, as many of each category as its share and number allow."""
@@ -35,33 +35,33 @@ STAYS = {"ghost": "whole", "robust": "paraphrase"}
 
 
 def viewer_data(
-    material: ReportMaterial,
+    contents: ReportContents,
     leader: str,
     decode: Callable[[Sequence[int]], str],
 ) -> dict[str, object]:
     """Collect what the viewer draws, as JSON values.
 
     Args:
-        material: The report's material.
+        contents: The report's contents.
         leader: Detector whose risk and flag every answer carries.
         decode: Spells token ids.
     """
-    risk = material.evaluation.scores[leader]
-    chosen = choose(material.answers.categories, risk)
-    view = material.view
-    reasons = _reasons(material, chosen)
+    risk = contents.evaluation.scores[leader]
+    chosen = choose(contents.answers.categories, risk)
+    view = contents.view
+    reasons = _reasons(contents, chosen)
     rows = chosen if view is None or view.answers is None else range(len(chosen))
     tracks = tracks_of(view, rows) if view is not None else {}
     return {
         "layers": [str(layer) for layer in view.layers] if view is not None else [],
         "latents": dict(view.words) if view is not None else {},
-        "statistics": _distributions(material),
+        "statistics": _distributions(contents),
         "n_answers": len(risk),
         "leader": leader,
-        "explainer": material.fitted.name if material.fitted else "",
+        "explainer": contents.fitted.name if contents.fitted else "",
         "answers": [
             {
-                **_answer(material, index, leader, decode),
+                **_answer(contents, index, leader, decode),
                 "reasons": reasons.get(index, []),
                 "tracks": tracks.get(row, []),
             }
@@ -97,13 +97,13 @@ def _counts(tracks: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
-def _distributions(material: ReportMaterial) -> dict[str, object]:
+def _distributions(contents: ReportContents) -> dict[str, object]:
     """Count every statistic among right and among hallucinated answers, as far as it explains."""
-    if material.fitted is None:
+    if contents.fitted is None:
         return {}
-    labels, found = material.answers.labels, {}
+    labels, found = contents.answers.labels, {}
     for column, values in zip(
-        material.fitted.columns, material.fitted.values(material.statistics).T, strict=True
+        contents.fitted.columns, contents.fitted.values(contents.statistics).T, strict=True
     ):
         known = np.isfinite(values)
         low, high = np.quantile(values[known], (0.01, 0.99)) if known.any() else (0.0, 0.0)
@@ -179,14 +179,14 @@ def _tracks(
 
 
 def _answer(
-    material: ReportMaterial,
+    contents: ReportContents,
     index: int,
     leader: str,
     decode: Callable[[Sequence[int]], str],
 ) -> dict[str, object]:
-    answers, evaluation = material.answers, material.evaluation
-    explained = evaluation.scores.get(material.fitted.name) if material.fitted else None
-    owner, gap = _owner(material.owners, index)
+    answers, evaluation = contents.answers, contents.evaluation
+    explained = evaluation.scores.get(contents.fitted.name) if contents.fitted else None
+    owner, gap = _owner(contents.owners, index)
     prob = float(answers.prob[index])
     return {
         "index": index,
@@ -204,8 +204,8 @@ def _answer(
         "logprobs": [round(value, 4) for value in answers.logprobs[index]],
         "owner": owner,
         "owner_gap": gap,
-        "token_risks": material.token_risks[index].round(3).tolist()
-        if material.token_risks
+        "token_risks": contents.token_risks[index].round(3).tolist()
+        if contents.token_risks
         else [],
     }
 
@@ -226,13 +226,13 @@ def reasons_of(explanation: Explanation) -> list[dict[str, object]]:
     ]
 
 
-def _reasons(material: ReportMaterial, chosen: Sequence[int]) -> dict[int, list[dict[str, object]]]:
+def _reasons(contents: ReportContents, chosen: Sequence[int]) -> dict[int, list[dict[str, object]]]:
     """Explain answers by the detector that is kept; it was fitted on them too."""
-    fitted, subjects = material.fitted, material.answers.subjects
+    fitted, subjects = contents.fitted, contents.answers.subjects
     if fitted is None:
         return {}
-    specs = {spec.name: spec for spec in material.specs}
-    values, owners = fitted.values(material.statistics), material.owners
+    specs = {spec.name: spec for spec in contents.specs}
+    values, owners = fitted.values(contents.statistics), contents.owners
     about = {index: About(subjects[index], _owner(owners, index)[0]) for index in chosen}
     return {
         index: reasons_of(explain(fitted, values[index], specs, one))

@@ -34,7 +34,7 @@ from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.models.score import score
 from ghosttrack.questions.sets import QuestionSet
-from ghosttrack.report.material import TrackView
+from ghosttrack.report.contents import TrackView
 from ghosttrack.scoring.features import AnswerFeatures
 
 N_HYPOTHESES = 5

@@ -20,7 +20,7 @@ from ghosttrack.evaluation.result import (
     Reliability,
     Row,
 )
-from ghosttrack.report.material import Owners, ReportMaterial, TrackView
+from ghosttrack.report.contents import Owners, ReportContents, TrackView
 from ghosttrack.tracking.observations import Observations
 from tests.detector.scenes import tracks_from
 
@@ -176,10 +176,10 @@ def view() -> TrackView:
     )
 
 
-def material(**changed: object) -> ReportMaterial:
+def material(**changed: object) -> ReportContents:
     """All of it."""
     given = answers()
-    base = ReportMaterial(
+    base = ReportContents(
         evaluation=evaluation(),
         answers=given,
         statistics={

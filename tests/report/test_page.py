@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ghosttrack.evaluation.result import Evaluation
+from ghosttrack.report.contents import ReportContents
 from ghosttrack.report.html import asset
-from ghosttrack.report.material import ReportMaterial
 from ghosttrack.report.page import flagged_from, risk_detector, sketch, summarise, write_page
 from tests.report import materials
 
@@ -64,7 +64,7 @@ class Page(HTMLParser):
         return found[0]
 
 
-def render(folder: Path, material: ReportMaterial) -> tuple[str, Page]:
+def render(folder: Path, material: ReportContents) -> tuple[str, Page]:
     path = folder / "report.html"
     write_page(path, material, [materials.figure(folder)], lambda ids: f"t{ids[0]}")
     text = path.read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_every_link_of_the_page_has_a_target(page: Page):
     assert links <= ids
 
 
-def hostile() -> ReportMaterial:
+def hostile() -> ReportContents:
     """A text that closes tags, wherever a text of a model, a question or a setting can stand."""
     texts = (EVIL,) * materials.N
     base = materials.material()

@@ -66,7 +66,7 @@ class Kept(NamedTuple):
     n_bytes: int
 
 
-class ReportMaterial(NamedTuple):
+class ReportContents(NamedTuple):
     """Everything that the page, the figures and the tables show."""
 
     evaluation: Evaluation
