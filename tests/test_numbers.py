@@ -117,7 +117,7 @@ def test_tracks_of_one_layer_one_answer_or_no_latent(n_layers: int, n_samples: i
     ids=["all wrong", "all right", "one entity", "no answer"],
 )
 def test_one_class_or_one_entity_is_refused(labels: list[int], groups: list[str], said: str):
-    with pytest.raises(DataError, match=rf"\Aquestions: {said}, 5 folds need 6; [^\n]+\Z"):
+    with pytest.raises(DataError, match=rf"\Aquestions: {said}, 5 folds need 6 [^\n]+\Z"):
         check_labels(np.array(labels, dtype=np.int64), groups, 5)
 
 

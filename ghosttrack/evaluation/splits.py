@@ -118,8 +118,9 @@ def check_labels(labels: Int[np.ndarray, " sample"], groups: Sequence[str], n_fo
         found = np.unique(names[labels == label]).size
         if found < least:
             raise DataError(
-                f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}; "
-                "more questions, another model or fewer evaluation.n_folds would do"
+                f"questions: {found} groups hold a {word} answer, {n_folds} folds need {least}"
+                " (a group is a question, or those that belong together); more questions, another"
+                " model or fewer evaluation.n_folds would do"
             )
 
 

@@ -82,7 +82,8 @@ def canary_result(
     with threadpool_limits(1):
         auroc, drawn = resampled_auroc(labels, prob, resamples, strata)
         low, high = interval(drawn, n_tests)
-        return auroc, Interval(auroc + TWICE * (low - auroc), auroc + TWICE * (high - auroc))
+        ends = auroc + TWICE * (np.array([low, high]) - auroc)
+        return auroc, Interval(*ends.clip(0.0, 1.0).tolist())
 
 
 def difference(a: Summary, b: Summary, n_tests: int = 1) -> Pair:

@@ -36,6 +36,7 @@ from ghosttrack.report.contents import (
     ReportContents,
     TrackView,
 )
+from ghosttrack.report.first import thin
 from ghosttrack.report.page import risk_detector
 from ghosttrack.report.viewer import choose
 from ghosttrack.tracking.candidates import UNRELATED_SHARE
@@ -157,7 +158,7 @@ def _contents(
         duration=time.monotonic() - setup.run.started,
         fitted=fitted,
         limits=WRITTEN_LIMITS if answers.are_written else GENERAL_LIMITS,
-        cautions=_cautions(setup.config, setup.layers, tracked),
+        cautions=(*thin(answers.labels), *_cautions(setup.config, setup.layers, tracked)),
         passes={"answer": 1.0, **asked},
         token_risks=_token_risks(sources),
     )

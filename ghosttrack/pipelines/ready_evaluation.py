@@ -33,6 +33,7 @@ from ghosttrack.questions.config import LabelSource, QuestionKind, ReadyAnswers
 from ghosttrack.questions.option_scores import read_option_scores
 from ghosttrack.questions.ready_answers import read_answered
 from ghosttrack.report.contents import Owners, ReportContents
+from ghosttrack.report.first import thin
 from ghosttrack.run import Run
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def _contents(
         duration=time.monotonic() - run.started,
         owners=measured.owners,
         limits=ready.limits,
+        cautions=thin(ready.answers.labels),
         passes=measured.forwards,
     )
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import TITLES
 from ghosttrack.report.tables import number, with_interval
@@ -11,6 +14,8 @@ from ghosttrack.report.tables import number, with_interval
 OWN = "output"
 """Detector that reads nothing but the model's own probabilities."""
 CHANCE = 0.5
+RANKED = 100
+"""Answers of the rarer label, below which two good detectors cannot be told apart."""
 
 
 class KeyNumber(NamedTuple):
@@ -35,6 +40,8 @@ def verdict(evaluation: Evaluation, detector: str) -> str:
     row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
     area = f"AUROC {with_interval(row.auroc, row.auroc_ci)}"
     name = f"{detector} ({TITLES[detector]})" if detector in TITLES else detector
+    if detector in evaluation.recommended:
+        name = f"{detector} ({TITLES[detector]}: {evaluation.recommended[detector]})"
     if not row.auroc_ci.low > CHANCE:
         return f"{name} is not shown to tell hallucinated answers from right ones: {area}."
     said = (
@@ -42,6 +49,18 @@ def verdict(evaluation: Evaluation, detector: str) -> str:
         f" pairs ({area})"
     )
     return f"{said}{_against(pair)}." if pair is not None else f"{said}."
+
+
+def thin(labels: Int[np.ndarray, " answer"]) -> list[str]:
+    """Warn where few answers are right, or few are wrong."""
+    n_wrong = int(labels.sum())
+    n, word = min((len(labels) - n_wrong, "right"), (n_wrong, "hallucinated"))
+    if n >= RANKED:
+        return []
+    return [
+        f"Only {n} {word} answers: a good detector can be told from a useless one, two good ones"
+        " cannot be ranked."
+    ]
 
 
 def _against(pair: Pair) -> str:

@@ -116,7 +116,8 @@ def _named(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         for row in usable
         if all(one.auroc < row.auroc for one in usable if _order(one) < _order(row))
     ]
-    always = (OWN, "tracks", "null:shuffled", "control:surface", sees_most(evaluation.scores))
+    leaders = (*evaluation.recommended, sees_most(evaluation.scores))
+    always = (OWN, "tracks", "null:shuffled", "control:surface", *leaders)
     return [*best, *(row.detector for row in rows if row.detector in always)]
 
 

@@ -123,10 +123,13 @@ def _write_all(folder: Path, answers: Answers, risk: Float[np.ndarray, " sample"
 
 
 def risk_detector(evaluation: Evaluation) -> str:
-    """Name the detector whose probability stands beside each answer: the one that sees most.
+    """Name the detector whose probability stands beside each answer.
 
-    Where the roster has none of them, that of most forward passes.
+    The one that inner folds recommend, where any may; else the one that sees most; where the roster
+    has none of them, that of most forward passes.
     """
+    if evaluation.recommended:
+        return next(iter(evaluation.recommended))
     rows = [row for row in evaluation.rows if row.subset == ALL]
     costly = max(rows, key=lambda row: row.forwards).detector
     return sees_most(evaluation.scores) or costly

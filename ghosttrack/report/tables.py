@@ -53,10 +53,13 @@ def with_interval(value: float | None, interval: Sequence[float | None]) -> str:
 def account(n: int, n_judged: int, categories: Mapping[str, int]) -> str:
     """Say what became of the answers, and how many detectors are judged on.
 
-    >>> account(9, 8, {"correct": 3, "wrong": 5, "no_answer": 1})
-    '9 answers: correct 3, wrong 5, no answer 1; judged are 8'
+    >>> account(9, 8, {"correct": 3, "wrong": 5, "echo": 1})
+    '9 answers: correct 3, wrong 5, echo (only words of the question) 1; judged are 8'
     """
-    parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in categories.items())
+    said = {"echo": "echo (only words of the question)"}
+    parts = ", ".join(
+        f"{said.get(name, name.replace('_', ' '))} {count:,}" for name, count in categories.items()
+    )
     return f"{n:,} answers: {parts}; judged are {n_judged:,}"
 
 

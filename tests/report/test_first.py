@@ -1,7 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from ghosttrack.evaluation.result import Interval
-from ghosttrack.report.first import verdict
+from ghosttrack.report.first import thin, verdict
 from tests.report.materials import evaluation
 
 
@@ -17,3 +20,21 @@ def test_a_detector_whose_interval_holds_chance_is_said_to_tell_nothing():
     found = evaluation()
     rows = tuple(replace(row, auroc_ci=Interval(0.45, 0.8)) for row in found.rows)
     assert "is not shown to tell" in verdict(replace(found, rows=rows), "everything")
+
+
+@pytest.mark.parametrize(
+    ("n_right", "n_wrong", "said"),
+    [(20, 500, "Only 20 right answers"), (500, 99, "Only 99 hallucinated answers"), (100, 100, "")],
+)
+def test_few_answers_of_a_label_are_said_first(n_right: int, n_wrong: int, said: str):
+    warned = thin(np.repeat([0, 1], [n_right, n_wrong]))
+    assert [one.partition(":")[0] for one in warned] == ([said] if said else [])
+
+
+def test_the_recommended_detector_is_named_by_what_it_is():
+    found = evaluation()
+    rows = tuple(
+        replace(row, detector="recommended") for row in found.rows if row.detector == "everything"
+    )
+    chosen = replace(found, rows=rows, recommended={"recommended": "probe+output"})
+    assert "(what the inner folds choose: probe+output)" in verdict(chosen, "recommended")

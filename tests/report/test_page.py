@@ -219,6 +219,9 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     assert risk_detector(with_scores("output", "tracks+output", "everything")) == "everything"
     assert risk_detector(with_scores("output", "tracks+output")) == "tracks+output"
     assert risk_detector(with_scores("output")) == "output"
+    chosen = {"recommended": "output"}
+    named = replace(with_scores("output", "everything"), recommended=chosen)
+    assert risk_detector(named) == "recommended"
     costly = max(materials.evaluation().rows, key=lambda row: row.forwards).detector
     assert risk_detector(with_scores("streaming:1")) == costly
 
