@@ -102,7 +102,7 @@ def test_scores_of_options_are_judged_without_a_model(
         assert title not in text
     for title in ("Detectors", "Paired differences", "Canaries", "Statistics", "Single answers"):
         assert f">{title}</h2>" in text
-    assert "prior_logprob" in text
+    assert "prior_<wbr>logprob" in text
     assert "balanced" in text
     for name in ("figures/roc.svg", "tables/detectors.csv", "tables/scores.csv", "metrics.json"):
         assert (folder / name).is_file()
@@ -133,7 +133,7 @@ def test_answered_questions_are_judged_by_samples_and_probabilities(
     assert sum(found["disagreements"].values()) == 3
     assert rows["sampling", "labels agree"]["n"] == 117
     assert "122 answers: " in printed
-    assert "no answer 1, echo 1; judged are 120" in printed
+    assert "no answer 1, echo (only words of the question) 1; judged are 120" in printed
     assert rows["sampling", "all"]["auroc"] > 0.95
     assert rows["sampling", "all"]["forwards"] == 4
     assert {"output_best", "output", "sampling+output"} <= {name for name, _ in rows}

@@ -221,7 +221,7 @@ def test_a_part_that_is_gone_is_named(done: Done, tmp_path: Path):
     lonely.mkdir(parents=True)
     for file in folder.iterdir():
         (lonely / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(DataError, match=f"saes/{done.made['saes'].name}: no manifest"):
+    with pytest.raises(DataError, match=f"saes/{done.made['saes'].name}: no such folder"):
         Detector.load(lonely, "cpu")
     (lonely / "detectors.json").unlink()
     with pytest.raises(DataError, match=r"detectors.json: is missing"):
