@@ -173,9 +173,9 @@ def through_detectors(
 ) -> list[Learned]:
     """Let detectors learn shuffled labels by the classifiers that they have chosen.
 
-    The leader, whose numbers a report opens with, takes part; of those that stand alone each that
-    reads what none before it does. What looks at labels that it is to predict finds the shuffled
-    ones.
+    The leader takes part, which a report opens with unless it recommends another; of those that
+    stand alone each that reads what none before it does. What looks at labels that it is to predict
+    finds the shuffled ones.
     """
     seen, found = set[str](), list[Learned]()
     for spec in specs:
