@@ -95,18 +95,22 @@ def as_typed(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
-        take_any_text()
         try:
-            check_old_names(sys.argv[1:])
-            sys.argv[1:] = literal(sys.argv[1:])
-        except ConfigError as error:
-            fail(f"config: {error}")
-        try:
+            _take_as_typed()
             main()
         except KeyboardInterrupt:
             _exit(INTERRUPTED, 130)
 
     return run
+
+
+def _take_as_typed() -> None:
+    take_any_text()
+    try:
+        check_old_names(sys.argv[1:])
+        sys.argv[1:] = literal(sys.argv[1:])
+    except ConfigError as error:
+        fail(f"config: {error}")
 
 
 def _run(task: Task, cfg: DictConfig) -> None:

@@ -46,12 +46,8 @@ BOTH = ("detect", "ask")
 Attempt = Callable[[Path, Callable[[], bool] | None, signal.Signals], CompletedProcess[str]]
 
 
-SHARES = {"extract": 0.3, "train": 0.6, "detect": 1.0}
-"""Of detect.py's time, which does what the others do first, up to about each one's end."""
-
-
 class Undisturbed(NamedTuple):
-    """What no kill came near: where it lies, and about how long each program takes."""
+    """What no kill came near: where it lies, and how long each program takes after those before."""
 
     output: Path
     seconds: dict[str, float]
@@ -73,13 +69,14 @@ def attempts(workplace: Workplace) -> dict[str, Attempt]:
 
 @pytest.fixture(scope="module")
 def undisturbed(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    output, runs = tmp_path_factory.mktemp("undisturbed"), attempts(workplace)
-    at = [time.monotonic()]
-    for name in BOTH:
-        said(runs[name](output, None, signal.SIGKILL))
-        at.append(time.monotonic())
-    seconds = {name: share * (at[1] - at[0]) for name, share in SHARES.items()}
-    return Undisturbed(output, {**seconds, "ask": at[2] - at[1]})
+    output, seconds = tmp_path_factory.mktemp("undisturbed"), dict[str, float]()
+    runs = attempts(workplace)
+    said(runs["extract"](tmp_path_factory.mktemp("warm"), None, signal.SIGKILL))  # imports
+    for name, run in runs.items():
+        began = time.monotonic()
+        said(run(output, None, signal.SIGKILL))
+        seconds[name] = time.monotonic() - began
+    return Undisturbed(output, seconds)
 
 
 def kill(run: Attempt, output: Path, delay: float, how: signal.Signals) -> bool:

@@ -101,6 +101,20 @@ def test_an_old_name_is_answered_with_the_new_one(
     assert capsys.readouterr().err == f"config: {answer}\n"
 
 
+def test_an_interrupt_while_settings_are_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: list[str]) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "literal", interrupted)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as ended:
+        as_typed(lambda: None)()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"{launch.INTERRUPTED}\n"
+
+
 @pytest.mark.parametrize(("rank", "folders"), [("0", ["outputs"]), ("1", [])])
 def test_ranks_that_know_no_common_folder_leave_only_that_of_the_first(
     script: Path, monkeypatch: pytest.MonkeyPatch, rank: str, folders: list[str]
