@@ -5,6 +5,7 @@ answers a mistyped override by itself; `load` answers what Hydra lets through.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ghosttrack.data.config import CORPORA, CorpusConfig, CorpusKind, ExtractConfig, StoreConfig
-from ghosttrack.errors import ConfigError, DataError, check_numbers
+from ghosttrack.errors import ConfigError, DataError, check_numbers, first_line
 from ghosttrack.models.config import ModelConfig, ModelSource
 from ghosttrack.models.sizing import BankSettings, Sizes, bank_settings
 from ghosttrack.processes import has_gpu
@@ -138,6 +139,11 @@ def at_home(path: str) -> str:
         raise ConfigError(f"{path}: there is no such home; write the whole path") from error
 
 
+def uninterpolated(text: str) -> str:
+    """Have OmegaConf take a text as it is, to which a backslash tells only before `${`."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that the primary configs use."""
     OmegaConf.register_new_resolver("by_size", by_size, replace=True, use_cache=False)
@@ -175,12 +181,12 @@ def _as_meant(cfg: DictConfig) -> None:
         if value == "":
             raise ConfigError(f"{key} is empty; give a path, or leave the setting out")
         if isinstance(value, str):
-            OmegaConf.update(cfg, key, at_home(value))
+            OmegaConf.update(cfg, key, uninterpolated(at_home(value)))
     for key in PROMPTS:
         value = OmegaConf.select(cfg, key)
         texts = [value] if isinstance(value, str) else list(value or ())
         if any("\\n" in text for text in texts):
-            lines = [text.replace("\\n", "\n") for text in texts]
+            lines = [uninterpolated(text.replace("\\n", "\n")) for text in texts]
             OmegaConf.update(cfg, key, lines[0] if isinstance(value, str) else lines)
 
 
@@ -202,7 +208,7 @@ def _told(error: OmegaConfBaseException) -> ConfigError:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__ or cause.__context__
-    return cause or ConfigError(str(error).splitlines()[0])
+    return cause or ConfigError(first_line(error))
 
 
 def _check_keys(cfg: DictConfig, schema: type) -> None:

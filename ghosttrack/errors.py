@@ -91,6 +91,12 @@ def check_numbers(setting: str, value: object) -> None:
         raise ConfigError(f"{setting} must be below 2**63, got {value}")
 
 
+def first_line(error: Exception) -> str:
+    """Say the first line of an error, behind the setting that OmegaConf has it of."""
+    key = getattr(error, "full_key", None)
+    return f"{key}: " * bool(key) + str(error).partition("\n")[0]
+
+
 class LeakError(GhostTrackError):
     """A canary found what it must not; the message names it. Everything was written before."""
 

@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +33,7 @@ from ghosttrack.command import mute, take_any_text
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
 from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last, write_json
 from ghosttrack.processes import place
-from ghosttrack.typed import check_old_names, literal, quote
+from ghosttrack.typed import check_old_names, composing, literal, quote
 
 Task = Callable[[DictConfig], None]
 
@@ -39,6 +41,8 @@ STATUS = "status.json"
 """What became of a sweep job, in the job's folder."""
 LOCAL = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """The launcher of a sweep whose jobs run here, one after the other."""
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Variable that has Hydra raise what goes wrong, and us show where."""
 RUN_DIR = "hydra.run.dir="
 """So says Lightning which folder the ranks share; those of torchrun and srun each read a clock."""
 SWEEP_DIR = "hydra.sweep.dir="
@@ -96,25 +100,33 @@ def as_typed(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def run() -> None:
         try:
-            _take_as_typed()
-            main()
+            take_any_text()
+            check_old_names(sys.argv[1:])
+            sys.argv[1:] = literal(sys.argv[1:])
+            if _shows_all():
+                main()
+                return
+            os.environ[FULL_ERROR] = "1"  # until `Frame` takes over
+            Frame.is_composing = True
+            with composing(sys.argv[1:]):
+                main()
+        except ConfigError as error:
+            fail(f"config: {error}")
+        except HydraException as error:
+            cause = error.__cause__
+            fail(f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error))
         except KeyboardInterrupt:
             _exit(INTERRUPTED, 130)
 
     return run
 
 
-def _take_as_typed() -> None:
-    take_any_text()
-    try:
-        check_old_names(sys.argv[1:])
-        sys.argv[1:] = literal(sys.argv[1:])
-    except ConfigError as error:
-        fail(f"config: {error}")
+def _shows_all() -> bool:
+    return os.environ.get(FULL_ERROR) == "1"
 
 
 def _run(task: Task, cfg: DictConfig) -> None:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    if _shows_all():
         task(cfg)
         return
     logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
@@ -149,9 +161,12 @@ class Frame(Callback):
     traceback. After a sweep: a table of its jobs, and status 1 if any failed.
     """
 
+    is_composing: ClassVar[bool] = False
+    """Hydra has been told to raise, which `as_typed` answers, until its settings are together."""
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Take a folder; that of a rank which does not know the first one's passes away."""
-        hydra = config.hydra
+        hydra = self._composed(config, "run")
         launcher = hydra.launcher._target_
         if launcher != LOCAL:
             name = "slurm" if "slurm" in launcher.lower() else "joblib"
@@ -168,7 +183,7 @@ class Frame(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
         """Take a folder for the sweep, the same for all jobs, be they of several models."""
-        folder = Path(config.hydra.sweep.dir)
+        folder = Path(self._composed(config, "sweep").sweep.dir)
         if any(one.startswith(SWEEP_DIR) for one in config.hydra.overrides.hydra):
             _make(folder)
             for file in _statuses(folder):
@@ -195,6 +210,20 @@ class Frame(Callback):
         if failed:
             _exit(f"{failed} of {len(jobs)} sweep jobs failed; their logs are in {folder}", 1)
         sys.stdout.write(f"sweep: {folder}\n")
+
+    def _composed(self, config: DictConfig, mode: str) -> DictConfig:
+        """Give Hydra's own settings, once its folder can be named and lies where paths mean."""
+        if Frame.is_composing:
+            del os.environ[FULL_ERROR]
+            Frame.is_composing = False
+        hydra = config.hydra
+        try:
+            OmegaConf.create({"output_dir": hydra[mode].dir})  # as Hydra will
+        except OmegaConfBaseException as error:
+            _exit(f"config: output_root, model.name: {str(error).splitlines()[0]}", 1)
+        if hydra.job.chdir:
+            _exit("config: hydra.job.chdir: paths are meant from where you are; leave it out", 1)
+        return hydra
 
 
 def _statuses(folder: Path) -> list[Path]:

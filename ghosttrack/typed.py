@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,13 @@ from typing import get_args
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from ghosttrack.config import uninterpolated
 from ghosttrack.data.config import CORPORA
 from ghosttrack.detect_config import QUESTIONS, DetectProgram
-from ghosttrack.errors import ConfigError, check_text
+from ghosttrack.errors import MALFORMED, ConfigError, check_text, first_line
 
 VARIANTS: Mapping[str, Sequence[type]] = {
     "corpus": tuple(CORPORA.values()),
@@ -49,11 +52,6 @@ OLD_NAMES: Mapping[str, str] = {
 """Settings, or a choice, by the name that they once had, and what does it now."""
 ASSIGNMENT = re.compile(r"(\+{0,2}([\w.]+)=)(.*)", re.DOTALL)
 MULTIRUN = ("-m", "--multirun")
-CHOICES = (
-    *("model", "corpus", "questions", "sae", "trainer", "logger", "detector", "asking"),
-    *("interventions", "evaluation", "experiment", "sweep"),
-)
-"""Groups of settings, of which a file of `conf/` is chosen by name."""
 
 
 def check_old_names(arguments: Sequence[str]) -> None:
@@ -87,7 +85,6 @@ def literal(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: A value has no setting before it, is not text, or no name where one has to be.
     """
-    _check_composed(arguments)
     parser = OverridesParser.create()
     is_sweep = any(one in MULTIRUN for one in arguments)
     found = []
@@ -103,20 +100,33 @@ def literal(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_composed(arguments: Sequence[str]) -> None:
-    """Refuse what Hydra answers with a traceback while it puts the settings together."""
-    parser = OverridesParser.create()
-    chosen = [match for match in map(ASSIGNMENT.fullmatch, arguments) if match]
-    names = {match[2] for match in chosen}
-    for match in chosen:
-        name, value = match[2], match[3]
-        with suppress(HydraException):  # that Hydra says by itself
-            read = parser.parse_override(f"x={value}")
-            is_named = read.is_sweep_override() or isinstance(read.value(), str | list)
-            if name in CHOICES and not is_named:
-                raise ConfigError(f"{name}={value}: {name} is chosen by name; --help lists them")
-        if name.startswith("model.world.") and not names & {"model", "experiment", "sweep"}:
-            raise ConfigError(f"{name}: this model is not made here; add model=ghostworld-1")
+@contextmanager
+def composing(arguments: Sequence[str]) -> Iterator[None]:
+    """Say in one line what Hydra stumbles over, too, while it puts the settings together.
+
+    Raises:
+        ConfigError: They cannot be put together, and Hydra has no words for it.
+    """
+    try:
+        yield
+    except (ConfigError, HydraException):
+        raise
+    except (*MALFORMED, OmegaConfBaseException) as error:
+        told = next(filter(None, map(_stumbling_block, arguments)), None)
+        said = f"{' '.join(arguments)}: Hydra cannot put this together ({first_line(error)})"
+        raise ConfigError(told or said) from error
+
+
+def _stumbling_block(argument: str) -> str | None:
+    """Say of an argument what is likely wrong with it, given that one of them is."""
+    name, _, value = argument.lstrip("+~").partition("=")
+    if name.startswith("model.world."):
+        return f"{name}: this model is not made here; add model=ghostworld-1"
+    with suppress(HydraException):
+        read = OverridesParser.create().parse_override(f"x={value}")
+        if not ("." in name or read.is_sweep_override() or isinstance(read.value(), str)):
+            return f"{name}={value}: {name} is chosen by name; --help lists them"
+    return None
 
 
 def _is_meant(parser: OverridesParser, value: str, *, is_sweep: bool) -> bool:
@@ -128,7 +138,16 @@ def _is_meant(parser: OverridesParser, value: str, *, is_sweep: bool) -> bool:
     if parsed.is_sweep_override():
         return is_sweep and not Path(value).expanduser().exists()
     read = parsed._value
-    return read is None or isinstance(read, QuotedString | str)
+    return read is None or isinstance(read, QuotedString) or _is_whole(read)
+
+
+def _is_whole(read: object) -> bool:
+    """Tell whether it is a text without `${`, or with one that OmegaConf finds the end of."""
+    try:
+        OmegaConf.create({"x": read})
+    except OmegaConfBaseException:
+        return False
+    return isinstance(read, str)
 
 
 @cache
@@ -149,12 +168,11 @@ def _of(schema: type, prefix: str) -> Iterator[str]:
 def quote(value: str) -> str:
     r"""Quote a value so that Hydra's grammar, and OmegaConf after it, take it literally.
 
-    To OmegaConf a backslash tells only before `${`, to Hydra only before a quote.
+    To Hydra a backslash tells only before a quote.
 
     >>> print(quote(r"it's ${5}, \d"))
     'it\'s \${5}, \d'
     """
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", escaped)
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", uninterpolated(value))
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return "'" + escaped + "\\" * trailing + "'"

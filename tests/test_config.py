@@ -184,6 +184,16 @@ def test_a_tilde_is_the_home_and_a_typed_line_break_is_one(monkeypatch: pytest.M
     assert loaded.asking.p_true == "{question}\n{answer}"
 
 
+@pytest.mark.parametrize("path", ["a${b", "~/a ${b", r"a\${b}\n"])
+def test_a_path_with_an_open_brace_is_a_path(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    meant = path.replace("~", "/home/me").replace("\\$", "$")
+    typed = literal([f"corpus.path={path}", f"asking.template={path}{{question}}"])
+    loaded = detection("corpus=text", *typed)
+    assert loaded.corpus.path == meant
+    assert loaded.asking.template == path.replace("\\n", "\n") + "{question}"
+
+
 def test_a_runs_folder_lies_in_the_home_that_a_tilde_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     with initialize_config_dir(str(CONF), version_base="1.3"):

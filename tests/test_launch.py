@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,41 @@ def test_an_interrupt_while_settings_are_read_is_one_line(
         as_typed(lambda: None)()
     assert ended.value.code == 130
     assert capsys.readouterr().err == f"{launch.INTERRUPTED}\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"run": {"dir": "${nothing}/x"}}, "output_root, model.name: Interpolation key 'nothing'"),
+        ({"run": {"dir": "a\\${b"}}, "output_root, model.name: no viable alternative"),
+        (
+            {"run": {"dir": "x"}, "job": {"chdir": True}},
+            "hydra.job.chdir: paths are meant from where you are; leave it out",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_named_is_refused_before_it_is_made(
+    settings: dict[str, object], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        launch.Frame().on_run_start(OmegaConf.create({"hydra": {"job": {}, **settings}}))
+    assert capsys.readouterr().err.startswith(f"config: {answer}")
+
+
+def test_what_hydra_stumbles_over_while_it_composes_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumble() -> None:
+        assert os.environ[launch.FULL_ERROR] == "1", "Hydra prints a traceback itself"
+        raise TypeError("argument of type 'NoneType' is not iterable")
+
+    monkeypatch.setattr(launch.Frame, "is_composing", False)
+    monkeypatch.setenv(launch.FULL_ERROR, "0")
+    monkeypatch.setattr(sys, "argv", ["train.py", "trainer=2"])
+    with pytest.raises(SystemExit):
+        as_typed(stumble)()
+    line = "config: trainer=2: trainer is chosen by name; --help lists them\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(("rank", "folders"), [("0", ["outputs"]), ("1", [])])

@@ -6,7 +6,7 @@ from hydra.errors import HydraException
 from ghosttrack.config import load
 from ghosttrack.errors import ConfigError
 from ghosttrack.evaluation.roster import check_names
-from ghosttrack.typed import check_old_names, literal
+from ghosttrack.typed import check_old_names, composing, literal
 from tests.support.settings import PROGRAMS, composed
 
 TABLE = """\
@@ -133,7 +133,7 @@ detect detector.hypotheses=5 => detector.hypotheses=5 is for detector.associatio
 detect detector.association=murty | detector.hypotheses=0 => detector.hypotheses must be at least 1
 train trainer=2 => trainer=2: trainer is chosen by name; --help lists them
 train model=null => model=null: model is chosen by name; --help lists them
-train +sae={k: 3} => sae={k: 3}: sae is chosen by name; --help lists them
+train +sae={k: 0} => sae.k must be in 1..sae.d_sae=512, got 0
 train model.world.seed=0 => model.world.seed: this model is not made here; add model=ghostworld-1
 train output_root= => output_root is empty; give a path, or leave the setting out
 train model.path='' => model.path is empty; give a path, or leave the setting out
@@ -141,6 +141,12 @@ train sae.clip_norm=inf => sae.clip_norm must be a finite number, got inf
 train sae.seed=-1 => sae.seed must be in 0..2147483647, got -1
 detect evaluation.seed=4294967296 => evaluation.seed must be in 0..2147483647, got 4294967296
 extract store.skip_first=99999999999999999999 => store.skip_first must be below 2**63, got 99999999
+train model=gpt2-small | model.world.seed=1 => model.world.seed: this model is not made here; add mo
+train stage=null => stage=null: stage is chosen by name; --help lists them
+train logger=[null] => logger=[null]: logger is chosen by name; --help lists them
+train ++sae.prefixes.x=1 => ++sae.prefixes.x=1: Hydra cannot put this together (invalid literal for
+train model.path=${nothing} => model.path: Interpolation key 'nothing' not found
+train sae.k=${nothing} => sae.k: Interpolation key 'nothing' not found
 detect asking.entailment=x => asking.entailment compares samples: set asking.samples=10, say
 """
 """Program, what is typed, and the answer's first words."""
@@ -166,6 +172,7 @@ def test_a_wrong_command_is_answered_by_name(command: str, answer: str):
 def run_until_it_costs(program: str, typed: list[str]) -> None:
     """Do what the programs do before anything is read."""
     check_old_names(typed)
-    config = load(composed(program, *literal(typed)), PROGRAMS[program])
+    with composing(typed):
+        config = load(composed(program, *literal(typed)), PROGRAMS[program])
     if program == "detect":
         check_names(config.evaluation.compare)

@@ -63,7 +63,8 @@ def print_costs(costs: Sequence[Cost], folder: Path, console: Console) -> None:
         folder: On the disk that is written to.
         console: Where to.
     """
-    free = shutil.disk_usage(folder).free
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free
     has_gpu = any(cost.gpu_bytes for cost in costs)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("phase", "time", "memory", *(["GPU memory"] if has_gpu else []), "disk"):
