@@ -1,11 +1,12 @@
 """Detectors that must find nothing: an AUROC above chance means that the protocol leaks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from joblib import Parallel
 
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.baselines import Words
@@ -25,8 +26,9 @@ from ghosttrack.detector.learners.ridge import RidgeProbe
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.data import Available, EvaluationData
-from ghosttrack.evaluation.fitting import Fits, Job
+from ghosttrack.evaluation.fitting import Fits, Job, in_turn, prepare
 from ghosttrack.evaluation.result import Interval
+from ghosttrack.evaluation.roster import built_on
 from ghosttrack.evaluation.spec import PLACES, DetectorSpec
 from ghosttrack.evaluation.splits import Fold, learnable
 from ghosttrack.evaluation.summary import canary_result
@@ -107,6 +109,11 @@ class Canary(NamedTuple):
     signal: Int[np.ndarray, " sample"] | None = None
     """What the answers may really be told by: what is found among those that share it is a leak."""
 
+    @property
+    def detector(self) -> str:
+        """The detector that learns shuffled labels; empty where none does."""
+        return self.name.partition(":")[2]
+
     def jobs(self, folds: Iterable[Fold]) -> list[Job]:
         """Prepare it for every fold."""
         return [Job(CANARY + self.name, fold, self.learner, self.labels) for fold in folds]
@@ -159,41 +166,55 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Availa
 
 
 class Learned(NamedTuple):
-    """A detector that learns shuffled labels."""
+    """A detector that learned shuffled labels."""
 
     canary: Canary
-    jobs: list[Job]
+    prob: Float[np.ndarray, " sample"]
 
 
 def through_detectors(
     fits: Fits,
     specs: Sequence[DetectorSpec],
-    shuffled: Int[np.ndarray, " sample"],
-    leader: str | None = None,
+    shuffle: Canary,
+    leader: str | None,
+    parallel: Parallel,
+    seed: int,
 ) -> list[Learned]:
     """Let detectors learn shuffled labels by the classifiers that they have chosen.
 
-    The leader takes part, which a report opens with unless it recommends another; of those that
-    stand alone each that reads what none before it does. What looks at labels that it is to predict
-    finds the shuffled ones.
+    The leader, which a report opens with, takes part with all that it is fused or chosen from; of
+    those that stand alone each that reads what none before it does. What looks at labels that it is
+    to predict finds the shuffled ones.
     """
-    seen, found = set[str](), list[Learned]()
-    for spec in specs:
+    rows = {spec.name: spec for spec in specs if spec.name in fits.fits}
+    chosen = [
+        Canary(f"{SHUFFLE}:{name}", shuffle.learner, shuffle.labels)
+        for name in _of_every_family(fits, rows, leader)
+    ]
+    again = fits.anew(shuffle.labels)
+    built = built_on([one.detector for one in chosen], rows)
+    for now in in_turn(rows[name] for name in rows if name in built and not rows[name].within):
+        again.run(parallel, map(fits.settled, again.jobs(now)), seed)
+    if leader in fits.recommended:
+        again.recommend(rows[leader], specs)
+    return [Learned(one, again.cross_fit(one.detector).prob) for one in chosen]
+
+
+def _of_every_family(
+    fits: Fits, rows: Mapping[str, DetectorSpec], leader: str | None
+) -> Iterator[str]:
+    """Name the leader and, in their order, those that read what none before them does."""
+    seen = set[str]()
+    for name, spec in rows.items():
         read = {*spec.reads, *spec.needs}
-        is_new = spec.name == leader or not (read <= seen or spec.stacked)
-        if not is_new or spec.option_of or spec.name not in fits.fits:
+        is_whole = bool(spec.stacked or spec.within)
+        is_new = not (read <= seen or is_whole or spec.option_of)
+        if not (is_new or name == leader):
             continue
-        jobs = list(fits.jobs([spec]))
-        if isinstance(jobs[0].learner, BestColumn | LabelFree):
-            continue
-        seen |= read
-        canary = Canary(f"{SHUFFLE}:{spec.name}", jobs[0].learner, shuffled)
-        mine = [
-            job._replace(name=CANARY + canary.name, labels=shuffled, option=fit.option)
-            for job, fit in zip(jobs, fits.fits[spec.name], strict=True)
-        ]
-        found.append(Learned(canary, mine))
-    return found
+        one = None if is_whole else prepare(spec, fits.data, fits.folds[0].train, {})
+        if one is None or not isinstance(one.learner, BestColumn | LabelFree):
+            seen |= read
+            yield name
 
 
 class CanaryDesign(NamedTuple):

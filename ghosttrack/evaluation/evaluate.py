@@ -39,7 +39,7 @@ from ghosttrack.evaluation.result import (
     Pair,
     PartGain,
 )
-from ghosttrack.evaluation.roster import BASE, COMPETING, NULL, PARTS, pairs, sees_most
+from ghosttrack.evaluation.roster import BASE, COMPETING, NULL, PARTS, leads, pairs
 from ghosttrack.evaluation.spec import DetectorSpec
 from ghosttrack.evaluation.splits import Fold, nested_folds
 from ghosttrack.evaluation.subsets import drawn_together, outer_folds, subsets
@@ -125,17 +125,8 @@ def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) ->
     for now in in_turn(spec for spec in design.specs if not spec.within):
         fits.run(parallel, chain(fits.jobs(now), jobs), seed)
         jobs = []
-    cheap = sorted(design.specs, key=lambda spec: spec.forwards)
     for one in (spec for spec in design.specs if spec.within):
-        fitted = [
-            spec.name
-            for spec in cheap
-            if spec.competes and spec.name in fits.fits and spec.forwards <= one.within
-        ]
-        if fitted:
-            fits.recommend(one.name, fitted)
-        else:
-            fits.left_out[one.name] = f"no detector of at most {one.within:g} passes was judged"
+        fits.recommend(one, design.specs)
     return fits
 
 
@@ -221,22 +212,18 @@ def _verdicts(
     A fold that holds more right answers leaves fewer of them to its training rows, which alone
     would put the AUROC of all pairs below 0.5. Where relations differ, pairs are of one as well.
     """
-    judged = list(design.canaries)
-    if shuffle := next((one for one in judged if one.name == SHUFFLE), None):
-        leader = sees_most(spec.name for spec in design.specs if spec.name in fits.fits)
-        learned = through_detectors(fits, design.specs, shuffle.labels, leader)
-        fits.run(parallel, [job for one in learned for job in one.jobs], seed)
-        judged += [one.canary for one in learned]
+    judged = [(one, fits.cross_fit(CANARY + one.name).prob) for one in design.canaries]
+    if shuffle := next((one for one in design.canaries if one.name == SHUFFLE), None):
+        leader = leads(fits.recommended, fits.fits)
+        judged += through_detectors(fits, design.specs, shuffle, leader, parallel, seed)
     strata, is_real = design.folds, fits.data.is_real
     if is_real:
         _, relation = np.unique(fits.data.answers.relations, return_inverse=True)
         strata = crossed(strata, relation)
     pairs_of = CanaryDesign(strata, design.resamples, len(judged), is_real)
-    tasks = (
-        delayed(judge)(one, fits.cross_fit(CANARY + one.name).prob, pairs_of) for one in judged
-    )
+    tasks = (delayed(judge)(canary, prob, pairs_of) for canary, prob in judged)
     found = cast("list[CanaryVerdict]", parallel(tasks))
-    return {one.name: result for one, result in zip(judged, found, strict=True)}
+    return {one.name: result for (one, _), result in zip(judged, found, strict=True)}
 
 
 def _differences(

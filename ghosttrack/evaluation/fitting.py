@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -105,8 +106,27 @@ class Fits:
         for name, fit in zip(names, cast("list[FoldFit]", parallel(tasks())), strict=True):
             self.fits.setdefault(name, []).append(fit)
 
-    def recommend(self, name: str, competing: Sequence[str]) -> None:
-        """Let the inner folds of every outer fold choose one of these, cheap ones first."""
+    def anew(self, labels: Int[np.ndarray, " sample"]) -> "Fits":
+        """Begin again with other labels."""
+        return Fits(
+            self.data._replace(answers=replace(self.data.answers, labels=labels)), self.folds
+        )
+
+    def settled(self, job: Job) -> Job:
+        """Let a job take the classifier that this detector has chosen in its fold."""
+        return job._replace(option=self.fits[job.name][job.fold.number].option)
+
+    def recommend(self, chooser: DetectorSpec, specs: Iterable[DetectorSpec]) -> None:
+        """Let the inner folds of every outer fold choose one of those that were fitted."""
+        name, most = chooser.name, chooser.within
+        competing = [
+            spec.name
+            for spec in sorted(specs, key=lambda spec: spec.forwards)
+            if spec.competes and spec.name in self.fits and spec.forwards <= most
+        ]
+        if not competing:
+            self.left_out[name] = f"no detector of at most {most:g} passes was judged"
+            return
         ranks = np.array([[self._rank(one, fold) for one in competing] for fold in self.folds])
         best = [competing[at] for at in map(first_of_best, ranks)]
         self.fits[name] = [

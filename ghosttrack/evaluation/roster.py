@@ -372,8 +372,13 @@ def pairs(specs: Iterable[DetectorSpec], *, written: bool) -> list[tuple[str, st
     ]
 
 
-def sees_most(names: Iterable[str]) -> str | None:
-    """Name the detector that reads most, but what only a generated world knows; None of none."""
+def leads(recommended: Iterable[str], names: Iterable[str]) -> str | None:
+    """Name the detector that a report opens with: the first that the inner folds recommend.
+
+    Where they may recommend none, that of `names` which reads most, but what only a generated world
+    knows; None of none.
+    """
     given = set(names)
     held = [one for one in DETECTORS if one.name in given and "exposure" not in one.reads]
-    return max(held, key=lambda one: len(one.reads) + len(one.stacked)).name if held else None
+    most = max(held, key=lambda one: len(one.reads) + len(one.stacked)).name if held else None
+    return next(iter(recommended), most)

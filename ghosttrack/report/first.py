@@ -18,6 +18,10 @@ RANKED = 100
 """Answers of the rarer label, below which two good detectors cannot be told apart."""
 
 
+HIDDEN = 0.6
+"""AUROC of a leak that canaries are to find."""
+
+
 class KeyNumber(NamedTuple):
     """A number that is read from afar."""
 
@@ -166,4 +170,16 @@ def leaks(evaluation: Evaluation) -> str:
         return (
             f"{said}; above chance, for a reason that is no leak: {', '.join(evaluation.signals)}."
         )
-    return f"{said}, none above chance."
+    return f"{said}, none shown to be above chance{_room(evaluation)}."
+
+
+def _room(evaluation: Evaluation) -> str:
+    """Say how great a leak canaries could have missed."""
+    ends = sorted(ci.high for ci in evaluation.canaries_ci.values() if isfinite(ci.high))
+    if not ends:
+        return "; too few answers for an interval, so nothing is excluded"
+    few = "; so few answers can hide a leak" if ends[len(ends) // 2] > HIDDEN else ""
+    return (
+        f". Their intervals end at {number(ends[0], 2)} to {number(ends[-1], 2)}: a smaller leak is"
+        f" not excluded{few}"
+    )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Row
-from ghosttrack.evaluation.roster import COLORS, sees_most
+from ghosttrack.evaluation.roster import COLORS, leads
 from ghosttrack.report.first import CHANCE, ORACLE, OWN, is_beside
 from ghosttrack.report.pictures import ACCENT, FAINT, INK
 
@@ -116,7 +116,7 @@ def _named(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         for row in usable
         if all(one.auroc < row.auroc for one in usable if _order(one) < _order(row))
     ]
-    leaders = (*evaluation.recommended, sees_most(evaluation.scores))
+    leaders = (*evaluation.recommended, leads((), evaluation.scores))
     always = (OWN, "tracks", "null:shuffled", "control:surface", *leaders)
     return [*best, *(row.detector for row in rows if row.detector in always)]
 

@@ -14,7 +14,7 @@ from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.evaluation.canaries import kind
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliability, Row
-from ghosttrack.evaluation.roster import COLORS, TITLES, sees_most
+from ghosttrack.evaluation.roster import COLORS, TITLES, leads
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
 from ghosttrack.report.contents import ReportContents
@@ -125,14 +125,11 @@ def _write_all(folder: Path, answers: Answers, risk: Float[np.ndarray, " sample"
 def risk_detector(evaluation: Evaluation) -> str:
     """Name the detector whose probability stands beside each answer.
 
-    The one that inner folds recommend, where any may; else the one that sees most; where the roster
-    has none of them, that of most forward passes.
+    Where the roster names none that leads, it is that of most forward passes.
     """
-    if evaluation.recommended:
-        return next(iter(evaluation.recommended))
     rows = [row for row in evaluation.rows if row.subset == ALL]
     costly = max(rows, key=lambda row: row.forwards).detector
-    return sees_most(evaluation.scores) or costly
+    return leads(evaluation.recommended, evaluation.scores) or costly
 
 
 def flagged_from(evaluation: Evaluation, detector: str) -> str:

@@ -10,9 +10,9 @@ from ghosttrack.detector.table import Table
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import resample
 from ghosttrack.evaluation.canaries import (
-    CANARY,
     KINDS,
     SIGNALS,
+    Canary,
     CanaryDesign,
     CanaryVerdict,
     canaries,
@@ -23,7 +23,7 @@ from ghosttrack.evaluation.canaries import (
 )
 from ghosttrack.evaluation.crossfit import assemble, fit_fold
 from ghosttrack.evaluation.data import EvaluationData
-from ghosttrack.evaluation.fitting import Fits
+from ghosttrack.evaluation.fitting import Fits, in_turn
 from ghosttrack.evaluation.roster import find
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.spec import PLACES
@@ -219,33 +219,49 @@ class Peeking(Columns):
         return labels[test] + super().fit_predict(option, labels, train, test, seed)
 
 
-@pytest.mark.parametrize("name", ["output", "tracks", "prior", "output_shrunk"])
-def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str):
+def who_sings(peeks: str, leader: str) -> dict[str, bool]:
+    """Let one of these detectors look at the labels that it is to predict."""
     tables = {
         one: Table(("a", "b"), np.random.default_rng(at).normal(size=(N, 2)))
         for at, one in enumerate(("tracks", "prior"))
     }
     given = data(**tables)
     folds = folds_of(given)
-    specs = [find(one) for one in ("output_best", "output", *tables, "output_shrunk")]
-    quick = [one._replace(learner=lambda x: Columns(x.values, LINEAR[1:])) for one in specs[1:]]
+    alone = ("output", *tables, "output_shrunk")
     specs = [
-        one._replace(learner=lambda x: Peeking(x.values, LINEAR[1:])) if one.name == name else one
-        for one in (specs[0], *quick)
+        find("output_best"),
+        *(
+            find(name)._replace(
+                learner=lambda x, kind=Peeking if name == peeks else Columns: kind(
+                    x.values, LINEAR[1:]
+                )
+            )
+            for name in alone
+        ),
+        *map(find, ("prior+output", "recommended")),
     ]
     fits = Fits(given, folds)
+    shuffled = np.random.default_rng(5).permutation(given.answers.labels)
+    shuffle = Canary("label_shuffle", Columns(np.zeros((N, 1)), LINEAR), shuffled)
     with Parallel(n_jobs=1) as parallel:
-        fits.run(parallel, fits.jobs(specs), 0)
-        shuffled = np.random.default_rng(5).permutation(given.answers.labels)
-        learned = through_detectors(fits, specs, shuffled, leader="output_shrunk")
-        fits.run(parallel, [job for one in learned for job in one.jobs], 0)
-    sing = {
-        one.canary.name
-        for one in learned
-        if judge(
-            one.canary, fits.cross_fit(CANARY + one.canary.name).prob, design(given, folds)
-        ).sings
-    }
-    assert len(learned) == 4
-    assert sing == {f"label_shuffle:{name}"}
-    assert kind(f"label_shuffle:{name}") == KINDS["label_shuffle"]
+        for now in in_turn(specs[:-1]):
+            fits.run(parallel, fits.jobs(now), 0)
+        fits.recommend(specs[-1], specs)
+        learned = through_detectors(fits, specs, shuffle, leader, parallel, 0)
+    found = {one.canary.name: judge(*one, design(given, folds)).sings for one in learned}
+    assert {kind(name) for name in found} == {KINDS["label_shuffle"]}
+    return {name.removeprefix("label_shuffle:"): sings for name, sings in found.items()}
+
+
+@pytest.mark.parametrize("name", ["output", "tracks", "prior", "output_shrunk"])
+def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str):
+    found = who_sings(name, leader="output_shrunk")
+    assert len(found) == 4
+    assert [one for one, sings in found.items() if sings] == [name]
+
+
+@pytest.mark.parametrize("leader", ["prior+output", "recommended"])
+def test_what_leads_learns_shuffled_labels_through_its_parts(leader: str):
+    assert who_sings("prior", leader) == {
+        "output": False, "tracks": False, "prior": True, leader: True
+    }  # fmt: skip

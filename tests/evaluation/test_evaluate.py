@@ -62,7 +62,7 @@ CANARIES = (
 SHUFFLED = {
     f"label_shuffle:{name}"
     for name in ("output", "lens", "probe", "raw_latents", "tracks", "streaming", "ghosts",
-    "owner", "quick", "prior", "states:prompt_last", "subject_known", "everything")
+    "owner", "quick", "prior", "states:prompt_last", "subject_known", "recommended")
 }  # fmt: skip
 OF_OTHERS = ("prior_of_another", "states_of_another")
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ghosttrack.evaluation.result import Interval
-from ghosttrack.report.first import thin, verdict
+from ghosttrack.evaluation.result import UNDEFINED, Interval
+from ghosttrack.report.first import leaks, thin, verdict
 from tests.report.materials import evaluation
 
 
@@ -38,3 +38,16 @@ def test_the_recommended_detector_is_named_by_what_it_is():
     )
     chosen = replace(found, rows=rows, recommended={"recommended": "probe+output"})
     assert "(what the inner folds choose: probe+output)" in verdict(chosen, "recommended")
+
+
+@pytest.mark.parametrize(
+    ("ci", "said"),
+    [
+        (Interval(0.45, 0.54), "end at 0.54 to 0.54: a smaller leak is not"),
+        (Interval(0.2, 0.81), "not excluded; so few answers can hide a leak."),
+        (UNDEFINED, "too few answers for an interval, so nothing is excluded."),
+    ],
+)
+def test_canaries_say_how_great_a_leak_they_could_have_missed(ci: Interval, said: str):
+    found = replace(evaluation(), canaries={"index": 0.5}, canaries_ci={"index": ci}, singing={})
+    assert said in leaks(found)

@@ -133,10 +133,10 @@ def test_a_number_that_is_not_defined_is_a_dash(page: Page):
 
 
 def test_canaries_are_judged(page: Page):
-    assert page.row("length") == ["length", "0.500 [0.440, 0.560]", "no leak found"]
+    assert page.row("length") == ["length", "0.500 [0.440, 0.560]", "no leak above 0.560"]
     song = "sings: the order of the answers tells the wrong ones"
     assert page.row("index") == ["index", "0.610 [0.530, 0.700]", song]
-    assert page.row("untrained")[2] == "no leak found"
+    assert page.row("untrained")[2].startswith("no leak above 0.")
 
 
 def test_reliability_is_told_at_another_share_of_hallucinated_answers(page: Page):
