@@ -48,9 +48,10 @@ class Row:
     recall: float
     f1: float
     ece: float
-    """Expected calibration error over `scores.N_BINS` bins of equal mass; noise alone raises it."""
+    """Expected calibration error over `scores.N_BINS` bins of equal mass; noise raises it, draws
+    once more: it has no interval."""
     ece_unbiased: float
-    """The same less its bias (`bootstrap.unbiased`), whose interval is that of `ece`."""
+    """The same less its bias (`bootstrap.unbiased`)."""
     smooth_ece: float
     """Without bins (`scores.smooth_ece`)."""
     brier: float
@@ -62,7 +63,7 @@ class Row:
     """Prediction rejection ratio (`scores.rejection_ratio`): 1 if perfect, 0 by chance."""
     auroc_ci: Interval
     intervals: Mapping[str, Interval]
-    """Interval of every number above, by its name."""
+    """Interval of the numbers above, by their names."""
     forwards: float
     """Forward passes per answer that the detector needs."""
     note: str = ""

@@ -142,7 +142,8 @@ def _summary(
         if n_groups > 1:
             draws = score(tabulated, drawn)
             intervals = {name: interval(values) for name, values in draws._asdict().items()}
-            calibration["ece_unbiased"], intervals["ece"] = unbiased(point["ece"], draws.ece)
+            calibration["ece_unbiased"], of_ece = unbiased(point["ece"], draws.ece)
+            intervals |= {"ece": UNDEFINED, "ece_unbiased": of_ece}
             aurocs = draws.auroc
         calibration["smooth_ece"] = smooth_ece(kept, entry.fit.prob[mask])
     row = Row(

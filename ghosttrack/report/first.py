@@ -81,7 +81,11 @@ def key_numbers(evaluation: Evaluation, detector: str) -> list[KeyNumber]:
     gain = (
         KeyNumber(f"{pair.delta:+.3f}", _ends(pair.ci, "+"), "AUROC beyond the model's own say")
         if pair is not None and isfinite(pair.delta)
-        else KeyNumber(number(row.ece), _ends(row.intervals.get("ece")), "calibration error (ECE)")
+        else KeyNumber(
+            number(row.ece_unbiased),
+            _ends(row.intervals.get("ece_unbiased")),
+            "calibration error (ECE less its bias)",
+        )
     )
     return [
         KeyNumber(number(row.auroc), _ends(row.auroc_ci), f"AUROC of {detector}; chance is 0.5"),
