@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.stats import rankdata
 
 from ghosttrack.analysis.samples import SCORE, Samples, read_samples
 from ghosttrack.command import make_folder, say
 from ghosttrack.detector.learners.baselines import Words
-from ghosttrack.detector.learners.classifiers import SAME_RHO, moments, z
+from ghosttrack.detector.learners.classifiers import SAME_RHO
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import interval, resample
 from ghosttrack.evaluation.result import Interval
@@ -68,8 +69,9 @@ def audit(path: Path, precision: float, out: Path | None) -> None:
     rows = judge(samples, precision)
     findings = {
         "texts across splits": across_splits(samples),
-        "columns": same_columns(samples.scores),
+        "columns": same_columns(samples),
         "direction": turned(rows),
+        "perfect": perfect(rows),
         "labels": label_noise(samples),
         "precision": imprecise(rows, precision),
         "question-only skill": question_skill(rows),
@@ -121,21 +123,22 @@ def across_splits(samples: Samples) -> list[str]:
     return found
 
 
-def same_columns(scores: Mapping[str, Float[np.ndarray, " sample"]]) -> list[str]:
-    """Name scores that say nothing, or what an earlier one says."""
-    found = [] if scores else [f"no column {SCORE}<name>: only texts and order are judged"]
+def same_columns(samples: Samples) -> list[str]:
+    """Name scores that say nothing, or rank answers as an earlier one does."""
+    found = [] if samples.scores else [f"no column {SCORE}<name>: only texts and order are judged"]
     kept = dict[str, np.ndarray]()
-    for name, column in scores.items():
-        known = column[np.isfinite(column)]
-        if len(known) < len(column):
-            found.append(f"{name} is not a number in {len(column) - len(known)} rows")
-        if not len(known) or np.ptp(known) == 0:
+    for name, column in samples.scores.items():
+        unknown = np.isnan(column)
+        if unknown.any():
+            n, wrong = int(unknown.sum()), int(samples.labels[unknown].sum())
+            found.append(f"{name} is not a number in {n} rows, {wrong} of them hallucinated")
+        if np.unique(column[~unknown]).size < 2:
             found.append(f"{name} is constant")
             continue
-        one = z(column[:, None], *moments(column[:, None]))[:, 0]
+        one = _ranked(column)
         twin = next((a for a, b in kept.items() if abs(np.corrcoef(one, b)[0, 1]) > SAME_RHO), None)
         if twin is not None:
-            found.append(f"{name} is {twin} again (|rho| > {SAME_RHO})")
+            found.append(f"{name} is {twin} again (|rho| of ranks > {SAME_RHO})")
         else:
             kept[name] = one
     return found
@@ -202,9 +205,11 @@ def _judged(
 
 
 def _ranked(column: Float[np.ndarray, " sample"]) -> Float[np.ndarray, " sample"]:
-    """Put what is not a number in the middle."""
-    known = column[np.isfinite(column)]
-    return np.where(np.isfinite(column), column, np.median(known) if len(known) else 0.0)
+    """Replace numbers by their ranks; what is not a number stands in the middle."""
+    known = ~np.isnan(column)
+    ranks = np.full(len(column), (known.sum() + 1) / 2)
+    ranks[known] = rankdata(column[known])
+    return ranks
 
 
 def alone(samples: Samples) -> dict[str, Float[np.ndarray, " sample"]]:
@@ -263,6 +268,15 @@ def turned(rows: Sequence[AuditRow]) -> list[str]:
         " is its sign turned?"
         for row in rows
         if row.split == "all" and row.score not in TRIVIAL and row.ci.high < 0.5
+    ]
+
+
+def perfect(rows: Sequence[AuditRow]) -> list[str]:
+    """Name scores that make no error, as only labels do."""
+    return [
+        f"{row.score} makes no error on {row.split}: does it know the labels?"
+        for row in rows
+        if row.auroc in (0.0, 1.0) and row.score not in TRIVIAL and isfinite(row.ci.low)
     ]
 
 

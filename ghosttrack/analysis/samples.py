@@ -78,16 +78,21 @@ def _table(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             check_header(str(path), (name.strip().lower() for name in rows.fieldnames or ()))
-            return [
-                {
-                    (name if name.startswith(SCORE) else name.strip().lower()): value or ""
-                    for name, value in row.items()
-                    if name is not None
-                }
-                for row in rows
-            ]
+            found = []
+            for row in rows:
+                if None in row:
+                    raise DataError(
+                        f"{path}, line {rows.line_num}: more cells than the first line has names;"
+                        ' a text that holds a comma stands in "quotes"'
+                    )
+                found.append({_small(name): value or "" for name, value in row.items()})
+            return found
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no .csv of UTF-8 text ({error})") from error
+
+
+def _small(name: str) -> str:
+    return name if name.startswith(SCORE) else name.strip().lower()
 
 
 def _evaluation(folder: Path) -> Samples:

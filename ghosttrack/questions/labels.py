@@ -299,7 +299,7 @@ def _is_echo(answer: str, reference: str, question: str) -> bool:
     _, _, name = reference.partition(" ")
     ignored = re.IGNORECASE if question == question.casefold() else re.NOFLAG
     is_told = NAMED.match(reference) and _quotes(answer, reference)
-    return not is_told or _quotes(question, name, ignored)
+    return not is_told or _quotes(question[1:], name, ignored)  # any question's first is a capital
 
 
 def _quotes(text: str, phrase: str, ignored: re.RegexFlag = re.NOFLAG) -> bool:

@@ -71,13 +71,24 @@ def test_planted_faults_are_each_named(tmp_path: Path):
     silent = next(row for row in rows if row["label"] == 0 and row["id"] > right["id"])
     silent["answer"] = "I don't know."
     for row in rows:
-        row |= {"score:twin": -3 * row["score:good"], "score:flat": 1.0}
+        good = row["score:good"]
+        row |= {
+            "score:twin": -(2**good),
+            "score:flat": 1.0,
+            "score:leak": row["label"] + 0.1 * good,
+        }
+        row |= {"score:holes": "nan" if row["label"] else good}
     found = said(written(tmp_path, rows), tmp_path, precision=0.01)
     assert [line.split(":")[0] for line in found["texts across splits"]] == [
         "1 question in several splits", "1 group in several splits",
         "1 question-and-answer pair more than once",
     ]  # fmt: skip
-    assert found["columns"] == ["twin is good again (|rho| > 0.999)", "flat is constant"]
+    n_wrong = sum(row["label"] for row in rows)
+    assert found["columns"] == [
+        "twin is good again (|rho| of ranks > 0.999)", "flat is constant",
+        f"holes is not a number in {n_wrong} rows, {n_wrong} of them hallucinated",
+    ]  # fmt: skip
+    assert found["perfect"][0] == "leak makes no error on all: does it know the labels?"
     assert 'echo the question: "The king of old Oslo"' in found["labels"][0]
     assert 'say nothing: "I don\'t know."' in found["labels"][1]
     assert [line.partition(":")[0] for line in found["precision"]] == ["all", "test", "train"]
@@ -138,6 +149,13 @@ def test_headers_in_capitals_are_read_and_a_file_without_scores_is_told(tmp_path
         read_samples(tmp_path / "scores.json")
 
 
+def test_a_score_without_bounds_ranks_first(tmp_path: Path):
+    path = tmp_path / "scores.csv"
+    rows = [f"q{at},a,{at % 2},{'inf' if at % 2 else at}" for at in range(40)]
+    path.write_text("\n".join(["question,answer,label,score:a", *rows]))
+    assert judge(read_samples(path), 0.01)[0].auroc == 1.0
+
+
 def test_one_group_gives_no_interval(tmp_path: Path):
     path = tmp_path / "scores.csv"
     rows = [f"q{at},a,{at % 2},0.{at},g" for at in range(40)]
@@ -155,6 +173,7 @@ def test_one_group_gives_no_interval(tmp_path: Path):
         ("question,answer,label\ncaf\xe9,b,1\n", "is no .csv of UTF-8 text"),
         ("question,answer,label\na,b,maybe\n", "row 1: label must be 0, 1, correct or error"),
         ("question,answer,label\na,b,1\nc,d,error\n", "every label is the same"),
+        ("question,answer,label\na,b,c,1\n", "line 2: more cells than the first line has names"),
         ("question,answer,label,Label\na,b,1,0\n", "more than one column is named label; keep one"),
     ],
 )

@@ -59,6 +59,7 @@ CASES = [
     (WHICH_BAND, "The Band", "The Band|The Hawks", "correct"),
     (WHICH_BAND, "the band Kiss", "The Band|The Hawks", "wrong"),
     (WHICH_BAND, "The Hawks", "The Band|The Hawks", "correct"),
+    ("Who sang My Generation?", "The Who", "The Who", "correct"),
     (KEY, "It is in E minor.", "A minor", "wrong"),
     (KEY, "It is in A minor.", "A minor", "correct"),
     (KEY, "A flat", "A minor", "wrong"),
