@@ -9,21 +9,14 @@ Examples:
     python detect.py estimate=true
 """
 
-import hydra
-from omegaconf import DictConfig
-
-from ghosttrack.config import load
 from ghosttrack.detect_config import DetectProgram
-from ghosttrack.launch import as_typed, program
+from ghosttrack.launch import program
 from ghosttrack.pipelines.made_model import make_model
 
 
-@as_typed
-@hydra.main(version_base="1.3", config_path="conf", config_name="detect")
-@program
-def main(cfg: DictConfig) -> None:
-    """Compose, check, detect."""
-    config = load(cfg, DetectProgram)
+@program("detect", DetectProgram)
+def main(config: DetectProgram) -> None:
+    """Make the model where it is made here, and detect."""
     if not config.questions.kind.is_ready:
         make_model(config)
     if config.questions.kind.is_ready:

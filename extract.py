@@ -7,20 +7,14 @@ Examples:
     python extract.py estimate=true
 """
 
-import hydra
-from omegaconf import DictConfig
-
-from ghosttrack.config import ExtractProgram, load
-from ghosttrack.launch import as_typed, program
+from ghosttrack.config import ExtractProgram
+from ghosttrack.launch import program
 from ghosttrack.pipelines.made_model import make_model
 
 
-@as_typed
-@hydra.main(version_base="1.3", config_path="conf", config_name="extract")
-@program
-def main(cfg: DictConfig) -> None:
-    """Compose, check, extract."""
-    config = load(cfg, ExtractProgram)
+@program("extract", ExtractProgram)
+def main(config: ExtractProgram) -> None:
+    """Make the model where it is made here, and extract."""
     make_model(config)
     if config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run

@@ -8,20 +8,14 @@ Examples:
     python train.py -m sae.d_sae=256,512 sae.k=8,16
 """
 
-import hydra
-from omegaconf import DictConfig
-
-from ghosttrack.config import TrainProgram, load
-from ghosttrack.launch import as_typed, program
+from ghosttrack.config import TrainProgram
+from ghosttrack.launch import program
 from ghosttrack.pipelines.made_model import make_model
 
 
-@as_typed
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@program
-def main(cfg: DictConfig) -> None:
-    """Compose, check, train."""
-    config = load(cfg, TrainProgram)
+@program("train", TrainProgram)
+def main(config: TrainProgram) -> None:
+    """Make the model where it is made here, and train."""
     make_model(config)
     if config.estimate:
         from ghosttrack.pipelines.estimate import estimate as run

@@ -165,13 +165,13 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
     """
     import hydra
 
-    from ghosttrack.launch import as_typed, program
+    from ghosttrack.launch import as_typed, framed
 
     if not CONF.is_dir():
         sys.exit(f"{CONF} is missing; install from a checkout: pip install -e .")
     typed = sys.argv
 
-    @program
+    @framed
     def whole(cfg: "DictConfig") -> None:
         sys.argv = typed
         if cfg.estimate:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
@@ -30,6 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ghosttrack.command import mute, take_any_text
+from ghosttrack.config import Schema, load
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
 from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last, write_json
 from ghosttrack.processes import place
@@ -63,7 +65,23 @@ class JobStatus(NamedTuple):
     """Of its last run if it was queued again; none if it never came to its end."""
 
 
-def program(task: Task) -> Callable[[DictConfig], int | None]:
+def program(
+    name: str, schema: type[Schema]
+) -> Callable[[Callable[[Schema], None]], Callable[[], None]]:
+    """Make a program of what a script beside `conf/` does with the settings `conf/<name>.yaml`."""
+
+    def made(main: Callable[[Schema], None]) -> Callable[[], None]:
+        @framed
+        @functools.wraps(main)
+        def task(cfg: DictConfig) -> None:
+            main(load(cfg, schema))
+
+        return as_typed(hydra.main(version_base="1.3", config_path="conf", config_name=name)(task))
+
+    return made
+
+
+def framed(task: Task) -> Callable[[DictConfig], int | None]:
     """Wrap a Hydra task function.
 
     A sweep job is run again as a single run in a fresh process: Lightning starts the other ranks of
@@ -242,7 +260,7 @@ def _run_anew(task: Task) -> int:
     hydra = HydraConfig.get()
     command = [
         sys.executable,
-        str(Path(hydra.runtime.cwd, inspect.getfile(task))),
+        str(Path(hydra.runtime.cwd, inspect.getfile(inspect.unwrap(task)))),
         *hydra.overrides.task,
         f"{RUN_DIR}{quote(hydra.runtime.output_dir)}",
         "hydra.mode=RUN",

@@ -17,15 +17,17 @@ from ghosttrack import launch
 from ghosttrack.files import link_last
 from ghosttrack.launch import _take, as_typed
 from ghosttrack.typed import literal, quote
+from tests.support.commands import ROOT
+from tests.support.settings import PROGRAMS
 
 PROGRAM = """
 import os
 import hydra
 from ghosttrack.errors import ConfigError, DataError
-from ghosttrack.launch import program
+from ghosttrack.launch import framed
 
 @hydra.main(version_base="1.3", config_path=None)
-@program
+@framed
 def main(cfg):
     print(f"pid {os.getpid()} x {cfg.get('x')!r}")
     if cfg.get("x") == 13:
@@ -114,6 +116,32 @@ def test_an_interrupt_while_settings_are_read_is_one_line(
         as_typed(lambda: None)()
     assert ended.value.code == 130
     assert capsys.readouterr().err == f"{launch.INTERRUPTED}\n"
+
+
+CTRL_C = """
+import runpy, sys
+class Finder:
+    def find_spec(name, *_):
+        if name.partition(".")[0] not in ("ghosttrack", "sweep", *sys.stdlib_module_names):
+            raise KeyboardInterrupt  # where the first library's import would begin
+sys.meta_path.insert(0, Finder)
+first, name = sys.argv = sys.argv[1:]
+run = runpy.run_module if first == "-m" else runpy.run_path
+run(name if first == "-m" else first, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *(f"{name}.py x" for name in PROGRAMS),
+        *("-m ghosttrack", "-m ghosttrack.analysis.cases", "-m sweep.collect"),
+    ],
+)
+def test_a_ctrl_c_in_a_programs_first_imports_is_one_line(named: str) -> None:
+    command = [sys.executable, "-c", CTRL_C, *named.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize(
