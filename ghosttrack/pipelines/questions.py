@@ -13,6 +13,7 @@ from ghosttrack.questions.asking import (
     part_shots,
     templated,
     user_turn,
+    with_template,
 )
 from ghosttrack.questions.config import (
     AUTO,
@@ -46,17 +47,18 @@ def _asked(setup: Setup[DetectProgram]) -> QuestionSet:
                 f"asking={asking.kind.name} is not for questions=ghostworld, which are asked in the"
                 " words that the model was trained on; drop asking="
             )
-        return templated(world_questions(setup.world, chosen.num, seed), asking)
+        asked = world_questions(setup.world, chosen.num, seed)
+        return templated(asked, with_template(asking, chosen.template))
     bare = read_questions(chosen)
     kind = chosen_kind(asking, chosen, setup.tokenizer)
     shots = ()
     if kind is not AskingKind.plain and (asking.shots or asking.shots_path):
         shots, bare = part_shots(bare, asking, seed)
-    if kind is AskingKind.few_shot:
-        asking = as_few_shot(asking, shots)
-    elif kind is AskingKind.chat:
-        asking = as_chat(asking, chosen.template, shots, setup.tokenizer)
+    if kind is AskingKind.chat:
+        asking = as_chat(asking, shots, setup.tokenizer)
         bare = replace(bare, turn=user_turn(setup.tokenizer))
+    else:
+        asking = as_few_shot(with_template(asking, chosen.template), shots)
     asked = fitting(templated(bare, asking), setup.tokenizer, setup.n_ctx)
     return asked.drawn(chosen.num, seed)
 

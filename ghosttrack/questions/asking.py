@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.questions.config import (
+    AUTO,
     AnswerSource,
     AskingConfig,
     AskingKind,
@@ -50,7 +51,7 @@ def chosen_kind(
     """Say in which form questions are put, and log it where it was left open."""
     if asking.kind is not AskingKind.auto:
         return asking.kind
-    if asking.template != questions.template:
+    if asking.template != AUTO:
         kind, why = AskingKind.plain, "as asking.template is given"
     elif questions.answers is AnswerSource.written:
         kind, why = AskingKind.plain, "as others wrote the answers"
@@ -60,6 +61,11 @@ def chosen_kind(
         kind, why = AskingKind.few_shot, "as the tokenizer has no chat template"
     log.info("asking=auto: %s, %s", kind.name, why)
     return kind
+
+
+def with_template(asking: AskingConfig, own: str) -> AskingConfig:
+    """Resolve the template where the set's own is meant."""
+    return replace(asking, template=own) if asking.template == AUTO else asking
 
 
 def templated(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
@@ -91,14 +97,9 @@ def templated(questions: QuestionSet, asking: AskingConfig) -> QuestionSet:
 
 
 def as_chat(
-    asking: AskingConfig,
-    own: str,
-    shots: Sequence[Question],
-    tokenizer: "PreTrainedTokenizerBase",
+    asking: AskingConfig, shots: Sequence[Question], tokenizer: "PreTrainedTokenizerBase"
 ) -> AskingConfig:
     """Resolve a chat: shots as its first turns, then the user's; the line or the turn ends it.
-
-    `own` is the template of the set, written for models that continue texts: not the user's turn.
 
     Raises:
         ConfigError: The tokenizer has no chat template, or one that cannot be applied.
@@ -107,7 +108,7 @@ def as_chat(
         raise ConfigError(
             "asking=chat, but the tokenizer has no chat template; set asking=few_shot or plain"
         )
-    turn = QUESTION if asking.template == own else asking.template
+    turn = QUESTION if asking.template == AUTO else asking.template
     said = [(turn.replace(QUESTION, one.prompt), one.answers[0]) for one in shots]
     prompt, after = _conversations(tokenizer, asking.system, [*said, (turn, ANSWER)])
     marks = map(str, tokenizer.added_tokens_decoder.values())
@@ -248,7 +249,7 @@ def _read_shots(path: str, asking: AskingConfig) -> tuple[Question, ...]:
         kind=QuestionKind.file,
         name="shots",
         num=1,
-        template=asking.template,
+        template=QUESTION,
         max_new_tokens=asking.max_new_tokens,
         stop=asking.stop,
         path=path,

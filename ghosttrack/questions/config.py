@@ -147,7 +147,8 @@ class AskingConfig:
     """`plain`: by the template. `few_shot`: so, after questions with their answers. `chat`: by the
     tokenizer's chat template. `auto`: by what model and questions are."""
     template: str
-    """The prompt around a question, with {question}; of a chat, the user's turn."""
+    """The prompt around a question, with {question}; of a chat, the user's turn. `auto`: the set's
+    own; of a chat, whose set has one for models that continue texts, the bare question."""
     max_new_tokens: int
     """Longest answer, in tokens."""
     stop: list[str]
@@ -172,7 +173,8 @@ class AskingConfig:
     """Likewise a prompt that the probability of a right answer continues."""
 
     def __post_init__(self) -> None:
-        check_prompting("asking", self.template, self.max_new_tokens)
+        template = "{question}" if self.template == AUTO else self.template
+        check_prompting("asking", template, self.max_new_tokens)
         check_least("asking", self, shots=int(self.kind is AskingKind.few_shot), samples=0)
         if self.entailment is not None and not self.samples:
             raise ConfigError("asking.entailment compares samples: set asking.samples=10, say")

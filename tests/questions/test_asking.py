@@ -13,6 +13,7 @@ from ghosttrack.questions.asking import (
     fitting,
     part_shots,
     templated,
+    with_template,
 )
 from ghosttrack.questions.config import AnswerSource, AskingConfig, AskingKind, FileQuestions
 from ghosttrack.questions.sets import Question, QuestionSet
@@ -93,7 +94,7 @@ def test_what_is_shown_names_nobody_that_is_asked_about():
 def test_a_shot_is_the_set_s_template_with_its_answer():
     _, asking = settings("few_shot", "asking.shots=1")
     (shot,), rest = part_shots(people(4), asking, 0)
-    resolved = as_few_shot(asking, (shot,))
+    resolved = as_few_shot(with_template(asking, OWN), (shot,))
     assert resolved.kind is AskingKind.plain
     asked = templated(rest, resolved)
     first = rest.questions[0]
@@ -131,10 +132,10 @@ def test_shots_that_cannot_be_had_are_refused_in_one_line(more: tuple[str, ...],
 
 
 def test_a_chat_is_the_tokenizer_s_own_and_ends_with_the_turn():
-    questions, asking = settings("chat", "asking.system=be short")
+    _, asking = settings("chat", "asking.system=be short")
     shown = people(1).questions[:1]
     for shots in ((), shown):
-        resolved = as_chat(asking, questions.template, shots, tokenizer(NAMED))
+        resolved = as_chat(asking, shots, tokenizer(NAMED))
         turns = "".join(
             f"<eos>user : {one.prompt}<end>\n<eos>assistant : {one.answers[0]}<end>\n"
             for one in shots
@@ -148,24 +149,21 @@ def test_a_chat_is_the_tokenizer_s_own_and_ends_with_the_turn():
 
 
 def test_the_user_s_turn_is_the_question_unless_a_template_is_given():
-    questions, asking = settings("chat", "asking.template='tell me {question}'")
-    assert "user : tell me {question}<" in as_chat(asking, OWN, (), tokenizer(NAMED)).template
-    assert (
-        "user : {question}<"
-        in as_chat(replace(asking, template=OWN), questions.template, (), tokenizer(NAMED)).template
-    )
+    for given in ("tell me {question}", OWN):
+        _, asking = settings("chat", f"asking.template='{given}'")
+        assert f"user : {given}<" in as_chat(asking, (), tokenizer(NAMED)).template
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM + NAMED, DEAF])
 def test_a_template_without_a_system_role_gets_its_text_before_the_question(template: str):
     _, asking = settings("chat", "asking.system=be short")
-    resolved = as_chat(asking, OWN, (), tokenizer(template))
+    resolved = as_chat(asking, (), tokenizer(template))
     assert "be short\n\n{question}" in resolved.template
 
 
 def test_a_template_that_tells_the_date_tells_the_same_every_day():
     _, asking = settings("chat")
-    made = as_chat(asking, OWN, (), tokenizer(DATED + NAMED)).template
+    made = as_chat(asking, (), tokenizer(DATED + NAMED)).template
     assert made.startswith("01 Jan 2025<eos>system")
 
 
@@ -180,7 +178,7 @@ def test_a_template_that_tells_the_date_tells_the_same_every_day():
 def test_a_chat_that_cannot_be_is_refused_in_one_line(template: str | None, message: str):
     _, asking = settings("chat")
     with pytest.raises(ConfigError, match=message) as caught:
-        as_chat(asking, OWN, (), tokenizer(template))
+        as_chat(asking, (), tokenizer(template))
     assert "\n" not in str(caught.value)
 
 
@@ -190,6 +188,7 @@ def test_a_chat_that_cannot_be_is_refused_in_one_line(template: str | None, mess
         (NAMED, (), "chat"),
         (None, (), "few_shot"),
         (NAMED, ("asking.template='{question}'",), "plain"),
+        (NAMED, (f"asking.template='{OWN}'",), "plain"),
         (NAMED, ("questions.answers=written",), "plain"),
     ],
 )
