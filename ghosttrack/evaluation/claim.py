@@ -120,12 +120,12 @@ def _why(gain: Pair, unbeaten: list[Pair]) -> str:
     """Say which of the conditions does not hold."""
     said = ""
     if not gain.ci.low > 0:
-        said += " Statistics of tracks add nothing to the others."
+        said += " Statistics of tracks are not shown to add to the others."
     if unbeaten:
         names = ", ".join(pair.b.removeprefix(NULL) for pair in unbeaten)
         said += (
-            f" Links that mean nothing ({names}) do as well or better: what statistics of tracks"
-            " tell does not come from following latents."
+            f" Real links are not shown to beat those that mean nothing ({names}): what statistics"
+            " of tracks tell need not come from following latents."
         )
     return said
 

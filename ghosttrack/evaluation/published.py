@@ -77,7 +77,7 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
     untrained(
         "verbalised", "probability that the model names for its answer",
         ("verbalised", "verbalised"), -1,
-    ),
+    )._replace(headline=True, color="#4a044e"),
     DetectorSpec(
         "semantic_entropy_probe", "linear probe for semantic entropy, at the answer's last token",
         {"sampling": ("sample_semantic_entropy",)}, needs=("states",), passes={"sampling": 0.0},
@@ -107,7 +107,10 @@ PUBLISHED: tuple[DetectorSpec, ...] = (
         "pmi+output", "what the question adds to the answer, and output scores",
         whole("prior", "output"), compare_with=OUTPUT,
     ),
-    DetectorSpec("p_true", "what the model says of its answer", whole("p_true"), light),
+    DetectorSpec(
+        "p_true", "what the model says of its answer", whole("p_true"), light, headline=True,
+        color="#831843",
+    ),
     DetectorSpec(
         "p_true+output", "what the model says of its answer, and output scores",
         whole("p_true", "output"), compare_with=OUTPUT,

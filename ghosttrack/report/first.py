@@ -156,7 +156,7 @@ def is_beside(row: Row) -> bool:
 
 
 ORACLE = "exposure_oracle"
-"""Knows how often the training text named the fact: a ceiling that only a generated world has."""
+"""Knows how often the training text named the fact, as only a generated world tells."""
 
 
 def leaks(evaluation: Evaluation) -> str:

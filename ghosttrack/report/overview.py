@@ -29,7 +29,7 @@ LETTER = 0.085
 
 
 def draw_overview(evaluation: Evaluation, size: tuple[float, float]) -> Figure:
-    """Draw AUROC with interval over forward passes; canaries and the ceiling are bands.
+    """Draw AUROC with interval over forward passes; canaries and the oracle are bands.
 
     Named are the best of at most that cost, what all is measured against, and tracks; the rest
     are dots that the table of detectors names.
@@ -52,9 +52,9 @@ def draw_overview(evaluation: Evaluation, size: tuple[float, float]) -> Figure:
         axes.plot((at[-1], at[-1]), row.auroc_ci, color=color, linewidth=1.4, zorder=3)
         axes.plot(at[-1], row.auroc, color=color, marker="o", ms=4.5, zorder=4)
     _axis(axes, drawn, at)
-    ceiling = next((row.auroc for row in rows if row.detector == ORACLE), 2.0)
+    oracle = next((row.auroc for row in rows if row.detector == ORACLE), 2.0)
     points = [(x, row) for x, row in zip(at, drawn, strict=True) if row.detector in named]
-    _names(axes, ceiling, size[0], points)
+    _names(axes, oracle, size[0], points)
     return figure
 
 
@@ -73,7 +73,7 @@ def _bands(axes: Axes, evaluation: Evaluation, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.detector == ORACLE:
             axes.axhspan(*row.auroc_ci, color=ACCENT, alpha=0.14, linewidth=0)
-            _beside(axes, row.auroc, "ceiling: knows the training text")
+            _beside(axes, row.auroc, "knows how often facts were read")
 
 
 def _canaries(axes: Axes, evaluation: Evaluation) -> None:
@@ -133,8 +133,8 @@ def _axis(axes: Axes, rows: Sequence[Row], at: Sequence[float]) -> None:
     axes.grid(axis="x", visible=False)
 
 
-def _names(axes: Axes, ceiling: float, inches: float, points: Sequence[tuple[float, Row]]) -> None:
-    """Write names above dots, or below one or the ceiling, none upon another name."""
+def _names(axes: Axes, oracle: float, inches: float, points: Sequence[tuple[float, Row]]) -> None:
+    """Write names above dots, or below one or the oracle, none upon another name."""
     low, high = axes.get_ylim()
     left, right = np.log(axes.get_xlim())
     gap = LABEL_GAP * (high - low)
@@ -142,7 +142,7 @@ def _names(axes: Axes, ceiling: float, inches: float, points: Sequence[tuple[flo
     for x, row in points:
         over = [one.auroc - row.auroc for _, one in points if _cost(one) == _cost(row)]
         is_below = any(0 < rise < 3 * gap for rise in over)
-        way = -1 if is_below or abs(row.auroc_ci.high + 0.6 * gap - ceiling) < 0.6 * gap else 1
+        way = -1 if is_below or abs(row.auroc_ci.high + 0.6 * gap - oracle) < 0.6 * gap else 1
         half = LETTER * len(row.detector) / inches / 2
         middle = float(np.clip((np.log(x) - left) / (right - left), half, 1 - half))
         start = y = (row.auroc_ci.high if way > 0 else row.auroc_ci.low) + way * 0.6 * gap

@@ -30,14 +30,14 @@ def chat_folder(gpt2_folder: Path, tmp_path: Path) -> Path:
 P_TRUE = "asking.p_true='{question} answer {answer} is it?'"
 
 
-def test_by_default_only_the_prior_is_asked_for(gpt2_folder: Path, tmp_path: Path):
+def test_by_default_a_model_is_asked_about_its_answers(gpt2_folder: Path, tmp_path: Path):
     found = ask(gpt2_folder, tmp_path, ROWS).checks.get()
-    assert found.forwards == {"prior": 1.0}
-    assert len(found.tables["prior"]) == len(ROWS)
+    assert found.forwards == {"prior": 1.0, "p_true": 2.0, "verbalised": 1.0}
+    assert {len(table) for table in found.tables.values()} == {len(ROWS)}
 
 
 def test_every_check_has_its_table_and_its_cost_and_is_read_back(gpt2_folder: Path, tmp_path: Path):
-    asked = ("asking.samples=4", P_TRUE)
+    asked = ("asking.samples=4", P_TRUE, "asking.confidence=null")
     first, second = (ask(gpt2_folder, tmp_path, ROWS, *asked).checks for _ in range(2))
     built = first.get()
     assert built.forwards == {"prior": 1.0, "p_true": 2.0, "sampling": 4.0}
