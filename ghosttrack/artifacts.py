@@ -25,7 +25,14 @@ from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
 from ghosttrack.errors import DataError, whole
-from ghosttrack.files import fsync, read_json, sha256_file, telling_full, write_json
+from ghosttrack.files import (
+    fsync,
+    read_json,
+    sha256_file,
+    telling_full,
+    temporary_of,
+    write_json,
+)
 from ghosttrack.processes import place
 
 FORMAT = 3
@@ -238,6 +245,8 @@ def _check_file(path: Path, facts: Mapping[str, Any], *, verify: bool) -> None:
 
 def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -> None:
     """Checksum, fsync, manifest, rename."""
+    for left in [partial / "manifest.json", *partial.rglob(temporary_of("*"))]:  # by a kill
+        left.unlink(missing_ok=True)
     files: dict[str, dict[str, object]] = {}
     recorded = _recorded(partial)
     for file in sorted(item for item in partial.rglob("*") if item.is_file()):

@@ -49,9 +49,14 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def temporary_of(name: str) -> str:
+    """Name what a file is written as until it is whole."""
+    return f".{name}.tmp"
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file under a temporary name, then rename it: readers never see half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(temporary_of(path.name))
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")

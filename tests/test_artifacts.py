@@ -57,6 +57,21 @@ def test_a_failed_build_leaves_no_artefact_but_keeps_its_partial_files(tmp_path:
     assert build(key_of(tmp_path), resume).built
 
 
+@pytest.mark.parametrize("left", ["manifest.json", ".manifest.json.tmp", "block-0/.rows.json.tmp"])
+def test_what_a_kill_leaves_of_a_commit_is_no_part_of_the_artefact(
+    tmp_path: Path, left: str
+) -> None:
+    def write(folder: Path) -> None:
+        write_one(folder)
+        (folder / left).parent.mkdir(exist_ok=True)
+        (folder / left).write_text("half")
+
+    built = build(key_of(tmp_path), write)
+    assert list(built.manifest["files"]) == ["numbers.txt"]
+    assert read(built.path).id == built.id
+    assert {file.name for file in built.path.rglob("*.*")} == {"manifest.json", "numbers.txt"}
+
+
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = build(key_of(tmp_path), write_one).path
     (path / "numbers.txt").write_text("1 2")

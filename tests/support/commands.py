@@ -37,6 +37,7 @@ ENDS = (
 
 FORKS = """
 import gc, json, os, runpy, sys
+sys.argv = ["train.py"]  # as a program imports them
 import ghosttrack.pipelines.check, ghosttrack.pipelines.detectors, ghosttrack.pipelines.tracks
 
 gc.collect()
