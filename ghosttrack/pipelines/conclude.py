@@ -70,6 +70,8 @@ def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
         log.warning("%s", said)
     for name, signal in found["signals"].items():
         log.info("%s is no leak: %s", _canary(name, found), signal)
+    if best := run.metrics["detect"]["best"]:
+        log.info("the best here of %s", best)
     for row, name in found["recommended"].items():
         log.info("%s: %s, by the inner folds", row, name)
     log.info("report: %s", judged.path / "report.html")

@@ -1,5 +1,6 @@
 """Questions in; answers, tracks, an evaluation and its report out."""
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +41,8 @@ FIT, TRY = "fit on text", "try links"
 """Stages, and parts of tracking that hang on no question, as times are written under."""
 SCHEMAS = {"answers": 1, "again": 2, "checks": 1, "states": 1, "tracks": 2, "detectors": 2}
 """Versions of the files of the stages."""
+
+log = logging.getLogger(__name__)
 
 
 class Also(NamedTuple):
@@ -272,20 +275,36 @@ class Detection:
         check_logger(config)
         check_names(config.evaluation.compare)
         _ = self.questions  # a fault of theirs is found before anything is built
-        if self.bank is not None:
-            if config.bank is None:
-                self.bank.announce(auto=config.auto)
-            self.bank.make()  # first, as training takes longest
+        trains = self.bank is not None and config.bank is None
+        if not trains or not config.auto:
+            self._make_bank()
         if not self.evaluation.exists:
-            from ghosttrack.evaluation.subsets import check_answers
-            from ghosttrack.pipelines.answers import read_all_answers
-
-            check_answers(read_all_answers(self.answers.make().path), config.evaluation.n_folds)
+            self._check_answers()  # before what takes long
+        if trains:
+            self._make_bank()
         asked = self.answers, self.again, self.checks
         for stage in (*asked, self.states, self.tracks, self.detectors):
             if stage is not None:
                 stage.make()
         conclude(run, self.evaluation.make(), config.evaluation.canaries)
+
+    def _make_bank(self) -> None:
+        """Train, or take over, what answers are looked at through."""
+        if self.bank is not None:
+            if self.setup.config.bank is None:
+                self.bank.announce(auto=self.setup.config.auto)
+            self.bank.make()
+
+    def _check_answers(self) -> None:
+        """Refuse answers that nothing can be judged on, and warn of few."""
+        from ghosttrack.evaluation.subsets import check_answers
+        from ghosttrack.pipelines.answers import read_all_answers
+        from ghosttrack.report.first import thin
+
+        said = read_all_answers(self.answers.make().path)
+        check_answers(said, self.setup.config.evaluation.n_folds)
+        for warning in thin(said.judged().labels):
+            log.warning("%s", warning)
 
 
 def detect(config: DetectProgram) -> None:

@@ -139,15 +139,23 @@ def _percent(share: float) -> str:
 
 def _cost(evaluation: Evaluation, row: Row, took: str) -> str:
     said = f"{row.forwards:.0f} forward passes per answer; this run took {took}."
+    best = of_one_pass(evaluation)
+    return said if row.forwards <= 1 or not best else f"{said} The best here that needs {best}."
+
+
+def of_one_pass(evaluation: Evaluation) -> str:
+    """Name the best detector of one pass, with its AUROC; nothing where there is none."""
     cheap = [
         one
         for one in evaluation.rows
         if one.subset == ALL and one.forwards <= 1 and isfinite(one.auroc) and not is_beside(one)
+        if one.detector not in evaluation.recommended
     ]
-    if row.forwards <= 1 or not cheap:
-        return said
+    if not cheap:
+        return ""
     best = max(cheap, key=lambda one: one.auroc)
-    return f"{said} The best here that needs one pass, {best.detector}: {number(best.auroc)}."
+    area = with_interval(best.auroc, best.auroc_ci)
+    return f"one pass, {best.detector}: AUROC {area} on {best.n:,} answers"
 
 
 def is_beside(row: Row) -> bool:

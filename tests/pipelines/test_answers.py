@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.errors import ConfigError
+from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.pipelines.answers import read_all_answers, read_answers
 from ghosttrack.pipelines.detectors import asked_plainly
 from ghosttrack.pipelines.questions import question_set
@@ -28,7 +28,12 @@ def test_an_echo_and_no_answer_are_kept_and_not_judged(tmp_path: Path):
 
 def test_questions_of_which_nothing_is_known_are_asked_once(gpt2_folder: Path, tmp_path: Path):
     rows = [{"question": f"who lives in {city}?", "answers": "anna"} for city in ("rome", "oslo")]
-    stages = ask(gpt2_folder, tmp_path, rows)
+    (tmp_path / "text.txt").write_text("who lives in rome? anna. " * 500)
+    corpus = "corpus=text", f"corpus.path={tmp_path / 'text.txt'}"
+    stages = ask(gpt2_folder, tmp_path, rows, *corpus)
+    with pytest.raises(DataError, match="no answer is right"):
+        stages.make()
+    assert not list(tmp_path.rglob("saes"))  # nor is a bank trained for what cannot be judged
     assert len(stages.answers.get()) == 2
     again = stages.again.get()
     assert set(again.left_out) == {"paraphrase", "swap", "owner", "siblings"}

@@ -21,7 +21,7 @@ SONG = {"index": "the order of the answers tells the wrong ones"}
 def ended(folder: Path, fate: Singing, **changed: object) -> Run:
     """Conclude a run whose evaluation is as changed."""
     write_json(folder / "evaluation.json", evaluation(**changed).to_json())
-    write_json(folder / "metrics.json", {"cautions": []})
+    write_json(folder / "metrics.json", {"cautions": [], "best": "one pass, output"})
     run = Run(folder / "run", "detect")
     conclude(run, Artifact(folder, "0" * 12, {}, built=True), fate)
     return run
@@ -63,3 +63,9 @@ def test_a_known_signal_is_said_and_no_fault(tmp_path: Path, caplog: pytest.LogC
     intervals = {**evaluation().canaries_ci, "length": Interval(0.6, 0.7)}
     ended(tmp_path, Singing.fail, singing={}, signals=told, canaries_ci=intervals)
     assert "canary length, AUROC 0.500 [0.600, 0.700], is no leak: the length" in caplog.text
+
+
+def test_it_names_the_best_of_one_pass(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    ended(tmp_path, Singing.report)
+    assert "the best here of one pass, output" in caplog.text

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ghosttrack.evaluation.result import UNDEFINED, Interval
-from ghosttrack.report.first import leaks, thin, verdict
+from ghosttrack.evaluation.result import ALL, UNDEFINED, Interval
+from ghosttrack.report.first import leaks, of_one_pass, thin, verdict
 from tests.report.materials import evaluation
 
 
@@ -51,3 +51,13 @@ def test_the_recommended_detector_is_named_by_what_it_is():
 def test_canaries_say_how_great_a_leak_they_could_have_missed(ci: Interval, said: str):
     found = replace(evaluation(), canaries={"index": 0.5}, canaries_ci={"index": ci}, singing={})
     assert said in leaks(found)
+
+
+def test_the_best_of_one_pass_is_no_choice_among_others_and_costs_no_more():
+    found = evaluation()
+    rows = [row for row in found.rows if row.forwards <= 1 and row.subset == ALL]
+    dear = replace(rows[0], detector="dear", auroc=0.99, forwards=2.0)
+    chosen = replace(rows[0], detector="recommended", auroc=0.98)
+    best = replace(rows[0], detector="cheap", auroc=0.97, auroc_ci=Interval(0.9, 0.99), n=50)
+    told = replace(found, rows=(*rows, dear, chosen, best), recommended={"recommended": "cheap"})
+    assert of_one_pass(told) == "one pass, cheap: AUROC 0.970 [0.900, 0.990] on 50 answers"
