@@ -41,6 +41,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of the resume points, in that of the bank in the making."""
 FIDELITY_TOKENS = 8192
 """Held-out tokens on which cross-entropy recovered and KL are measured."""
+FIDELITY_BATCHES = 32
+"""At least, where there are as many windows: a large model's first tells the time left soon."""
 SAMPLE_TOKENS = 8192
 """First tokens, from which scale, centre and encoder gain are set."""
 
@@ -123,7 +125,8 @@ def with_fidelity(
         return rows
     with setup.run.stage("fidelity"):
         windows, skip_first = setup.corpus.heldout.first(FIDELITY_TOKENS), config.store.skip_first
-        at_once = max(1, setup.extractor.batch_size // len(rows))  # a pass for each hook point
+        fits = setup.extractor.batch_size // len(rows)  # a pass for each hook point
+        at_once = max(1, min(fits, len(windows.lengths) // FIDELITY_BATCHES))
         found = fidelity(setup.lm, bank, windows, skip_first, at_once)
     return [
         row._replace(ce_recovered=one.ce_recovered, kl=one.kl)

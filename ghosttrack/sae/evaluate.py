@@ -1,6 +1,6 @@
 """How well a bank reconstructs held-out activations, and what its model loses by that."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,18 +86,21 @@ def fidelity(
     assert bank.hooks == [f"layer_{layer}" for layer in layers], "a position is no whole layer"
     bank = bank.to(lm.device)
     sums = torch.zeros(4, len(layers), dtype=torch.float64)
-    n_predicted = 0
-    with Meter("predicting from reconstructions", int(windows.lengths.sum())) as meter:
-        for start in range(0, len(windows.lengths), batch_size):
+    lengths, n_runs, n_predicted = windows.lengths, 1 + 2 * len(layers), 0
+    n_tokens = int(lengths.sum() + (lengths - 1 - skip_first).clip(0).sum())
+    with Meter("predicting from reconstructions", n_runs * n_tokens) as meter:
+        for start in range(0, len(lengths), batch_size):
             ids, mask = windows.padded(start, start + batch_size)
             replaced = mask.clone()
             replaced[:, :skip_first] = False
             predicts = replaced[:, :-1] & mask[:, 1:]
-            runs = _runs(lm, bank, layers, ids, mask, replaced)
-            last = torch.stack([run[:, :-1][predicts.to(run.device)] for run in runs])
-            sums += _sums(lm, last, ids[:, 1:][predicts].to(lm.device))
-            n_predicted += int(predicts.sum())
-            meter.advance(int(mask.sum()))
+            runs = []
+            for run in _runs(lm, bank, layers, ids, mask, replaced):
+                runs.append(run[:, :-1][predicts.to(run.device)])
+                meter.advance(int(mask.sum()))
+            targets = ids[:, 1:][predicts].to(lm.device)
+            sums += _sums(lm, torch.stack(runs), targets, meter.advance)
+            n_predicted += len(targets)
     means = (sums / n_predicted).T.tolist()
     return [
         Fidelity(hook, clean, recon, zero, kl, n_predicted)
@@ -112,21 +115,23 @@ def _runs(
     ids: Int[Tensor, "batch pos"],
     mask: Bool[Tensor, "batch pos"],
     replaced: Bool[Tensor, "batch pos"],
-) -> list[Float[Tensor, "batch pos d_model"]]:
-    """Return the last residual stream: clean, with each layer's reconstruction, with its zeros."""
+) -> Iterator[Float[Tensor, "batch pos d_model"]]:
+    """Yield the last residual stream: clean, with each layer's reconstruction, with its zeros."""
     *clean, last = lm.residuals(ids, mask, [*layers, lm.n_layers - 1])
+    yield last
     at = replaced.to(last.device)
     x = torch.stack([resid[at] for resid in clean])
     x_hat = torch.cat([bank(some) for some in x.split(ENCODE_TOKENS, dim=1)], dim=1).to(x.dtype)
-    runs = [last]
     for instead in (x_hat, torch.zeros_like(x)):
         for layer, resid, values in zip(layers, clean, instead, strict=True):
-            runs.append(lm.resume(resid.masked_scatter(at[..., None], values), mask, layer))
-    return runs
+            yield lm.resume(resid.masked_scatter(at[..., None], values), mask, layer)
 
 
 def _sums(
-    lm: LM, last: Float[Tensor, "run token d_model"], targets: Int[Tensor, " token"]
+    lm: LM,
+    last: Float[Tensor, "run token d_model"],
+    targets: Int[Tensor, " token"],
+    advance: Callable[[int], object],
 ) -> Float64[Tensor, "4 layer"]:
     """Sum `ce_clean`, `ce_recon`, `ce_zero` and `kl` over tokens."""
     n_runs, n_tokens, _ = last.shape
@@ -142,4 +147,5 @@ def _sums(
         kl = (clean.exp() * (clean - recon)).sum(-1).double().sum(1)
         each = ce[:1].expand(n_layers), ce[1 : 1 + n_layers], ce[1 + n_layers :], kl
         sums += torch.stack(each).cpu()
+        advance(logprobs[..., 0].numel())
     return sums

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.data.windows import Windows
 from ghosttrack.models.lm import LM
 from ghosttrack.models.load import load_lm
@@ -102,9 +103,13 @@ def test_a_forward_pass_by_hand_gives_the_same_numbers(lm: LM, windows: Windows,
         assert row.kl == pytest.approx(kl / n, rel=1e-4)
 
 
-def test_batches_and_chunks_do_not_matter(lm: LM, windows: Windows, monkeypatch):
-    bank = trained(lm)
+def test_batches_and_chunks_do_not_matter_and_all_passes_are_counted(
+    lm: LM, windows: Windows, monkeypatch
+):
+    bank, meters = trained(lm), []
+    monkeypatch.setattr(module, "Meter", lambda *told: meters.append(Meter(*told)) or meters[-1])
     whole = fidelity(lm, bank, windows, 1, 5)
+    assert meters[0].done == meters[0].total > 7 * sum(LENGTHS)
     monkeypatch.setattr(module, "LOGITS", 1)
     monkeypatch.setattr(module, "ENCODE_TOKENS", 3)
     for a, b in zip(whole, fidelity(lm, bank, windows, 1, 2), strict=True):
