@@ -100,41 +100,38 @@ def ask(options: argparse.Namespace) -> None:
     if not str(prompts).strip():
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
-    from ghosttrack.config import load
     from ghosttrack.detect_config import DetectProgram
     from ghosttrack.pipelines.made_model import make_model
     from ghosttrack.questions.prompts import bare_prompt, read_prompts
 
-    def task(cfg: "DictConfig") -> None:
-        config = load(cfg, DetectProgram)  # torch only once what is asked is right
+    def task(config: DetectProgram) -> None:
         if config.questions.kind.is_ready:
             raise ConfigError("ask needs a model that answers; drop questions=")
         if options.prevalence is not None:
             check_share("--prevalence", options.prevalence)
         is_file = options.file is not None
         questions = read_prompts(options.file) if is_file else [bare_prompt(prompts)]
-        make_model(config)
+        make_model(config)  # torch only once what is asked is right
         from ghosttrack.scoring.ask import answer_and_judge
 
         answer_and_judge(config, questions, options.prevalence, is_file=is_file)
 
-    _run("ask", "detect", task, words)
+    _run("ask", "detect", DetectProgram, task, words)
 
 
 def check(options: argparse.Namespace) -> None:
     """Measure SAEs on held-out tokens, beside what their files claim."""
     from ghosttrack.analysis.runs import newest
-    from ghosttrack.config import TrainProgram, load
+    from ghosttrack.config import TrainProgram
     from ghosttrack.pipelines.made_model import make_model
 
-    def task(cfg: "DictConfig") -> None:
-        config = load(cfg, TrainProgram)
+    def task(config: TrainProgram) -> None:
         make_model(config)
         from ghosttrack.pipelines.check import check as measure
 
         measure(config, newest(options.folder, "saes"))
 
-    _run("check", "train", task, options.settings)
+    _run("check", "train", TrainProgram, task, options.settings)
 
 
 def audit(options: argparse.Namespace) -> None:
@@ -158,14 +155,20 @@ def clean(options: argparse.Namespace) -> None:
     sweep_out(options.folder, delete=options.yes)
 
 
-def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequence[str]) -> None:
+def _run(
+    name: str,
+    primary: str,
+    schema: type[Any],
+    task: Callable[[Any], None],
+    settings: Sequence[str],
+) -> None:
     """Compose a program's settings as Hydra does for the program itself, and do a task with them.
 
     The command line is as it was while the task runs: ranks of a trainer repeat it.
     """
     import hydra
 
-    from ghosttrack.launch import as_typed, framed
+    from ghosttrack.launch import as_typed, framed, with_settings
 
     if not CONF.is_dir():
         sys.exit(f"{CONF} is missing; install from a checkout: pip install -e .")
@@ -176,7 +179,7 @@ def _run(name: str, primary: str, task: Callable[[Any], None], settings: Sequenc
         sys.argv = typed
         if cfg.estimate:
             raise ConfigError(f"estimate=true says nothing of {name}; drop it")
-        task(cfg)
+        with_settings(schema, task)(cfg)
 
     sys.argv = [typed[0], f"hydra.job.name={name}", *settings]
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(whole)

@@ -6,6 +6,7 @@ can never meet a stale file. It is written under a hidden sibling name and renam
 folder that has a manifest is whole, whatever was killed when.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -15,8 +16,8 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,35 @@ OWNER = re.compile(r"pid (\d+) on (.+)")
 CHECKSUMS = ".checksums"
 """File of an artefact in the making: what was hashed of it while it was at hand."""
 
+AT_WORK = ".at-work"
+"""File of a model's folder that programs lock, together, while they are at work there."""
+
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def at_work(root: Path, *, alone: bool = False) -> Iterator[None]:
+    """Keep a model's artefacts from being deleted; the kernel lets go when the process dies.
+
+    Where nothing can be written, or locked, they stand for themselves.
+
+    Args:
+        root: Folder of one model, `outputs/<model>`.
+        alone: Keep everybody else from them.
+
+    Raises:
+        BlockingIOError: Others are at work there, and `alone` is wanted.
+    """
+    with ExitStack() as held:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((root / AT_WORK).open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            log.debug("%s: cannot be locked (%s)", root, error.strerror)
+        yield
 
 
 class Artifact(NamedTuple):

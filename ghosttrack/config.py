@@ -60,6 +60,9 @@ class ExtractProgram:
         _check_layers(self.layers)
 
 
+Program = TypeVar("Program", bound=ExtractProgram)
+
+
 @dataclass
 class TrainProgram(ExtractProgram):
     """Settings of `train.py`: activations in, an SAE bank out."""

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from ghosttrack.artifacts import KINDS, Artifact, is_complete, read
+from ghosttrack.artifacts import AT_WORK, KINDS, Artifact, at_work, is_complete, read
 from ghosttrack.errors import DataError, GhostTrackError, whole
 
 WIDTH = 160
@@ -61,19 +62,30 @@ def show(root: Path) -> None:
 def sweep_out(root: Path, *, delete: bool) -> None:
     """Name what nothing uses, and delete it where that is wanted.
 
-    Used is what a run's folder links to, and what that was made from. Left-overs of builds that
-    nobody is at any more, and of deletions that were cut short, are of no use either.
+    Used is what a run's folder links to, and what that was made from; and all of a model that a
+    program is at work with. Left-overs of builds that nobody is at any more, and of deletions that
+    were cut short, are of no use either.
     """
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    with ExitStack() as locks:
+        busy = [model for model in _models(root) if not _is_alone(model, locks, delete=delete)]
+        for model in busy:
+            console.print(f"{model}: a program is at work there; its artefacts are left alone")
+        _sweep_out(root, busy, console, delete=delete)
+
+
+def _sweep_out(root: Path, busy: Sequence[Path], console: Console, *, delete: bool) -> None:
     entries = find(root)
     used = in_use(root, entries)
     unused = [entry.folder for entry in entries if entry.folder not in used]
-    doomed = [*unused, *left_overs(root)]
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    doomed = [one for one in (*unused, *left_overs(root)) if one.parents[1] not in busy]
     for folder in doomed:
         goes_on = "  (unfinished: its command would go on from here)" * (folder.suffix == PARTIAL)
         console.print(f"{in_bytes(_size(folder)):>10}  {folder}{goes_on}")
     total = in_bytes(sum(map(_size, doomed)))
-    if not doomed:
+    if busy and not doomed:
+        console.print("nothing else is unused")
+    elif not doomed:
         console.print(f"{root}: every artefact is used")
     elif not delete:
         console.print(f"nothing uses these {len(doomed)} folders ({total}); --yes deletes them")
@@ -179,6 +191,21 @@ def _kinds(root: Path) -> Iterator[Path]:
     """Go through the folders of one kind each, of one model or of all."""
     for kind in KINDS:
         yield from (place for place in (root / kind, *root.glob(f"*/{kind}")) if place.is_dir())
+
+
+def _models(root: Path) -> list[Path]:
+    return sorted({kind.parent for kind in _kinds(root)})
+
+
+def _is_alone(model: Path, locks: ExitStack, *, delete: bool) -> bool:
+    """Keep programs from beginning with a model, unless one is at work; looking leaves no file."""
+    if not (delete or (model / AT_WORK).exists()):
+        return True
+    try:
+        locks.enter_context(at_work(model, alone=True))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _folders(root: Path) -> list[Path]:

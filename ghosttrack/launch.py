@@ -30,8 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ghosttrack.artifacts import at_work
 from ghosttrack.command import mute, take_any_text
-from ghosttrack.config import Schema, load
+from ghosttrack.config import Program, load
 from ghosttrack.errors import ConfigError, GhostTrackError, Preempted
 from ghosttrack.files import DISK_FULL, UNWRITABLE, link_last, write_json
 from ghosttrack.processes import place
@@ -66,19 +67,27 @@ class JobStatus(NamedTuple):
 
 
 def program(
-    name: str, schema: type[Schema]
-) -> Callable[[Callable[[Schema], None]], Callable[[], None]]:
+    name: str, schema: type[Program]
+) -> Callable[[Callable[[Program], None]], Callable[[], None]]:
     """Make a program of what a script beside `conf/` does with the settings `conf/<name>.yaml`."""
 
-    def made(main: Callable[[Schema], None]) -> Callable[[], None]:
-        @framed
-        @functools.wraps(main)
-        def task(cfg: DictConfig) -> None:
-            main(load(cfg, schema))
-
+    def made(main: Callable[[Program], None]) -> Callable[[], None]:
+        task = framed(with_settings(schema, main))
         return as_typed(hydra.main(version_base="1.3", config_path="conf", config_name=name)(task))
 
     return made
+
+
+def with_settings(schema: type[Program], main: Callable[[Program], None]) -> Task:
+    """Do a task with checked settings, while nobody deletes what it may use."""
+
+    @functools.wraps(main)
+    def task(cfg: DictConfig) -> None:
+        config = load(cfg, schema)
+        with at_work(Path(config.output_root, config.model.name)):
+            main(config)
+
+    return task
 
 
 def framed(task: Task) -> Callable[[DictConfig], int | None]:

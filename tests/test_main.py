@@ -9,9 +9,12 @@ import pytest
 
 from ghosttrack.__main__ import main
 from ghosttrack.artifacts import Artifact, Key, build
+from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import DataError
 from ghosttrack.inventory import find, in_use, left_overs, show, sweep_out
+from ghosttrack.launch import with_settings
 from tests.support.commands import ROOT
+from tests.support.settings import composed
 
 
 def made(root: Path, kind: str, *made_from: str) -> Artifact:
@@ -86,6 +89,24 @@ def test_only_yes_deletes_and_only_what_nothing_uses(
     assert {one.artifact.manifest["kind"] for one in find(outputs)} == {"activations", "saes"}
     sweep_out(outputs, delete=True)
     assert "every artefact is used" in capsys.readouterr().out
+
+
+def test_nothing_is_deleted_of_a_model_that_a_program_is_at_work_with(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: ExtractProgram) -> None:
+        for delete in (False, True):
+            sweep_out(outputs, delete=delete)
+
+    cfg = composed("extract", f"output_root={outputs}", "model.name=tiny")
+    with_settings(ExtractProgram, work)(cfg)
+    assert {one.parent.name for one in (outputs / "tiny").glob("*/x-*")} == {
+        *("activations", "saes", "answers"),
+    }
+    line = f"{outputs}/tiny: a program is at work there; its artefacts are left alone"
+    assert capsys.readouterr().out.count(line) == 2
+    sweep_out(outputs, delete=True)
+    assert not list((outputs / "tiny").glob("answers/x-*"))
 
 
 def test_a_deletion_that_was_cut_short_is_gone_on_with(outputs: Path) -> None:
