@@ -25,6 +25,7 @@ from ghosttrack.report.pictures import (
     Curve,
     draw_curves,
     draw_intervals,
+    readout,
     save,
 )
 from ghosttrack.sae.hooks import place_of
@@ -237,7 +238,9 @@ def draw_pareto(stem: Path, banks: Sequence[BankRecord]) -> Path:
                 if all(other <= explained or cost > l0 for cost, other, _ in places)
             ]
             axes.plot(*zip(*best, strict=True), color=color, lw=1, ls="--", label=where)
-            axes.plot([l0 for l0, *_ in places], [y for _, y, _ in places], "o", color=color, ms=5)
+            says = readout(*(f"{name}: L0 {l0:.3g}, explained {y:.3f}" for l0, y, name in places))
+            dots = [one[0] for one in places], [one[1] for one in places]
+            axes.plot(*dots, "o", color=color, ms=5, gid=says)
         axes.margins(x=0.12, y=0.14)
         middle = sum(axes.get_xlim()) / 2
         for l0, explained, name in (one for places in alike.values() for one in places):

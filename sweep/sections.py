@@ -14,7 +14,7 @@ from ghosttrack.analysis.evaluations import EvaluationRecord
 from ghosttrack.analysis.runs import RunRecord, banks_of, common_overrides, labels_of
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.result import ALL
-from ghosttrack.report.html import asset, embedded, environment, script
+from ghosttrack.report.html import D3, asset, embedded, environment, script
 from ghosttrack.report.pictures import Curve, draw_curves
 from ghosttrack.report.sheet import Cell, SpelledSheet, sheet_of, shown, spelled
 from sweep.logged import Logged, read_logged
@@ -149,7 +149,8 @@ def write_review(
         .get_template("dashboard.html")
         .render(
             css=asset("report.css"),
-            js=script("dom", "tables", "compare", "review"),
+            d3=asset(D3),
+            js=script("dom", "tables", "readout", "compare", "review"),
             title=title,
             summary=summary,
             sections=sections,

@@ -18,7 +18,8 @@ from ghosttrack.evaluation.roster import COLORS, drawn
 from ghosttrack.evaluation.scores import bin_of
 from ghosttrack.report.evidence import draw_bank, draw_subsets, draw_tracks
 from ghosttrack.report.overview import draw_overview
-from ghosttrack.report.pictures import ACCENT, FAINT, SHOWN, STYLE, WARNING, save
+from ghosttrack.report.pictures import ACCENT, FAINT, SHOWN, STYLE, WARNING, readout, save
+from ghosttrack.report.tables import with_interval
 
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
 """Styles of lines in turn, for print and for colours that are near one another."""
@@ -157,7 +158,8 @@ def _differences(pairs: Sequence[Pair]) -> Figure:
     for place, pair in enumerate(reversed(pairs)):
         color = ACCENT if pair.ci.low > 0 else WARNING if pair.ci.high < 0 else FAINT
         axes.plot(pair.ci, (place, place), color=color, linewidth=1.6)
-        axes.plot(pair.delta, place, color=color, marker="o", ms=4)
+        says = readout(f"{pair.a} minus {pair.b}: {with_interval(pair.delta, pair.ci)}")
+        axes.plot(pair.delta, place, color=color, marker="o", ms=4, gid=says)
     axes.set_yticks(range(len(pairs)), [f"{one.a} minus {one.b}" for one in reversed(pairs)])
     axes.set(xlabel="difference of AUROC, 95 % paired", title="Paired, all answers")
     axes.grid(axis="y", visible=False)
@@ -174,7 +176,8 @@ def _forest(evaluation: Evaluation) -> Figure:
     for place, row in enumerate(rows):
         color = COLORS.get(row.detector, FAINT)
         axes.plot(row.auroc_ci, (place, place), color=color, linewidth=1.6)
-        axes.plot(row.auroc, place, color=color, marker="o", ms=4)
+        says = readout(f"{row.detector}: {with_interval(row.auroc, row.auroc_ci)}")
+        axes.plot(row.auroc, place, color=color, marker="o", ms=4, gid=says)
     axes.set_yticks(range(len(rows)), [row.detector for row in rows])
     axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title="All detectors, all answers")
     axes.grid(axis="y", visible=False)

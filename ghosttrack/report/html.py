@@ -11,7 +11,9 @@ from markupsafe import Markup, escape
 
 from ghosttrack.report.tables import number
 
-SCRIPTS = ("dom", "tables", "ribbons", "why", "viewer", "page")
+D3 = "js/vendor/d3.min.js"
+"""What scripts draw with, as npm has it; a page holds it once."""
+SCRIPTS = ("dom", "tables", "readout", "ribbons", "why", "viewer", "page")
 """Modules of pages with single answers, each before those that import it."""
 
 

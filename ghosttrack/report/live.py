@@ -15,7 +15,7 @@ from rich.text import Text
 from ghosttrack.detector.judgement import Hypothesis, Judge, Judgement, TokenRisk, percent
 from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.report.contents import TrackView
-from ghosttrack.report.html import SCRIPTS, asset, environment, json_in_html, script
+from ghosttrack.report.html import D3, SCRIPTS, asset, environment, json_in_html, script
 from ghosttrack.report.tables import number, write_csv
 from ghosttrack.report.viewer import packed, reasons_of, tracks_of
 
@@ -85,6 +85,7 @@ def write_live_page(path: Path, shown: Shown, facts: Mapping[str, str]) -> None:
     page = environment().get_template("live.html")
     text = page.render(
         css=asset("report.css"),
+        d3=asset(D3),
         js=script(*SCRIPTS),
         viewer=json_in_html(data),
         details=json_in_html(details),

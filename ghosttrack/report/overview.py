@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from ghosttrack.evaluation.result import ALL, Evaluation, Row
 from ghosttrack.evaluation.roster import COLORS, leads
 from ghosttrack.report.first import CHANCE, ORACLE, OWN, is_beside
-from ghosttrack.report.pictures import ACCENT, FAINT, INK
+from ghosttrack.report.pictures import ACCENT, FAINT, INK, readout
+from ghosttrack.report.tables import with_interval
 
 LEAST_COST = 0.4
 """Where on the axis of passes stands what needs none."""
@@ -50,7 +51,9 @@ def draw_overview(evaluation: Evaluation, size: tuple[float, float]) -> Figure:
         at.append(at[-1] * APART if same else _cost(row))
         color = COLORS.get(row.detector, FAINT) if row.detector in named else FAINT
         axes.plot((at[-1], at[-1]), row.auroc_ci, color=color, linewidth=1.4, zorder=3)
-        axes.plot(at[-1], row.auroc, color=color, marker="o", ms=4.5, zorder=4)
+        area = with_interval(row.auroc, row.auroc_ci)
+        says = readout(f"{row.detector}: AUROC {area}, {row.forwards:.0f} passes")
+        axes.plot(at[-1], row.auroc, color=color, marker="o", ms=4.5, zorder=4, gid=says)
     _axis(axes, drawn, at)
     oracle = next((row.auroc for row in rows if row.detector == ORACLE), 2.0)
     points = [(x, row) for x, row in zip(at, drawn, strict=True) if row.detector in named]

@@ -19,7 +19,7 @@ from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
 from ghosttrack.report.contents import ReportContents
 from ghosttrack.report.first import answered, key_numbers, verdict
-from ghosttrack.report.html import SCRIPTS, asset, embedded, environment, json_in_html, script
+from ghosttrack.report.html import D3, SCRIPTS, asset, embedded, environment, json_in_html, script
 from ghosttrack.report.tables import account, category_counts, with_interval
 from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
@@ -73,6 +73,7 @@ def write_page(
     text = template.render(
         contents._asdict(),
         css=asset("report.css"),
+        d3=asset(D3),
         js=script(*SCRIPTS),
         verdict=verdict(evaluation, risk_name),
         numbers=key_numbers(evaluation, risk_name),

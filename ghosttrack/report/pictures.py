@@ -1,6 +1,8 @@
 """Pictures of curves, positions and intervals, as .svg and .png."""
 
+import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.report.tables import Estimate
+from ghosttrack.report.tables import Estimate, with_interval
 
 INK = "#1b1f24"
 STYLE: dict[Any, Any] = {
@@ -70,6 +72,11 @@ Curve = tuple[str, Sequence[float], Sequence[float]]
 """Name, places and values of a line."""
 
 
+def readout(*texts: str) -> str:
+    """Spell the `gid` of drawn dots such that a page says each one's text."""
+    return json.dumps(texts)
+
+
 def draw_curves(stem: Path, panels: Mapping[str, Sequence[Curve]], along: str) -> Path:
     """Draw named lines in a panel for each quantity, one legend for all."""
     columns = min(3, len(panels))
@@ -84,7 +91,15 @@ def draw_curves(stem: Path, panels: Mapping[str, Sequence[Curve]], along: str) -
             for name, at, values in curves:
                 marker = "o" if len(at) <= 50 else ""
                 color, ls = looks[name]
-                axes.plot(at, values, color=color, ls=ls, marker=marker, ms=3, linewidth=1.3)
+                points = zip(at, values, strict=True)
+                says = readout(*(f"{name}, {x:g}: {y:.3g}" for x, y in points if isfinite(y)))
+                style = {
+                    "marker": marker,
+                    "ms": 3,
+                    "linewidth": 1.3,
+                    "gid": says if marker else None,
+                }
+                axes.plot(at, values, color=color, ls=ls, **style)
             axes.set(xlabel=along, title=quantity)
         entry = 0.6 + LETTER * max(map(len, names), default=0)
         fit = int(width / entry)
@@ -146,11 +161,12 @@ def draw_intervals(stem: Path, title: str, rows: Sequence[tuple[str, str, Estima
         figure = Figure(figsize=(width, 0.9 + 0.24 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0.5, color=FAINT, linewidth=0.8, linestyle=":")
-        for place, (_, group, estimate) in enumerate(rows):
+        for place, (label, group, estimate) in enumerate(rows):
             color = GROUP_COLORS[groups.index(group) % len(GROUP_COLORS)]
             value, *ends = (np.nan if number is None else number for number in estimate)
             axes.plot(ends, (place, place), color=color, linewidth=1.6)
-            axes.plot(value, place, color=color, marker="o", ms=4)
+            says = readout(f"{label}: {with_interval(value, ends)}")
+            axes.plot(value, place, color=color, marker="o", ms=4, gid=says)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=7)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set(xlabel="AUROC, 95 % cluster-bootstrap interval", title=title)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ghosttrack.report.first import ORACLE
 from ghosttrack.report.page import risk_detector
 from ghosttrack.report.tables import with_interval
 from tests.browser.conftest import Site
@@ -73,6 +74,24 @@ def test_the_report_shows_the_numbers_of_the_evaluation(browser: Any, site: Site
     assert f"{rows[said]['auroc']:.3f}" in first
     if not site.is_real:
         assert said == risk_detector(materials.evaluation())
+
+
+def test_dots_of_pictures_say_what_they_are(browser: Any, site: Site):
+    rows = {row["detector"]: row for row in site.found["rows"] if row["subset"] == "all"}
+    with opened(browser, site.pages["report"]) as page:
+        dots = page.locator(".first .over circle")
+        said = []
+        for at in range(dots.count()):
+            page.keyboard.press("ArrowRight") if at else dots.first.focus()
+            said.append(page.inner_text(".first .tip"))
+        for one in said:
+            row = rows[one.split(": AUROC")[0]]
+            assert with_interval(row["auroc"], row["auroc_ci"]) in one
+        drawn = {name for name, row in rows.items() if row["auroc"] is not None}
+        assert {one.split(": AUROC")[0] for one in said} == drawn - {ORACLE}
+        page.evaluate(OPEN_ALL)
+        page.locator("#pairs .over circle").first.hover()
+        assert "minus" in page.inner_text("#pairs .tip")
 
 
 def test_answers_are_filtered_searched_and_stepped_through(browser: Any, site: Site):

@@ -134,7 +134,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing_but_its_own(tmp_path: Path
     hostile = judgement(question=HOSTILE, answer=HOSTILE, owner=HOSTILE, notes=(HOSTILE,))
     text = page(tmp_path, *[hostile] * n)
     tags = Page(text).tags
-    assert [tag for tag, _ in tags].count("script") == 3  # the data, its details, our code
+    assert [tag for tag, _ in tags].count("script") == 4  # the data, its details, D3, our code
     assert not [attrs for _, attrs in tags if {"src", "href", "onclick"} & set(attrs)]
     assert "url(" not in text
     assert "@import" not in text

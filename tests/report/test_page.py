@@ -85,8 +85,14 @@ def test_nothing_is_loaded_from_outside_the_page(page: Page):
     assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     assert "url(" not in page.styles[0]
     assert "@import" not in page.styles[0]
-    calls = ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "innerHTML", "eval(")
-    assert not [call for call in calls if call in page.scripts[2]]
+    calls = ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "eval(", "new Function")
+    assert not [call for script in page.scripts[2:] for call in calls if call in script]
+    assert "innerHTML" not in page.scripts[3]
+
+
+def test_a_page_holds_its_plotting_library_once_with_its_licence(page: Page):
+    assert ["Mike Bostock" in script for script in page.scripts] == [False, False, True, False]
+    assert "Permission to use, copy, modify" in page.scripts[2]
 
 
 def test_every_link_of_the_page_has_a_target(page: Page):
@@ -117,10 +123,10 @@ def test_no_text_closes_a_tag_or_opens_one(tmp_path: Path, page: Page):
     assert "<b id=evil" not in text
     assert "<img src=x" not in text
     assert not [attrs for _, attrs in evil.tags if attrs.get("id") == "evil" or "onerror" in attrs]
-    assert [tag for tag, _ in evil.tags].count("script") == 3
+    assert [tag for tag, _ in evil.tags].count("script") == 4
     assert EVIL in evil.text
     assert json.loads(evil.scripts[0])["answers"][0]["text"] == EVIL
-    assert evil.scripts[2] == page.scripts[2]
+    assert evil.scripts[2:] == page.scripts[2:]
 
 
 def test_a_number_that_is_not_defined_is_a_dash(page: Page):
@@ -204,7 +210,9 @@ def test_a_page_without_a_model_has_no_empty_section(tmp_path: Path, page: Page)
     assert "Only so much." in shown.text
     first = materials.unpacked(text)[0]
     assert (first["prob"], first["tokens"], first["tracks"]) == (None, [], [])
-    assert "NaN" not in text.replace(shown.scripts[2], "").replace(shown.scripts[1], "")
+    for one in shown.scripts[1:]:
+        text = text.replace(one, "")
+    assert "NaN" not in text
     assert {tag for tag, _ in shown.tags} >= {"details", "h2"}
 
 

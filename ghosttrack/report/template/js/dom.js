@@ -14,19 +14,6 @@ export function html(name, className, text) {
 }
 
 /**
- * @param {string} name
- * @param {Record<string, string | number>} attributes
- * @param {string} [text]
- * @returns {SVGElement}
- */
-export function svg(name, attributes, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const key in attributes) node.setAttribute(key, String(attributes[key]));
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-/**
  * Look an element up that the page may lack.
  * @template {HTMLElement} [T=HTMLElement]
  * @param {string} id
@@ -39,4 +26,19 @@ export function byId(id) {
 /** @param {number | null} value */
 export function percent(value) {
   return value === null ? "n/a" : Math.round(100 * value) + " %";
+}
+
+/** Let what is drawn be pointed at, and arrow keys go from one to the next. @param {SVGElement[]} drawn @param {(at: number) => void} look */
+export function stepThrough(drawn, look) {
+  drawn.forEach((one, at) => {
+    one.setAttribute("tabindex", at ? "-1" : "0");
+    one.addEventListener("pointerenter", () => look(at));
+    one.addEventListener("focus", () => look(at));
+    one.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      drawn[(at + step + drawn.length) % drawn.length].focus();
+    });
+  });
 }

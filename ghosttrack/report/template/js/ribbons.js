@@ -1,6 +1,6 @@
 // An answer's tracks as ribbons: layers left to right, width = magnitude, colour = the candidate
 // that a track argues for.
-import { html, svg } from "./dom.js";
+import { html, stepThrough } from "./dom.js";
 
 /**
  * @typedef {{ layers: number[], latents: number[], sizes: number[], costs: (number | null)[],
@@ -54,59 +54,52 @@ function lanes(tracks, room) {
   });
 }
 
-/** @param {number} x1 @param {number} w1 @param {number} x2 @param {number} w2 @param {number} y */
-function ribbon(x1, w1, x2, w2, y) {
-  const middle = (x1 + x2) / 2;
-  return `M${x1} ${y - w1}C${middle} ${y - w1} ${middle} ${y - w2} ${x2} ${y - w2}`
-    + `L${x2} ${y + w2}C${middle} ${y + w2} ${middle} ${y + w1} ${x1} ${y + w1}Z`;
+/** What is drawn of a track. @typedef {{ track: Track, points: { x: number, half: number }[], lane: number, color: string }} Drawn */
+
+/** The ribbon of one track, whole where it is seen layer by layer. @param {Drawn} one */
+function ribbon({ track, points }) {
+  const seen = points.flatMap((point, j) => j && track.layers[j] - track.layers[j - 1] > 1 ? [null, point] : [point]);
+  return (/** @type {d3.Shape<any>} */ (d3.area())).defined((point) => point !== null).curve(d3.curveBumpX)
+    .x((point) => point.x).y0((point) => -point.half).y1((point) => point.half)(seen);
 }
 
-/**
- * Draw one track.
- * @param {Track} track @param {number} y @param {string} color @param {(layer: number) => number} x
- * @param {(size: number) => number} half @param {number} deepest
- */
-function drawTrack(track, y, color, x, half, deepest) {
-  const first = track.layers[0], last = track.layers[track.layers.length - 1];
-  const group = svg("g", { fill: color, stroke: color, class: "track" });
-  const reach = x(last) - x(first) + (track.promotes ? LABEL : 16);
-  group.append(svg("rect", { x: x(first) - 8, y: y - ROW / 2, width: reach, height: ROW, stroke: "none", "fill-opacity": 0 }));
-  track.layers.forEach((layer, j) => {
-    const size = half(track.sizes[j]);
-    if (j > 0) {
-      const before = track.layers[j - 1];
-      if (layer - before > 1) {
-        group.append(svg("line", { x1: x(before), x2: x(layer), y1: y, y2: y, "stroke-dasharray": "3 3", "stroke-width": 1.5 }));
-      } else {
-        const d = ribbon(x(before), half(track.sizes[j - 1]), x(layer), size, y);
-        group.append(svg("path", { d, stroke: "none", "fill-opacity": 0.7 }));
-      }
-    }
-    group.append(svg("circle", { cx: x(layer), cy: y, r: size + 0.8, stroke: "none" }));
-  });
-  if (first > 0) group.append(svg("circle", { cx: x(first), cy: y, r: 6.5, fill: "none" }));
-  if (last < deepest) group.append(svg("path", { d: `M${x(last) - 4} ${y - 4}l8 8m0 -8l-8 8`, fill: "none" }));
-  if (track.promotes) {
-    const name = track.promotes.length > 14 ? `${track.promotes.slice(0, 13)}…` : track.promotes;
-    const said = [`${name} +${track.push.toFixed(2)}`, standing(track)].filter(Boolean).join(" · ");
-    group.append(svg("text", { x: x(last) + 10, y: y + 3.5, "font-size": 11, stroke: "none", fill: "currentColor" }, said));
-  }
-  return group;
+/** Layers that a track coasts through, as pairs of ends. @param {Drawn} one */
+function coasts({ track, points }) {
+  return d3.pairs(points).filter((_, j) => track.layers[j + 1] - track.layers[j] > 1);
 }
 
-/** Arrow keys go from track to track. @param {SVGElement[]} groups @param {(at: number) => void} look */
-function listen(groups, look) {
-  groups.forEach((group, at) => {
-    group.setAttribute("tabindex", at ? "-1" : "0");
-    group.addEventListener("pointerenter", () => look(at));
-    group.addEventListener("focus", () => look(at));
-    group.addEventListener("keydown", (event) => {
-      const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[/** @type {KeyboardEvent} */ (event).key];
-      if (!step) return;
-      event.preventDefault();
-      groups[(at + step + groups.length) % groups.length].focus();
-    });
-  });
+/** @param {Drawn} one */
+function label({ track }) {
+  const name = track.promotes.length > 14 ? `${track.promotes.slice(0, 13)}…` : track.promotes;
+  return [`${name} +${track.push.toFixed(2)}`, standing(track)].filter(Boolean).join(" · ");
+}
+
+/** Draw tracks into their groups. @param {d3.Selection<Drawn>} groups @param {number} deepest */
+function drawGroups(groups, deepest) {
+  const first = (/** @type {Drawn} */ one) => one.points[0].x, last = (/** @type {Drawn} */ one) => one.points[one.points.length - 1].x;
+  groups.attr("fill", (one) => one.color).attr("stroke", (one) => one.color).attr("class", "track")
+    .attr("transform", (one) => `translate(0,${TOP + one.lane * ROW + 6})`);
+  groups.append("rect").attr("x", (one) => first(one) - 8).attr("y", -ROW / 2).attr("height", ROW).attr("stroke", "none").attr("fill-opacity", 0)
+    .attr("width", (one) => last(one) - first(one) + (one.track.promotes ? LABEL : 16));
+  groups.append("path").attr("d", ribbon).attr("stroke", "none").attr("fill-opacity", 0.7);
+  groups.selectAll("line").data(coasts).join("line").attr("x1", ([a]) => a.x).attr("x2", ([, b]) => b.x)
+    .attr("stroke-dasharray", "3 3").attr("stroke-width", 1.5);
+  groups.selectAll("circle").data((one) => one.points).join("circle").attr("cx", (point) => point.x).attr("r", (point) => point.half + 0.8).attr("stroke", "none");
+  groups.filter((one) => one.track.layers[0] > 0).append("circle").attr("cx", first).attr("r", 6.5).attr("fill", "none");
+  groups.filter((one) => one.track.layers[one.track.layers.length - 1] < deepest).append("path")
+    .attr("d", (one) => `M${last(one) - 4} -4l8 8m0 -8l-8 8`).attr("fill", "none");
+  groups.filter((one) => Boolean(one.track.promotes)).append("text").attr("x", (one) => last(one) + 10).attr("y", 3.5)
+    .attr("font-size", 11).attr("stroke", "none").attr("fill", "currentColor").text(label);
+}
+
+/** Layers as an axis, with a line down through each. @param {d3.Selection} picture @param {d3.Linear} x @param {string[]} layers @param {number} height */
+function drawLayers(picture, x, layers, height) {
+  const every = Math.ceil(layers.length / 13), said = every > 1 || layers.length > 9 ? "" : "layer ";
+  const axis = picture.append("g").attr("transform", `translate(0,${TOP - 8})`)
+    .call(d3.axisTop(x).tickValues(d3.range(0, layers.length)).tickSize(TOP - height + 2).tickFormat((i) => i % every ? "" : said + layers[i]));
+  axis.attr("font-family", null).attr("font-size", 11).selectAll("path").remove();
+  axis.selectAll("line").attr("stroke-opacity", 0.15);
+  axis.selectAll("text").attr("y", -5);
 }
 
 /**
@@ -118,38 +111,31 @@ export function drawTracks(all, bank, how) {
   const tracks = all.filter((track) => how.every || track.layers.length > 1)
     .sort((a, b) => a.layers[0] - b.layers[0] || b.layers.length - a.layers.length || b.push - a.push);
   const names = [...new Set(tracks.filter((t) => t.promotes).sort((a, b) => b.push - a.push).map((t) => t.promotes))];
-  const strongest = Math.max(1e-9, ...tracks.flatMap((track) => track.sizes));
-  const deepest = bank.layers.length - 1, step = (WIDTH - LEFT - LABEL) / Math.max(1, deepest);
-  const row = lanes(tracks, LABEL / step), height = TOP + (Math.max(0, ...row) + 1) * ROW + 10;
-  const x = (/** @type {number} */ layer) => LEFT + layer * step;
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "group", "aria-label": `${tracks.length} tracks through ${bank.layers.length} layers` });
-  const every = Math.ceil(bank.layers.length / 13);
-  bank.layers.forEach((name, i) => {
-    picture.append(svg("line", { x1: x(i), x2: x(i), y1: TOP - 8, y2: height - 6, stroke: "currentColor", "stroke-opacity": 0.15 }));
-    if (i % every === 0) picture.append(svg("text", { x: x(i), y: 13, "text-anchor": "middle", "font-size": 11, fill: "currentColor" }, every > 1 || deepest > 8 ? name : "layer " + name));
-  });
-  const groups = tracks.map((track, i) => {
-    const share = how.renamed ? track.ghost ?? 1 : 1;
-    const color = PALETTE[names.indexOf(track.promotes)] ?? GREY;
-    const half = (/** @type {number} */ size) => (0.6 + 5.4 * size / strongest) * share;
-    const group = drawTrack(track, TOP + row[i] * ROW + 6, color, x, half, deepest);
-    if (how.renamed && share < 0.5) group.setAttribute("opacity", "0.35");
-    group.setAttribute("role", "img");
-    group.setAttribute("aria-label", spoken(track, bank));
-    return group;
-  });
-  picture.append(...groups);
+  const deepest = bank.layers.length - 1, x = d3.scaleLinear([0, Math.max(1, deepest)], [LEFT, WIDTH - LABEL]);
+  const half = d3.scaleLinear([0, d3.max(tracks.flatMap((track) => track.sizes)) || 1e-9], [0.6, 6]);
+  const color = d3.scaleOrdinal(names.slice(0, PALETTE.length), PALETTE).unknown(GREY);
+  const lane = lanes(tracks, LABEL / (x(1) - x(0))), height = TOP + (Math.max(0, ...lane) + 1) * ROW + 10;
+  const stays = (/** @type {Track} */ track) => how.renamed ? track.ghost ?? 1 : 1;
+  const picture = d3.create("svg").attr("viewBox", `0 0 ${WIDTH} ${height}`).attr("role", "group")
+    .attr("aria-label", `${tracks.length} tracks through ${bank.layers.length} layers`);
+  drawLayers(picture, x, bank.layers, height);
+  const groups = picture.selectAll(".track").data(tracks.map((track, i) => ({
+    track, lane: lane[i], color: color(track.promotes),
+    points: track.layers.map((layer, j) => ({ x: x(layer), half: half(track.sizes[j]) * stays(track) })),
+  }))).join("g").attr("role", "img").attr("aria-label", ({ track }) => spoken(track, bank))
+    .attr("opacity", ({ track }) => stays(track) < 0.5 ? 0.35 : null);
+  drawGroups(groups, deepest);
   const told = html("div", "told scroll"), legend = html("div", "legend"), box = html("div"), frame = html("div", "scroll");
   if (how.renamed) legend.append(html("b", "", "what stays under other names: ghosts"));
   told.append(html("p", "soft", "Point at a track, or step through them with the arrow keys, to read its latents."));
-  names.slice(0, PALETTE.length).forEach((name, i) => {
+  for (const name of color.domain()) {
     const item = html("span"), swatch = html("i");
-    swatch.style.background = PALETTE[i];
+    swatch.style.background = color(name);
     item.append(swatch, "argues for " + name);
     legend.append(item);
-  });
-  listen(groups, (at) => explain(told, tracks[at], bank));
-  frame.append(picture);
+  }
+  stepThrough(groups.nodes(), (at) => explain(told, tracks[at], bank));
+  frame.append(/** @type {SVGElement} */ (picture.node()));
   box.append(legend, frame, told);
   return box;
 }

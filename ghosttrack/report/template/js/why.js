@@ -1,5 +1,5 @@
 // Why an answer has its verdict, in words, beside what is usual.
-import { html, percent, svg } from "./dom.js";
+import { html, percent } from "./dom.js";
 
 /**
  * @typedef {{ name: string, value: number | null, text: string, effect: number, right: string, hallucinated: string }} Reason
@@ -44,19 +44,16 @@ export function verdictOf(answer) {
 
 /** Shares of right and of hallucinated answers along a statistic, and where this answer lies. @param {Distribution} of @param {number | null} value */
 function sketch(of, value) {
-  const width = 140, height = 30, step = width / of.counts[0].length;
-  const top = Math.max(1e-9, ...of.counts.flat());
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
-  of.counts.forEach((counts, label) => {
-    const points = counts.map((n, i) => `${i * step},${height - 26 * n / top} ${(i + 1) * step},${height - 26 * n / top}`);
-    picture.append(svg("polygon", { points: `0,${height} ${points.join(" ")} ${width},${height}`,
-      fill: label ? "var(--bad)" : "var(--good)", "fill-opacity": 0.4 }));
-  });
-  if (value !== null) {
-    const at = width * Math.min(1, Math.max(0, (value - of.low) / (of.high - of.low)));
-    picture.append(svg("line", { x1: at, x2: at, y1: 0, y2: height, stroke: "currentColor", "stroke-width": 2 }));
-  }
-  return picture;
+  const width = 140, height = 30, n = of.counts[0].length;
+  const x = d3.scaleLinear([of.low, of.high], [0, width]).clamp(true);
+  const y = d3.scaleLinear([0, Math.max(1e-9, ...of.counts.flat())], [height, 4]);
+  const outline = (/** @type {d3.Shape<number>} */ (d3.area())).curve(d3.curveStepAfter)
+    .x((_, i) => i * width / n).y0(height).y1(y);
+  const picture = d3.create("svg").attr("viewBox", `0 0 ${width} ${height}`).attr("width", width).attr("height", height).attr("aria-hidden", "true");
+  picture.selectAll("path").data(of.counts).join("path").attr("d", (counts) => outline([...counts, counts[n - 1]]))
+    .attr("fill", (_, label) => label ? "var(--bad)" : "var(--good)").attr("fill-opacity", 0.4);
+  if (value !== null) picture.append("line").attr("x1", x(value)).attr("x2", x(value)).attr("y2", height).attr("stroke", "currentColor").attr("stroke-width", 2);
+  return /** @type {SVGElement} */ (picture.node());
 }
 
 /** Whose reasons these are, where another detector leads the page. @param {Told} answer @param {Judges} judges */
