@@ -52,7 +52,7 @@ def draw_overview(evaluation: Evaluation, size: tuple[float, float]) -> Figure:
         color = COLORS.get(row.detector, FAINT) if row.detector in named else FAINT
         axes.plot((at[-1], at[-1]), row.auroc_ci, color=color, linewidth=1.4, zorder=3)
         area = with_interval(row.auroc, row.auroc_ci)
-        says = readout(f"{row.detector}: AUROC {area}, {row.forwards:.0f} passes")
+        says = readout(f"{row.detector}: AUROC {area}, passes: {row.forwards:.0f}")
         axes.plot(at[-1], row.auroc, color=color, marker="o", ms=4.5, zorder=4, gid=says)
     _axis(axes, drawn, at)
     oracle = next((row.auroc for row in rows if row.detector == ORACLE), 2.0)
