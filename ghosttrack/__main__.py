@@ -101,6 +101,7 @@ def ask(options: argparse.Namespace) -> None:
         sys.exit("ask: the prompt is empty; give a text that the model is to go on with")
 
     from ghosttrack.detect_config import DetectProgram
+    from ghosttrack.pipelines.kept import kept_detector
     from ghosttrack.pipelines.made_model import make_model
     from ghosttrack.questions.prompts import bare_prompt, read_prompts
 
@@ -111,10 +112,12 @@ def ask(options: argparse.Namespace) -> None:
             check_share("--prevalence", options.prevalence)
         is_file = options.file is not None
         questions = read_prompts(options.file) if is_file else [bare_prompt(prompts)]
-        make_model(config)  # torch only once what is asked is right
+        kept = kept_detector(config)
+        if kept is None:
+            make_model(config)  # torch only once what is asked is right
         from ghosttrack.scoring.ask import answer_and_judge
 
-        answer_and_judge(config, questions, options.prevalence, is_file=is_file)
+        answer_and_judge(config, questions, kept, options.prevalence, is_file=is_file)
 
     _run("ask", "detect", DetectProgram, task, words)
 

@@ -27,6 +27,7 @@ from ghosttrack.files import read_json, write_json
 from ghosttrack.models.config import ModelConfig
 from ghosttrack.pipelines.evaluation import evaluation_data
 from ghosttrack.pipelines.instruments import INSTRUMENTS
+from ghosttrack.pipelines.kept import FACTS
 from ghosttrack.questions.config import (
     SCHEMAS,
     AskingConfig,
@@ -39,8 +40,6 @@ from ghosttrack.run import plain
 
 if TYPE_CHECKING:
     from ghosttrack.pipelines.detect import Detection
-
-FACTS = "asking.json"
 
 
 class Facts(NamedTuple):

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 def answer_and_judge(
     config: DetectProgram,
     questions: Sequence[Question],
+    kept: Path | None = None,
     prevalence: float | None = None,
     *,
     is_file: bool,
@@ -41,18 +42,19 @@ def answer_and_judge(
     Args:
         config: Settings of detect.py.
         questions: The prompts.
+        kept: Folder of the detector; None: that of the settings.
         prevalence: Share of hallucinated answers that risks are said for; None: that of the
             settings.
         is_file: A line is said of each, not all that is known of one.
     """
-    run, artifact = find_detector(config)
+    run, artifact = find_detector(config, kept)
     with run.stage("load detector"):
         assumed = config.evaluation.prevalence if prevalence is None else prevalence
         detector = Detector.load(artifact.path, config.model.device, assumed)
     console = Console(width=None if Console().is_terminal else TERMINAL_WIDTH)
     with run.stage("judge"):
         shown = detector.judge(questions, partial(_tell, console, is_file=is_file))
-    page = _write(run, config.model.name, artifact, shown)
+    page = _write(run, detector.facts.model.name, artifact, shown)
     run.metrics["ask"] = {"prompts": len(questions), "seconds": run.seconds["judge"]}
     run.finish()
     if not is_file:

@@ -35,6 +35,7 @@ from ghosttrack.models.load import load_lm
 from ghosttrack.pipelines.detect import Detection
 from ghosttrack.pipelines.detectors import Facts, read_kept
 from ghosttrack.pipelines.instruments import read_instruments
+from ghosttrack.pipelines.kept import fitted_for, other_settings
 from ghosttrack.pipelines.model_folders import embedded_folder, world_folder
 from ghosttrack.pipelines.setup import Setup
 from ghosttrack.questions.asking import templated
@@ -216,19 +217,33 @@ class Detector:
         return templated(bare, self.facts.asking)
 
 
-def find_detector(config: DetectProgram) -> tuple[Run, Artifact]:
+def find_detector(config: DetectProgram, kept: Path | None = None) -> tuple[Run, Artifact]:
     """Return the fitted detectors of this configuration, building all that is missing.
 
+    Those of the folder `kept` instead, where one is given.
+
     Raises:
-        ConfigError: They are missing and `auto` is off.
+        ConfigError: They are missing and `auto` is off, or others are there of the same real model.
     """
-    stages = Detection(Setup(config, Run.start("detect")))
+    run = Run.start("detect")
+    if kept is not None:
+        artifact = read(kept, "detectors")
+        run.keep(artifact)
+        return run, artifact
+    stages = Detection(Setup(config, run))
     if not stages.detectors.exists:
         if not config.auto:
             raise ConfigError(
                 "auto=false and there is no detector for this configuration; run"
                 " `python detect.py` with the same settings, or set auto=true"
             )
-        log.info("no detector for this configuration yet: fitting it")
+        if found := fitted_for(config):
+            raise ConfigError(other_settings(found))
+        needed = stages.bank, stages.answers, stages.again, stages.checks, stages.states
+        missing = [one.title or "train" for one in needed if one is not None and not one.exists]
+        log.info(
+            "no detector for this configuration yet: fitting it; still missing: %s",
+            ", ".join([*missing, "fit", "evaluate"]),
+        )
         stages.make()
-    return stages.setup.run, stages.detectors.make()
+    return run, stages.detectors.make()
