@@ -72,8 +72,8 @@ def conclude(run: Run, judged: Artifact, singing: Singing) -> None:
         log.info("%s is no leak: %s", _canary(name, found), signal)
     if best := run.metrics["detect"]["best"]:
         log.info("the best here of %s", best)
-    for row, name in found["recommended"].items():
-        log.info("%s: %s, by the inner folds", row, name)
+    for said in run.metrics["detect"].get("choices", ()):
+        log.info("%s", said)
     log.info("report: %s", judged.path / "report.html")
     leaks = [f"{_canary(name, found)} sings: {song}" for name, song in found["singing"].items()]
     if leaks and singing is Singing.fail:

@@ -36,8 +36,7 @@ from ghosttrack.report.contents import (
     ReportContents,
     TrackView,
 )
-from ghosttrack.report.first import thin
-from ghosttrack.report.page import risk_detector
+from ghosttrack.report.first import leader, thin
 from ghosttrack.report.viewer import choose
 from ghosttrack.tracking.candidates import UNRELATED_SHARE
 from ghosttrack.world.text import covered_groups
@@ -138,7 +137,7 @@ def _contents(
     said = {name: tables[name] for name in ("lens", "tracks", "subject") if name in tables}
     passes = {**(tracked.forwards if tracked else {}), **found.forwards, **checks.forwards}
     asked = {name: n for name, n in passes.items() if n and not name.startswith(NULL)}
-    shown = choose(answers.categories, evaluation.scores[risk_detector(evaluation)])
+    shown = choose(answers.categories, evaluation.scores[leader(evaluation)])
     return ReportContents(
         evaluation=evaluation,
         answers=answers,

@@ -15,7 +15,7 @@ from ghosttrack.processes import machine
 from ghosttrack.report.contents import Kept, ReportContents
 from ghosttrack.report.detection_log import log_evaluation
 from ghosttrack.report.figures import draw
-from ghosttrack.report.first import of_one_pass
+from ghosttrack.report.first import choices, of_one_pass
 from ghosttrack.report.page import write_page
 from ghosttrack.report.tables import category_counts, write_rows, write_scores
 from ghosttrack.run import Run, plain
@@ -89,5 +89,6 @@ def _metrics(contents: ReportContents) -> dict[str, object]:
         "confident_errors": int(((answers.prob > 0.8) & (answers.labels == 1)).sum()),
         "hooks": list(contents.hooks),
         "cautions": list(contents.cautions),
+        "choices": choices(contents.evaluation),
         "best": of_one_pass(contents.evaluation),
     }

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
-from ghosttrack.evaluation.roster import TITLES
+from ghosttrack.evaluation.roster import TITLES, leads
 from ghosttrack.report.tables import number, with_interval
 
 OWN = "output"
@@ -39,13 +39,50 @@ class Answered(NamedTuple):
     """Section that shows what the answer rests on."""
 
 
+def leader(evaluation: Evaluation) -> str:
+    """Name the detector that a report opens with, and whose probability stands beside each answer.
+
+    Where the roster names none that leads, it is that of most forward passes.
+    """
+    rows = [row for row in evaluation.rows if row.subset == ALL]
+    costly = max(rows, key=lambda row: row.forwards).detector
+    return leads(evaluation.recommended, evaluation.scores) or costly
+
+
+def choices(evaluation: Evaluation) -> list[str]:
+    """Say what inner folds choose, of how many answers, and what that choice is worth."""
+    said = []
+    for row, name in evaluation.recommended.items():
+        counts = "{:,} right and {:,} hallucinated answers".format(*_counts(evaluation))
+        text = f"{row}: {name}, which the inner folds choose on {counts}"
+        if _is_few(evaluation):
+            text = f"{row}: {counts} are too few to choose; the inner folds take {name}"
+        pair = evaluation.pair(row, OWN)
+        if pair is not None and isfinite(pair.delta):
+            ends = f"[{pair.ci.low:+.3f}, {pair.ci.high:+.3f}]"
+            text = f"{text}; AUROC of such a choice less that of {OWN} {pair.delta:+.3f} {ends}"
+        said.append(f"{text}.")
+    return said
+
+
+def _counts(evaluation: Evaluation) -> tuple[int, int]:
+    """Count right and hallucinated answers."""
+    n_wrong = round(evaluation.n_judged * evaluation.hallucinated_frac)
+    return evaluation.n_judged - n_wrong, n_wrong
+
+
+def _is_few(evaluation: Evaluation) -> bool:
+    return min(_counts(evaluation)) < RANKED
+
+
 def verdict(evaluation: Evaluation, detector: str) -> str:
     """Say in one sentence whether a detector is any good, by chance and by the model's own say."""
     row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
     area = f"AUROC {with_interval(row.auroc, row.auroc_ci)}"
     name = f"{detector} ({TITLES[detector]})" if detector in TITLES else detector
     if detector in evaluation.recommended:
-        name = f"{detector} ({TITLES[detector]}: {evaluation.recommended[detector]})"
+        few = ", from too few answers to be sure" if _is_few(evaluation) else ""
+        name = f"{detector} ({TITLES[detector]}{few}: {evaluation.recommended[detector]})"
     if not row.auroc_ci.low > CHANCE:
         return f"{name} is not shown to tell hallucinated answers from right ones: {area}."
     said = (

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ghosttrack.evaluation.result import ALL, Evaluation, Row
-from ghosttrack.evaluation.roster import COLORS, leads
-from ghosttrack.report.first import CHANCE, ORACLE, OWN, is_beside
+from ghosttrack.evaluation.roster import COLORS
+from ghosttrack.report.first import CHANCE, ORACLE, OWN, is_beside, leader
 from ghosttrack.report.pictures import ACCENT, FAINT, INK, readout
 from ghosttrack.report.tables import with_interval
 
@@ -119,8 +119,8 @@ def _named(evaluation: Evaluation, rows: Sequence[Row]) -> list[str]:
         for row in usable
         if all(one.auroc < row.auroc for one in usable if _order(one) < _order(row))
     ]
-    leaders = (*evaluation.recommended, leads((), evaluation.scores))
-    always = (OWN, "tracks", "null:shuffled", "control:surface", *leaders)
+    chosen = (leader(evaluation), *evaluation.recommended)
+    always = (OWN, "tracks", "null:shuffled", "control:surface", *chosen)
     return [*best, *(row.detector for row in rows if row.detector in always)]
 
 

@@ -13,12 +13,12 @@ from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.catalogue import ARROWS, bounds
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.evaluation.canaries import kind
-from ghosttrack.evaluation.result import ALL, Evaluation, Pair, PartGain, Reliability, Row
-from ghosttrack.evaluation.roster import COLORS, TITLES, leads
+from ghosttrack.evaluation.result import Evaluation, Pair, PartGain, Reliability, Row
+from ghosttrack.evaluation.roster import COLORS, TITLES
 from ghosttrack.evaluation.scores import plain_auroc
 from ghosttrack.evaluation.subsets import UNAMBIGUOUS
 from ghosttrack.report.contents import ReportContents
-from ghosttrack.report.first import answered, key_numbers, verdict
+from ghosttrack.report.first import answered, choices, key_numbers, leader, verdict
 from ghosttrack.report.html import D3, SCRIPTS, asset, embedded, environment, json_in_html, script
 from ghosttrack.report.tables import account, category_counts, with_interval
 from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
@@ -67,7 +67,7 @@ def write_page(
         decode: Spells token ids.
     """
     evaluation, answers = contents.evaluation, contents.answers
-    risk_name = risk_detector(evaluation)
+    risk_name = leader(evaluation)
     viewer, details = packed(viewer_data(contents, risk_name, decode))
     template = environment().get_template("report.html")
     text = template.render(
@@ -89,6 +89,7 @@ def write_page(
         titles=TITLES,
         canaries={name: kind(name).sees for name in evaluation.canaries},
         detectors=_detectors(evaluation),
+        choices=choices(evaluation),
         notes=_notes(evaluation),
         paired=_pairs(evaluation.paired),
         parts=_parts(evaluation.parts),
@@ -121,16 +122,6 @@ def _write_all(folder: Path, answers: Answers, risk: Float[np.ndarray, " sample"
     right = [list(one) for one in answers.references]
     columns |= {"right": right, "own_probability": answers.prob, "risk": risk}
     pd.DataFrame(columns).to_parquet(folder / ANSWERS)
-
-
-def risk_detector(evaluation: Evaluation) -> str:
-    """Name the detector whose probability stands beside each answer.
-
-    Where the roster names none that leads, it is that of most forward passes.
-    """
-    rows = [row for row in evaluation.rows if row.subset == ALL]
-    costly = max(rows, key=lambda row: row.forwards).detector
-    return leads(evaluation.recommended, evaluation.scores) or costly
 
 
 def flagged_from(evaluation: Evaluation, detector: str) -> str:

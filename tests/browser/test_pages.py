@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from ghosttrack.report.first import ORACLE
-from ghosttrack.report.page import risk_detector
+from ghosttrack.report.first import ORACLE, leader
 from ghosttrack.report.tables import with_interval
 from tests.browser.conftest import Site
 from tests.report import materials
@@ -73,7 +72,7 @@ def test_the_report_shows_the_numbers_of_the_evaluation(browser: Any, site: Site
     said = next(name for name in sorted(rows, key=len, reverse=True) if claim.startswith(name))
     assert f"{rows[said]['auroc']:.3f}" in first
     if not site.is_real:
-        assert said == risk_detector(materials.evaluation())
+        assert said == leader(materials.evaluation())
 
 
 def test_dots_of_pictures_say_what_they_are(browser: Any, site: Site):

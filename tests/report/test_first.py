@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.evaluation.result import ALL, UNDEFINED, Interval
-from ghosttrack.report.first import leaks, of_one_pass, thin, verdict
+from ghosttrack.report.first import choices, leaks, of_one_pass, thin, verdict
 from tests.report.materials import evaluation
 
 
@@ -37,7 +37,12 @@ def test_the_recommended_detector_is_named_by_what_it_is():
         replace(row, detector="recommended") for row in found.rows if row.detector == "everything"
     )
     chosen = replace(found, rows=rows, recommended={"recommended": "probe+output"})
-    assert "(what the inner folds choose: probe+output)" in verdict(chosen, "recommended")
+    few = "(what the inner folds choose, from too few answers to be sure: probe+output)"
+    assert few in verdict(chosen, "recommended")
+    assert "4 right and 4 hallucinated answers are too few to choose" in choices(chosen)[0]
+    enough = replace(chosen, n_judged=800)
+    assert "(what the inner folds choose: probe+output)" in verdict(enough, "recommended")
+    assert "probe+output, which the inner folds choose on 400 right" in choices(enough)[0]
 
 
 @pytest.mark.parametrize(

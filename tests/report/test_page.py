@@ -8,8 +8,9 @@ import pytest
 
 from ghosttrack.evaluation.result import Evaluation
 from ghosttrack.report.contents import ReportContents
+from ghosttrack.report.first import leader
 from ghosttrack.report.html import asset
-from ghosttrack.report.page import flagged_from, risk_detector, sketch, summarise, write_page
+from ghosttrack.report.page import flagged_from, sketch, summarise, write_page
 from tests.report import materials
 
 EVIL = "</script><b id=evil>=1+1</b><img src=x onerror='alert(1)'>"
@@ -224,14 +225,14 @@ def test_the_risk_is_by_the_detector_that_sees_most():
     def with_scores(*names: str) -> Evaluation:
         return materials.evaluation(scores=dict.fromkeys(names, np.zeros(materials.N)))
 
-    assert risk_detector(with_scores("output", "tracks+output", "everything")) == "everything"
-    assert risk_detector(with_scores("output", "tracks+output")) == "tracks+output"
-    assert risk_detector(with_scores("output")) == "output"
+    assert leader(with_scores("output", "tracks+output", "everything")) == "everything"
+    assert leader(with_scores("output", "tracks+output")) == "tracks+output"
+    assert leader(with_scores("output")) == "output"
     chosen = {"recommended": "output"}
     named = replace(with_scores("output", "everything"), recommended=chosen)
-    assert risk_detector(named) == "recommended"
+    assert leader(named) == "recommended"
     costly = max(materials.evaluation().rows, key=lambda row: row.forwards).detector
-    assert risk_detector(with_scores("streaming:1")) == costly
+    assert leader(with_scores("streaming:1")) == costly
 
 
 def test_the_threshold_of_flags_is_told_by_fold():
