@@ -58,6 +58,10 @@ PASSES = CAUSAL_TOKENS * (N_MATCHED + 1)
 FOLDS = 2
 """Outer folds of the small run's evaluation."""
 JUDGED = "evaluate, report"
+UNJUDGED = (
+    "not measured: of {} questions too few are right, or wrong; hangs on how many there are and on"
+    " the rows of evaluation.compare, not on the model"
+)
 
 
 class Tokens(NamedTuple):
@@ -312,7 +316,7 @@ class SmallRun:
         for phase in detection_phases(stages):
             took = {number: one[phase] for number, one in asked.items() if phase in one}
             if not took:
-                costs.append(Cost(phase, "not measured: too few answers", math.nan))
+                costs.append(Cost(phase, UNJUDGED.format(most), math.nan))
                 continue
             seconds, n_bytes = (
                 extrapolate([(number, one[at]) for number, one in took.items()], n) for at in (0, 1)

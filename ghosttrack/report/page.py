@@ -256,6 +256,7 @@ def _statistic(
     both = 0 < labels.sum() < len(labels)
     return {
         "name": spec.name,
+        "n": len(values),
         "family": spec.family,
         "definition": spec.definition,
         "range": bounds(spec),

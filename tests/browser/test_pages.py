@@ -138,8 +138,8 @@ def test_statistics_are_searched_and_sorted(browser: Any, site: Site):
         page.fill("#statistics input", name)
         assert 2 <= rows.count() < whole
         page.fill("#statistics input", "")
-        page.click("#statistics-table th:nth-child(5) button")
-        values = page.locator("#statistics-table tr td:nth-child(5)").all_inner_texts()
+        page.click("#statistics-table th:nth-child(6) button")
+        values = page.locator("#statistics-table tr td:nth-child(6)").all_inner_texts()
         numbers = [float(value.split()[0]) for value in values if value[0].isdigit()]
         assert numbers == sorted(numbers, reverse=True)
 

@@ -155,8 +155,8 @@ def test_statistics_are_held_against_their_expected_direction(page: Page):
     # mean_logprob: every wrong answer below every right one, so AUROC 0, and lower was expected;
     # n_births: likewise, but higher was expected.
     area = "0.000 [0.000, 0.100]"
-    assert page.row("mean_logprob")[2:6] == ["(-∞, 0]", "↓", area, "holds"]
-    assert page.row("n_births")[2:6] == ["[0, ∞)", "↑", area, "fails"]
+    assert page.row("mean_logprob")[2:7] == ["(-∞, 0]", "↓", "8", area, "holds"]
+    assert page.row("n_births")[2:7] == ["[0, ∞)", "↑", "8", area, "fails"]
 
 
 def test_the_page_shows_what_was_left_out_and_dropped(page: Page):
