@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit
 
 from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.table import FRACTION, LOG_PROB, REAL, Table, define
+from ghosttrack.models import score
 from ghosttrack.models.generate import GenerateSettings, generate, work
 from ghosttrack.models.lm import LM
 from ghosttrack.models.readings import last_residuals
-from ghosttrack.models.score import score
+from ghosttrack.models.score import Texts
 from ghosttrack.questions.ready_answers import ReadyAnswer
 from ghosttrack.questions.sets import QuestionSet
 
@@ -60,10 +61,8 @@ def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
     empty = lm.encode(template.replace(QUESTION, ""))
     if not empty:
         return None
-    prior = np.array(
-        [one.logprobs.sum() for one in score(lm, [empty] * len(answers), answers.token_ids)],
-        dtype=np.float64,
-    )
+    pairs = np.array([(0, at) for at in range(len(answers))]).reshape(-1, 2)
+    prior = _logprobs(lm, "scoring answers unasked", [empty], answers.token_ids, pairs)
     pmi = answers.output.column("answer_logprob") - prior
     n_tokens = np.array([len(ids) for ids in answers.token_ids])
     names = tuple(spec.name for spec in PRIOR_SPECS)
@@ -79,11 +78,23 @@ def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
     prompts = about(lm, answers, template, asking)
     blank = "" if asking[-1:].isspace() else " "
     verdicts = [lm.encode(blank + text, prefix=False) for text in VERDICTS]
-    true, false = (
-        np.array([one.logprobs.sum() for one in score(lm, prompts, [ids] * len(prompts))])
-        for ids in verdicts
-    )
-    return Table(("p_true",), expit((true - false).astype(np.float64))[:, None])
+    pairs = np.array([(row, said) for said in (0, 1) for row in range(len(prompts))])
+    found = _logprobs(lm, "asking whether it is true", prompts, verdicts, pairs.reshape(-1, 2))
+    true, false = found.reshape(2, -1)
+    return Table(("p_true",), expit(true - false)[:, None])
+
+
+def _logprobs(
+    lm: LM,
+    title: str,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    pairs: Int[np.ndarray, "pair 2"],
+) -> Float[np.ndarray, " pair"]:
+    """Score pairs of a prompt and an answer, by number; `title` names what is done."""
+    texts = Texts(list(map(tuple, prompts)), list(map(tuple, answers)), [()] * len(prompts))
+    with Meter(title, score.work(lm, texts, pairs)) as meter:
+        return score.total(lm, texts, pairs, read=meter.advance).logprobs
 
 
 def confidence_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
@@ -92,7 +103,9 @@ def confidence_table(lm: LM, answers: Answers, template: str, asking: str) -> Ta
     `template` and `asking` are as in `p_true_table`, but that a number continues.
     """
     settings = GenerateSettings(CONFIDENCE_TOKENS, ("\n",))
-    said = generate(lm, about(lm, answers, template, asking), settings)
+    prompts = about(lm, answers, template, asking)
+    with Meter("asking how sure it is", work(lm, prompts, settings)) as meter:
+        said = generate(lm, prompts, settings, meter.advance)
     return Table(("verbalised",), np.array([[named_probability(one.text)] for one in said]))
 
 

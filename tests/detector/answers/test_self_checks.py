@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.answers import Answers, answer
 from ghosttrack.detector.answers.self_checks import (
     confidence_table,
@@ -64,8 +65,12 @@ def test_without_a_token_before_the_answer_there_is_no_prior(lm, answers):
     assert prior_table(lm, answers, "{question}") is not None  # BOS stands before it
 
 
-def test_p_true_is_the_models_own_verdict_on_the_question_and_its_answer(lm, answers):
-    told = replace(answers, texts=("rome", "paris", ""))
+def test_p_true_is_the_models_own_verdict_on_the_question_and_its_answer(lm, answers, monkeypatch):
+    told, meters = replace(answers, texts=("rome", "paris", "")), []
+    monkeypatch.setattr(
+        "ghosttrack.detector.answers.self_checks.Meter",
+        lambda *said: meters.append(Meter(*said)) or meters[-1],
+    )
     table = p_true_table(lm, told, TEMPLATE, "{question} answer {answer} is it ?")
     for row, text in enumerate(told.texts):
         prompt = f"{ASKED[row]} answer {text} is it ?"
@@ -74,6 +79,7 @@ def test_p_true_is_the_models_own_verdict_on_the_question_and_its_answer(lm, ans
             for word in (" True", " False")
         )
         assert table.column("p_true")[row] == pytest.approx(true / (true + false), abs=1e-4)
+    assert meters[0].done == meters[0].total > 0
 
 
 def test_samples_are_drawn_beside_each_answer(lm, questions, answers):
@@ -101,7 +107,7 @@ def test_a_verbalised_confidence_is_the_number_that_the_model_writes(lm, answers
     said = generate(lm, prompts, GenerateSettings(6, ("\n",)))
     assert np.isnan(confidence_table(lm, told, TEMPLATE, asking).values).all()  # words, no number
 
-    def numbers(_lm, asked, settings):
+    def numbers(_lm, asked, settings, _advance):
         assert asked == prompts
         texts = ("90%", "about 0.25", "no idea")
         return [one._replace(text=text) for one, text in zip(said, texts, strict=True)]
