@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -9,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 LOG_EVERY_S = 5.0
 FORECAST_AFTER_S = 1.0
 """Least time of work from which the whole is foretold."""
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +92,12 @@ class Meter:
                 *(self.title, self.done, self.total, self.unit),
                 *(self.speed, written, duration(self.left)),
             )
+
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield what is to be done, and count each as done when the next is asked for."""
+        for one in items:
+            yield one
+            self.advance(1)
 
     @property
     def left(self) -> float:

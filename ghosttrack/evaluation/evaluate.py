@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from joblib import Parallel, delayed
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.learners.classifiers import effective_rank
 from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
@@ -122,9 +123,12 @@ def _fit(data: EvaluationData, design: Design, parallel: Parallel, seed: int) ->
     """Fit what stands alone, then what builds on it, and choose among all last."""
     fits = Fits(data, design.nested)
     jobs = [job for one in design.canaries for job in one.jobs(fits.folds)]
-    for now in in_turn(spec for spec in design.specs if not spec.within):
-        fits.run(parallel, chain(fits.jobs(now), jobs), seed)
-        jobs = []
+    alone = [spec for spec in design.specs if not spec.within]
+    n_fits = len(alone) * len(fits.folds) + len(jobs)
+    with Meter("judging detectors", n_fits, unit="fits") as meter:
+        for now in in_turn(alone):
+            fits.run(parallel, meter.over(chain(fits.jobs(now), jobs)), seed)
+            jobs = []
     for one in (spec for spec in design.specs if spec.within):
         fits.recommend(one, design.specs)
     return fits

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.answers.teacher_forced import surface_table
 from ghosttrack.detector.learners.baselines import Latents, LinearProbe
 from ghosttrack.detector.learners.calibration import calibrate, threshold
@@ -204,10 +205,11 @@ def fit_whole(
     fold = Fold(0, rows, rows[:0], inner)
     wanted = [one for one in available(data, names).present if not one.within]
     cheap, done = sorted(wanted, key=lambda one: one.forwards), dict[str, Whole]()
-    with Parallel(n_jobs=n_jobs) as parallel:
+    meter = Meter("fitting for new prompts", len(wanted), unit="detectors")
+    with Parallel(n_jobs=n_jobs) as parallel, meter:
         for now in in_turn(wanted):
             tasks = [_task(one, data, fold, done, seed) for one in now]
-            found = cast("list[Whole]", parallel(one for one in tasks if one is not None))
+            found = cast("list[Whole]", parallel(one for one in meter.over(tasks) if one))
             done |= {one.fitted.name: one for one in found}
     left, best = [one.name for one in cheap if one.competes and one.name in {*done} & {*names}], []
     while left:

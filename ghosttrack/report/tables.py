@@ -86,12 +86,13 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         rows: As in `evaluation.json`; null is not defined.
         console: Where to.
     """
-    there = {row["subset"] for row in rows}
+    there = {row["subset"]: row["n"] for row in rows}
     others = tuple(name for name in CHIEF if name in there and name != ALL)
     table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("detector", overflow="fold")
     table.add_column("AUROC", no_wrap=True)
-    for name in (*others, "F1", "ECE", "passes"):
+    counted = [f"{name} n={there[name]:,}" for name in others]
+    for name in (*counted, "F1", "ECE", "passes"):
         table.add_column(name, justify="right", max_width=8, overflow="fold")
     for name in _shown(tuple(dict.fromkeys(row["detector"] for row in rows))):
         by_subset = {row["subset"]: row for row in rows if row["detector"] == name}

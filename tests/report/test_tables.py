@@ -86,15 +86,15 @@ def test_the_closing_table_names_chief_detectors_first_and_the_others_where_they
 ):
     rows = [
         {"detector": name, "subset": subset, "auroc": None, "auroc_ci": [None, None], "f1": 0.5,
-         "ece": 0.25, "forwards": 37.0}
+         "ece": 0.25, "forwards": 37.0, "n": 8}
         for name in (*(f"null:{n}" for n in range(n_others)), "everything", "output")
         for subset in materials.SUBSETS
     ]  # fmt: skip
     out = io.StringIO()
     print_headline(rows, Console(file=out, width=200))
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert [line[0] for line in lines] == ["detector", "output", "everything", *shown]
-    assert lines[2] == ["everything", "–", "[–,", "–]", "–", "–", "0.50", "0.250", "37.0"]
+    assert [line[0] for line in lines] == ["p>0.5", "detector", "output", "everything", *shown]
+    assert lines[3] == ["everything", "–", "[–,", "–]", "–", "–", "0.50", "0.250", "37.0"]
 
 
 @pytest.mark.parametrize("width", [70, 100])
@@ -103,7 +103,7 @@ def test_the_closing_table_cuts_nothing_however_narrow(width):
     subsets = ("all", "p>0.5", "p>0.8", "within relation")
     rows = [
         {"detector": name, "subset": subset, "auroc": 0.95, "auroc_ci": [0.9, 0.97], "f1": 0.5,
-         "ece": 0.25, "forwards": 221.0}
+         "ece": 0.25, "forwards": 221.0, "n": 12345}
         for subset in subsets
     ]  # fmt: skip
     out = io.StringIO()
@@ -113,6 +113,7 @@ def test_the_closing_table_cuts_nothing_however_narrow(width):
     assert "…" not in text
     assert "0.950 [0.900, 0.970]" in text
     assert "221.0" in text
+    assert text.count("n=12,345") == 3
     assert (name in text) == (width == 100)
 
 
