@@ -91,7 +91,7 @@ def print_headline(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("detector", overflow="fold")
     table.add_column("AUROC", no_wrap=True)
-    counted = [f"{name} n={there[name]:,}" for name in others]
+    counted = [f"{name}\nn={there[name]}" for name in others]
     for name in (*counted, "F1", "ECE", "passes"):
         table.add_column(name, justify="right", max_width=8, overflow="fold")
     for name in _shown(tuple(dict.fromkeys(row["detector"] for row in rows))):
