@@ -253,7 +253,7 @@ def who_sings(peeks: str, leader: str) -> dict[str, bool]:
     return {name.removeprefix("label_shuffle:"): sings for name, sings in found.items()}
 
 
-@pytest.mark.parametrize("name", ["output", "tracks", "prior", "output_shrunk"])
+@pytest.mark.parametrize("name", ["tracks", "output_shrunk"])
 def test_a_detector_that_looks_at_held_out_labels_finds_shuffled_ones(name: str):
     found = who_sings(name, leader="output_shrunk")
     assert len(found) == 4
