@@ -140,17 +140,24 @@ def read(
 
 
 def last_residuals(
-    lm: LM, prompts: Sequence[Sequence[int]], layers: Sequence[int]
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    read: Callable[[int], object] = lambda _: None,
 ) -> Float[np.ndarray, "layer sample d_model"]:
-    """Read the residual streams of `layers` at every prompt's last position, and nothing else."""
+    """Read the residual streams of `layers` at every prompt's last position, and nothing else.
+
+    `read` is told how many of `n_to_read` each batch has done.
+    """
     residuals = np.empty((len(layers), len(prompts), lm.d_model), dtype=np.float32)
-    for rows, stack in _at_ends(lm, _last_of(prompts), layers):
+    for rows, stack in _at_ends(lm, _last_of(prompts), layers, read=read):
         residuals[:, rows] = stack.cpu().numpy()
     return residuals
 
 
-def n_to_read(lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str]) -> int:
-    """Count the tokens that `read` reads of these prompts."""
+def n_to_read(lm: LM, prompts: Sequence[Sequence[int]], subjects: Sequence[str] = ()) -> int:
+    """Count the tokens that `read`, or without subjects `last_residuals`, reads of prompts."""
+    subjects = subjects or [""] * len(prompts)
     whole, _, without = _plan(lm, prompts, subjects)
     return sum(len(text.tokens) for part in (whole, without) for text in fewest(part)[0])
 

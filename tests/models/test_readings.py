@@ -12,6 +12,7 @@ from ghosttrack.models.readings import (
     How,
     Readings,
     find_subject,
+    last_residuals,
     masked_last,
     n_to_read,
     read,
@@ -110,6 +111,9 @@ def test_beginnings_of_a_text_are_read_off_its_pass(lm):
     assert ran == [(1, len(ids[2]))] * 2  # as it stands, and without anna
     assert found.lens is None
     assert n_to_read(lm, ids, ["anna"] * 3) == 2 * len(ids[2])
+    done: list[int] = []
+    last_residuals(lm, ids, [1], done.append)
+    assert n_to_read(lm, ids) == sum(done) == len(ids[2])
     for row in range(3):
         one = read(lm, [ids[row]], [()], ["anna"], (0, 2))
         np.testing.assert_allclose(found.residuals[:, row], one.residuals[:, 0], atol=1e-5)

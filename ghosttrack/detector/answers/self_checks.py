@@ -19,7 +19,7 @@ from ghosttrack.detector.table import FRACTION, LOG_PROB, REAL, Table, define
 from ghosttrack.models import score
 from ghosttrack.models.generate import GenerateSettings, generate, work
 from ghosttrack.models.lm import LM
-from ghosttrack.models.readings import last_residuals
+from ghosttrack.models.readings import last_residuals, n_to_read
 from ghosttrack.models.score import Texts
 from ghosttrack.questions.ready_answers import ReadyAnswer
 from ghosttrack.questions.sets import QuestionSet
@@ -159,7 +159,8 @@ def draw_samples(
 
 def eigenscore_table(lm: LM, texts: Sequence[Sequence[int]], n_samples: int) -> Table:
     """Read the samples of each question, `texts` as in `Drawn`, and say how far apart they lie."""
-    (states,) = last_residuals(lm, texts, [middle_block(lm.n_layers)])
+    with Meter("reading samples", n_to_read(lm, texts)) as meter:
+        (states,) = last_residuals(lm, texts, [middle_block(lm.n_layers)], meter.advance)
     sampled = states.reshape(-1, n_samples, lm.d_model)
     return Table(("eigenscore",), np.array([[eigenscore(one)] for one in sampled]))
 
