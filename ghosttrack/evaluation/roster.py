@@ -227,11 +227,11 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     late("late:ghosts+output", "ghosts", BASE, kept=False),
     DetectorSpec(
         "recommended", "what the inner folds choose", within=16.0, compare_with=OUTPUT,
-        color="#111827",
+        curve=True, color="#ea580c",
     ),
     DetectorSpec(
         "recommended:one_pass", "the same, of those of one pass", within=1.0, compare_with=OUTPUT,
-        color="#374151",
+        color="#9a3412",
     ),
     DetectorSpec("lens_trajectory", "logit lens layer by layer", whole("lens_trajectory")),
     DetectorSpec(

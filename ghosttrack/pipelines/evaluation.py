@@ -198,7 +198,9 @@ def _facts(
 ) -> dict[str, str]:
     """Say what was run, for the head of the page."""
     config, detector, asked = setup.config, setup.config.detector, setup.config.questions
-    is_written = isinstance(asked, FileQuestions) and asked.answers is AnswerSource.written
+    is_file = isinstance(asked, FileQuestions)
+    is_written = is_file and asked.answers is AnswerSource.written
+    source = Path(asked.path).name if is_file and asked.name == "file" else asked.name
     through = f"{bank.path.name}, {len(setup.layers)} hook points" if bank else "none"
     tracker = {
         "tracker": f"{detector.name}: top_k {detector.top_k}, gate "
@@ -208,7 +210,7 @@ def _facts(
     return {
         "model": f"{config.model.name}, {setup.lm.n_layers} layers, d_model {setup.lm.d_model}",
         "SAE bank": through,
-        "questions": f"{asked.name}, {evaluation.n_judged} over {evaluation.n_groups} groups",
+        "questions": f"{source}, {evaluation.n_judged:,} answers of {evaluation.n_groups:,} groups",
         **({"answers": WRITTEN} if is_written else {}),
         **(tracker if bank else {}),
         **protocol_facts(config),

@@ -179,8 +179,8 @@ def _contents(
         specs=SPECS,
         facts={
             "model": f"{config.model.name}, which answered elsewhere",
-            "questions": f"{config.questions.name}, {evaluation.n_judged} over"
-            f" {evaluation.n_groups} groups",
+            "questions": f"{config.questions.name}, {evaluation.n_judged:,} answers of"
+            f" {evaluation.n_groups:,} groups",
             **protocol_facts(config),
         },
         seconds=run.seconds,

@@ -127,7 +127,7 @@ def key_numbers(evaluation: Evaluation, detector: str) -> list[KeyNumber]:
     return [
         KeyNumber(number(row.auroc), _ends(row.auroc_ci), f"AUROC of {detector}; chance is 0.5"),
         gain,
-        KeyNumber(f"{row.forwards:.0f}", "", "forward passes per answer"),
+        KeyNumber(f"{row.forwards:.3g}", "", "forward passes per answer"),
     ]
 
 
@@ -175,7 +175,7 @@ def _percent(share: float) -> str:
 
 
 def _cost(evaluation: Evaluation, row: Row, took: str) -> str:
-    said = f"{row.forwards:.0f} forward passes per answer; this run took {took}."
+    said = f"{row.forwards:.3g} forward passes per answer; this run took {took}."
     best = of_one_pass(evaluation)
     return said if row.forwards <= 1 or not best else f"{said} The best here that needs {best}."
 
@@ -224,7 +224,7 @@ def leaks(evaluation: Evaluation) -> str:
 
 def _room(evaluation: Evaluation) -> str:
     """Say how great a leak canaries could have missed."""
-    ends = sorted(ci.high for ci in evaluation.canaries_ci.values() if isfinite(ci.high))
+    ends = sorted(ci.high for ci in evaluation.canaries_ci.values() if ci.low < ci.high)
     if not ends:
         return "; too few answers for an interval, so nothing is excluded"
     few = "; so few answers can hide a leak" if ends[len(ends) // 2] > HIDDEN else ""

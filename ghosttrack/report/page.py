@@ -25,9 +25,8 @@ from ghosttrack.report.viewer import N_ANSWERS, packed, viewer_data
 
 CAPTIONS = {
     "overview": "Each dot a detector with its 95 % interval: the higher the better, the further "
-    "left the cheaper; grey: not named here, null, or control; canaries: thin lines, intervals "
-    "that hold for all at once, behind all but wide ones a band; upper band: what knows how often "
-    "the training text named the fact",
+    "left the cheaper; grey: not named here, null, or control; thin grey lines: canaries, with "
+    "intervals that hold for all at once",
     "overview_narrow": "The same for narrow pages",
     "roc": "ROC of cross-fitted probabilities, all answers",
     "pr": "Precision against recall; dotted: share of hallucinated answers",

@@ -1,14 +1,19 @@
 import math
 from dataclasses import replace
 from html import escape
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.text import Text
 
+from ghosttrack.evaluation.result import Interval
 from ghosttrack.evaluation.roster import COLORS, DETECTORS
 from ghosttrack.report.evidence import draw_bank
-from ghosttrack.report.figures import draw
+from ghosttrack.report.figures import OVERVIEWS, draw
+from ghosttrack.report.first import ORACLE
+from ghosttrack.report.overview import draw_overview
 from ghosttrack.report.page import CAPTIONS
 from tests.report import materials
 
@@ -74,3 +79,27 @@ def test_curves_are_drawn_of_ready_answers_too(tmp_path: Path):
 def test_every_detector_of_the_closing_table_has_a_colour_of_its_own():
     assert {one.name for one in DETECTORS if one.curve} <= set(COLORS)
     assert len(set(COLORS.values())) == len(COLORS)
+
+
+@pytest.mark.parametrize("size", OVERVIEWS.values(), ids=str)
+def test_no_name_of_the_first_picture_lies_on_another_or_on_an_interval(size: tuple[float, float]):
+    crowd = [(name, at) for at, name in enumerate(list(COLORS)[:30]) if name != ORACLE]
+    names = {"output": 0.88, "tracks": 0.86, "null:shuffled": 0.87, "recommended": 0.89}
+    scored = {name: 0.9 - 0.004 * at for name, at in crowd} | names
+    rows = [
+        materials.row(name, "all", auroc, forwards=2.0 if "tracks" in name else 1.0)
+        for name, auroc in scored.items()
+    ]
+    chosen = {"recommended": "probe+output"}
+    wide = {"length": Interval(0.2, 0.93)}
+    crowded = replace(
+        materials.evaluation(), rows=tuple(rows), recommended=chosen, canaries_ci=wide
+    )
+    figure = draw_overview(crowded, size)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    intervals = [line.get_window_extent() for line in axes.lines if line.get_zorder() == 3]
+    assert (len(boxes) > 5, len(intervals)) == (True, len(rows))
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    assert not [box for box in boxes if box.count_overlaps(intervals)]

@@ -50,6 +50,7 @@ def test_the_recommended_detector_is_named_by_what_it_is():
     [
         (Interval(0.45, 0.54), "end at 0.54 to 0.54: a smaller leak is not"),
         (Interval(0.2, 0.81), "not excluded; so few answers can hide a leak."),
+        (Interval(0.5, 0.5), "too few answers for an interval, so nothing is excluded."),
         (UNDEFINED, "too few answers for an interval, so nothing is excluded."),
     ],
 )

@@ -36,8 +36,9 @@ export function verdictOf(answer) {
   if (answer.truth) said.append("; in truth ", html("b", style, answer.truth.replaceAll("_", " ")));
   if (answer.references.length) said.append(`; right: ${answer.references.join(" / ")}`);
   if (answer.owner) {
-    const whose = answer.owner_gap < 0 ? "the answer belongs more to" : "nearest other owner";
-    said.append(`; ${whose} ${answer.owner} (gap ${answer.owner_gap.toFixed(2)} nats)`);
+    const gap = `${Math.abs(answer.owner_gap).toFixed(2)} nats`;
+    said.append(answer.owner_gap < 0 ? `; ${gap} likelier when ${answer.owner} is asked about`
+      : `; nearest other name ${answer.owner}, ${gap} less likely`);
   }
   return said;
 }
