@@ -79,6 +79,19 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is whatever was written
         raise DataError(f"{path}: is not JSON ({error}); delete its folder to rebuild") from error
 
 
+def in_bytes(n_bytes: int) -> str:
+    """Say a size for people.
+
+    >>> in_bytes(999), in_bytes(1_500), in_bytes(2_500_000_000)
+    ('999 B', '1.5 kB', '2.5 GB')
+    """
+    size, units = float(n_bytes), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while size >= 1000 and unit != "TB":
+        size, unit = size / 1000, next(units)
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
 def link_last(folder: Path) -> None:
     """Point the link `last` beside a folder at it; no reader meets a moment without the link."""
     temporary = folder.with_name(f".{LAST}-{os.getpid()}")

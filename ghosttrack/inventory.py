@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ghosttrack.artifacts import AT_WORK, KINDS, Artifact, at_work, is_complete, read
 from ghosttrack.errors import DataError, GhostTrackError, whole
+from ghosttrack.files import in_bytes
 
 WIDTH = 160
 """Columns of a table that goes to no terminal."""
@@ -162,19 +163,6 @@ def left_overs(root: Path) -> list[Path]:
         if _is_free(folder.with_suffix(".lock"))
     ]
     return partial + [folder for kind in _kinds(root) for folder in kind.glob(f"{DOOMED}*")]
-
-
-def in_bytes(n_bytes: int) -> str:
-    """Say a size for people.
-
-    >>> in_bytes(999), in_bytes(1_500), in_bytes(2_500_000_000)
-    ('999 B', '1.5 kB', '2.5 GB')
-    """
-    size, units = float(n_bytes), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while size >= 1000 and unit != "TB":
-        size, unit = size / 1000, next(units)
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def age(created: str) -> str:

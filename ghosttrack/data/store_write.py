@@ -32,6 +32,7 @@ from ghosttrack.data.store import (
 )
 from ghosttrack.data.windows import StoredWindows, Windows
 from ghosttrack.errors import ConfigError
+from ghosttrack.files import in_bytes
 from ghosttrack.processes import ALONE, Place
 
 
@@ -120,8 +121,8 @@ def check_room(folder: Path, n_rows: int, form: RowFormat) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ConfigError(
-            f"store.dtype={form.dtype.name}: the store needs {needed / 1e9:.2f} GB more and"
-            f" {folder} has {free / 1e9:.2f} GB free; choose fewer layers or, for text, lower"
+            f"store.dtype={form.dtype.name}: the store needs {in_bytes(needed)} more and"
+            f" {folder} has {in_bytes(free)} free; choose fewer layers or, for text, lower"
             " corpus.num_tokens or set train.source=stream"
         )
 

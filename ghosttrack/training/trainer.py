@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from ghosttrack.config import TrainProgram
 from ghosttrack.data.datamodule import ActivationsDataModule
 from ghosttrack.errors import ConfigError, GhostTrackError
+from ghosttrack.files import in_bytes
 from ghosttrack.sae.config import Architecture, SAEConfig
 from ghosttrack.sae.products import choose
 from ghosttrack.training.capacity import (
@@ -188,8 +189,8 @@ def check_room(points: Path, bank: TrainingBudget) -> None:
     free, needed = shutil.disk_usage(points).free + held, 2 * bank.point_bytes
     if needed > free:
         raise ConfigError(
-            f"output_root: two resume points of {bank.point_bytes / 1e9:.2f} GB do not fit the"
-            f" {free / 1e9:.2f} GB that are free under {points.parent}; set output_root= to a"
+            f"output_root: two resume points of {in_bytes(bank.point_bytes)} do not fit the"
+            f" {in_bytes(free)} that are free under {points.parent}; set output_root= to a"
             " larger disk, or a smaller sae.d_sae"
         )
 
