@@ -63,8 +63,8 @@ class Meter:
         if kind is None and (seconds > FORECAST_AFTER_S or self.unit_bytes):
             new = self.done - self.found
             log.info(
-                "%s: %d %s in %.1f s (%.0f/s)%s",
-                *(self.title, new, self.unit, seconds, self.speed, self._written(new)),
+                "%s: %d %s in %.1f s (%s/s)%s",
+                *(self.title, new, self.unit, seconds, rate(self.speed), self._written(new)),
             )
 
     @property
@@ -79,8 +79,8 @@ class Meter:
         if not self.has_forecast and now - self.started > FORECAST_AFTER_S:
             self.has_forecast = True
             log.info(
-                "%s: about %s at %.0f %s/s",
-                *(self.title, duration(self.left), self.speed, self.unit),
+                "%s: about %s at %s %s/s",
+                *(self.title, duration(self.left), rate(self.speed), self.unit),
             )
         written = self._written(self.done - self.found)
         if self.bar is not None:
@@ -88,9 +88,9 @@ class Meter:
         elif now - self.logged > LOG_EVERY_S:
             self.logged = now
             log.info(
-                "%s: %d of %d %s, %.0f/s%s, %s left",
+                "%s: %d of %d %s, %s/s%s, %s left",
                 *(self.title, self.done, self.total, self.unit),
-                *(self.speed, written, duration(self.left)),
+                *(rate(self.speed), written, duration(self.left)),
             )
 
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -109,6 +109,15 @@ class Meter:
             return ""
         gigabytes = n * self.unit_bytes / 1e9
         return f", {gigabytes:.2f} GB written, {self.speed * self.unit_bytes / 1e6:.0f} MB/s"
+
+
+def rate(speed: float) -> str:
+    """Write how much is done per second.
+
+    >>> rate(245.3), rate(0.31)
+    ('245', '0.3')
+    """
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
 def duration(seconds: float) -> str:

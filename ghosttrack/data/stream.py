@@ -10,6 +10,7 @@ from torch import distributed as dist
 
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
+from ghosttrack.data.progress import Meter
 from ghosttrack.data.source import ActivationSource, Deal, Tokens, exchange, least
 from ghosttrack.data.store import hook_names
 from ghosttrack.data.windows import StoredWindows, Windows
@@ -45,6 +46,7 @@ class StreamPart:
         self.hooks = hook_names(layers if split is None else layers[split.mine])
         self.d_model = extractor.lm.d_model
         self.unit_tokens = windows.kept
+        self.meter: Meter | None = None
 
     def load(self, units: Int64[np.ndarray, " unit"], dealt: Deal) -> Tokens:
         """Run the model over this rank's share of some windows and exchange with the others.
@@ -69,6 +71,8 @@ class StreamPart:
             here = slice(turn, turn + n_ranks)
             rows, acts = take_turns(windows, batches[here], spans[here], dealt)
             buffer[:, sent(torch.from_numpy(rows), buffer.device)] = acts
+            if self.meter is not None:
+                self.meter.advance(len(rows))
         self.extractor.check()
         return lambda first, last: buffer[:, first:last].clone()
 
@@ -159,5 +163,13 @@ class StreamSource(ActivationSource):
         buffer_tokens: int,
         split: Split | None = None,
     ) -> None:
-        train, heldout = (StreamPart(extractor, windows, split) for windows in corpus)
-        super().__init__(train, heldout, buffer_tokens, ahead=False)
+        self.read, heldout = (StreamPart(extractor, windows, split) for windows in corpus)
+        super().__init__(self.read, heldout, buffer_tokens, ahead=False)
+
+    def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
+        """Let the model read training tokens, and tell how long that takes."""
+        with Meter("reading text", min(n_tokens, int(self.read.unit_tokens.sum()))) as meter:
+            self.read.meter = meter
+            found = super().sample(n_tokens)
+        self.read.meter = None  # batches are read beside a trainer's own bar
+        return found

@@ -190,8 +190,10 @@ def _summarise(fits: Fits, design: Design, parallel: Parallel) -> dict[str, list
         for name, taken in passes.items()
         if name in fits.fits
     ]
-    tasks = (delayed(summarise)(one, labels, design.subsets, design.resamples) for one in entries)
-    summaries = cast("list[list[Summary]]", parallel(tasks))
+    known = labels, design.subsets, design.resamples
+    with Meter("resampling", len(entries), unit="detectors") as meter:
+        tasks = (delayed(summarise)(one, *known) for one in meter.over(entries))
+        summaries = cast("list[list[Summary]]", parallel(tasks))
     return {entry.detector: one for entry, one in zip(entries, summaries, strict=True)}
 
 

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
+from ghosttrack.data.progress import Meter
 from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples, interval
 from ghosttrack.evaluation.result import Expectation, Interval
@@ -49,7 +50,8 @@ def expectations(
         for column, values in zip(table.names, table.values.T, strict=True)
         if directions.get(column)
     ]
-    areas = parallel(delayed(_area)(values, labels, draws) for *_, values in asked)
+    with Meter("judging single statistics", len(asked), unit="statistics") as meter:
+        areas = parallel(delayed(_area)(one[2], labels, draws) for one in meter.over(asked))
     found = [
         (name, column, area)
         for (name, column, _), area in zip(asked, cast("list[_Area | None]", areas), strict=True)

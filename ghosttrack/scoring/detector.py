@@ -27,7 +27,7 @@ from ghosttrack.detector.config import SubjectSource
 from ghosttrack.detector.judgement import Judgement
 from ghosttrack.detector.table import StatisticSpec
 from ghosttrack.detector.tracks.streaming import Instruments, Spoken, output_so_far, stream
-from ghosttrack.errors import ConfigError, DataError
+from ghosttrack.errors import ConfigError, DataError, GhostTrackError
 from ghosttrack.evaluation.roster import DETECTORS
 from ghosttrack.models.hub import model_identity
 from ghosttrack.models.lm import LM
@@ -231,13 +231,20 @@ def find_detector(config: DetectProgram, kept: Path | None = None) -> tuple[Run,
         run.keep(artifact)
         return run, artifact
     stages = Detection(Setup(config, run))
-    if not stages.detectors.exists:
+    found = fitted_for(config)
+    try:
+        is_there = stages.detectors.exists
+    except GhostTrackError as error:
+        if not found:
+            raise
+        raise ConfigError(f"{error}; {other_settings(found)}") from error
+    if not is_there:
         if not config.auto:
             raise ConfigError(
                 "auto=false and there is no detector for this configuration; run"
                 " `python detect.py` with the same settings, or set auto=true"
             )
-        if found := fitted_for(config):
+        if found:
             raise ConfigError(other_settings(found))
         needed = stages.bank, stages.answers, stages.again, stages.checks, stages.states
         missing = [one.title or "train" for one in needed if one is not None and not one.exists]
