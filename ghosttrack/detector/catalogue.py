@@ -18,6 +18,7 @@ from ghosttrack.detector.answers.self_checks import (
     EIGENSCORE_SPECS,
     P_TRUE_SPECS,
     PRIOR_SPECS,
+    REVERSE_SPECS,
 )
 from ghosttrack.detector.asking.families.ghosts import ghost_specs
 from ghosttrack.detector.asking.roster import intervention_specs
@@ -41,6 +42,7 @@ SPECS = (
     *intervention_specs(),
     *RAUQ_SPECS,
     *PRIOR_SPECS,
+    *REVERSE_SPECS,
     *P_TRUE_SPECS,
     *CONFIDENCE_SPECS,
     *EIGENSCORE_SPECS,

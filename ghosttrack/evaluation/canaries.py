@@ -82,6 +82,10 @@ KINDS = {
         "the probability of another answer without its question",
         "the probability of another answer tells the wrong ones",
     ),
+    "reverse_of_another": Kind(
+        "what another answer adds to the probability of its question",
+        "the probability of another question tells the wrong ones",
+    ),
     "states_of_another": Kind(
         "the residual streams at another answer",
         "the residual streams at another answer tell the wrong ones",
@@ -275,9 +279,9 @@ def _of_others(data: EvaluationData, seed: int) -> list[Canary]:
     """Give every answer the prior, and the residual streams, of another."""
     labels, found = data.answers.labels, list[Canary]()
     others = np.random.default_rng(seed).permutation(len(labels))
-    if data.has("prior"):
-        prior = _finite(data.tables["prior"].values[others])
-        found.append(Canary("prior_of_another", Columns(prior, SHRUNK), labels))
+    for name in filter(data.has, ("prior", "reverse")):
+        values = _finite(data.tables[name].values[others])
+        found.append(Canary(f"{name}_of_another", Columns(values, SHRUNK), labels))
     if data.has("states"):
         gram = Gram.mean([data.grams[place] for place in PLACES]).of_others(others)
         found.append(Canary("states_of_another", RidgeProbe({}, data.layers, gram), labels))

@@ -79,6 +79,7 @@ PARTS = {
     "names": "names+output",
     "wordings": "wordings+output",
     "prior": "prior+output",
+    "reverse": "reverse+output",
     "ghosts": "late:ghosts+output",
     "masking": "masking+output",
     "probe": "probe+output",
@@ -209,6 +210,12 @@ DETECTORS: tuple[DetectorSpec, ...] = (
     DetectorSpec("prior", "the answer without its question", whole("prior"), shrunk),
     late("prior+output", "prior", BASE),
     late("probe+prior+output", "probe_states", "prior", BASE, color="#7e22ce"),
+    untrained(
+        "reverse", "what the answer adds to the probability of its question, untrained",
+        ("reverse", "reverse_pmi"), -1,
+    ),
+    late("reverse+output", "reverse", BASE),
+    late("probe+reverse+output", "probe_states", "reverse", BASE, color="#0d9488"),
     untrained(
         "wordings", "probability of the answer in other words of its question, untrained",
         ("paraphrase", "paraphrase_logmean"), -1,

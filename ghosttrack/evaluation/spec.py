@@ -33,6 +33,7 @@ NEEDS = {
     "subject": "subject in its prompts",
     "sampling": "sampled answers",
     "prior": "probability of the answer without its question",
+    "reverse": "a template of a line with the question and a line with the answer",
     "p_true": "p(True), as asking.p_true is null: a model that cannot be asked",
     "probes": "residual streams",
     "states": "residual streams of the answers",

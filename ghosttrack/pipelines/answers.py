@@ -14,12 +14,12 @@ from ghosttrack.detector.answers.entailment import entailment_table
 from ghosttrack.detector.answers.sampling import sampling_table
 from ghosttrack.detector.answers.self_checks import (
     CONFIDENCE_TOKENS,
+    UNASKED,
     about,
     confidence_table,
     draw_samples,
     eigenscore_table,
     p_true_table,
-    prior_table,
 )
 from ghosttrack.detector.answers.teacher_forced import written_answers
 from ghosttrack.detector.asking.family import SUBJECTS
@@ -134,8 +134,10 @@ def write_checks(stages: "Detection", folder: Path) -> None:
     lm, answers, asked = stages.setup.lm, stages.answers.get(), stages.asked
     template = stages.questions.template
     tables: dict[str, tuple[Table, float]] = {}
-    if (prior := prior_table(lm, answers, template)) is not None:
-        tables["prior"] = prior, 1.0
+    for name in asked.unasked:
+        make, passes = UNASKED[name]
+        if (table := make(lm, answers, template)) is not None:
+            tables[name] = table, passes
     for name, asking, make, passes in (
         ("p_true", asked.p_true, p_true_table, 2.0),
         ("verbalised", asked.verbalised, confidence_table, 1.0),

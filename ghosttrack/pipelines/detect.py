@@ -62,6 +62,8 @@ class Asked(NamedTuple):
     """Texts with `{question}` and `{answer}`; None: not asked."""
     eigenscore: bool
     """Its samples are read."""
+    unasked: tuple[str, ...]
+    """Tables that are made from the template alone."""
 
 
 class Detection:
@@ -160,6 +162,7 @@ class Detection:
             p_true=asked_about(questions, *p_true, is_read="p_true" in read),
             verbalised=asked_about(questions, *confidence, is_read="verbalised" in read),
             eigenscore=asking.samples > 1 and "eigenscore" in self.read,
+            unasked=("prior", *({"reverse"} & self.read)),
         )
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ghosttrack.detector.answers.answers import Answers
-from ghosttrack.detector.answers.self_checks import prior_table
+from ghosttrack.detector.answers.self_checks import UNASKED
 from ghosttrack.detector.asking.interventions import Interventions
 from ghosttrack.detector.learners.fitted import FittedDetector
 from ghosttrack.detector.table import Table
@@ -55,9 +55,10 @@ def further_tables(
     """
     columns = [column.partition(":") for one in detectors for column in one.columns]
     tables: dict[str, Table] = {}
-    if any(table == "prior" for table, _, _ in columns):
-        prior = prior_table(lm, answers, template)
-        tables |= {} if prior is None else {"prior": prior}
+    for name in UNASKED:
+        if any(table == name for table, _, _ in columns):
+            made = UNASKED[name][0](lm, answers, template)
+            tables |= {} if made is None else {name: made}
     wanted, through = (
         tuple(dict.fromkeys(name for table, _, name in columns if table == kind))
         for kind in ("states", "latents")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ghosttrack.artifacts import is_complete
-from ghosttrack.detector.answers.self_checks import bare
+from ghosttrack.detector.answers.self_checks import UNASKED, bare
 from ghosttrack.detector.judgement import (
     About,
     Hypothesis,
@@ -45,7 +45,7 @@ ONE_PASS = frozenset({"output", "lens", "tracks"})
 """Tables that there is a row of at every token."""
 SEEN = ONE_PASS - {"output"}
 """Of them, those that take reading the answer token by token."""
-ANY_ANSWER = ONE_PASS | {"states", "latents", "scores", "prior"}
+ANY_ANSWER = ONE_PASS | {"states", "latents", "scores", *UNASKED}
 """Tables that there is a row of for every answer, whatever is known of its question."""
 
 

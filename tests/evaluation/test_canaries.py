@@ -81,7 +81,7 @@ def with_states(given: EvaluationData, moved: np.ndarray) -> EvaluationData:
 
 def test_every_canary_that_sings_is_told_with_what_that_means():
     noise = Table(("a", "b"), np.random.default_rng(0).normal(size=(N, 2)))
-    given = data(prior=noise, untrained=noise, untrained_again=noise)
+    given = data(prior=noise, reverse=noise, untrained=noise, untrained_again=noise)
     given = with_states(given, np.zeros(N))
     names = [one.name for one in canaries(given, folds_of(given), 0).present]
     assert {*names} == {*KINDS}

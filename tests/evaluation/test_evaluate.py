@@ -49,6 +49,7 @@ DETECTORS = {
     "label_free", "subject_known", "subject+output", "streaming", "streaming:1",
     "states:prompt_last", "states:answer_mean", "states:answer_last", "probe_states", "prior",
     "pmi", "pmi+output", "output_shrunk", "prior+output", "probe+prior+output", "names",
+    "reverse", "reverse+output", "probe+reverse+output",
     "names+output", "late:ghosts+output", "recommended", "recommended:one_pass",
     "perplexity", "mean_token_entropy", "cocoa:perplexity", "cocoa:entropy", "saplma", "mind",
     "semantic_entropy:words", "selfcheck:words", "semantic_entropy_probe", "sae_additive",
@@ -64,7 +65,7 @@ SHUFFLED = {
     for name in ("output", "lens", "probe", "raw_latents", "tracks", "streaming", "ghosts",
     "owner", "quick", "prior", "states:prompt_last", "subject_known", "recommended")
 }  # fmt: skip
-OF_OTHERS = ("prior_of_another", "states_of_another")
+OF_OTHERS = ("prior_of_another", "reverse_of_another", "states_of_another")
 
 
 def table(labels, gains, prefix: str, seed: int) -> Table:
@@ -116,6 +117,7 @@ def whole_data() -> EvaluationData:
             ),
             "ghosts": table(labels, (0.5,), "g", 6),
             "prior": table(labels, (0.0, -0.5), "u", 10),
+            "reverse": Table(("reverse_pmi",), table(labels, (-0.5,), "z", 17).values),
             "rauq": Table(("rauq",), table(labels, (1.0,), "w", 12).values),
             "lookback": table(labels, (0.5, 0.0), "w", 13),
             "eigenscore": Table(("eigenscore",), table(labels, (1.0,), "x", 14).values),
@@ -135,7 +137,10 @@ def whole_data() -> EvaluationData:
         probes=residuals,
         latents=tuple(csr_array(layer) for layer in acts),
         layers=(2, 5),
-        forwards={"sampling": 10.0, "owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0, "prior": 1.0},
+        forwards={
+            **{"sampling": 10.0, "owner": 33.0, "paraphrase": 4.0, "ghosts": 28.0},
+            **{"prior": 1.0, "reverse": 2.0},
+        },
         directions={"t0": 1, "t1": -1, "t2": 0},
         tokens=known_at_tokens,
         subject_latents=tuple(csr_array(layer[:, ::-1]) for layer in acts),
@@ -222,6 +227,7 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
           ("tracks", "lens", "probe", "raw_latents", "interventions", "owner")),
         *((f"{name}+output", "output") for name in ("ghosts", "subject", "pmi", "late:ghosts")),
         *((f"{name}+output", "output") for name in ("names", "prior", "probe+prior")),
+        *((f"{name}+output", "output") for name in ("reverse", "probe+reverse")),
         *((name, "output") for name in ("recommended", "recommended:one_pass", "probe_states")),
         ("sampling+output", "output"),
         *(("output_shrunk", name) for name in ("output", "output_best")),
@@ -230,7 +236,7 @@ def test_paired_differences_are_those_of_the_rows(result: Evaluation):
         ("tracks", "null:shuffled"),
         ("tracks+output", "lens+output"),
     }  # fmt: skip
-    assert len(result.paired) == 4 * 26
+    assert len(result.paired) == 4 * 28
     for pair in result.paired:
         rows = [result.row(name, pair.subset).auroc for name in (pair.a, pair.b)]
         assert pair.delta == pytest.approx(rows[0] - rows[1])
@@ -260,7 +266,7 @@ def test_the_inner_folds_recommend_a_detector_within_its_passes(result: Evaluati
 
 def test_each_part_is_told_with_the_base_that_it_was_added_to(result: Evaluation):
     found = {(one.part, one.subset): one for one in result.parts}
-    measured = ("probe", "prior", "names", "ghosts")
+    measured = ("probe", "prior", "reverse", "names", "ghosts")
     assert found.keys() == {(p, s) for p in measured for s in ("all", "within relation")}
     for (part, subset), one in found.items():
         rows = [result.row(name, subset).auroc for name in (PARTS[part], BASE)]
@@ -303,6 +309,7 @@ def test_passes_are_counted(result: Evaluation):
     assert passes["owner_gap"] == 34
     assert passes["names+output"] == 14
     assert passes["probe+prior+output"] == 2
+    assert passes["probe+reverse+output"] == 3
     assert passes["tracks+output"] == passes["output"] == 1
     assert passes["control:question_tfidf"] == 0
     assert passes["cocoa:perplexity"] == passes["semantic_entropy:words"] == 11

@@ -89,6 +89,8 @@ def test_a_model_is_asked_about_its_answers_and_samples_where_that_is_judged(
     assert found.forwards == {**passes, "eigenscore": 6.0, "entailment": 3.0}
     for name in ("p_true", "eigenscore", "entailment"):
         assert np.isfinite(found.tables[name].values).all(), name
+    turned = ("bank=none", "evaluation.compare=[reverse]")
+    assert ask(gpt2_folder, tmp_path, ROWS, *turned).checks.get().forwards["reverse"] == 2.0
     silent = ("asking.p_true=null", "asking.confidence=null")
     assert ask(gpt2_folder, tmp_path, ROWS, *only, *silent).checks.get().forwards == {"prior": 1.0}
 

@@ -1,12 +1,13 @@
 """What the model tells of its answer when it is asked more than the question.
 
 Sources: P(True), Kadavath 2022; verbalised confidence, Tian 2023; the answer's prior, pointwise
-mutual information as in Holtzman 2021; other answers of its own, semantic entropy (Kuhn 2023) with
-clusters by words (`sampling.py`); EigenScore, Chen 2024 (INSIDE).
+mutual information as in Holtzman 2021; the question after its answer, a noisy channel, Min 2022;
+other answers of its own, semantic entropy (Kuhn 2023) with clusters by words (`sampling.py`);
+EigenScore, Chen 2024 (INSIDE).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,9 @@ PRIOR_SPECS = define(
     ("prior_logprob", LOG_PROB, +1, "lp of the answer after no question"),
     ("pmi", REAL, -1, "lp of the answer minus its prior"),
     ("mean_pmi", REAL, -1, "the same per token"),
+)
+REVERSE_SPECS = define(
+    "reverse", ("reverse_pmi", REAL, -1, "lp of the question after its answer minus after none")
 )
 P_TRUE_SPECS = define("p_true", ("p_true", FRACTION, -1, "probability of True against False"))
 CONFIDENCE_SPECS = define(
@@ -67,6 +71,32 @@ def prior_table(lm: LM, answers: Answers, template: str) -> Table | None:
     n_tokens = np.array([len(ids) for ids in answers.token_ids])
     names = tuple(spec.name for spec in PRIOR_SPECS)
     return Table(names, np.column_stack([prior, pmi, pmi / n_tokens]))
+
+
+def reverse_table(lm: LM, answers: Answers, template: str) -> Table | None:
+    """Score each question after its answer and after none, in the template turned around.
+
+    None where the template cannot be turned, or a text does not fit the model.
+    """
+    turned = reversed_template(template)
+    if turned is None:
+        return None
+    asked = [lm.encode(f" {text}", prefix=False) for text in answers.asked]
+    prompts = lm.encode_all([turned.replace(ANSWER, text) for text in (*answers.texts, "")])
+    if any(len(a) + len(b) > lm.n_ctx for a, b in zip(prompts, asked, strict=False)):
+        return None
+    each = np.arange(len(asked))
+    prompt = np.append(each, np.full_like(each, len(asked)))  # the last is without an answer
+    pairs = np.column_stack([prompt, np.tile(each, 2)])
+    found = _logprobs(lm, "scoring questions after answers", prompts, asked, pairs)
+    return Table(("reverse_pmi",), np.subtract(*found.reshape(2, -1))[:, None])
+
+
+UNASKED: Mapping[str, tuple[Callable[[LM, Answers, str], Table | None], float]] = {
+    "prior": (prior_table, 1.0),
+    "reverse": (reverse_table, 2.0),
+}
+"""Tables that any answer has, made from its prompt's template, and their passes."""
 
 
 def p_true_table(lm: LM, answers: Answers, template: str, asking: str) -> Table:
@@ -193,3 +223,26 @@ def bare(prompt: str, template: str) -> str:
     """
     before, _, after = template.partition(QUESTION)
     return prompt.removeprefix(before).removesuffix(after)
+
+
+def reversed_template(template: str) -> str | None:
+    r"""Set answers before their questions, those that are shown too.
+
+    None where a template is not a line with the question and one with the answer, after blocks of
+    two such lines.
+
+    >>> reversed_template("Q: Who?\nA: Anna\n\nQ: {question}\nA:")
+    'A: Anna\nQ: Who?\n\nA: {answer}\nQ:'
+    """
+    *shown, last = template.split("\n\n")
+    before, _, after = last.partition(QUESTION)
+    mark = after.strip()
+    if not (before.strip() and mark and after.startswith("\n")) or "\n" in before + mark:
+        return None
+    turned = []
+    for block in shown:
+        question, _, said = block.removeprefix(before).rpartition(f"\n{mark} ")
+        if not (question and block.startswith(before)):
+            return None
+        turned.append(f"{mark} {said}\n{before}{question}")
+    return "\n\n".join([*turned, f"{mark} {ANSWER}\n{before.rstrip()}"])

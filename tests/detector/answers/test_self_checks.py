@@ -15,12 +15,14 @@ from ghosttrack.detector.answers.self_checks import (
     eigenscore_table,
     p_true_table,
     prior_table,
+    reverse_table,
 )
 from ghosttrack.models.generate import GenerateSettings, generate
 from ghosttrack.models.lm import LM
 from ghosttrack.questions.sets import Question, QuestionSet
 
 TEMPLATE = "question : {question} answer :"
+LINES = "question : {question}\nanswer :"
 ASKED = ("where was anna born ?", "what is the capital of france ?", "who is the king ?")
 
 
@@ -63,6 +65,26 @@ def test_without_a_token_before_the_answer_there_is_no_prior(lm, answers):
     bare = LM(lm.model, lm.tokenizer, prepend_bos=False, identity={})
     assert prior_table(bare, answers, "{question}") is None
     assert prior_table(lm, answers, "{question}") is not None  # BOS stands before it
+
+
+def test_the_reverse_is_the_question_after_its_answer_and_after_none(lm, answers):
+    table = reverse_table(lm, answers, "question : where ?\nanswer : rome\n\n" + LINES)
+    shown = "answer : rome\nquestion : where ?\n\nanswer : {}\nquestion :"
+    for row, (asked, text) in enumerate(zip(answers.asked, answers.texts, strict=True)):
+        tokens = lm.encode(f" {asked}", prefix=False)
+        after, alone = (logprob(lm, shown.format(said), tokens) for said in (text, ""))
+        assert table.column("reverse_pmi")[row] == pytest.approx(after - alone, abs=1e-4)
+    assert abs(table.values).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{question}", TEMPLATE, "<user>\n{question}<end>\n<model>\n", f"who ?\n\n{LINES}"],
+)
+def test_only_a_line_with_the_question_and_one_with_the_answer_are_turned_around(
+    lm, answers, template
+):
+    assert reverse_table(lm, answers, template) is None
 
 
 def test_p_true_is_the_models_own_verdict_on_the_question_and_its_answer(lm, answers, monkeypatch):
