@@ -1,18 +1,20 @@
 """What a report says before anything in it is opened: a verdict, three numbers, four answers."""
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, nan
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from ghosttrack.evaluation.canaries import SHUFFLE
 from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import TITLES, leads
 from ghosttrack.report.tables import number, with_interval
 
 OWN = "output"
 """Detector that reads nothing but the model's own probabilities."""
+SURFACE = "control:surface"
 CHANCE = 0.5
 RANKED = 100
 """Answers of the rarer label, below which two good detectors cannot be told apart."""
@@ -156,18 +158,39 @@ def answered(
         f"Of the answers that it flags {_percent(row.precision)} are hallucinated, of all answers"
         f" {_percent(evaluation.hallucinated_frac)}; it finds {_percent(row.recall)} of the"
         f" hallucinated ones. Its probabilities are off by {number(row.ece)} on average."
+        f"{_surface(evaluation)}"
     )
     other = (
         f"Not known: all numbers are of {model} and of these questions, in folds that keep a"
-        " question or entity together. Another model has its detector fitted and judged anew:"
-        " detect.py model=…"
+        " question or entity together. Another model has its detector fitted and judged anew, on"
+        f" questions with references of which it answers {RANKED} rightly and {RANKED} wrongly, or"
+        " more: python detect.py model.path=… questions=file questions.path=…"
     )
+    leak = f"{leaks(evaluation)}{_shuffled(evaluation, detector)}"
     return [
         Answered("Is it any good?", good, "detectors"),
         Answered("What did it cost?", _cost(evaluation, row, took), "cost"),
         Answered("Would it work on my model?", other, "limits"),
-        Answered("What shows that the numbers are no leaks?", leaks(evaluation), "canaries"),
+        Answered("What shows that the numbers are no leaks?", leak, "canaries"),
     ]
+
+
+def _surface(evaluation: Evaluation) -> str:
+    """Say what can be told without understanding, where that was judged."""
+    for row in evaluation.rows:
+        if row.detector == SURFACE and row.subset == ALL and isfinite(row.auroc):
+            area = with_interval(row.auroc, row.auroc_ci)
+            return f" {SURFACE}, which understands nothing, comes to AUROC {area}."
+    return ""
+
+
+def _shuffled(evaluation: Evaluation, detector: str) -> str:
+    """Say what the leader comes to where labels are shuffled."""
+    name = f"{SHUFFLE}:{detector}"
+    if not isfinite(evaluation.canaries.get(name, nan)):
+        return ""
+    area = with_interval(evaluation.canaries[name], evaluation.canaries_ci[name])
+    return f" {detector}, learned and judged by shuffled labels: {area}."
 
 
 def _percent(share: float) -> str:
@@ -175,7 +198,7 @@ def _percent(share: float) -> str:
 
 
 def _cost(evaluation: Evaluation, row: Row, took: str) -> str:
-    said = f"{row.forwards:.3g} forward passes per answer; this run took {took}."
+    said = f"{row.forwards:.3g} forward passes per answer, its own included; this run took {took}."
     best = of_one_pass(evaluation)
     return said if row.forwards <= 1 or not best else f"{said} The best here that needs {best}."
 
@@ -216,15 +239,18 @@ def leaks(evaluation: Evaluation) -> str:
     if evaluation.singing:
         return f"{said}; above chance, so beware: {', '.join(evaluation.singing)}."
     if evaluation.signals:
-        return (
-            f"{said}; above chance, for a reason that is no leak: {', '.join(evaluation.signals)}."
-        )
+        told = ", ".join(f"{name} ({why})" for name, why in evaluation.signals.items())
+        return f"{said}; above chance, which is no leak: {told}; no other is{_room(evaluation)}."
     return f"{said}, none shown to be above chance{_room(evaluation)}."
 
 
 def _room(evaluation: Evaluation) -> str:
     """Say how great a leak canaries could have missed."""
-    ends = sorted(ci.high for ci in evaluation.canaries_ci.values() if ci.low < ci.high)
+    ends = sorted(
+        ci.high
+        for name, ci in evaluation.canaries_ci.items()
+        if ci.low < ci.high and name not in evaluation.signals
+    )
     if not ends:
         return "; too few answers for an interval, so nothing is excluded"
     few = "; so few answers can hide a leak" if ends[len(ends) // 2] > HIDDEN else ""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.evaluation.result import ALL, UNDEFINED, Interval
-from ghosttrack.report.first import choices, leaks, of_one_pass, thin, verdict
+from ghosttrack.report.first import answered, choices, leaks, of_one_pass, thin, verdict
 from tests.report.materials import evaluation
 
 
@@ -29,6 +29,21 @@ def test_a_detector_whose_interval_holds_chance_is_said_to_tell_nothing():
 def test_few_answers_of_a_label_are_said_first(n_right: int, n_wrong: int, said: str):
     warned = thin(np.repeat([0, 1], [n_right, n_wrong]))
     assert [one.partition(":")[0] for one in warned] == ([said] if said else [])
+
+
+def test_canaries_that_really_tell_are_named_with_the_reason_and_shuffled_labels_with_the_leader():
+    found = replace(
+        evaluation(),
+        singing={},
+        signals={"index": "as asked"},
+        canaries={"index": 0.6, "label_shuffle:everything": 0.49},
+        canaries_ci={
+            "index": Interval(0.55, 0.65), "label_shuffle:everything": Interval(0.4, 0.58),
+        },
+    )  # fmt: skip
+    (*_, last) = answered(found, "everything", {}, 1.0)
+    assert "no leak: index (as asked); no other is. Their intervals end at 0.58" in last.answer
+    assert last.answer.endswith("judged by shuffled labels: 0.490 [0.400, 0.580].")
 
 
 def test_the_recommended_detector_is_named_by_what_it_is():

@@ -264,7 +264,7 @@ def test_a_page_says_so_where_people_wrote_the_answers(tmp_path: Path):
     write_page(tmp_path / "a.html", material, [], str)
     text = Page((tmp_path / "a.html").read_text()).text
     assert "Others wrote these answers; the model only read them." in text
-    assert "control:surface, which understands nothing, has AUROC 0.720." in text
+    assert "control:surface, which understands nothing, comes to AUROC 0.720" in text
     assert "What others wrote" in text
     assert "What the model answered" not in text
     assert "the last token of the question" not in text

@@ -19,7 +19,7 @@ export function tokenStrip(answer) {
   answer.tokens.forEach((token, i) => {
     const prob = Math.exp(answer.logprobs[i]);
     const known = answer.token_risks?.[i], risk = known ?? 1 - prob;
-    const span = html("span", "", token);
+    const span = html("span", "", token || "␣");
     span.style.background = `rgba(194, 65, 12, ${(0.5 * risk).toFixed(3)})`;
     const said = known === undefined ? `${percent(prob)} sure` : `risk so far ${percent(risk)}`;
     span.title = `probability ${prob.toFixed(3)}, ${said}`;
@@ -37,7 +37,7 @@ export function verdictOf(answer) {
   if (answer.references.length) said.append(`; right: ${answer.references.join(" / ")}`);
   if (answer.owner) {
     const gap = `${Math.abs(answer.owner_gap).toFixed(2)} nats`;
-    said.append(answer.owner_gap < 0 ? `; ${gap} likelier when ${answer.owner} is asked about`
+    said.append(answer.owner_gap < 0 ? `; this answer is ${gap} likelier of ${answer.owner}`
       : `; nearest other name ${answer.owner}, ${gap} less likely`);
   }
   return said;
