@@ -66,6 +66,8 @@ class StreamPart:
         batches = self.extractor.batches(windows.lengths)
         ends = np.concatenate([[0], self.unit_tokens[units].cumsum()])
         spans = [np.arange(ends[first], ends[last]) for first, last in batches]
+        if self.meter is not None:
+            self.meter.total = int(self.unit_tokens[units].sum())
         take_turns = self._take_turns if self.split is None else self._swap_layers
         for turn in range(0, len(batches), n_ranks):
             here = slice(turn, turn + n_ranks)
@@ -168,7 +170,7 @@ class StreamSource(ActivationSource):
 
     def sample(self, n_tokens: int) -> Float[Tensor, "hook token d_model"]:
         """Let the model read training tokens, and tell how long that takes."""
-        with Meter("reading text", min(n_tokens, int(self.read.unit_tokens.sum()))) as meter:
+        with Meter("reading text", n_tokens) as meter:
             self.read.meter = meter
             found = super().sample(n_tokens)
         self.read.meter = None  # batches are read beside a trainer's own bar

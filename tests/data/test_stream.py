@@ -6,6 +6,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from ghosttrack.data.config import StoreDtype
+from ghosttrack.data.progress import Meter
 from ghosttrack.data.store import ActivationStore, StoreSource
 from ghosttrack.data.store_write import write_store
 from ghosttrack.data.stream import Split, StreamSource
@@ -46,11 +47,15 @@ def test_store_and_stream_hold_the_same_tokens(sources, batches, n_tokens):
     torch.testing.assert_close(ordered(stored), ordered(streamed), rtol=1e-4, atol=1e-5)
 
 
-def test_both_sources_say_what_they_hold(sources):
+def test_both_sources_say_what_they_hold(sources, monkeypatch):
+    meters = []
+    meter = lambda *told: meters.append(Meter(*told)) or meters[-1]  # noqa: E731
+    monkeypatch.setattr("ghosttrack.data.stream.Meter", meter)
     for source in sources:
         assert source.hooks == ["layer_0", "layer_2"]
         assert source.d_model == 32
         assert source.sample(150).shape == (2, 150, 32)
+    assert meters[0].done == meters[0].total >= 150
 
 
 def test_batches_come_in_the_stores_number_format_and_a_sample_in_fp32(tmp_path, lm, corpus):
