@@ -164,7 +164,7 @@ def answered(
         f"Not known: all numbers are of {model} and of these questions, in folds that keep a"
         " question or entity together. Another model has its detector fitted and judged anew, on"
         f" questions with references of which it answers {RANKED} rightly and {RANKED} wrongly, or"
-        " more: python detect.py model.path=… questions=file questions.path=…"
+        " more: python detect.py experiment=real_model model.path=… questions=file questions.path=…"
     )
     leak = f"{leaks(evaluation)}{_shuffled(evaluation, detector)}"
     return [
