@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ghosttrack.errors import DataError, GhostTrackError
+from ghosttrack.errors import LARGEST_SEED, DataError, GhostTrackError
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -34,6 +34,14 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def seed(text: str) -> int:
+    """Make the seed of an option, which is one for each library that takes it."""
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"must be in 0..{LARGEST_SEED}, got {value}")
+    return value
 
 
 def place(text: str) -> Path:

@@ -13,6 +13,7 @@ MALFORMED = (
     *(SafetensorError, TypeError, UnpicklingError, ValueError),
 )
 """What reading raises where an entry is missing, or of another type or shape than it has to be."""
+LARGEST_SEED = 2**31 - 1
 LONGEST_NAME = 100
 """Bytes of a folder's name that is part of others; systems take 255."""
 
@@ -85,8 +86,12 @@ def check_numbers(setting: str, value: object) -> None:
             check_numbers(f"{setting}.{name}".lstrip("."), held)
     elif isinstance(value, float) and not isfinite(value):
         raise ConfigError(f"{setting} must be a finite number, got {value}")
-    elif isinstance(value, int) and setting.rpartition(".")[2] == "seed" and not 0 <= value < 2**31:
-        raise ConfigError(f"{setting} must be in 0..{2**31 - 1}, got {value}")
+    elif (
+        isinstance(value, int)
+        and setting.rpartition(".")[2] == "seed"
+        and not 0 <= value <= LARGEST_SEED
+    ):
+        raise ConfigError(f"{setting} must be in 0..{LARGEST_SEED}, got {value}")
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise ConfigError(f"{setting} must be below 2**63, got {value}")
 

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
 from ghosttrack.__main__ import main
 from ghosttrack.artifacts import Artifact, Key, build
+from ghosttrack.command import seed
 from ghosttrack.config import ExtractProgram
 from ghosttrack.errors import DataError
 from ghosttrack.inventory import find, in_use, left_overs, show, sweep_out
@@ -162,3 +164,9 @@ def test_a_mistake_is_one_line(tmp_path: Path, words: tuple[str, ...], message: 
         check=False,
     )
     assert (result.returncode, result.stderr.strip()) == (1, message)
+
+
+@pytest.mark.parametrize("typed", ["-1", str(2**31)])
+def test_a_seed_that_no_library_takes_is_refused_to_every_program(typed: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"^must be in 0..2147483647, got"):
+        seed(typed)

@@ -39,7 +39,7 @@ from ghosttrack.analysis.firings import HeldoutText, tally
 from ghosttrack.analysis.runs import artifact_folder, find_runs, read_yaml
 from ghosttrack.analysis.significance import LEVEL
 from ghosttrack.artifacts import Artifact, artifact_id, read
-from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.command import at_least, make_folder, parser, run, say, seed
 from ghosttrack.config import resolved, restore
 from ghosttrack.data.config import StoreConfig
 from ghosttrack.data.corpora import read_corpus
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--layers", type=_numbers, help="block indices, with commas (default all)")
     options.add_argument("--contexts", type=at_least(1), default=10, help="kept of each latent")
     options.add_argument("--batch", type=at_least(1), help="windows per pass (default the model's)")
-    options.add_argument("--seed", type=at_least(0), default=0, help="of the halves")
+    options.add_argument("--seed", type=seed, default=0, help="of the halves")
     options.add_argument(
         "--trust-remote-code", action="store_true", help="let code that came with the model run"
     )

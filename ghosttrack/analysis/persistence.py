@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from ghosttrack.analysis.runs import newest
-from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say, seed
 from ghosttrack.errors import DataError
 from ghosttrack.report.pictures import draw_curves
 from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     options = parser("ghosttrack.analysis persistence", __doc__)
     options.add_argument("bank", type=Path, help="folder of an SAE bank, or of a model")
     options.add_argument("--out", type=Path, default=Path("persistence"))
-    options.add_argument("--seed", type=at_least(0), default=0, help="of the random directions")
+    options.add_argument("--seed", type=seed, default=0, help="of the random directions")
     run(lambda: _measure(options.parse_args(arguments)))
 
 

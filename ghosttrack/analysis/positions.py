@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from ghosttrack.analysis.runs import BankRecord, banks_of, find_runs
 from ghosttrack.analysis.significance import LEVEL, ROUNDING, Shift, adjusted, shift
-from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.command import make_folder, parser, run, say, seed
 from ghosttrack.errors import DataError
 from ghosttrack.report.pictures import draw_positions
 from ghosttrack.report.sheet import Cell, print_sheet, sheet_of, write_sheet
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     options = parser("ghosttrack.analysis positions", __doc__)
     options.add_argument("folder", type=Path, help="of a run, a sweep or a model")
     options.add_argument("--out", type=Path, default=Path("positions"))
-    options.add_argument("--seed", type=at_least(0), default=0, help="of permutations")
+    options.add_argument("--seed", type=seed, default=0, help="of permutations")
     run(lambda: _compare(options.parse_args(arguments)))
 
 

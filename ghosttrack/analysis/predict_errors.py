@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from ghosttrack.analysis.runs import made_from, newest
 from ghosttrack.artifacts import Artifact, read
-from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.command import at_least, make_folder, parser, run, say, seed
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.baselines import Latents
 from ghosttrack.errors import DataError
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--out", type=Path, default=Path("predict_errors"))
     options.add_argument("--n-folds", type=at_least(2), default=5)
     options.add_argument("--n-bootstrap", type=at_least(1), default=2000)
-    options.add_argument("--seed", type=at_least(0), default=0)
+    options.add_argument("--seed", type=seed, default=0)
     run(lambda: _predict(options.parse_args(arguments)))
 
 

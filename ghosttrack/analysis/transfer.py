@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from ghosttrack.analysis.evaluations import EvaluationRecord, auroc, read_evaluation
 from ghosttrack.analysis.runs import made_from, newest
 from ghosttrack.artifacts import Artifact, is_complete, read
-from ghosttrack.command import at_least, make_folder, parser, run, say
+from ghosttrack.command import at_least, make_folder, parser, run, say, seed
 from ghosttrack.detector.answers.answers import Answers
 from ghosttrack.detector.learners.classifiers import STREAMING
 from ghosttrack.detector.learners.fitted import SCORES, FittedDetector, load, values_of, with_parts
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     options.add_argument("evaluation", type=Path, help="folder of an evaluation, or of a model")
     options.add_argument("--out", type=Path, default=Path("transfer"))
     options.add_argument("--n-bootstrap", type=at_least(1), default=2000)
-    options.add_argument("--seed", type=at_least(0), default=0)
+    options.add_argument("--seed", type=seed, default=0)
     run(lambda: _transfer(options.parse_args(arguments)))
 
 

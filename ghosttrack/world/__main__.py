@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from ghosttrack.command import make_folder, parser, run
+from ghosttrack.command import make_folder, parser, run, seed
 from ghosttrack.errors import ConfigError, DataError
 from ghosttrack.world.facts import FOLDER, TIERS, WORLD_FILE, Recipe, WorldSpec
 from ghosttrack.world.measure import make_measured
@@ -37,7 +37,7 @@ PRESETS = {
 def main(arguments: list[str]) -> None:
     """Read the options and rebuild; a fault in them is one line and exit status 1."""
     options = parser("ghosttrack.world", __doc__)
-    options.add_argument("--seed", type=int, default=0, help="world and model (default 0)")
+    options.add_argument("--seed", type=seed, default=0, help="world and model (default 0)")
     options.add_argument("--out", type=Path, default=FOLDER, help="folder of the model")
     options.add_argument(
         "--entities", default="full", help="full, small, or head,mid,rare,unseen counts"
