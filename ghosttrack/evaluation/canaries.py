@@ -27,7 +27,7 @@ from ghosttrack.detector.table import Table
 from ghosttrack.evaluation.bootstrap import Resamples
 from ghosttrack.evaluation.data import Available, EvaluationData
 from ghosttrack.evaluation.fitting import Fits, Job, in_turn, prepare
-from ghosttrack.evaluation.result import Interval
+from ghosttrack.evaluation.result import SHUFFLE, Interval
 from ghosttrack.evaluation.roster import built_on
 from ghosttrack.evaluation.spec import PLACES, DetectorSpec
 from ghosttrack.evaluation.splits import Fold, learnable
@@ -37,7 +37,6 @@ CANARY = "canary:"
 CHANCE = 0.5
 NOISE_COLUMNS = 16
 UNTRAINED = {"untrained": "statistics", "untrained_again": "interventions"}
-SHUFFLE = "label_shuffle"
 
 
 class Kind(NamedTuple):

@@ -15,7 +15,6 @@ from ghosttrack.errors import DataError
 from ghosttrack.evaluation.bootstrap import Resamples, resample
 from ghosttrack.evaluation.canaries import (
     CANARY,
-    SHUFFLE,
     SIGNALS,
     Canary,
     CanaryDesign,
@@ -33,6 +32,7 @@ from ghosttrack.evaluation.expectations import expectations
 from ghosttrack.evaluation.fitting import Fits, in_turn
 from ghosttrack.evaluation.result import (
     ALL,
+    SHUFFLE,
     WITHIN,
     CausalRate,
     Evaluation,

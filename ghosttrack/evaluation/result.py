@@ -12,6 +12,8 @@ ALL = "all"
 CONFIDENT = {"p>0.5": 0.5, "p>0.8": 0.8}
 """Name to the answer probability that must be exceeded."""
 WITHIN = "within relation"
+SHUFFLE = "label_shuffle"
+"""Canary of a detector whose labels are shuffled."""
 
 
 class Interval(NamedTuple):

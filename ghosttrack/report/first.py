@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from ghosttrack.evaluation.canaries import SHUFFLE
-from ghosttrack.evaluation.result import ALL, Evaluation, Pair, Row
+from ghosttrack.evaluation.result import ALL, SHUFFLE, Evaluation, Pair, Row
 from ghosttrack.evaluation.roster import TITLES, leads
 from ghosttrack.report.tables import number, with_interval
 
