@@ -59,7 +59,7 @@ def test_a_program_says_what_every_phase_takes_and_builds_nothing(
         sum(found[phase]["seconds"] for phase in PHASES[program])
     )
 
-    made = {str(file.relative_to(tmp_path / "tiny")) for file in (tmp_path / "tiny").iterdir()}
+    made = {file.name for file in (tmp_path / "tiny").glob("[!.]*")}
     assert made <= {"runs"}
     (run,) = (tmp_path / "tiny" / "runs" / program).glob("2*")
     assert {one.name for one in run.iterdir()} == {".hydra", f"{program}.log", "metrics.json"}

@@ -76,7 +76,7 @@ def test_scores_of_options_are_judged_without_a_model(
 ):
     printed = said(run(workplace.forks, tmp_path, "option_scores", scored))
     folder = only(tmp_path, "evaluations")
-    assert {one.name for one in (tmp_path / "tiny").iterdir()} == {"evaluations", "runs"}
+    assert {one.name for one in (tmp_path / "tiny").glob("[!.]*")} == {"evaluations", "runs"}
     found = read_json(folder / "evaluation.json")
     assert (found["n"], found["n_groups"]) == (N_RELATIONS * N_SUBJECTS, N_SUBJECTS)
     rows = {(row["detector"], row["subset"]): row for row in found["rows"]}
