@@ -117,7 +117,9 @@ def key_numbers(evaluation: Evaluation, detector: str) -> list[KeyNumber]:
     """Choose three: how well, how much beyond the model's own probabilities, at what cost."""
     row, pair = evaluation.row(detector), evaluation.pair(detector, OWN)
     gain = (
-        KeyNumber(f"{pair.delta:+.3f}", _ends(pair.ci, "+"), "AUROC beyond the model's own say")
+        KeyNumber(
+            f"{pair.delta:+.3f}", _ends(pair.ci, "+"), "AUROC beyond the model's own probabilities"
+        )
         if pair is not None and isfinite(pair.delta)
         else KeyNumber(
             number(row.ece_unbiased),
