@@ -295,6 +295,7 @@ def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -
     }
     write_json(partial / "manifest.json", manifest)
     fsync(partial)
+    _owner_of(final).unlink(missing_ok=True)  # nobody takes the lock of what is complete
     partial.rename(final)
     fsync(final.parent)
 
@@ -307,7 +308,7 @@ class _Lock:
 
     def __init__(self, final: Path) -> None:
         self._lock = FileLock(final.with_name(f".{final.name}.lock"))
-        self._owner = final.with_name(f".{final.name}.owner")
+        self._owner = _owner_of(final)
         self._name = final.name
 
     def __enter__(self) -> None:
@@ -322,6 +323,10 @@ class _Lock:
     def __exit__(self, *_: object) -> None:
         self._owner.unlink(missing_ok=True)
         self._lock.release()
+
+
+def _owner_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.owner")
 
 
 def _wait_for(final: Path, kind: str) -> Artifact:
@@ -361,7 +366,7 @@ def _is_held(final: Path) -> bool:
     """Tell whether the process is alive that builds an artefact, as far as this machine can."""
     said = ""
     with suppress(FileNotFoundError):
-        said = final.with_name(f".{final.name}.owner").read_text()
+        said = _owner_of(final).read_text()
     match = OWNER.fullmatch(said)
     if match is None:
         return False

@@ -114,3 +114,19 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
     worker.join()
     assert worker.exitcode == 9
     assert build(key_of(tmp_path), write_one).built
+
+
+def test_a_kill_after_the_last_rename_leaves_no_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda *names: (rename(*names), os._exit(9)))
+    worker = multiprocessing.get_context("fork").Process(
+        target=build, args=(key_of(tmp_path), write_one)
+    )
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 9
+    built = build(key_of(tmp_path), write_one)
+    assert not built.built
+    assert list(built.path.parent.glob(".*.owner")) == []
