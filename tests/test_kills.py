@@ -37,7 +37,7 @@ QUESTION = "where was anna born?"
 TELLS_WHEN = {"report.html", ".checksums"}
 """Files that hold seconds."""
 
-SWALLOWED = r"Exception ignored in.*?KeyboardInterrupt: ?\n"
+SWALLOWED = r"Exception ignored (?:in|on).*?KeyboardInterrupt: ?\n"
 """A Ctrl-C that met Python in a callback of its own, which goes on."""
 
 BOTH = ("detect", "ask")
