@@ -26,14 +26,7 @@ from filelock import FileLock, Timeout
 
 from ghosttrack import __version__
 from ghosttrack.errors import DataError, whole
-from ghosttrack.files import (
-    fsync,
-    read_json,
-    sha256_file,
-    telling_full,
-    temporary_of,
-    write_json,
-)
+from ghosttrack.files import UNFINISHED, fsync, read_json, sha256_file, telling_full, write_json
 from ghosttrack.processes import place
 
 FORMAT = 3
@@ -274,7 +267,7 @@ def _check_file(path: Path, facts: Mapping[str, Any], *, verify: bool) -> None:
 
 def _commit(partial: Path, final: Path, facts: dict[str, Any], started: float) -> None:
     """Checksum, fsync, manifest, rename."""
-    for left in [partial / "manifest.json", *partial.rglob(temporary_of("*"))]:  # by a kill
+    for left in [partial / "manifest.json", *partial.rglob(f".*{UNFINISHED}")]:  # by a kill
         left.unlink(missing_ok=True)
     files: dict[str, dict[str, object]] = {}
     recorded = _recorded(partial)

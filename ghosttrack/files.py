@@ -16,6 +16,8 @@ from ghosttrack.errors import DataError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """What a disk answers a writer, and the user can mend."""
+UNFINISHED = ".tmp"
+"""Ending of the hidden name of a file that is being filled."""
 LAST = "last"
 """Link beside run folders, sweeps or resume points to the newest that is whole."""
 
@@ -49,14 +51,9 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def temporary_of(name: str) -> str:
-    """Name what a file is written as until it is whole."""
-    return f".{name}.tmp"
-
-
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file under a temporary name, then rename it: readers never see half of it."""
-    temporary = path.with_name(temporary_of(path.name))
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ghosttrack.artifacts import record_checksum
 from ghosttrack.errors import ConfigError, DataError, whole
-from ghosttrack.files import DISK_FULL
+from ghosttrack.files import DISK_FULL, UNFINISHED
 
 DTYPES = {
     torch.bfloat16: "BF16",
@@ -28,9 +28,6 @@ DTYPES = {
     torch.int8: "I8",
 }
 """Names in the files of PyTorch's number formats."""
-
-UNFINISHED = ".tmp"
-"""Ending of the name of a file that is being filled."""
 
 SCALE = ".scale"
 """Ending of the name of the tensor that holds the scales of another's rows."""

@@ -19,7 +19,7 @@ from ghosttrack.data.config import StoreConfig, StoreDtype
 from ghosttrack.data.corpora import CorpusWindows
 from ghosttrack.data.forward import Extractor
 from ghosttrack.data.progress import Meter
-from ghosttrack.data.shards import SCALE, UNFINISHED, Loss, ShardFile, clear_unfinished, quantise
+from ghosttrack.data.shards import SCALE, Loss, ShardFile, clear_unfinished, quantise
 from ghosttrack.data.source import prefetch
 from ghosttrack.data.store import (
     ERRORS,
@@ -32,7 +32,7 @@ from ghosttrack.data.store import (
 )
 from ghosttrack.data.windows import StoredWindows, Windows
 from ghosttrack.errors import ConfigError
-from ghosttrack.files import in_bytes
+from ghosttrack.files import UNFINISHED, in_bytes
 from ghosttrack.processes import ALONE, Place
 
 

@@ -168,13 +168,6 @@ def canaries(data: EvaluationData, folds: tuple[Fold, ...], seed: int) -> Availa
     return Available(tuple(present), left_out)
 
 
-class Learned(NamedTuple):
-    """A detector that learned shuffled labels."""
-
-    canary: Canary
-    prob: Float[np.ndarray, " sample"]
-
-
 def through_detectors(
     fits: Fits,
     specs: Sequence[DetectorSpec],
@@ -182,7 +175,7 @@ def through_detectors(
     leader: str | None,
     parallel: Parallel,
     seed: int,
-) -> list[Learned]:
+) -> list[tuple[Canary, Float[np.ndarray, " sample"]]]:
     """Let detectors learn shuffled labels by the classifiers that they have chosen.
 
     The leader, which a report opens with, takes part with all that it is fused or chosen from; of
@@ -200,7 +193,7 @@ def through_detectors(
         again.run(parallel, map(fits.settled, again.jobs(now)), seed)
     if leader in fits.recommended:
         again.recommend(rows[leader], specs)
-    return [Learned(one, again.cross_fit(one.detector).prob) for one in chosen]
+    return [(one, again.cross_fit(one.detector).prob) for one in chosen]
 
 
 def _of_every_family(

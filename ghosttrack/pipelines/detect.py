@@ -278,8 +278,8 @@ class Detection:
         check_logger(config)
         check_names(config.evaluation.compare)
         _ = self.questions  # a fault of theirs is found before anything is built
-        trains = self.bank is not None and config.bank is None
-        if not trains or not config.auto:
+        trains = config.auto and config.bank is None
+        if not trains:
             self._make_bank()
         if not self.evaluation.exists:
             self._check_answers()  # before what takes long

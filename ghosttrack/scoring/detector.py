@@ -231,11 +231,10 @@ def find_detector(config: DetectProgram, kept: Path | None = None) -> tuple[Run,
         run.keep(artifact)
         return run, artifact
     stages = Detection(Setup(config, run))
-    found = fitted_for(config)
     try:
         is_there = stages.detectors.exists
     except GhostTrackError as error:
-        if not found:
+        if not (found := fitted_for(config)):
             raise
         raise ConfigError(f"{error}; {other_settings(found)}") from error
     if not is_there:
@@ -244,7 +243,7 @@ def find_detector(config: DetectProgram, kept: Path | None = None) -> tuple[Run,
                 "auto=false and there is no detector for this configuration; run"
                 " `python detect.py` with the same settings, or set auto=true"
             )
-        if found:
+        if found := fitted_for(config):
             raise ConfigError(other_settings(found))
         needed = stages.bank, stages.answers, stages.again, stages.checks, stages.states
         missing = [one.title or "train" for one in needed if one is not None and not one.exists]

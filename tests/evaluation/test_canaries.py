@@ -248,7 +248,7 @@ def who_sings(peeks: str, leader: str) -> dict[str, bool]:
             fits.run(parallel, fits.jobs(now), 0)
         fits.recommend(specs[-1], specs)
         learned = through_detectors(fits, specs, shuffle, leader, parallel, 0)
-    found = {one.canary.name: judge(*one, design(given, folds)).sings for one in learned}
+    found = {one.name: judge(one, prob, design(given, folds)).sings for one, prob in learned}
     assert {kind(name) for name in found} == {KINDS["label_shuffle"]}
     return {name.removeprefix("label_shuffle:"): sings for name, sings in found.items()}
 
